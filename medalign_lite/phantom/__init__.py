@@ -1,0 +1,1 @@
+"""Procedural frontal chest radiographs with exact truth."""
