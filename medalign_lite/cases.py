@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.images import ImageError, image_size, read_image, read_mask
+from medalign_lite.images import ImageError, read_image, read_mask
 
 FINDINGS = (
     "nodule", "consolidation", "effusion", "pneumothorax", "cardiomegaly", "atelectasis", "fracture", "pacemaker",
@@ -114,3 +114,203 @@ class CaseSet:
     layout: str = ""
     reason: str = ""
     dropped: list[dict] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a reader makes of one entry: a case with its dropped parts, or no case and one fault that says why."""
+
+    id: str
+    case: Case | None
+    faults: tuple[str, ...] = ()
+
+
+def read_cases(
+    path: Path | str, strict: bool = False, *, root: Path | str | None = None, check_files: bool = True
+) -> CaseSet:
+    """Read every case under `path`, a file or folder in any layout of `medalign_lite.readers`.
+
+    A bad case is skipped and a bad question or lesion dropped, each listed with its reason; with `strict` the first
+    one raises CaseError. `root` is the folder that paths are relative to and may not leave (default: that of the
+    list). `check_files=False` skips opening images and masks: for files that this kit has just rendered.
+    Raises CaseError for an unknown layout and where no case is left.
+    """
+    from medalign_lite import readers  # readers build on this file, so they are only imported when called
+
+    path = Path(path)
+    module, reason = readers.detect(path)
+    drafts = module.read(path, root=None if root is None else Path(root))
+    return collect(drafts, layout=module.LAYOUT, reason=reason, strict=strict, check_files=check_files)
+
+
+def collect(
+    drafts: Iterable[Draft], *, layout: str = "", reason: str = "", strict: bool = False, check_files: bool = True
+) -> CaseSet:
+    """Check a reader's drafts and keep the good ones; arguments and errors as in read_cases."""
+    cases, skipped, dropped, seen = [], [], [], set()
+    for draft in drafts:
+        case, faults = draft.case, list(draft.faults)
+        try:
+            if case is None:
+                raise CaseError(faults[0])
+            if case.id in seen:
+                raise CaseError("this id was used before in the list; the first case with it is kept")
+            if check_files:
+                case, more = check_case(case)
+                faults += more
+            if not case.questions:
+                raise CaseError("; ".join(["no usable question", *faults]))
+        except (CaseError, ImageError) as error:
+            skipped.append({"id": draft.id, "reason": str(error)})
+        else:
+            seen.add(case.id)
+            cases.append(case)
+            dropped += [{"id": case.id, "reason": fault} for fault in faults]
+        if strict and (skipped or dropped):
+            problem = (skipped or dropped)[0]
+            raise CaseError(f"case {problem['id']}: {problem['reason']} (without STRICT=1 it would be left out)")
+    if not cases:
+        examples = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in skipped[:3]) or "the list is empty"
+        raise CaseError(f"no usable case was found ({layout}): {examples}. Correct the list, then run again.")
+    return CaseSet(tuple(cases), skipped, layout, reason, dropped)
+
+
+def check_case(case: Case) -> tuple[Case, list[str]]:
+    """Open the files of a case; returns it without its unusable lesions, and one sentence for each of those.
+
+    Raises ImageError or CaseError where the image, the hidden image or a fact's mask is unusable: then the picture
+    or its truth is in doubt and the whole case has to go.
+    """
+    size = read_image(case.image).size
+    if case.hidden is not None and (hidden_size := read_image(case.hidden).size) != size:
+        raise CaseError(f"{case.hidden}: the hidden image is {hidden_size} pixels, the image {size}; render both alike")
+    for fact in case.facts or ():
+        if fact.mask is not None:
+            read_mask(case.folder / fact.mask, size)
+    good, faults = [], []
+    for lesion in case.lesions:
+        try:
+            lesion = lesion if lesion.box is None else replace(lesion, box=check_box(lesion.box, size))
+            lesion_pixels(lesion, folder=case.folder, size=size)
+            good.append(lesion)
+        except (CaseError, ImageError) as error:
+            faults.append(f"lesion {lesion.label!r} dropped: {error}")
+    return replace(case, lesions=tuple(good)), faults
+
+
+def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.ndarray:
+    """The pixels of one lesion as bool (H, W) for an image of `size` (width, height): mask, box, or mask in box.
+
+    Raises ImageError for an unusable mask and CaseError where the mask holds nothing inside the box.
+    """
+    boxed = np.ones(size[::-1], bool)
+    if lesion.box is not None:
+        x, y, width, height = lesion.box
+        boxed[:] = False
+        boxed[int(np.floor(y)) : int(np.ceil(y + height)), int(np.floor(x)) : int(np.ceil(x + width))] = True
+    if lesion.mask is None:
+        return boxed
+    pixels = read_mask(folder / lesion.mask, size, value=lesion.label_id) & boxed
+    if not pixels.any():
+        raise CaseError(f"{lesion.mask}: nothing of the mask lies inside box {list(lesion.box)}; correct one of them")
+    return pixels
+
+
+def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box (x, y, width, height) in pixels that lies in an image of `size` (width, height), clipped by up to a pixel.
+
+    Raises CaseError for a negative, reversed or empty box, one outside the image, and one that covers all of it.
+    """
+    x, y, width, height = box
+    shown = f"box [{x:g}, {y:g}, {width:g}, {height:g}] in an image of {size[0]}x{size[1]}"
+    if not all(np.isfinite(box)):
+        raise CaseError(f"{shown}: the numbers are not finite")
+    if width <= 0 or height <= 0:
+        raise CaseError(f"{shown}: negative or reversed; a box is [x, y, width, height] from the top left corner")
+    if x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1:
+        raise CaseError(f"{shown}: leaves the image; boxes are in pixels of the upright image, [x, y, width, height]")
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, float(size[0])), min(y + height, float(size[1]))
+    if right - left < 1 or bottom - top < 1:
+        raise CaseError(f"{shown}: less than one pixel inside the image")
+    if (right - left, bottom - top) == (float(size[0]), float(size[1])):
+        raise CaseError(f"{shown}: covers the whole image; a lesion must leave healthy pixels")
+    return left, top, right - left, bottom - top
+
+
+def resolve_inside(folder: Path, name: str) -> Path:
+    """The absolute path of `name` in `folder`; raises CaseError where it leaves the folder, links followed."""
+    if "\0" in name:
+        raise CaseError(f"path {name!r} holds a zero character; correct it in the list")
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise CaseError(f"path {name!r} leaves the case folder {folder}; copy the file into it")
+    return path
+
+
+def write_cases(path: Path | str, cases: Iterable[Case], *, root: Path | str | None = None) -> None:
+    """Write the kit's own layout (see above); a later read_cases needs the same `root` (default: the file's folder).
+
+    Raises CaseError for a file outside `root`. The file appears whole or not at all.
+    """
+    path = Path(path)
+    folder = (path.parent if root is None else Path(root)).resolve()
+    lines = [json.dumps(_record(case, folder), ensure_ascii=False, allow_nan=False) + "\n" for case in cases]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(lines), encoding="utf-8", newline="\n")
+    partial.replace(path)
+
+
+def assign_splits(groups: Iterable[str], *, fractions: dict[str, float], seed: int) -> dict[str, str]:
+    """Give every group one split, in about these fractions of the groups: {group: split} (METHOD.md D6).
+
+    `fractions` must name known splits and sum to 1, else ValueError. Depends on the set of groups, not their order.
+    """
+    unknown = set(fractions) - set(SPLITS)
+    if unknown or abs(sum(fractions.values()) - 1) > 1e-9:
+        raise ValueError(f"fractions {fractions}: use splits among {SPLITS} and a sum of 1")
+    names = sorted(set(groups))
+    order = np.random.default_rng(seed).permutation(len(names))
+    ends = np.round(np.cumsum(list(fractions.values())) * len(names)).astype(int)
+    starts = [0, *ends[:-1]]
+    return {
+        names[i]: split
+        for split, start, end in zip(fractions, starts, ends, strict=True)
+        for i in order[start:end]
+    }
+
+
+def find_leaks(cases: Iterable[Case]) -> dict[str, tuple[str, ...]]:
+    """Groups of the training split that also occur in a held-out one: {group: its splits} (METHOD.md D6)."""
+    splits: dict[str, set[str]] = {}
+    for case in cases:
+        splits.setdefault(case.group, set()).add(case.split)
+    return {group: tuple(s for s in SPLITS if s in found) for group, found in splits.items()
+            if "train" in found and len(found) > 1}  # fmt: skip
+
+
+def require_no_leaks(cases: Iterable[Case]) -> None:
+    """Raise CaseError that names the first groups that are in training and held out; D6 allows none."""
+    leaks = find_leaks(cases)
+    if leaks:
+        shown = ", ".join(f"{group} in {'+'.join(splits)}" for group, splits in list(leaks.items())[:5])
+        raise CaseError(f"{len(leaks)} groups are in train and in a held-out split ({shown}); move each to one split")
+
+
+def _record(case: Case, folder: Path) -> dict:
+    record = asdict(replace(case, folder=Path()))
+    del record["folder"]
+    record["image"] = _relative(case.image, folder)
+    record["hidden"] = None if case.hidden is None else _relative(case.hidden, folder)
+    for entry in [*(record["facts"] or ()), *record["lesions"]]:
+        if entry["mask"] is not None:
+            entry["mask"] = _relative(case.folder / entry["mask"], folder)
+    return record
+
+
+def _relative(path: Path, folder: Path) -> str:
+    absolute = path.resolve()
+    if not absolute.is_relative_to(folder):
+        raise CaseError(f"{path} is outside {folder}; give write_cases a root that holds all files")
+    return absolute.relative_to(folder).as_posix()

@@ -87,8 +87,8 @@ def read_labels(path: Path | str, size: tuple[int, int]) -> np.ndarray:
             )
         try:
             image.load()
-            grey = image if image.mode == "P" or image.mode[0] in "1LIF" and "A" not in image.mode else image.convert("L")
-            levels = np.asarray(grey)
+            as_stored = image.mode in ("1", "P", "L") or image.mode[0] in "IF"
+            levels = np.asarray(image if as_stored else image.convert("L"))
         except Exception as error:
             raise ImageError(f"{path}: the mask is damaged ({_short(error)}); export it again.") from error
     return levels.astype(np.uint8) if levels.dtype == bool else levels
