@@ -1,0 +1,115 @@
+"""Renders worlds of cases: on demand, in parallel, cached in a folder as PNG files and `cases.jsonl`.
+
+Splits differ in seed range (so in anatomy), in phrase bank, and in world:
+
+| split   | world      | phrase bank | used for                       |
+|---------|------------|-------------|--------------------------------|
+| base    | both       | base        | training the embedded LVLM     |
+| train   | confounded | pool        | alignment pool: rollouts, edits|
+| val     | confounded | pool        | choices                        |
+| test    | confounded | test        | results                        |
+| shifted | shifted    | test        | results where priors mislead   |
+"""
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from medalign_lite.cases import Case, CaseSet, read_cases, write_cases
+from medalign_lite.phantom import text, world
+from medalign_lite.phantom.render import SIZE, Rendering, render
+
+SPLITS = {  # name -> (number that keeps its seeds apart, world, phrase bank)
+    "train": (1, world.CONFOUNDED, "pool"),
+    "val": (2, world.CONFOUNDED, "pool"),
+    "test": (3, world.CONFOUNDED, "test"),
+    "shifted": (4, world.SHIFTED, "test"),
+}
+BASE_SPLIT = 0  # the base model's own people
+SEEDS_PER_SPLIT = 1_000_000
+
+
+def case_seed(seed: int, split: int, index: int) -> int:
+    """Seed of one person; no two splits share one."""
+    return (seed * 10 + split) * SEEDS_PER_SPLIT + index
+
+
+def draw_case(seed: int, its_world: world.World, *, size: int = SIZE) -> Rendering:
+    """Draws one person's facts and renders them; a function of the arguments."""
+    rng = np.random.default_rng([seed, 3])
+    facts = world.draw_facts(its_world, rng)
+    return render(seed, facts, densities=world.draw_densities(facts, rng), n=size)
+
+
+def make_case(plan: tuple[str, int, int, int, int, Path]) -> Case:
+    """Renders and writes one case: image, lesion masks, and the same picture without lesions (`hidden`)."""
+    split, index, seed, questions, size, folder = plan
+    number, its_world, bank = SPLITS[split]
+    name, seed = f"{split}-{index:05d}", case_seed(seed, number, index)
+    picture = draw_case(seed, its_world, size=size)
+    facts = tuple(replace(f, mask=f"masks/{name}-{f.finding}.png") for f in picture.facts)
+    for fact in facts:
+        save_grey(picture.masks[fact.finding].astype(np.uint8) * 255, folder / fact.mask)
+    save_grey(picture.image, folder / f"images/{name}.png")
+    if facts:
+        save_grey(picture.removed(), folder / f"hidden/{name}.png")
+    return Case(
+        id=name,
+        group=name,
+        split=split,
+        image=folder / f"images/{name}.png",
+        questions=text.questions(facts, np.random.default_rng([seed, 4]), bank, questions),
+        facts=facts,
+        hidden=folder / f"hidden/{name}.png" if facts else None,
+        source="phantom",
+        folder=folder,
+    )
+
+
+def save_grey(pixels: np.ndarray, path: Path) -> None:
+    """Writes uint8 (h, w) as PNG, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    Image.fromarray(pixels).save(partial, format="PNG", compress_level=1)
+    partial.replace(path)
+
+
+def world_key(counts: dict[str, int], *, seed: int, questions: int, size: int) -> str:
+    """Names what a rendered world depends on: the request and the phantom's own source."""
+    request = json.dumps([sorted(counts.items()), seed, questions, size])
+    source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return sha256(request.encode() + source).hexdigest()[:12]
+
+
+def build_cases(
+    cache: Path, counts: dict[str, int], *, seed: int, questions: int = 4, size: int = SIZE, workers: int | None = None
+) -> CaseSet:
+    """Renders `counts` = {split: images} into a folder of `cache` and reads it back; a rendered world is re-used.
+
+    A killed run leaves the folder without its `cases.jsonl`, so it is rendered again. Images are size x size pixels.
+    Raises ValueError for an unknown split.
+    """
+    if unknown := set(counts) - set(SPLITS):
+        raise ValueError(f"unknown split {sorted(unknown)}; the phantom world has {', '.join(SPLITS)}")
+    folder = Path(cache) / f"phantom-{world_key(counts, seed=seed, questions=questions, size=size)}"
+    if not (folder / "cases.jsonl").is_file():
+        render_folder(folder, counts, seed=seed, questions=questions, size=size, workers=workers)
+    return read_cases(folder)
+
+
+def render_folder(
+    folder: Path, counts: dict[str, int], *, seed: int, questions: int, size: int = SIZE, workers: int | None = None
+) -> None:
+    """Renders `counts` = {split: images} into `folder`, in parallel, `cases.jsonl` last."""
+    for part in ("images", "masks", "hidden"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
+    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        made = pool.map(make_case, plans, chunksize=8)
+        write_cases(folder / "cases.jsonl", tqdm(made, total=len(plans), desc="rendering", unit="case", mininterval=2))
