@@ -1,0 +1,193 @@
+"""Counts against answers worked out by hand, and the published LLaVA-Med scorer's known answers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medalign_lite import vqa
+from medalign_lite.cases import Case, Fact, Question
+from medalign_lite.metrics import (
+    COLUMNS,
+    Margins,
+    Prediction,
+    TokenKL,
+    count,
+    edit_distance,
+    error_table,
+    ratios,
+)  # fmt: skip
+
+PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "llavamed_reference_cases.json"
+OWN = [  # in the published file's form; worked out by hand from the rules
+    {"pred": "A mass in the liver", "gt": "the liver", "pred_norm": "mass in liver", "gt_norm": "liver",
+     "f1_prec_recall": [0.5, 0.3333, 1.0], "exactmatch": 0.3333},
+    {"pred": "Left. Right", "gt": "left-sided", "pred_norm": "left right", "gt_norm": "left sided",
+     "f1_prec_recall": [0.5, 0.5, 0.5], "exactmatch": 0.5},
+    {"pred": "x-ray, 1,000", "gt": "dont", "pred_norm": "xray 1000", "gt_norm": "don't",
+     "f1_prec_recall": [0.0, 0.0, 0.0], "exactmatch": 0.0},
+    {"pred": "abnormal", "gt": "no", "closed": 1},
+    {"pred": "nothing there", "gt": "yes", "closed": 0},
+]  # fmt: skip
+
+
+def published() -> list:
+    return json.loads(PUBLISHED.read_text()) if PUBLISHED.exists() else []
+
+
+@pytest.mark.parametrize("known", OWN + published(), ids=lambda known: known["pred"] or "empty")
+def test_llavamed_known_answers(known):
+    if "closed" in known:
+        assert vqa.llavamed_closed(known["pred"], known["gt"]) == known["closed"]
+        return
+    assert vqa.llavamed_normalise(known["pred"]) == known["pred_norm"]
+    assert vqa.llavamed_normalise(known["gt"]) == known["gt_norm"]
+    assert [round(x, 4) for x in vqa.llavamed_open(known["pred"], known["gt"])] == known["f1_prec_recall"]
+    assert round(vqa.llavamed_exactmatch(known["pred"], known["gt"]), 4) == known["exactmatch"]
+
+
+@pytest.mark.parametrize(("answer", "gold", "right"), [
+    ("On the left side.", "Left", True), ("It is not left.", "left", False), ("Leftover", "left", False),
+    ("upper right", "right upper", False), ("", "left", False), ("left", "", False),
+])  # fmt: skip
+def test_strict_match(answer, gold, right):
+    assert vqa.strict_match(answer, gold) is right
+
+
+REPORT = Question("r", "Describe.", "", "report", "report")
+EFFUSION = Fact("effusion", "left", None, "small")
+NODULE = Fact("nodule", "right", "upper", "small", visible=False)
+
+
+def make_case(facts=(EFFUSION,), *questions, id="a", group=None):
+    return Case(id, group or id, "test", Path("x.png"), (REPORT, *questions), facts)
+
+
+def measure(case, *texts, arm="base", **options):
+    predictions = [Prediction(case.id, q.id, t, arm) for q, t in zip(case.questions, texts, strict=False)]
+    counts = count([case], predictions, arm=arm, **options)
+    return {name: float(value) for name, value in ratios(counts.table.sum(axis=0)).items()}
+
+
+@pytest.mark.parametrize(("report", "precision", "recall", "hallucinated"), [
+    ("There is a small left pleural effusion.", 1, 1, 0),
+    ("There is a small right pleural effusion.", 0, 0, 1),
+    ("Left effusion. There is cardiomegaly.", 0.5, 1, 0.5),
+    ("No effusion is seen.", np.nan, 0, np.nan),
+    ("Bilateral pleural effusions.", 0.5, 1, 0.5),
+    ("There is a pleural effusion.", 1, 1, 0),
+])  # fmt: skip
+def test_fact_metrics_by_hand(report, precision, recall, hallucinated):
+    got = measure(make_case(), report)
+    np.testing.assert_allclose(
+        [got["fact_precision"], got["fact_recall"], got["hallucination_rate"]], [precision, recall, hallucinated]
+    )
+
+
+def test_a_wrong_zone_is_imprecise_but_no_hallucination():
+    got = measure(make_case((Fact("nodule", "right", "upper", "small"),)), "A small nodule in the right lower zone.")
+    assert (got["fact_precision"], got["fact_recall"], got["hallucination_rate"]) == (0, 0, 0)
+
+
+def test_what_cannot_be_seen_is_neither_right_nor_wrong():
+    case = make_case((NODULE,))
+    assert np.isnan(measure(case, "A small nodule in the right upper zone.")["fact_precision"])
+    assert measure(case, "A nodule in the left upper zone.")["hallucination_rate"] == 1
+
+
+def test_size_is_scored_apart():
+    got = measure(make_case(), "There is a large left pleural effusion.")
+    assert (got["fact_precision"], got["size_accuracy"]) == (1, 0)
+
+
+def test_silence_has_f1_zero():
+    assert measure(make_case(), "The study is unremarkable.")["fact_f1"] == 0
+
+
+def test_closed_and_open_answers():
+    questions = (
+        Question("c", "Effusion?", "yes", "closed", "presence"),
+        Question("s", "Which side?", "left", "closed", "side"),
+        Question("h", "Nodule?", "yes", "closed", "presence", visible=False),
+        Question("o", "Where?", "left lower zone", "open", "zone"),
+    )
+    got = measure(make_case((EFFUSION,), *questions), "", "There is no effusion.", "The left one", "no", "lower left")
+    assert (got["closed_accuracy"], got["yes_ratio"]) == (0.5, 0)
+    assert got["open_recall"] == pytest.approx(2 / 3)
+
+
+def test_real_data_without_facts_has_nothing_to_count():
+    counts = count([make_case(None)], [Prediction("a", "r", "A nodule.")], arm="base")
+    assert np.isnan(ratios(counts.table.sum(axis=0))["fact_precision"])
+    assert not counts.images("fact_f1").any() and not counts.images("overclaim_lesion_hidden").any()
+
+
+def test_overclaim_counts_removed_visible_findings():
+    case = make_case((EFFUSION, Fact("fracture", "left", "mid"), NODULE))
+    text = "Left pleural effusion. No fracture. Nodule in the right upper zone."
+    counts = count([case], [Prediction("a", "r", text, "base", "hidden")], arm="base")
+    assert ratios(counts.table.sum(axis=0))["overclaim_lesion_hidden"] == 0.5
+
+
+def test_grounding_of_a_blind_model_is_zero_and_missing_images_do_not_count():
+    margins = [
+        Margins("1", "a", "base", 2.0, 2.0, 2.0),
+        Margins("2", "a", "base", -1.0, -1.0, None),
+        Margins("3", "a", "base", 1.0),
+        Margins("4", "a", "other", 1.0, -9.0, 9.0),
+    ]
+    counts = count([make_case()], [], arm="base", margins=margins)
+    got = ratios(counts.table.sum(axis=0))
+    assert (got["grounding_selectivity"], got["flip_rate"], got["invariance_rate"]) == (0, 0.5, 1)
+
+
+def test_style_and_kl():
+    case = make_case()
+    texts = [Prediction("a", "r", "one two three four", "base"), Prediction("a", "r", "one two five", "aligned")]
+    counts = count([case], texts, arm="aligned", kl=[TokenKL("a", "aligned", (0.1, 0.3))])
+    got = ratios(counts.table.sum(axis=0))
+    assert got["style_edit_distance"] == 0.5 and got["answer_words"] == 3
+    assert got["kl_to_reference"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("a", "b", "distance"), [
+    ("", "", 0), ("a b c", "a b c", 0), ("a b", "c d", 1), ("a b c d", "a c d", 0.25), ("x", "", 1),
+])  # fmt: skip
+def test_edit_distance(a, b, distance):
+    assert edit_distance(a, b) == distance == edit_distance(b, a)
+
+
+def test_groups_are_summed_over_their_images():
+    cases = [make_case(id="a", group="p"), make_case(id="b", group="p"), make_case(id="c")]
+    counts = count(cases, [Prediction(c.id, "r", "Left effusion.") for c in cases], arm="base")
+    assert counts.groups == ("c", "p")
+    assert counts.table[:, COLUMNS.index("claims")].tolist() == [1, 2]
+
+
+def test_errors_name_what_is_wrong():
+    case, answer = make_case(), Prediction("a", "r", "x")
+    with pytest.raises(ValueError, match="two answers of base"):
+        count([case], [answer, answer], arm="base")
+    with pytest.raises(ValueError, match="no question zz"):
+        count([case], [Prediction("a", "zz", "x")], arm="base")
+    with pytest.raises(ValueError, match="unknown condition"):
+        count([case], [], arm="base", condition="dark")
+
+
+def test_error_table_shows_a_prior():
+    heart = Fact("cardiomegaly", None, None, "large")
+    cases = [make_case((heart,), id=f"h{i}") for i in range(4)] + [make_case((), id=f"n{i}") for i in range(4)]
+    cases.append(make_case((EFFUSION,), id="e"))
+    affirmed = {"h0", "h1", "h2", "n0", "e"}
+    predictions = [Prediction(c.id, "r", "Right effusion." if c.id in affirmed else "Clear.") for c in cases]
+    rows = {
+        (r.kind, r.side, r.cofinding, r.cofinding_present): (r.false, r.images)
+        for r in error_table(cases, predictions, arm="base")
+        if r.finding == "effusion"
+    }
+    assert rows["absent", None, None, None] == (4, 8)
+    assert rows["side", "right", None, None] == (4, 8) and rows["side", "left", None, None] == (0, 8)
+    assert rows["wrong side", "right", None, None] == (1, 1)
+    assert rows["cofinding", None, "cardiomegaly", True] == (3, 4)
+    assert rows["cofinding", None, "cardiomegaly", False] == (1, 4)
