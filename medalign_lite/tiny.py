@@ -107,8 +107,10 @@ def build_idefics3(
     """
     processor = build_processor(tokenizer, image_px=image_px, patch_px=patch_px, shuffle=shuffle)
     processor.tokenizer.model_max_length = max_positions
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in
-           {"pad_token_id": PAD, "bos_token_id": BEGIN, "eos_token_id": END}.items()}
+    ids = {
+        name: tokenizer.convert_tokens_to_ids(token)
+        for name, token in {"pad_token_id": PAD, "bos_token_id": BEGIN, "eos_token_id": END}.items()
+    }
     config = Idefics3Config(
         image_token_id=processor.image_token_id,
         scale_factor=shuffle,

@@ -11,14 +11,15 @@ TEXTS = (
     "Moderate consolidation of the left lower zone. The heart is not enlarged. No pneumothorax.",
     "Is there a pleural effusion? Which side is the nodule on? Describe this radiograph. Yes. No.",
 )
-VISION = {"image_px": 48, "patch_px": 8, "shuffle": 3, "vision_width": 32, "vision_layers": 2, "vision_heads": 2}
-TEXT = {"text_width": 32, "text_layers": 2, "text_heads": 2, "text_kv_heads": 2, "text_mlp": 64, "max_positions": 256}
+VISION = {"image_px": 48, "patch_px": 8, "shuffle": 3, "vision_width": 64, "vision_layers": 2, "vision_heads": 2}
+TEXT = {"text_width": 64, "text_layers": 2, "text_heads": 2, "text_kv_heads": 2, "text_mlp": 64, "max_positions": 256}
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
-    """A model folder in the layout of any hub model: 4 image tokens, 32-wide towers, 400 tokens of vocabulary."""
-    model, processor = build_idefics3(train_tokenizer(TEXTS * 20, vocab_size=400), vision_mlp=64, **VISION, **TEXT, seed=7)
+    """A model folder in the layout of any hub model: 4 image tokens, 64-wide towers, 400 tokens of vocabulary."""
+    tokenizer = train_tokenizer(TEXTS * 20, vocab_size=400)
+    model, processor = build_idefics3(tokenizer, vision_mlp=64, **VISION, **TEXT, seed=7)
     return save_tiny(model, processor, tmp_path_factory.mktemp("tiny_lvlm"))
 
 

@@ -1,0 +1,259 @@
+"""Loading in 4 bit, its errors, the CPU guard, LoRA on the language model alone."""
+
+import json
+import re
+import shutil
+import socket
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import has_avx512bf16
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from medalign_lite import lvlm as module
+from medalign_lite.batches import encode, encode_prompts
+from medalign_lite.lvlm import (
+    adapters_off,
+    attach_lora,
+    load_adapter,
+    load_lvlm,
+    lora_targets,
+    save_adapter,
+    trainable_by_tower,
+)
+from medalign_lite.model_folder import ModelError, weights_digest
+from medalign_lite.towers import find_towers
+
+FAMILIES = "idefics3 smolvlm llava llava_onevision qwen2_5_vl qwen3_vl gemma3 paligemma internvl".split()
+LORA = {"rank": 4, "alpha": 8, "seed": 3}
+
+
+@pytest.fixture
+def loaded(tiny_folder):
+    return load_lvlm(tiny_folder, device="cpu")
+
+
+@pytest.fixture
+def copied(tiny_folder, tmp_path):
+    """A copy of the model folder that a test may damage."""
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def batch(loaded, pictures):
+    return encode(
+        loaded.processor,
+        pictures[:2],
+        ["Is there a nodule?", "Which side?"],
+        ["Yes.", "No nodule."],
+        device=loaded.device,
+    )
+
+
+def logits(loaded, pictures):
+    with torch.no_grad():
+        return loaded.model(**batch(loaded, pictures).inputs).logits
+
+
+def lora_gradients(loaded, pictures):
+    """Gradients of a mean log-prob by parameter, taken in training mode."""
+    loaded.model.train()
+    loaded.model.zero_grad()
+    loaded.model(**batch(loaded, pictures).inputs).logits.log_softmax(-1)[..., 5].mean().backward()
+    loaded.model.eval()
+    return {n: p.grad.clone() for n, p in loaded.model.named_parameters() if p.requires_grad}
+
+
+def test_both_towers_are_four_bit_and_the_rest_is_dense(loaded, tiny_folder):
+    assert loaded.four_bit == {"vision": 12, "connector": 0, "language": 14}
+    assert type(loaded.model.lm_head) is torch.nn.Linear
+    assert type(loaded.model.model.connector.modality_projection.proj) is torch.nn.Linear
+    assert {m.weight.quant_type for m in loaded.model.modules() if isinstance(m, Linear4bit)} == {"nf4"}
+    assert all(m.weight.quant_state.nested for m in loaded.model.modules() if isinstance(m, Linear4bit))
+    assert {m.compute_dtype for m in loaded.model.modules() if isinstance(m, Linear4bit)} == {torch.float32}
+    assert loaded.revision == weights_digest(tiny_folder) and loaded.name == tiny_folder.name
+    assert not loaded.model.training
+
+
+def test_dense_on_request(tiny_folder):
+    assert load_lvlm(tiny_folder, device="cpu", four_bit=False).four_bit == {"vision": 0, "connector": 0, "language": 0}
+
+
+def test_a_partly_quantised_tower_is_an_error(tiny_folder, monkeypatch):
+    config = module.BitsAndBytesConfig
+    skip = "model.text_model.layers.1"
+    monkeypatch.setattr(
+        module,
+        "BitsAndBytesConfig",
+        lambda llm_int8_skip_modules, **rest: config(llm_int8_skip_modules=[*llm_int8_skip_modules, skip], **rest),
+    )
+    with pytest.raises(ModelError, match="7 of 14 linear layers of the language tower"):
+        load_lvlm(tiny_folder, device="cpu")
+
+
+def test_cpu_guard(loaded, pictures):
+    """Without the guard an AVX512-BF16 machine repacks weights in eval mode, and the later gradients are wrong."""
+    layers = [m for m in loaded.model.modules() if isinstance(m, Linear4bit)]
+    assert layers and not any(m.support_avx512bf16_for_cpu for m in layers)
+    policy = attach_lora(loaded, **LORA)
+    before = lora_gradients(policy, pictures)
+    policy.model.train()
+    train = logits(policy, pictures)
+    policy.model.eval()
+    prompts = encode_prompts(policy.processor, pictures[:1], ["Is there a nodule?"])
+    policy.model.generate(**prompts, max_new_tokens=2, do_sample=False)
+    assert torch.equal(logits(policy, pictures), train)
+    after = lora_gradients(policy, pictures)
+    assert before.keys() == after.keys() and all(torch.equal(before[n], after[n]) for n in before)
+    assert any(gradient.abs().sum() > 0 for gradient in after.values())
+
+
+@pytest.mark.skipif(not has_avx512bf16(), reason="the hazard needs an AVX512-BF16 processor")
+def test_the_hazard_that_the_guard_is_for(loaded, pictures):
+    for layer in loaded.model.modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = True
+    loaded.model.train()
+    train = logits(loaded, pictures)
+    loaded.model.eval()
+    assert not torch.equal(logits(loaded, pictures), train)
+
+
+def test_nothing_talks_to_the_network(tiny_folder, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("network access")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.delenv("ALLOW_NETWORK", raising=False)
+    save_adapter(attach_lora(load_lvlm(tiny_folder, device="cpu"), **LORA), tmp_path / "adapter")
+    load_adapter(load_lvlm(tiny_folder, device="cpu"), tmp_path / "adapter")
+    with pytest.raises(ModelError, match=r"hf download acme/tiny-vlm --local-dir models/tiny-vlm"):
+        load_lvlm("acme/tiny-vlm")
+
+
+def test_no_such_folder():
+    with pytest.raises(ModelError, match="no model folder './nowhere/at/all'"):
+        load_lvlm("./nowhere/at/all")
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def drop_a_tensor(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("model.text_model.layers.1.mlp.up_proj.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def lose_a_shard(folder):
+    index = {"metadata": {}, "weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+DAMAGES = {
+    "lacks its processor": lambda f: (f / "processor_config.json").unlink(),
+    "lacks its tokenizer": lambda f: (f / "tokenizer.json").unlink(),
+    "no weights": lambda f: (f / "model.safetensors").unlink(),
+    "only pickle weights": lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+    "lacks 1 of its weight files, first model-00002": lose_a_shard,
+    "index.json is damaged": lambda f: (f / "model.safetensors.index.json").write_text("{"),
+    "no config.json": lambda f: (f / "config.json").unlink(),
+    "weights cannot be loaded": lambda f: (f / "model.safetensors").write_bytes(
+        (f / "model.safetensors").read_bytes()[:20_000]
+    ),
+    "1 tensors are missing or misshapen, the first model.text_model.layers.1.mlp.up_proj": drop_a_tensor,
+    "does not describe an image-text-to-text": lambda f: edit_config(f, model_type="gpt17"),
+    "knows without running the model's own code": lambda f: edit_config(
+        f, model_type="novel", auto_map={"AutoConfig": "novel.Config"}
+    ),
+    "config.json does not describe": lambda f: (f / "config.json").write_text("{"),
+    "processor cannot be loaded": lambda f: (f / "tokenizer.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_a_damaged_folder_says_what_is_wrong(copied, message):
+    DAMAGES[message](copied)
+    with pytest.raises(ModelError, match=re.escape(message)) as caught:
+        load_lvlm(copied, device="cpu")
+    assert str(copied) in str(caught.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_towers_are_found_in_every_family(family):
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(family))
+    towers = find_towers(model)
+    linears = towers.linears(model)
+    assert linears["vision"] and linears["language"] and linears["head"] == [towers.head]
+    targets = re.compile(lora_targets(model))
+    matched = [name for name, _ in model.named_modules() if targets.fullmatch(name)]
+    assert sorted(matched) == sorted(linears["language"])
+    assert not any("merger" in name for name in linears["vision"])
+
+
+def test_lora_trains_the_language_model_alone(loaded):
+    policy = attach_lora(loaded, **LORA)
+    counts = trainable_by_tower(policy.model)
+    assert counts.pop("language") > 0 and counts == {"vision": 0, "connector": 0, "head": 0}
+    lora = policy.model.base_model.model.model.text_model.layers[0].self_attn.q_proj
+    assert lora.scaling["default"] == 8 / 4**0.5
+    assert policy.four_bit == loaded.four_bit
+    with pytest.raises(ModelError, match="already carries adapters"):
+        attach_lora(policy, **LORA)
+
+
+def test_plain_lora_scale_and_seed(tiny_folder):
+    one, two, other = (
+        attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8, rslora=False, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    a, b, c = (m.model.base_model.model.model.text_model.layers[0].mlp.up_proj for m in (one, two, other))
+    assert a.scaling["default"] == 2
+    assert torch.equal(a.lora_A["default"].weight, b.lora_A["default"].weight)
+    assert not torch.equal(a.lora_A["default"].weight, c.lora_A["default"].weight)
+
+
+@pytest.mark.parametrize("setting", [{"rank": 0, "alpha": 1}, {"rank": 4, "alpha": 0}])
+def test_lora_settings_must_be_positive(loaded, setting):
+    with pytest.raises(ValueError, match="positive"):
+        attach_lora(loaded, **setting)
+
+
+def test_adapters_off_is_the_base_model_and_saving_keeps_the_policy(tiny_folder, loaded, pictures, tmp_path):
+    base = logits(loaded, pictures)
+    with adapters_off(loaded.model):
+        assert torch.equal(logits(loaded, pictures), base)
+    policy = attach_lora(loaded, **LORA)
+    assert torch.equal(logits(policy, pictures), base)  # B = 0
+    with torch.no_grad():
+        for name, parameter in policy.model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.05)
+    moved = logits(policy, pictures)
+    assert not torch.allclose(moved, base)
+    with adapters_off(policy.model):
+        assert torch.equal(logits(policy, pictures), base)
+    assert torch.equal(logits(policy, pictures), moved)
+
+    save_adapter(policy, tmp_path / "adapter")
+    assert sorted(p.name for p in (tmp_path / "adapter").glob("*.safetensors")) == ["adapter_model.safetensors"]
+    again = load_adapter(load_lvlm(tiny_folder, device="cpu"), tmp_path / "adapter")
+    assert torch.equal(logits(again, pictures), moved)
+    assert sum(trainable_by_tower(again.model).values()) == 0
+    going_on = load_adapter(load_lvlm(tiny_folder, device="cpu"), tmp_path / "adapter", trainable=True)
+    assert trainable_by_tower(going_on.model) == trainable_by_tower(policy.model)
+    plain = PeftModel.from_pretrained(load_lvlm(tiny_folder, device="cpu").model, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        assert torch.equal(plain(**batch(policy, pictures).inputs).logits, moved)
+
+
+def test_a_folder_without_adapter(loaded, tmp_path):
+    with pytest.raises(ModelError, match="holds no adapter"):
+        load_adapter(loaded, tmp_path)

@@ -1,0 +1,126 @@
+"""Rollouts: what was sampled, its log-probabilities, determinism, and going on after a kill."""
+
+import json
+
+import pytest
+import torch
+
+from medalign_lite.batches import encode, encode_prompts
+from medalign_lite.lvlm import load_lvlm
+from medalign_lite.rollout import Prompt, answer, rollout
+
+QUESTIONS = ["Is there a nodule?", "Describe this radiograph.", "Which side is the nodule on?", "Yes or no?"]
+DRAW = {"max_new_tokens": 12, "temperature": 1.7, "samples": 2, "batch_size": 4, "seed": 5, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_folder):
+    return load_lvlm(tiny_folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prompts(pictures):
+    return [Prompt(f"p{i}", f"c{i}", f"q{i}", pictures[i], question) for i, question in enumerate(QUESTIONS)]
+
+
+@pytest.fixture(scope="module")
+def drawn(loaded, prompts):
+    return rollout(loaded, prompts, **DRAW)
+
+
+def test_order_and_labels(drawn):
+    assert [(r.id, r.case_id, r.question_id, r.sample) for r in drawn] == [
+        (f"p{i}", f"c{i}", f"q{i}", sample) for i in range(4) for sample in range(2)
+    ]
+    assert all(1 <= len(r.ids) == len(r.logps) <= 12 for r in drawn)
+    assert len({tuple(r.ids) for r in drawn}) == 8
+
+
+def test_greedy_is_what_generate_gives_alone(loaded, prompts):
+    for prompt, found in zip(prompts, rollout(loaded, prompts, max_new_tokens=8, batch_size=3, progress=False)):
+        inputs = encode_prompts(loaded.processor, [prompt.image], [prompt.question])
+        ids = loaded.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert found.ids == ids.tolist()
+        assert found.text == loaded.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def test_logps_are_the_untempered_models(loaded, prompts, drawn):
+    for found in drawn[::2]:
+        prompt = next(p for p in prompts if p.id == found.id)
+        batch = encode(loaded.processor, [prompt.image], [prompt.question], [found.text], answer_ids=[found.ids])
+        with torch.no_grad():
+            logp = loaded.model(**batch.inputs).logits.log_softmax(-1)  # (1, T, V)
+        where = batch.completion[0].nonzero().squeeze(1)
+        expected = logp[0, where - 1, torch.tensor(found.ids)]
+        assert torch.allclose(torch.tensor(found.logps), expected, atol=1e-5)
+
+
+def test_an_answer_ends_with_its_end_token(loaded, prompts, monkeypatch):
+    free = rollout(loaded, prompts[:1], max_new_tokens=8, progress=False)[0]
+    monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", [free.ids[3], 2])
+    ended = rollout(loaded, prompts, max_new_tokens=8, progress=False)[0]
+    stop = free.ids.index(free.ids[3])
+    assert ended.ids == free.ids[: stop + 1] and ended.decoding["finished"] and not free.decoding["finished"]
+    assert ended.logps == pytest.approx(free.logps[: stop + 1], abs=1e-5)
+
+
+def test_the_seed_decides(loaded, prompts, drawn):
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    assert rollout(loaded, prompts, **DRAW) == drawn
+    assert torch.equal(torch.get_rng_state(), state)
+    assert rollout(loaded, prompts, **DRAW | {"seed": 6}) != drawn
+
+
+def test_training_mode_is_put_back(loaded, prompts):
+    loaded.model.train()
+    rollout(loaded, prompts[:1], max_new_tokens=1, progress=False)
+    assert loaded.model.training
+    loaded.model.eval()
+
+
+def test_a_killed_run_goes_on_to_the_same_result(loaded, prompts, drawn, tmp_path, monkeypatch):
+    journal = tmp_path / "part.jsonl"
+    assert rollout(loaded, prompts, resume=journal, **DRAW) == drawn
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3
+    journal.write_bytes(lines[0] + lines[1] + lines[2][:40])  # killed while writing the second batch
+    calls = []
+    generate = loaded.model.generate
+    monkeypatch.setattr(loaded.model, "generate", lambda **inputs: calls.append(1) or generate(**inputs))
+    assert rollout(loaded, prompts, resume=journal, **DRAW) == drawn
+    assert len(calls) == 1
+    assert rollout(loaded, prompts, resume=journal, **DRAW) == drawn and len(calls) == 1
+    assert [json.loads(line).get("batch") for line in journal.read_text().splitlines()] == [None, 0, 1]
+    with pytest.raises(ValueError, match="belongs to another run"):
+        rollout(loaded, prompts, resume=journal, **DRAW | {"seed": 6})
+
+
+@pytest.mark.parametrize("left", [b"", b'{"run'])
+def test_a_journal_killed_at_its_first_line(loaded, prompts, drawn, tmp_path, left):
+    (tmp_path / "part.jsonl").write_bytes(left)
+    assert rollout(loaded, prompts, resume=tmp_path / "part.jsonl", **DRAW) == drawn
+
+
+def test_answer_and_no_prompts(loaded, prompts):
+    greedy = rollout(loaded, prompts[:1], max_new_tokens=6, progress=False)
+    assert answer(loaded, prompts[0].image, prompts[0].question, max_new_tokens=6) == greedy[0].text
+    assert rollout(loaded, [], max_new_tokens=4, progress=False) == []
+
+
+@pytest.mark.parametrize("setting", [{"samples": 2, "temperature": 0.0}, {"max_new_tokens": 0}, {"temperature": -1.0}])
+def test_settings_that_make_no_sense(loaded, prompts, setting):
+    with pytest.raises(ValueError, match="samples=2 at temperature 0|must be at least"):
+        rollout(loaded, prompts, **DRAW | setting)
+
+
+def test_repeated_ids(loaded, prompts):
+    with pytest.raises(ValueError, match="share an id"):
+        rollout(loaded, [prompts[0], prompts[0]], **DRAW)
+
+
+def test_progress_is_plain_text_when_headless(loaded, prompts, capsys, monkeypatch):
+    monkeypatch.setenv("MEDALIGN_HEADLESS", "1")
+    rollout(loaded, prompts, max_new_tokens=1)
+    shown = capsys.readouterr().err
+    assert "rollout: 4 of 4" in shown and "left" in shown and "|" not in shown and "\x1b" not in shown
