@@ -16,7 +16,10 @@ from medalign_lite.presets import ROOT, find_model
 
 PACKAGE = ROOT / "medalign_lite"
 # Modules that only show or run things: changing them makes no saved result stale.
-APPARATUS = ("figures", "widgets", "report", "doctor", "notebook", "presets", "stages", "manifest", "fingerprint")
+APPARATUS = (
+    *("figures", "widgets", "report", "doctor", "export", "notebook", "reproduce"),
+    *("presets", "stages", "manifest", "fingerprint"),
+)
 # Cells with these tags only show or practise; parameters count through their values.
 UNCOUNTED_TAGS = {"parameters", "injected-parameters", "figure", "interactive", "exercise"}
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "scipy", "scikit-image", "pillow")
@@ -55,23 +58,24 @@ def notebook_path(stage: str) -> Path:
     return ROOT / "notebooks" / f"{stage}.ipynb"
 
 
-def counted_cells(notebook: Path) -> list[str]:
-    """Sources of the code cells that can change a result."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = [c for c in cells if c["cell_type"] == "code" and not UNCOUNTED_TAGS & set(c["metadata"].get("tags", []))]
-    return ["".join(c["source"]) for c in code]
+def code_cells(notebook: Path, *, counted: bool = False) -> list[str]:
+    """Sources of the code cells; `counted` = only those that can change a result."""
+    cells = [c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    if counted:
+        cells = [c for c in cells if not UNCOUNTED_TAGS & set(c["metadata"].get("tags", []))]
+    return ["".join(c["source"]) for c in cells]
 
 
-def source_files(cells: list[str] | None) -> dict[str, str]:
+def source_files(cells: list[str] | None, *, skip: tuple[str, ...] = APPARATUS) -> dict[str, str]:
     """{file: sha256} of the package's modules that the cells import, directly or not (None = the whole package)."""
     data = [p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
     if cells is None:
-        found = {p for p in PACKAGE.rglob("*.py") if p.stem not in APPARATUS}
+        found = {p for p in PACKAGE.rglob("*.py") if p.stem not in skip}
     else:
         found, pending = set(), [path for cell in cells for path in _imports(cell, PACKAGE)]
         while pending:
             path = pending.pop()
-            if path not in found and path.stem not in APPARATUS:
+            if path not in found and path.stem not in skip:
                 found.add(path)
                 pending += _imports(path.read_text(encoding="utf-8"), path.parent)
     return {p.relative_to(ROOT).as_posix(): file_sha256(p) for p in sorted([*found, *data])}
@@ -94,7 +98,9 @@ def _imports(source: str, folder: Path) -> list[Path]:
         for name in names:
             bare = ROOT.joinpath(*name.split("."))
             if bare == PACKAGE or PACKAGE in bare.parents:
-                paths += [p for p in (bare.with_suffix(".py"), bare / "__init__.py") if p.is_file()]
+                packages = [bare, *(p for p in bare.parents if PACKAGE in p.parents)]
+                candidates = [bare.with_suffix(".py"), *(p / "__init__.py" for p in packages)]
+                paths += [p for p in candidates if p.is_file()]
     return paths
 
 
@@ -133,7 +139,7 @@ def versions() -> dict[str, str]:
 def parts(stage: str, *, parameters: dict, inputs: dict, files: list[str], model: str | None) -> dict:
     """Everything the stage's result depends on, JSON-ready; `inputs` maps an earlier stage to its outputs' digest."""
     notebook = notebook_path(stage)
-    cells = counted_cells(notebook) if notebook.is_file() else None
+    cells = code_cells(notebook, counted=True) if notebook.is_file() else None
     return {
         "stage": stage,
         "parameters": plain(parameters),

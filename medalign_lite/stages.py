@@ -323,17 +323,25 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _lock(path: Path) -> IO:
-    """An open file that holds the lock until it is closed, or the process ends however it ends."""
+def _lock(path: Path, *, patience: float = 5.0) -> IO:
+    """An open file that holds the lock until it is closed, or the process ends however it ends.
+
+    `patience` in seconds: a kernel whose runner was killed needs a moment to notice.
+    """
     stream = path.open("a+")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.seek(0)
-        owner = stream.read().strip()
-        if owner != str(os.getpid()):  # the same notebook may open its stage twice
-            raise StageError(f"process {owner} is working on stage {path.stem}: wait for it, or end it") from None
-        return stream
+    stop = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            stream.seek(0)
+            owner = stream.read().strip()
+            if owner == str(os.getpid()):  # the same notebook opened its stage twice
+                return stream
+            if time.monotonic() > stop:
+                raise StageError(f"process {owner} is working on stage {path.stem}: wait for it, or end it") from None
+            time.sleep(0.2)
     stream.truncate(0)
     stream.write(str(os.getpid()))
     stream.flush()

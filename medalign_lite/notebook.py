@@ -1,0 +1,180 @@
+"""Run one notebook strictly: papermill, minus its silences.
+
+papermill only warns about an unknown parameter, ignores types, and reports a killed kernel as a number. Here each is an
+error that says what to do, raised before anything runs where it can be. The kernel is the interpreter that runs this,
+whatever Jupyter kernels are installed, and works in the notebook's own folder, as in JupyterLab and nbmake.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+
+SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
+# What a kernel sees when nobody watches it. Package and notebooks print plain lines in place of bars when
+# MEDALIGN_HEADLESS is 1; figures go into the notebook; nothing is fetched.
+HEADLESS = {
+    "MEDALIGN_HEADLESS": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYTHONHASHSEED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+}
+
+
+class NotebookError(RuntimeError):
+    """A notebook that cannot run or did not; the message says where, and the next step."""
+
+
+def parameters_of(path: Path) -> dict[str, object]:
+    """{name: default} of the notebook's cell tagged ``parameters``: annotated scalars and nothing else.
+
+    Raises NotebookError if there is not exactly one such cell or a line is not ``NAME: type = constant``.
+    """
+    cells = [c for c in _read(path).cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise NotebookError(f"{path.name} needs exactly one cell tagged 'parameters'; it has {len(cells)}")
+    found = {}
+    for node in ast.parse(cells[0].source).body:
+        line = ast.unparse(node)
+        try:
+            kind, value = SCALARS[node.annotation.id], ast.literal_eval(node.value)
+            found[node.target.id] = value
+        except (AttributeError, KeyError, ValueError, TypeError):
+            raise NotebookError(
+                f"{path.name}: parameter line `{line}` must read NAME: str|int|float|bool = constant"
+            ) from None
+        if not _fits(value, kind):
+            raise NotebookError(f"{path.name}: in `{line}` the default is not of its type")
+    return found
+
+
+def check_parameters(path: Path, values: dict) -> None:
+    """Raise NotebookError unless every value is a parameter of the notebook and of its type."""
+    allowed = parameters_of(path)
+    for name, value in values.items():
+        if name not in allowed:
+            raise NotebookError(f"{path.name} has no parameter {name!r}; it has {', '.join(allowed)}")
+        kind = type(allowed[name])
+        if not _fits(value, kind):
+            raise NotebookError(f"{path.name}: {name}={value!r} must be {kind.__name__}, not {type(value).__name__}")
+
+
+def typical_minutes(path: Path) -> float | None:
+    """The first number under ``minutes`` in the table of the notebook's first cell; None without one."""
+    rows = [line.strip().strip("|").split("|") for line in _read(path).cells[0].source.splitlines() if "|" in line]
+    heads = [cell.strip(" *").lower() for cell in rows[0]] if rows else []
+    if "minutes" not in heads or len(rows) < 3:
+        return None
+    number = re.search(r"\d+(\.\d+)?", rows[2][heads.index("minutes")])
+    return number and float(number[0])
+
+
+def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[str], object] = lambda text: None):
+    """Execute the notebook with these parameters, saving `output` after every cell; return the executed notebook.
+
+    `on_text` is given what cells print, as it comes. Raises NotebookError: a bad parameter, a cell that failed (named,
+    with its last lines), a kernel that was killed.
+    """
+    check_parameters(path, values)
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with headless_kernels():
+        try:
+            return papermill.execute_notebook(
+                path,
+                output,
+                parameters=values,
+                kernel_name="python3",
+                language="python",
+                cwd=path.parent,
+                progress_bar=False,
+                stdout_file=_Listener(on_text),
+                start_timeout=120,
+            )
+        except papermill.PapermillExecutionError as error:
+            raise NotebookError(_failed(path, output, error)) from None
+        except DeadKernelError:
+            raise NotebookError(_killed(path, output)) from None
+
+
+@contextlib.contextmanager
+def headless_kernels() -> Iterator[None]:
+    """Within it, the kernel ``python3`` is this interpreter, and the environment is `HEADLESS`."""
+    with tempfile.TemporaryDirectory(prefix="medalign-kernel-") as folder:
+        spec = Path(folder) / "kernels" / "python3" / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}), encoding="utf-8")
+        before = dict(os.environ)
+        jupyter = os.pathsep.join(filter(None, [folder, before.get("JUPYTER_PATH")]))
+        os.environ.update(HEADLESS | {"JUPYTER_PATH": jupyter, "IPYTHONDIR": str(Path(folder) / "ipython")})
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+class _Listener:
+    """The two methods of a file that papermill writes a cell's printed text to."""
+
+    def __init__(self, on_text: Callable[[str], object]):
+        self.write = on_text
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+
+def _fits(value, kind: type) -> bool:
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _read(path: Path) -> nbformat.NotebookNode:
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise NotebookError(f"there is no notebook {path}") from None
+    except (ValueError, nbformat.reader.NotJSONError) as error:
+        raise NotebookError(f"{path} is not a readable notebook ({error}); restore it with git") from error
+
+
+def _failed(path: Path, output: Path, error) -> str:
+    """The message for a cell that raised: its number and last lines, the error, where the rest can be read."""
+    lines = error.source.rstrip().splitlines()
+    shown = "\n".join(f"    {line}" for line in (["..."] if len(lines) > 6 else []) + lines[-6:])
+    return (
+        f"{path.name} failed in cell {error.cell_index + 1}:\n{shown}\n{error.ename}: {error.evalue}\n"
+        f"The notebook as far as it ran, with the traceback: {output}\n"
+        "What is finished is kept: mend the cause and run the same command again"
+    )
+
+
+def _killed(path: Path, output: Path) -> str:
+    """The message for a kernel that vanished: papermill marks the cells it has started."""
+    cells = nbformat.read(output, as_version=4).cells if output.exists() else []
+    started = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
+    where = f" while it ran cell {started[-1] + 1}" if started else ""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total, free = (os.sysconf(name) * page / 1e9 for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    return (
+        f"{path.name}: the kernel was killed{where}. Python left no error, so it was the system or a person: usually "
+        f"memory ran out (this machine has {total:.1f} GB, {free:.1f} GB free now).\n"
+        f"The notebook as far as it ran: {output}\n"
+        "What is finished is kept: close other programs and run the same command again, or take a smaller preset"
+    )

@@ -1,0 +1,287 @@
+"""The strict runner, on small real notebooks: parameters, failures, killed kernels, pages, resuming."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from medalign_lite import reproduce as chain
+from medalign_lite.export import mathml, write_html
+from medalign_lite.notebook import NotebookError, check_parameters, parameters_of, run_notebook, typical_minutes
+from medalign_lite.presets import ROOT, PresetError
+from medalign_lite.reproduce import ReproduceError, parse
+
+PARAMETERS = 'PRESET: str = "auto"\nCASES: str = ""\nMODEL: str = ""\nSEED: int = 7\nOUT: str = ""'
+OPEN = (
+    "from medalign_lite.stages import open_stage\n"
+    'stage = open_stage("{name}", preset=PRESET, cases=CASES, model=MODEL, seed=SEED, out=OUT, needs={needs})'
+)
+
+
+def write_notebook(path, *cells, parameters=PARAMETERS, title="# Title"):
+    """A notebook whose second cell is tagged parameters."""
+    made = [nbformat.v4.new_markdown_cell(title)]
+    made.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    made += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=made), path)
+    return path
+
+
+def printed(notebook):
+    return "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
+
+
+# -- parameters
+
+
+def test_parameters_are_read_with_their_types(tmp_path):
+    path = write_notebook(
+        tmp_path / "a.ipynb", parameters="N: int = 3  # how many\nRATE: float = -1.5\nON: bool = True"
+    )
+    assert parameters_of(path) == {"N": 3, "RATE": -1.5, "ON": True}
+
+
+@pytest.mark.parametrize(
+    "line", ["N = 3", "N: int | None = None", "N: list = []", "N: int = len('a')", "import os", "N: int"]
+)
+def test_a_parameter_that_is_no_annotated_scalar_is_an_error(tmp_path, line):
+    with pytest.raises(NotebookError, match="must read NAME: str|int|float|bool = constant"):
+        parameters_of(write_notebook(tmp_path / "a.ipynb", parameters=line))
+
+
+def test_a_default_of_another_type_is_an_error(tmp_path):
+    with pytest.raises(NotebookError, match="default is not of its type"):
+        parameters_of(write_notebook(tmp_path / "a.ipynb", parameters="N: int = '3'"))
+
+
+def test_unknown_parameter_is_an_error_that_lists_the_known(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", "1/0")
+    with pytest.raises(NotebookError, match="no parameter 'SEEED'; it has PRESET, CASES, MODEL, SEED, OUT"):
+        run_notebook(path, {"SEEED": 1}, tmp_path / "out.ipynb")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SEED", "7"), ("SEED", 7.0), ("SEED", True), ("PRESET", 1), ("OUT", None)]
+)
+def test_ill_typed_parameter_is_an_error(tmp_path, name, value):
+    with pytest.raises(NotebookError, match=f"{name}=.* must be"):
+        check_parameters(write_notebook(tmp_path / "a.ipynb"), {name: value})
+
+
+def test_a_file_that_is_no_notebook(tmp_path):
+    (tmp_path / "a.ipynb").write_text("{ half")
+    with pytest.raises(NotebookError, match="not a readable notebook"):
+        parameters_of(tmp_path / "a.ipynb")
+    with pytest.raises(NotebookError, match="there is no notebook"):
+        parameters_of(tmp_path / "b.ipynb")
+
+
+# -- running
+
+
+def test_it_runs_with_this_interpreter_in_its_folder_headless(tmp_path):
+    source = "import os, sys\nprint(SEED, sys.executable, os.getcwd(), os.environ['MEDALIGN_HEADLESS'])"
+    heard = []
+    path = write_notebook(tmp_path / "nb" / "a.ipynb", source)
+    done = run_notebook(path, {"SEED": 11}, tmp_path / "out" / "a.ipynb", on_text=heard.append)
+    assert printed(done) == f"11 {sys.executable} {tmp_path / 'nb'} 1\n"
+    assert "".join(heard) == printed(done)
+    assert (tmp_path / "out" / "a.ipynb").exists()
+
+
+def test_a_failing_cell_is_shown_with_its_last_lines(tmp_path):
+    body = "\n".join(f"x{i} = {i}" for i in range(20)) + "\nraise ValueError('no lungs found')"
+    with pytest.raises(NotebookError) as error:
+        run_notebook(write_notebook(tmp_path / "a.ipynb", "ok = 1", body), {}, tmp_path / "out.ipynb")
+    message = str(error.value)
+    assert "a.ipynb failed in cell " in message
+    assert "raise ValueError('no lungs found')\nValueError: no lungs found" in message
+    assert "x19 = 19" in message
+    assert "x3 = 3" not in message
+    assert str(tmp_path / "out.ipynb") in message
+    assert "ValueError" in (tmp_path / "out.ipynb").read_text()
+
+
+def test_a_killed_kernel_is_explained(tmp_path):
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(NotebookError, match=r"the kernel was killed while it ran cell \d.*memory ran out") as error:
+        run_notebook(write_notebook(tmp_path / "a.ipynb", "1", kill), {}, tmp_path / "out.ipynb")
+    assert "run the same command again" in str(error.value)
+
+
+def test_minutes_are_read_from_the_first_table(tmp_path):
+    table = "# T\n\n| needs | writes | minutes | memory |\n|---|---|---|---|\n| 00 | 01 | **1.5** on two cores | 2 GB |"
+    assert typical_minutes(write_notebook(tmp_path / "a.ipynb", title=table)) == 1.5
+    assert typical_minutes(write_notebook(tmp_path / "b.ipynb")) is None
+
+
+# -- pages
+
+
+def test_the_page_is_self_contained(tmp_path):
+    cells = [
+        nbformat.v4.new_markdown_cell(
+            "# T\n\n$\\beta A$ and\n\n$$\\frac{a}{b}$$\n\n`$code$` at [a](https://example.org)"
+        ),
+        nbformat.v4.new_code_cell("print('<script>x</script>')"),
+    ]
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
+    cells[1].outputs = [
+        nbformat.v4.new_output("stream", text="<script>alert(1)</script>\n"),
+        nbformat.v4.new_output("display_data", data=view),
+    ]
+    write_html(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("<math") == 2
+    assert "$code$" in page
+    assert "open the notebook in JupyterLab" in page
+    assert "&lt;script&gt;alert" in page
+    assert not re.search(r"<(script|link|iframe)\b", page)
+    assert "@import" not in page
+
+
+def test_a_page_that_would_fetch_is_refused(tmp_path):
+    cell = nbformat.v4.new_code_cell("", outputs=[])
+    cell.outputs = [nbformat.v4.new_output("display_data", data={"text/html": '<img src="https://example.org/x.png">'})]
+    with pytest.raises(ValueError, match="would fetch .*example.org"):
+        write_html(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.html")
+
+
+def test_formulas_become_mathml_and_prices_do_not():
+    assert "<math" in mathml(r"the loss $-\log\sigma(m)$ here")
+    assert mathml("```\n$x$\n```") == "```\n$x$\n```"
+    assert mathml(r"costs \$5 and \$6") == r"costs \$5 and \$6"
+    aligned = mathml("$$\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}$$")
+    assert "mtable" in aligned
+
+
+# -- make reproduce
+
+
+def test_arguments_are_typed_and_unknown_ones_list_the_allowed():
+    assert parse(["PRESET=ci", "SEED=3", "STRICT=1", "OUT=", "CASES="]) == {
+        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "STRICT": True}
+    }
+    for bad in ("SED=3", "ci", "SEED=x", "SEED=-1", "STRICT=yes"):
+        with pytest.raises(ReproduceError, match="allowed|not a whole|neither 0 nor 1"):
+            parse([bad])
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A chain of two notebooks, a stand-in model folder, and a function that reproduces into tmp_path/out."""
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors"):
+        (model / name).write_text("{}")
+    books = tmp_path / "nb"
+    write_notebook(
+        books / "90_first.ipynb",
+        OPEN.format(name="90_first", needs=[]),
+        f"def compute():\n    open({str(tmp_path / 'log')!r}, 'a').write('first ')\n    return [dict(seed=SEED)]",
+        "rows = stage.jsonl('rows.jsonl', compute)\nprint(stage.finish())",
+    )
+    write_notebook(
+        books / "91_second.ipynb",
+        OPEN.format(name="91_second", needs=["90_first"]),
+        "from medalign_lite.stages import read_jsonl\nrows = read_jsonl(stage.input('90_first', 'rows.jsonl'))",
+        f"import os, pathlib\nif pathlib.Path({str(tmp_path / 'kill')!r}).exists():\n    os.kill(os.getpid(), 9)",
+        "stage.json('results.json', lambda: rows)\nstage.finish()\nprint(stage.publish('results.json'))",
+    )
+
+    def reproduce(*arguments):
+        said = []
+        values = parse(["PRESET=ci", f"OUT={tmp_path / 'out'}", f"MODEL={model}", *arguments])
+        chain.reproduce(values, notebooks=books, say=said.append)
+        return "\n".join(said)
+
+    return reproduce
+
+
+def log(tmp_path):
+    return (tmp_path / "log").read_text()
+
+
+def test_a_chain_runs_and_then_is_a_no_op(run, tmp_path):
+    assert "91_second      done in" in run()
+    folder = tmp_path / "out" / "ci"
+    assert json.loads((folder / "results.json").read_text()) == [{"seed": 7}]
+    assert sorted(p.name for p in (folder / "notebooks").glob("9*")) == [
+        *("90_first.html", "90_first.ipynb", "91_second.html", "91_second.ipynb")
+    ]
+    stamps = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    started = time.monotonic()
+    assert run().count("up to date") == 2
+    assert time.monotonic() - started < 5
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == stamps
+
+    # a page or a published file that was changed is written again, from the saved stage
+    (folder / "results.json").write_text("[]")
+    (folder / "notebooks" / "90_first.html").unlink()
+    assert "done in" in run()
+    assert json.loads((folder / "results.json").read_text()) == [{"seed": 7}]
+    assert log(tmp_path) == "first "
+
+    # a damaged artefact is computed again; what it feeds is the same, so only it runs
+    (folder / "90_first" / "rows.jsonl").write_text("{}")
+    said = run()
+    assert "91_second      up to date" in said
+    assert log(tmp_path) == "first first "
+
+    # another seed is another run
+    run("SEED=8")
+    assert json.loads((folder / "results.json").read_text()) == [{"seed": 8}]
+
+
+def test_killed_and_run_again_it_continues(run, tmp_path):
+    (tmp_path / "kill").touch()
+    with pytest.raises(NotebookError, match="91_second.ipynb: the kernel was killed"):
+        run()
+    (tmp_path / "kill").unlink()
+    said = run()
+    assert "90_first       up to date" in said
+    assert log(tmp_path) == "first "
+    assert json.loads((tmp_path / "out" / "ci" / "results.json").read_text()) == [{"seed": 7}]
+
+
+def test_parameter_errors_come_before_anything_runs(run, tmp_path):
+    write_notebook(tmp_path / "nb" / "92_third.ipynb", "1", parameters='PRESET: str = "auto"')
+    with pytest.raises(NotebookError, match="92_third.ipynb has no parameter 'CASES'"):
+        run()
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_notebook_that_never_finishes_its_stage_is_an_error(run, tmp_path):
+    write_notebook(tmp_path / "nb" / "92_third.ipynb", "1")
+    with pytest.raises(ReproduceError, match="stage 92_third has not been made.*must end with stage.finish"):
+        run()
+
+
+def test_a_missing_model_names_the_next_command(run):
+    with pytest.raises(ReproduceError, match="`hf download no-such-org/no-such-model`"):
+        run("MODEL=no-such-org/no-such-model")
+    with pytest.raises(PresetError, match="PRESET='huge' is not one of ci, workshop, full, auto"):
+        run("PRESET=huge")
+
+
+def test_an_output_folder_that_cannot_be_written(run):
+    with pytest.raises(ReproduceError, match="cannot write to /proc/medalign/ci.*OUT="):
+        run("OUT=/proc/medalign")
+
+
+def test_the_command_line_ends_with_a_sentence_not_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "medalign_lite.reproduce", "PRESET=huge"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: PRESET='huge' is not one of ci, workshop, full, auto"
