@@ -6,6 +6,7 @@ tokens of the prompt, and every further tensor that it makes goes to the model u
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from os.path import commonprefix
 from pathlib import Path
 
@@ -99,21 +100,31 @@ def tokens_of(processor, text: str) -> list[tuple[str, int, int]]:
 def sampled_offsets(tokenizer, ids: Sequence[int], answer: str) -> Offsets:
     """Character offsets in `answer` of ids as sampled, which need not be how a tokenizer would split that text.
 
-    Special tokens get an empty range; tokens that share one character (its bytes) share its range.
-    Raises ValueError where the ids do not decode to `answer`.
+    An end token gets an empty range; tokens that share one character (its bytes) share its range.
+    Raises ValueError where the ids do not decode to `answer`, or hold a special token before the last.
     """
     text = tokenizer.decode(ids, skip_special_tokens=True)
     if text.strip() != answer:
         raise ValueError(f"answer_ids decode to {text.strip()!r}, not to the answer {answer!r}")
     lead = len(text) - len(text.lstrip())
     ends = [len(commonprefix([tokenizer.decode(ids[:n], skip_special_tokens=True), text])) for n in range(len(ids) + 1)]
-    special = _special_ids(tokenizer)
+    special = set(special_tokens(tokenizer).values())
+    if special & set(ids[:-1]):
+        raise ValueError(f"the sampled answer {answer[:60]!r} holds a special token before its end; drop this sample")
     offsets = []
     for n, token in enumerate(ids):
         start = ends[n]
         end = start if token in special else next((stop for stop in ends[n + 1 :] if stop > start), start)
         offsets.append((max(start - lead, 0), max(end - lead, 0)))
     return offsets
+
+
+@lru_cache(maxsize=8)
+def special_tokens(tokenizer) -> dict[str, int]:
+    """Ids of the tokens that steer the model and are no text: ends of turns, image tokens and the like."""
+    marked = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = sorted(marked | set(tokenizer.all_special_ids))
+    return dict(zip(tokenizer.convert_ids_to_tokens(ids), ids))
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,7 @@ def conversation(processor, question: str, answer: str | None = None) -> str:
     Raises ValueError where the processor has no chat template, or a text holds one of its special tokens.
     """
     for text in (question, answer or ""):
-        token = next((token for token in _special_tokens(processor.tokenizer) if token in text), None)
+        token = next((token for token in special_tokens(processor.tokenizer) if token in text), None)
         if token:
             raise ValueError(f"{text[:60]!r} contains the special token {token!r}, which would change the conversation")
     if not getattr(processor, "chat_template", None):
@@ -182,16 +193,7 @@ def _tokenise_answer(processor, question: str, answer: str) -> tuple[list[int], 
 def _end_of_turn(tokenizer, suffix: str) -> int:
     """The special token that the template writes after an answer, or the tokenizer's end of sequence."""
     ids = tokenizer(suffix, add_special_tokens=False)["input_ids"]
-    return ids[0] if ids and ids[0] in _special_ids(tokenizer) else tokenizer.eos_token_id
-
-
-def _special_ids(tokenizer) -> set[int]:
-    marked = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return marked | set(tokenizer.all_special_ids)
-
-
-def _special_tokens(tokenizer) -> list[str]:
-    return [token for token in tokenizer.convert_ids_to_tokens(sorted(_special_ids(tokenizer))) if token]
+    return ids[0] if ids and ids[0] in special_tokens(tokenizer).values() else tokenizer.eos_token_id
 
 
 def _adds_special_tokens(tokenizer, prompt: str) -> bool:

@@ -4,6 +4,7 @@ One call loads the embedded model, any local folder and any hub model; nothing t
 ALLOW_NETWORK=1, only safetensors weights are read, and no model's own code is run.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+from transformers.utils import logging
 
 from medalign_lite.model_folder import ModelError, check_folder, locate, weights_digest
 from medalign_lite.towers import TOWERS, Towers, find_towers
@@ -173,6 +175,8 @@ def _skeleton(folder: Path) -> tuple[object, nn.Module]:
 
 
 def _load_weights(folder: Path, config, linears: dict[str, list[str]], *, place: torch.device, four_bit: bool):
+    if os.environ.get("MEDALIGN_HEADLESS") == "1":  # executed notebooks keep a bar's empty frame
+        logging.disable_progress_bar()
     dtype = compute_dtype(place)
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True,

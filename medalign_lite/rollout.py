@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from medalign_lite.batches import conversation, encode_prompts
+from medalign_lite.batches import conversation, encode_prompts, special_tokens
 from medalign_lite.lvlm import Lvlm
 
 PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"
@@ -33,7 +33,8 @@ class Prompt:
 @dataclass(frozen=True)
 class Rollout:
     """One answer. `ids` are the tokens as sampled, the end token included if it came; `logps` in nats, one per id,
-    under the model itself: the temperature changes what is drawn, never the log-probability that is recorded."""
+    under the model itself: the temperature changes what is drawn, never the log-probability that is recorded.
+    `decoding["finished"]` says that the end token came and no other special token: only then is `text` all of `ids`."""
 
     id: str
     case_id: str
@@ -101,13 +102,14 @@ def _answer_batch(lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: in
     recorder = _Recorder()
     with _seeded(f"{decoding['seed']}/{number}", lvlm.device):
         sequences = lvlm.model.generate(
-            **inputs,
+            **_branched(lvlm.model, inputs, samples=decoding["samples"]),
             generation_config=_settings(lvlm, decoding, ends),
             logits_processor=LogitsProcessorList([recorder.logits]),
             stopping_criteria=StoppingCriteriaList([recorder.tokens]),
         )
     sampled = sequences[:, inputs["input_ids"].shape[1] :].tolist()  # (B * samples, C)
     logps = torch.stack(recorder.logps, dim=1).tolist()
+    special = set(special_tokens(lvlm.processor.tokenizer).values())
     found = []
     for row, (ids, row_logps) in enumerate(zip(sampled, logps, strict=True)):
         prompt, sample = batch[row // decoding["samples"]], row % decoding["samples"]
@@ -122,10 +124,24 @@ def _answer_batch(lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: in
                 text,
                 ids[:length],
                 row_logps[:length],
-                decoding | {"batch": number, "finished": ids[length - 1] in ends},
+                decoding
+                | {"batch": number, "finished": ids[length - 1] in ends and not special & set(ids[: length - 1])},
             )
         )
     return found
+
+
+def _branched(model, inputs: dict[str, torch.Tensor], *, samples: int) -> dict:
+    """Inputs for `samples` answers per prompt. Image and prompt run once: the cache is branched before its last token,
+    so that `generate` goes on from there for each sample."""
+    if samples == 1:
+        return inputs
+    prefix = GenerationConfig(max_new_tokens=1, do_sample=False, return_dict_in_generate=True, use_cache=True)
+    cache = model.generate(**inputs, generation_config=prefix).past_key_values
+    cache.crop(inputs["input_ids"].shape[1] - 1 - cache.get_seq_length())  # negative: how many to drop
+    cache.batch_repeat_interleave(samples)
+    repeated = {name: inputs[name].repeat_interleave(samples, dim=0) for name in ("input_ids", "attention_mask")}
+    return repeated | {"past_key_values": cache}
 
 
 class _Recorder:
@@ -194,7 +210,6 @@ def _settings(lvlm: Lvlm, decoding: dict, ends: set[int]) -> GenerationConfig:
     draw = {"do_sample": True, "temperature": decoding["temperature"], "top_k": 0, "top_p": 1.0, "typical_p": 1.0}
     return GenerationConfig(
         max_new_tokens=decoding["max_new_tokens"],
-        num_return_sequences=decoding["samples"],
         eos_token_id=sorted(ends),
         pad_token_id=pad if pad is not None else min(ends),
         num_beams=1,

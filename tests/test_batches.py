@@ -103,6 +103,8 @@ def test_sampled_ids_stay_as_sampled(processor, pictures):
     assert batch.inputs["input_ids"][0][batch.completion[0]].tolist() == pieces
     assert len(pieces) > len(processor.tokenizer(text)["input_ids"]) + 1
     assert batch.inputs["input_ids"][0][batch.kinds[0] > 0].tolist() == pieces[17:22]
+    with pytest.raises(ValueError, match="special token before its end"):
+        encode(processor, pictures[:1], QUESTIONS[:1], [text], answer_ids=[[processor.image_token_id, *pieces]])
     with pytest.raises(ValueError, match="not to the answer"):
         encode(processor, pictures[:1], QUESTIONS[:1], ["No mass."], answer_ids=[pieces])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medalign_lite.batches import encode, encode_prompts
-from medalign_lite.lvlm import load_lvlm
+from medalign_lite.lvlm import attach_lora, load_lvlm
 from medalign_lite.rollout import Prompt, answer, rollout
 
 QUESTIONS = ["Is there a nodule?", "Describe this radiograph.", "Which side is the nodule on?", "Yes or no?"]
@@ -89,8 +89,8 @@ def test_a_killed_run_goes_on_to_the_same_result(loaded, prompts, drawn, tmp_pat
     generate = loaded.model.generate
     monkeypatch.setattr(loaded.model, "generate", lambda **inputs: calls.append(1) or generate(**inputs))
     assert rollout(loaded, prompts, resume=journal, **DRAW) == drawn
-    assert len(calls) == 1
-    assert rollout(loaded, prompts, resume=journal, **DRAW) == drawn and len(calls) == 1
+    assert len(calls) == 2  # one batch: its prompts, then its answers
+    assert rollout(loaded, prompts, resume=journal, **DRAW) == drawn and len(calls) == 2
     assert [json.loads(line).get("batch") for line in journal.read_text().splitlines()] == [None, 0, 1]
     with pytest.raises(ValueError, match="belongs to another run"):
         rollout(loaded, prompts, resume=journal, **DRAW | {"seed": 6})
@@ -124,3 +124,8 @@ def test_progress_is_plain_text_when_headless(loaded, prompts, capsys, monkeypat
     rollout(loaded, prompts, max_new_tokens=1)
     shown = capsys.readouterr().err
     assert "rollout: 4 of 4" in shown and "left" in shown and "|" not in shown and "\x1b" not in shown
+
+
+def test_a_fresh_adapter_answers_as_the_base_model(tiny_folder, prompts, drawn):
+    policy = attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8, seed=1)
+    assert [(r.ids, r.logps) for r in rollout(policy, prompts, **DRAW)] == [(r.ids, r.logps) for r in drawn]
