@@ -284,7 +284,7 @@ def _point(ax: Axes, entry: Mapping, y: float, colour: str, marker: str, *, labe
 
 def spoken(metric: str) -> str:
     """A metric's name as words."""
-    return metric.replace("_", " ").replace(" f1", " F1")
+    return metric.replace("_", " ").replace(" f1", " F1").replace("kl ", "KL ")
 
 
 def _rows(ax: Axes, names: Sequence[str]) -> None:

@@ -1,0 +1,116 @@
+"""Every helper draws on the axis it is given, with hostile text, missing values and empty masks."""
+
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from medalign_lite import figures
+from medalign_lite.metrics import ErrorRow
+
+matplotlib.use("Agg")
+HOSTILE = ("<b>bold</b>", " $x^2$", " \\frac{", "\n", " left", "", " a" * 90)
+IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60), dtype=np.uint8)
+MASK = np.zeros((40, 60), bool)
+MASK[5:12, :20] = True  # touches the border
+
+
+def axis(*shape):
+    return Figure(figsize=(6, 3), layout="constrained").subplots(*shape)
+
+
+def drawn(ax):
+    """The axis after a full draw; any warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.ravel(ax)[0].figure.savefig("/dev/null", format="png")
+    return ax
+
+
+def texts(ax):
+    return "".join(t.get_text() for t in ax.texts)
+
+
+def test_overlay_keeps_the_image_frame_and_labels_the_sides():
+    ax = drawn(figures.overlay(axis(), IMAGE, MASK, ~MASK, title="$odd title"))
+    assert ax.get_xlim() == (-0.5, 59.5) and ax.get_ylim() == (39.5, -0.5)
+    left, right = (next(t for t in ax.texts if t.get_text() == letter) for letter in "RL")
+    assert left.get_position()[0] < right.get_position()[0]
+
+
+def test_overlay_of_an_empty_mask_draws_no_outline():
+    assert not drawn(figures.overlay(axis(), IMAGE, np.zeros_like(MASK))).collections
+
+
+def test_sheet_and_gallery_leave_no_empty_frames():
+    sheet, gallery = axis(2, 3), axis(1, 3)
+    figures.contact_sheet(sheet, [(IMAGE, MASK, "one"), (IMAGE, None, "two")])
+    figures.corruption_gallery(gallery, {"clean": IMAGE, "noise": IMAGE}, MASK, None)
+    assert [ax.axison for ax in sheet.flat] == [True, True, False, False, False, False]
+    assert len(gallery[0].collections) == 1 and not gallery[1].collections
+    drawn(sheet), drawn(gallery)
+    with pytest.raises(ValueError, match="4 pictures need as many axes, got 3"):
+        figures.corruption_gallery(axis(1, 3), dict.fromkeys("abcd", IMAGE))
+
+
+@pytest.mark.parametrize("values", [np.linspace(-1, 1, 7), np.linspace(0, 2, 7), np.zeros(7)])
+def test_token_heatmap_writes_every_letter_inside_the_axis(values):
+    ax = drawn(figures.token_heatmap(axis(), HOSTILE, values, title="Δ"))
+    assert texts(ax) == "".join("".join(HOSTILE).split())
+    assert max(t.get_position()[0] for t in ax.texts) <= ax.get_xlim()[1]
+
+
+def test_token_heatmap_needs_a_value_a_token():
+    with pytest.raises(ValueError, match="2 tokens with 1 values"):
+        figures.token_heatmap(axis(), ["a", "b"], [1.0])
+
+
+def test_edit_diff_colours_the_spans_and_nothing_else():
+    ax = drawn(figures.edit_diff(axis(), "a left lung", "a right lung", [(2, 6, "side")], [[2, 7, "side"]]))
+    letters = {colour: "".join(t.get_text() for t in ax.texts if to_rgba(t.get_color()) == to_rgba(colour))
+               for colour in (figures.CHOSEN, figures.REJECTED, "black")}  # fmt: skip
+    assert letters == {figures.CHOSEN: "y+left", figures.REJECTED: "y-right", "black": "alungalung"}
+
+
+def test_split_spans_covers_the_text():
+    assert figures.split_spans("no effusion", [(0, 2, "negation")]) == [("no", "negation"), (" effusion", None)]
+    assert figures.split_spans("", []) == []
+
+
+def test_curves_pass_over_rows_without_the_key():
+    rows = [{"step": 0, "loss": 1.0}, {"step": 1}, {"step": 2, "loss": 0.5, "margin": None}]
+    ax = drawn(figures.curves(axis(), rows, ["loss", "margin"], reference=0.69))
+    assert ax.lines[0].get_xdata().tolist() == [0, 2] and len(ax.lines) == 2
+
+
+def test_forest_says_what_is_not_measurable():
+    entry, none = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, {"value": None, "low": None, "high": None, "n": 0}
+    lone = {"value": 0.1, "low": None, "high": None, "n": 1}
+    block = {"test": {"fact_f1": entry, "flip_rate": none, "yes_ratio": lone}}
+    results = dict.fromkeys(("base", "aligned", "difference"), block)
+    ax = drawn(figures.forest(axis(), results))
+    assert "not measurable" in texts(ax)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["fact F1", "yes ratio", "flip rate"]
+    assert "not measurable" in texts(drawn(figures.forest_difference(axis(), results)))
+
+
+def test_prior_bars_show_counts():
+    rows = [
+        ErrorRow("cofinding", "effusion", n, 10, None, "cardiomegaly", there) for n, there in ((4, True), (1, False))
+    ]
+    ax = drawn(figures.prior_bars(axis(), rows, [("effusion", "cardiomegaly"), ("nodule", "effusion")]))
+    assert [t.get_text().strip() for t in ax.texts] == ["4/10", "1/10"]
+    assert [bar.get_width() for bar in ax.patches] == [0.4, 0.1]
+
+
+def test_gradients_and_histograms():
+    ax = drawn(figures.token_gradients(axis(), HOSTILE[:3], {"chosen": [1, -1, 0], "rejected": [0, 1, 1]}))
+    assert [round(bar.get_height()) for bar in ax.patches] == [1, -1, 0, 0, 1, 1]
+    assert drawn(figures.histogram(axis(), {"m(v)": [1.0, 2.0], "m(v')": [0.0]})).get_legend()
+
+
+def test_text_on_colour_is_readable():
+    assert figures.is_dark(figures.ALIGNED) and not figures.is_dark("white")

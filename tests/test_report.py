@@ -1,0 +1,146 @@
+"""The report is one inert file: complete, escaped, and unable to run or load anything, also in a real browser."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from medalign_lite.report import LIMITS, Failure, picture, verdict, write_report
+from medalign_lite.stats import RESULT_METRICS
+
+matplotlib.use("Agg")
+CHROMIUM = "/usr/bin/chromium"
+HOSTILE = (
+    '</bdi></title><script>document.title="hacked"</script><img src=x onerror="document.title=\'hacked\'">'
+    '<a href="javascript:alert(1)">x</a><meta http-equiv=refresh content="0;url=https://example.org"> {{ 7 * 7 }} '
+    "\U0001f600 שלום مرحبا \u202e \x00 \ud800 $x^2$"
+)
+
+
+def entry(value, half=0.02, n=480):
+    return {"value": value, "low": value - half, "high": value + half, "n": n}
+
+
+NOTHING = {"value": None, "low": None, "high": None, "n": 0}
+
+
+def made_up(f1=0.1, false=-0.15, half=0.02):
+    changes = dict.fromkeys(RESULT_METRICS, 0.01) | {"fact_f1": f1, "hallucination_rate": false}
+    block = {
+        "base": {name: entry(0.5) for name in RESULT_METRICS},
+        "aligned": {name: entry(0.5 + change) for name, change in changes.items()},
+        "difference": {name: entry(change, half) for name, change in changes.items()},
+    }
+    return {arm: {split: block[arm] for split in ("test", "shifted")} for arm in block}
+
+
+def unmeasured(*measured):
+    full = made_up()
+    return {arm: {split: {name: full[arm][split][name] if name in measured and split == "test" else NOTHING
+                          for name in RESULT_METRICS} for split in full[arm]} for arm in full}  # fmt: skip
+
+
+def full_page(folder, name="report.html"):
+    figure = Figure(figsize=(3, 2))
+    figure.subplots().plot([0, 1])
+    png = picture(Figure(figsize=(1, 1)), "tile").png
+    controls = {"blank": {a: {"test": {"fact_f1": entry(0.1)}} for a in ("base", "aligned", "difference")}}
+    return write_report(
+        folder / name, results=made_up(), setup={"preset": "ci", "4-bit": HOSTILE}, controls=controls,
+        pictures=[picture(figure, "Loss", HOSTILE)],
+        failures=[Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, png)],
+        skipped=[{"id": HOSTILE, "reason": "zero bytes"}],
+        rejected=[{"id": f"r{i}", "reason": "D4" if i else HOSTILE} for i in range(9)],
+    )  # fmt: skip
+
+
+def test_the_page_is_self_contained_and_complete(tmp_path):
+    page = full_page(tmp_path).read_text(encoding="utf-8")
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
+    assert set(re.findall(r'<img[^>]* src="([^"]{11})', page)) == {"data:image/"}
+    assert not re.search(r"<(script|link|iframe|object|a)\b|@import|url\(", page)
+    for heading in ("Setup", "Results", "Figures", "Controls", "Failures", "Left out", "Limits"):
+        assert f"<h2>{heading}</h2>" in page
+    assert all(limit in page for limit in LIMITS["phantom"])
+    assert "zero bytes" in page and "r1, r2, r3, r4, …" in page
+    assert "{{ 7 * 7 }}" in page and "\x00" not in page
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path):
+    assert full_page(tmp_path, "a.html").read_bytes() == full_page(tmp_path, "b.html").read_bytes()
+
+
+def test_results_read_back_from_a_sorted_file_keep_their_order(tmp_path):
+    results = made_up()
+    turned = {arm: {split: dict(sorted(results[arm][split].items())) for split in ("shifted", "test")}
+              for arm in sorted(results)}  # fmt: skip
+    pages = [write_report(tmp_path / "r.html", results=r, setup={}).read_text() for r in (results, turned)]
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize(("f1", "false", "half", "said"), [
+    (0.1, -0.1, 0.02, "Alignment helped."),
+    (0.1, -0.01, 0.02, "helped in part"),
+    (0.01, 0.01, 0.02, "not shown to help"),
+    (-0.1, 0.1, 0.02, "did harm"),
+    (-0.1, -0.1, 0.02, "is a trade"),
+])  # fmt: skip
+def test_the_verdict_follows_the_intervals(f1, false, half, said):
+    assert said in verdict(made_up(f1, false, half))
+    assert f"({f1:+.3f}, 95 % interval" in verdict(made_up(f1, false, half))
+
+
+def test_real_data_says_what_cannot_be_measured(tmp_path):
+    results = unmeasured("closed_accuracy", "open_recall")
+    page = write_report(tmp_path / "r.html", results=results, setup={}, limits=LIMITS["real"]).read_text()
+    assert "not measurable: no structured truth" in verdict(results) and "closed accuracy went from" in verdict(results)
+    assert page.count("not measurable: no structured truth") >= 5
+    assert "no cases in this split" in page and "has never seen" in page
+    assert "could be scored" in verdict(unmeasured())
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(OSError):
+        full_page(tmp_path / "missing")
+
+
+def browse(page, profile, *flags):
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+               "--disable-background-networking", "--disable-component-update", "--disable-sync",
+               f"--user-data-dir={profile}", *flags, page.as_uri()]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+class Tags(HTMLParser):
+    """The (tag, attributes) of a page as the browser ended up with it."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, attrs))
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not shutil.which(CHROMIUM), reason=f"needs {CHROMIUM}: apt-get install chromium")
+def test_hostile_text_is_shown_and_does_not_run(tmp_path):
+    page = full_page(tmp_path)
+    shot = tmp_path / "shot.png"
+    dom = browse(page, tmp_path / "one", "--dump-dom")
+    browse(page, tmp_path / "two", "--window-size=1100,1500", f"--screenshot={shot}")
+    assert "<title>medalign-lite report</title>" in dom
+    tags = Tags(dom).found
+    assert {tag for tag, _ in tags}.isdisjoint({"script", "a", "iframe"})
+    assert all(value.startswith("data:image/png") for tag, at in tags for name, value in at if name == "src")
+    assert not [at for _, at in tags for name, value in at if name.startswith("on") or value == "refresh"]
+    pixels = np.asarray(Image.open(shot).convert("L"))
+    assert pixels.shape == (1500, 1100) and pixels.std() > 5
