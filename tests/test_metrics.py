@@ -18,6 +18,7 @@ from medalign_lite.metrics import (
     error_table,
     ratios,
 )  # fmt: skip
+from medalign_lite.phantom import text, world
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "llavamed_reference_cases.json"
 OWN = [  # in the published file's form; worked out by hand from the rules
@@ -191,3 +192,17 @@ def test_error_table_shows_a_prior():
     assert rows["wrong side", "right", None, None] == (1, 1)
     assert rows["cofinding", None, "cardiomegaly", True] == (3, 4)
     assert rows["cofinding", None, "cardiomegaly", False] == (1, 4)
+
+
+def test_the_phantoms_own_reports_and_answers_score_one():
+    cases, predictions = [], []
+    for seed in range(80):
+        facts = world.draw_facts(world.CONFOUNDED, np.random.default_rng(seed))
+        questions = text.questions(facts, np.random.default_rng(seed), "test", 6)
+        cases.append(Case(f"c{seed}", f"c{seed}", "test", Path("x.png"), questions, tuple(facts)))
+        predictions += [Prediction(f"c{seed}", q.id, q.answer) for q in questions]
+    assert {q.kind for case in cases for q in case.questions} == {"report", "closed", "open"}
+    got = ratios(count(cases, predictions, arm="base").table.sum(axis=0))
+    perfect = ("fact_precision", "fact_recall", "fact_f1", "size_accuracy", "closed_accuracy", "open_recall")
+    assert {name: float(got[name]) for name in perfect} == dict.fromkeys(perfect, 1.0)
+    assert got["hallucination_rate"] == 0 and 0.3 < got["yes_ratio"] < 0.7
