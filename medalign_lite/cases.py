@@ -275,9 +275,7 @@ def assign_splits(groups: Iterable[str], *, fractions: dict[str, float], seed: i
     ends = np.round(np.cumsum(list(fractions.values())) * len(names)).astype(int)
     starts = [0, *ends[:-1]]
     return {
-        names[i]: split
-        for split, start, end in zip(fractions, starts, ends, strict=True)
-        for i in order[start:end]
+        names[i]: split for split, start, end in zip(fractions, starts, ends, strict=True) for i in order[start:end]
     }
 
 

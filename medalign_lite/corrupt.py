@@ -72,8 +72,8 @@ def corrupt(
     blur         Gaussian, standard deviation `strength` x half the radius of a disc of the mask's area, in pixels
     inpaint      biharmonic from the mask's surroundings      | these four mix the picture and the fill:
     texture      inpaint plus the fine structure of a patch   | strength 0 leaves the picture, 1 or more
-                 of body outside mask and `avoid`             | leaves only the fill; inpaint and texture
-    mean, black  the mean of the body outside the mask; zero  | fade in from the mask's rim
+                 of body outside mask and `avoid`             | leaves only the fill
+    mean, black  the mean of the body outside the mask; zero  |
     whole_noise  as noise, everywhere
     crop         a random part of 1 - .8 x min(strength, 1) of the area, scaled back to the image's size
 
@@ -84,7 +84,7 @@ def corrupt(
         raise ValueError(f"unknown corruption {method!r}; allowed are {', '.join(METHODS)}")
     if not 0 <= strength < np.inf:
         raise ValueError(f"corruption strength {strength} must be 0 or more")
-    rng = _generator(id, seed, "corrupt")
+    image, rng = image.convert("RGB"), _generator(id, seed, "corrupt")
     if method == "crop":
         return _crop(image, strength, rng)
     if method == "whole_noise":
@@ -145,7 +145,14 @@ def _body(levels: np.ndarray) -> np.ndarray:
     bright = smooth > 0.4 * threshold_otsu(smooth)  # lungs are darker than tissue but not black
     labels, _ = ndimage.label(bright)
     largest = np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    return ndimage.binary_fill_holes(labels == largest)
+    return ndimage.binary_fill_holes(_close(labels == largest, 0.03 * max(grey.shape)))
+
+
+def _close(mask: np.ndarray, radius: float) -> np.ndarray:
+    """Fill gaps narrower than twice `radius` pixels: thin dark walls beside a lung, which would let its air out."""
+    pad = int(radius) + 1
+    grown = ndimage.distance_transform_edt(~np.pad(mask, pad)) <= radius
+    return (ndimage.distance_transform_edt(grown) > radius)[pad:-pad, pad:-pad]
 
 
 def dilate(mask: np.ndarray) -> np.ndarray:
@@ -224,8 +231,6 @@ def _changed(levels, mask, method, strength, rng, avoid) -> np.ndarray:
         fill = _smooth_fill(levels, mask)
         if method == "texture":
             fill = fill + _healthy_detail(levels, mask, rng, avoid)
-        depth = ndimage.distance_transform_edt(mask)
-        mix = mix * np.clip(depth / (1 + 0.1 * np.sqrt(mask.sum() / np.pi)), 0, 1)[..., None]
     return (1 - mix) * levels + mix * fill
 
 
@@ -277,8 +282,9 @@ def _healthy_detail(levels, mask, rng, avoid) -> np.ndarray:
         healthy &= ~avoid
     detail, window = np.zeros_like(levels), _bounds(mask)
     height, width = mask[window].shape
-    sigma = 0.25 * np.sqrt(mask.sum() / np.pi)
     for parts in (1, 2, 3, 4, 6):
+        grain = max(1.0, 0.005 * max(mask.shape))  # all that may repeat: coarser structure would look like anatomy
+        sigma = max(grain, 0.25 * np.sqrt(mask.sum() / np.pi)) if parts == 1 else grain
         shape = mask[window] if parts == 1 else np.ones((-(-height // parts), -(-width // parts)), bool)
         patches = []
         for place in islice(_places(shape, healthy, rng, area=shape.sum()), CALMEST_OF):

@@ -96,7 +96,11 @@ def read_labels(path: Path | str, size: tuple[int, int]) -> np.ndarray:
 
 def _opened(path: Path) -> Image.Image:
     """Open one still picture of sane size without decoding its pixels."""
-    if not path.is_file():  # also keeps a folder, pipe or device from being opened
+    try:
+        is_file = path.is_file()  # also keeps a folder, pipe or device from being opened
+    except OSError:  # a name that is too long
+        is_file = False
+    if not is_file:
         raise ImageError(f"{path}: no such image file; check the path in the case list.")
     try:
         if path.stat().st_size == 0:

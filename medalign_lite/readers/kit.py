@@ -48,7 +48,11 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
     """One Draft per line of the list; a byte-order mark, CRLF ends and blank lines are fine."""
     file = path if path.is_file() else path / "cases.jsonl"
     folder = (root or file.parent).resolve()
-    content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    try:
+        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        yield Draft(file.name, None, (f"{file} cannot be read ({error.strerror}); check its permissions",))
+        return
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             yield _read_line(line, place=f"line {number} of {file.name}", folder=folder)

@@ -1,0 +1,138 @@
+"""Cases survive writing and reading; splits go by group; leaks are found."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from medalign_lite.cases import (
+    Case,
+    CaseError,
+    Fact,
+    Lesion,
+    Question,
+    assign_splits,
+    check_box,
+    find_leaks,
+    lesion_pixels,
+    read_cases,
+    require_no_leaks,
+    write_cases,
+)
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A folder with one fully described case."""
+    folder = (tmp_path / "world").resolve()
+    picture = np.random.default_rng(7).integers(0, 255, (32, 40), dtype=np.uint8)
+    spot = np.zeros((32, 40), np.uint8)
+    spot[5:9, 6:12] = 255
+    save(folder / "images/a.png", picture)
+    save(folder / "images/a_hidden.png", picture)
+    save(folder / "masks/a.png", spot)
+    case = Case(
+        id="a",
+        group="anatomy 1",
+        split="test",
+        image=folder / "images/a.png",
+        questions=(Question("q1", "Is there a nodule?", "yes", "closed", "presence", "nodule", visible=False),),
+        facts=(Fact("nodule", "left", "upper", "small", visible=False, cnr=0.5, mask="masks/a.png"),),
+        lesions=(Lesion("Nodule", (6.0, 5.0, 6.0, 4.0), "masks/a.png", 255), Lesion("Mass", (0.0, 0.0, 4.5, 3.0))),
+        hidden=folder / "images/a_hidden.png",
+        source="test",
+        folder=folder,
+    )
+    return folder, case
+
+
+def test_round_trip_beside_the_files(world):
+    folder, case = world
+    write_cases(folder / "cases.jsonl", [case])
+    for path in (folder, folder / "cases.jsonl"):
+        found = read_cases(path, strict=True)
+        assert found.cases == (case,)
+        assert found.skipped == found.dropped == []
+        assert "cases.jsonl" in found.layout and found.reason
+    assert sorted(path.name for path in folder.iterdir()) == ["cases.jsonl", "images", "masks"]
+
+
+def test_round_trip_from_elsewhere_needs_the_root(world, tmp_path):
+    folder, case = world
+    elsewhere = tmp_path / "stage" / "cases.jsonl"
+    write_cases(elsewhere, [case], root=folder)
+    assert read_cases(elsewhere, root=folder).cases == (case,)
+    with pytest.raises(CaseError, match="no such image file"):
+        read_cases(elsewhere)
+    with pytest.raises(CaseError, match="is outside"):
+        write_cases(elsewhere, [case])
+
+
+def test_the_documented_example_is_read(tmp_path):
+    import medalign_lite.cases
+
+    example = medalign_lite.cases.__doc__.split("    {", 1)[1].rsplit("}", 1)[0]
+    record = "{" + " ".join(line.strip() for line in example.splitlines()) + "}"
+    (tmp_path / "cases.jsonl").write_text(record + "\n")
+    spot = np.zeros((192, 192), np.uint8)
+    spot[110:140, 20:60] = 255
+    for name in ("images/p7.png", "images/p7_hidden.png", "masks/p7_effusion.png"):
+        save(tmp_path / name, spot)
+    case = read_cases(tmp_path, strict=True).cases[0]
+    assert case.facts[0].mask == "masks/p7_effusion.png" and case.lesions[0].box == (20, 110, 40, 30)
+
+
+@given(names=st.sets(st.text(min_size=1), min_size=10, max_size=60), seed=st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None)
+def test_splits_go_by_group_whatever_the_order(names, seed):
+    fractions = {"train": 0.6, "val": 0.1, "test": 0.3}
+    splits = assign_splits(sorted(names) * 2, fractions=fractions, seed=seed)
+    assert splits == assign_splits(reversed(sorted(names)), fractions=fractions, seed=seed)
+    assert set(splits) == names
+    for split, fraction in fractions.items():
+        assert abs(sum(found == split for found in splits.values()) - fraction * len(names)) <= 1
+
+
+def test_split_fractions_must_be_known_and_whole():
+    with pytest.raises(ValueError, match="sum of 1"):
+        assign_splits(["a"], fractions={"train": 0.5}, seed=1)
+    with pytest.raises(ValueError, match="use splits among"):
+        assign_splits(["a"], fractions={"dev": 1.0}, seed=1)
+
+
+def test_leaks_are_training_groups_that_are_held_out_too(world):
+    _, case = world
+    cases = [Case(**{**vars(case), "id": str(i), "group": g, "split": s}) for i, (g, s) in enumerate([
+        ("one", "train"), ("one", "test"), ("two", "train"), ("three", "test"), ("three", "shifted"),
+    ])]  # fmt: skip
+    assert find_leaks(cases) == {"one": ("train", "test")}
+    with pytest.raises(CaseError, match="one in train"):
+        require_no_leaks(cases)
+    require_no_leaks(cases[1:])
+
+
+@given(box=st.tuples(*[st.floats(-5, 60, width=16)] * 4))
+def test_an_accepted_box_lies_in_the_image(box):
+    try:
+        x, y, width, height = check_box(box, (50, 40))
+    except CaseError:
+        return
+    assert min(x, y) >= 0 and x + width <= 50 and y + height <= 40
+    assert lesion_pixels(Lesion("Mass", (x, y, width, height)), folder=None, size=(50, 40)).any()
+
+
+def test_a_lesion_with_box_and_mask_is_the_part_in_the_box(world):
+    folder, _ = world
+    lesion = Lesion("Nodule", (8.0, 0.0, 10.0, 7.0), "masks/a.png")
+    found = lesion_pixels(lesion, folder=folder, size=(40, 32))
+    wanted = np.zeros((32, 40), bool)
+    wanted[5:7, 8:12] = True
+    assert (found == wanted).all()
+    with pytest.raises(CaseError, match="nothing of the mask lies inside box"):
+        lesion_pixels(Lesion("Nodule", (30.0, 20.0, 5.0, 5.0), "masks/a.png"), folder=folder, size=(40, 32))

@@ -1,0 +1,145 @@
+"""SLAKE's layout, made by hand and real: every case is read or counted; lesions are lesions, never organs."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medalign_lite.cases import CaseError, read_cases, require_no_leaks
+from medalign_lite.corrupt import dilate, find_masks, lesion_mask
+from medalign_lite.images import read_image
+from medalign_lite.readers import slake
+
+REAL = Path(os.environ.get("SLAKE", Path(__file__).parents[2] / "shared" / "real" / "slake"))
+needs_real = pytest.mark.skipif(not (REAL / "imgs").is_dir(), reason=f"no SLAKE folder at {REAL}; set SLAKE=folder")
+
+
+def question(image, qid, **changes):
+    entry = {
+        "img_id": 1, "img_name": f"{image}/source.jpg", "question": "Is the lung healthy?", "answer": "No",
+        "q_lang": "en", "location": "Lung", "modality": "CT", "answer_type": "CLOSED", "base_type": "vqa",
+        "content_type": "Abnormality", "triple": "", "qid": qid,
+    }  # fmt: skip
+    return {**entry, **changes}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small SLAKE folder: ct1 (id mask, train), xr1 (box picture, test), ct2 in train and test."""
+    (tmp_path / "mask.txt").write_text("70:Liver\n175:Liver Cancer\n245:Lung Cancer")
+    labels = np.zeros((60, 80), np.uint8)
+    labels[10:40, 10:50] = 70
+    labels[20:30, 20:30] = 175
+    drawn = np.random.default_rng(1).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    boxes = {
+        "ct1": [{"Liver": [10.0, 10.0, 40.0, 30.0]}, {"Liver Cancer": [20.0, 20.0, 10.0, 10.0]}],
+        "xr1": [{"Nodule": [5, 6, 7, 8]}, {"Gadget": [1, 1, 4, 4]}],
+        "ct2": [],
+    }
+    for name, detections in boxes.items():
+        place = tmp_path / "imgs" / name
+        place.mkdir(parents=True)
+        Image.fromarray(drawn).save(place / "source.jpg")
+        Image.fromarray(drawn if name == "xr1" else labels).save(place / "mask.png")
+        (place / "detection.json").write_text(json.dumps(detections))
+    write(tmp_path, "train.json", [question("ct1", 1), question("ct1", 2, answer_type="OPEN"), question("ct2", 3)])
+    write(tmp_path, "validate.json", [])
+    write(tmp_path, "test.json", [question("xr1", 4, modality="X-Ray"), question("ct2", 5)])
+    return tmp_path
+
+
+def write(folder, name, entries):
+    (folder / name).write_text(json.dumps(entries), encoding="utf-8")
+
+
+def test_layout_splits_and_kinds(folder):
+    found = read_cases(folder)
+    assert found.layout == "SLAKE" and "imgs/" in found.reason
+    cases = {case.id: case for case in found.cases}
+    assert {name: case.split for name, case in cases.items()} == {"ct1": "train", "xr1": "test", "ct2": "test"}
+    assert [q.kind for q in cases["ct1"].questions] == ["closed", "open"]
+    assert all(case.facts is None and case.group == case.id for case in found.cases)
+
+
+def test_outlines_come_from_ids_and_boxes_from_pictures(folder):
+    cases = {case.id: case for case in read_cases(folder).cases}
+    (tumour,) = cases["ct1"].lesions
+    assert (tumour.label, tumour.label_id, tumour.mask) == ("Liver Cancer", 175, "imgs/ct1/mask.png")
+    assert lesion_mask(cases["ct1"]).sum() == 100
+    (nodule,) = cases["xr1"].lesions
+    assert (nodule.label, nodule.mask) == ("Nodule", None)
+    assert lesion_mask(cases["xr1"]).sum() == 56
+
+
+def test_a_training_question_about_a_held_out_image_is_dropped_and_said(folder):
+    found = read_cases(folder)
+    require_no_leaks(found.cases)
+    reasons = {entry["id"]: entry["reason"] for entry in found.dropped}
+    assert "question 3 of train.json dropped: its image is held out in test" in reasons["ct2"]
+    assert "'Gadget' dropped: not a label" in reasons["xr1"]
+
+
+def test_other_languages_are_left_out_and_counted_or_read_on_request(folder):
+    write(
+        folder, "train.json", [question("ct1", 1), question("ct1", 9, q_lang="zh", question="肺健康吗？", answer="不")]
+    )
+    drafts = {draft.id: draft for draft in slake.read(folder)}
+    assert len(drafts["ct1"].case.questions) == 1
+    assert "language zh, read are en" in " ".join(drafts["ct1"].faults)
+    drafts = {draft.id: draft for draft in slake.read(folder, languages=("en", "zh"))}
+    assert drafts["ct1"].case.questions[1].answer == "不" and not drafts["ct1"].faults
+
+
+def test_bad_parts_are_counted_and_the_rest_is_read(folder):
+    write(folder, "train.json", [
+        question("ct1", 1), question("ct1", 1), question("ct1", 6, answer=""), question("ct1", 7, answer_type="MAYBE"),
+        question("ct1", 8, answer=5), question("gone", 9), question("..", 10), "no object", {"qid": 3},
+    ])  # fmt: skip
+    (folder / "validate.json").write_text('[{"qid": 1')
+    (folder / "imgs" / "xr1" / "detection.json").write_text("{}")
+    found = read_cases(folder)
+    assert sorted(case.id for case in found.cases) == ["ct1", "ct2", "xr1"]
+    assert len(next(case for case in found.cases if case.id == "ct1").questions) == 1
+    assert Counter(entry["id"] for entry in found.dropped) == {"ct1": 4, "xr1": 1}
+    skipped = {entry["id"]: entry["reason"] for entry in found.skipped}
+    assert set(skipped) == {"validate.json", "gone", *(f"train.json entry {n}" for n in (7, 8, 9))}
+    assert "no such image file" in skipped["gone"] and "not complete JSON" in skipped["validate.json"]
+
+
+def test_what_is_no_data_set_is_answered_with_the_known_layouts(tmp_path):
+    with pytest.raises(CaseError, match="no known case layout.*cases.jsonl.*SLAKE"):
+        read_cases(tmp_path)
+    with pytest.raises(CaseError, match="no such file or folder"):
+        read_cases(tmp_path / "absent")
+
+
+@needs_real
+def test_every_real_case_is_read_or_counted():
+    found = read_cases(REAL)
+    names = {path.name for path in (REAL / "imgs").iterdir() if path.is_dir()}
+    assert {case.id for case in found.cases} | {entry["id"] for entry in found.skipped} == names
+    files = ("train.json", "validate.json", "test.json")
+    asked = sum(len(json.loads((REAL / name).read_text(encoding="utf-8"))) for name in files)
+    assert sum(len(case.questions) for case in found.cases) + len(found.dropped) == asked
+    assert {lesion.label for case in found.cases for lesion in case.lesions} <= slake.LESIONS
+    require_no_leaks(found.cases)
+
+
+@needs_real
+def test_real_lesions_get_masks_and_controls():
+    cases = [case for case in read_cases(REAL).cases if case.lesions]
+    complete = 0
+    for case in cases:
+        masks = find_masks(case, read_image(case.image), seed=7)
+        assert masks.source in ("mask", "box") and masks.lesion is not None
+        if masks.control is not None:
+            complete += 1
+            assert abs(masks.control.sum() / masks.lesion.sum() - 1) <= 0.01
+            assert not (masks.control & dilate(masks.lesion)).any()
+        else:
+            assert masks.reason
+    assert complete >= 0.9 * len(cases)
