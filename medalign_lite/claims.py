@@ -22,7 +22,7 @@ FINDING_TERMS: dict[str, tuple[str, ...]] = {
     "cardiomegaly": (
         r"cardiomegaly",
         r"cardiac enlargement",
-        rf"enlarged {_HEART}",
+        rf"(?:enlarged|increased) {_HEART}",
         rf"{_HEART}\b[^,]{{0,40}}?\b(?P<term>enlarged|increased)",
     ),
     "atelectasis": (r"atelectas[ei]s", r"volume loss", r"atelectatic changes?"),
@@ -55,7 +55,7 @@ NEGATES_BEFORE = (
 )  # fmt: skip
 CLAUSE_ENDS = r";|:|\b(?:but|however|although|though|while|whereas|yet|except(?: for)?|apart from|other than)\b"
 _NEW_PHRASE = (
-    r"(?:,|\band\b|\bwith\b|\bor\b)(?: there (?:is|are))? (?:an?|the|there)\b|(?:\band\b|\bwith\b) (?:{sizes})\b"
+    r"(?:,|\band\b|\bwith\b|\bor\b)(?: there (?:is|are))? (?:an?|the|there)\b|(?:\band\b|\bwith\b) (?:{words})\b"
 )
 
 SIDES = {"right": "right", "left": "left", "bilateral": "bilateral", "bilaterally": "bilateral", "both": "bilateral"}
@@ -84,7 +84,7 @@ _AFTER = re.compile(rf"\b(?:{'|'.join(NEGATES_AFTER)})(?!\w)", re.I)
 _BEFORE = [re.compile(rf"\b(?:{p})\b", re.I) for p in NEGATES_BEFORE]
 _SENTENCE = re.compile(r"(?:[^.!?\n]|\.(?=\d))+[.!?]*")
 _CLAUSE_END = re.compile(CLAUSE_ENDS, re.I)
-_SCOPE_END = re.compile(_NEW_PHRASE.format(sizes=_words(SIZES)), re.I)
+_SCOPE_END = re.compile(_NEW_PHRASE.format(words=_words(SIZES | SIDES)), re.I)
 _SEPARATOR = re.compile(r",|\b(?:and|or|nor|with|an?|no|there (?:is|are))\b", re.I)
 _ARTICLE = re.compile(r"\b(an?)\s+$", re.I)
 
@@ -137,13 +137,18 @@ def extract_claims(text: str) -> tuple[Claim, ...]:
     A mention that names two sides (or zones, or sizes) gives a claim for each, so that a contradiction is seen.
     """
     claims: list[Claim] = []
-    for sentence in _SENTENCE.finditer(text):
+    for sentence in find_sentences(text):
         said: list[Claim] = []
-        for start, end in _clauses(text, sentence.start(), sentence.end()):
+        for start, end in _clauses(text, *sentence):
             said += _read_clause(text, start, end)
         affirmed = {c.finding for c in said if c.polarity == "present"}
         claims += [c for c in said if not (c.polarity == "absent" and _is_organ(text, c) and c.finding in affirmed)]
     return tuple(claims)
+
+
+def find_sentences(text: str) -> tuple[tuple[int, int], ...]:
+    """The characters of every sentence, the space in front of it included."""
+    return tuple(m.span() for m in _SENTENCE.finditer(text))
 
 
 def find_attributes(text: str, start: int = 0, end: int | None = None) -> tuple[Attribute, ...]:
@@ -266,7 +271,7 @@ def _attach(text: str, mentions: list[_Mention], start: int, end: int) -> list[l
     borders = [start]
     for a, b in zip(mentions, mentions[1:], strict=False):
         cuts = list(_SEPARATOR.finditer(text, a.end, b.start))
-        borders.append(cuts[-1].start() if cuts else _run_start(text, a.end, b.start))
+        borders.append(cuts[-1].start() if cuts else run_start(text, a.end, b.start))
     borders.append(end)
     for i, mention in enumerate(mentions):
         for a in find_attributes(text, borders[i], borders[i + 1]):
@@ -275,7 +280,7 @@ def _attach(text: str, mentions: list[_Mention], start: int, end: int) -> list[l
     return owned
 
 
-def _run_start(text: str, start: int, end: int) -> int:
+def run_start(text: str, start: int, end: int) -> int:
     """Where the unbroken run of attribute words that ends at `end` begins."""
     run = end
     for a in reversed(find_attributes(text, start, end)):
@@ -302,7 +307,7 @@ def _claim(text, finding, polarity, mention, cue, chosen: Mapping[str, Attribute
     parts = {"finding": (mention.start, mention.end)} | {n: (a.start, a.end) for n, a in chosen.items()}
     start, end = min(a for a, _ in parts.values()), max(b for _, b in parts.values())
     tail = re.compile(_PLACE_TAIL, re.I).match(text, end) if end > mention.end else None
-    article = _ARTICLE.search(text, 0, _run_start(text, 0, mention.start))
+    article = _ARTICLE.search(text, 0, run_start(text, 0, mention.start))
     if cue:
         parts["cue"] = cue
     elif article:
