@@ -1,0 +1,259 @@
+"""The forward passes on a tiny random 4-bit model with LoRA: every cheap way gives the plain way's numbers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import pad
+
+from medalign_lite.batches import Sequences, encode
+from medalign_lite.lvlm import adapters_off, attach_lora, base_of, load_lvlm
+from medalign_lite.objective import RECIPES, kl_terms, objective, recipe_named
+from medalign_lite.pairs import Pair, PairInputs, Row
+from medalign_lite.reference import ReferenceCache, ReferenceMismatch
+from medalign_lite.scoring import (
+    ALL_SIDES,
+    LiveReference,
+    answer_kl,
+    answer_states,
+    check_head,
+    head_of,
+    pair_margins,
+    read_tokens,
+    rows_of,
+    score,
+)
+
+TEXTS = (
+    ("There is a small nodule in the right upper zone.", "There is a small nodule in the left upper zone.", "side"),
+    ("No pleural effusion is seen.", "Moderate pleural effusion is seen.", "negation"),
+    ("Moderate consolidation of the left lower zone. No pneumothorax.",
+     "Moderate consolidation of the left upper zone. No pneumothorax.", "zone"),
+)
+
+
+def make_pairs(pictures):
+    """Three pairs; the second has no corrupted images, the third no control."""
+    pairs = []
+    for n, (chosen, rejected, kind) in enumerate(TEXTS):
+        a = next(i for i, (x, y) in enumerate(zip(chosen, rejected, strict=False)) if x != y)
+        spans = [((a, text.index(" ", a), kind),) for text in (chosen, rejected)]
+        pairs.append(Pair(f"r{n}", "Describe this radiograph.", chosen, rejected, *spans, clean=pictures[n],
+                          lesion=None if n == 1 else pictures[(n + 1) % 4],
+                          control=pictures[(n + 2) % 4] if n == 0 else None, gold="Yes. " + chosen))
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def pairs(pictures):
+    return make_pairs(pictures)
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_folder):
+    """4-bit, with adapters that do something."""
+    lvlm = attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8, seed=3)
+    random = torch.Generator().manual_seed(5)
+    for name, parameter in lvlm.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=random)
+    return lvlm
+
+
+def losses_of(policy, pairs, recipe, *, inputs=None, reference=None):
+    inputs, reference = inputs or PairInputs(policy), reference or LiveReference(policy.model)
+    sides = ALL_SIDES | recipe.sides()
+    return objective(score(policy.model, inputs, pairs, sides, reference=reference), recipe)
+
+
+def plain_logps(policy, pair, image, answer):
+    """Full forward of one row with pixels, full logits: log p at the answer's tokens, and the logits there."""
+    text, spans, _ = pair.text(answer)
+    made = encode(policy.processor, [pair.picture(image)], [pair.question], [text], [spans])
+    logits = base_of(policy.model)(**made.inputs).logits[:, :-1][made.completion[:, 1:]]
+    targets = made.inputs["input_ids"][:, 1:][made.completion[:, 1:]]
+    return logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0], logits, made.kinds[made.completion]
+
+
+@torch.no_grad()
+def test_terms_equal_plain_full_logit_forwards(policy, pairs):
+    sides = dict.fromkeys(ALL_SIDES, True)
+    terms = score(policy.model, PairInputs(policy), pairs, sides, reference=LiveReference(policy.model))
+    assert terms.has_lesion.tolist() == [True, False, True] and terms.has_control.tolist() == [True, False, False]
+    for (image, answer), side in terms.sides.items():
+        for n, pair in enumerate(pairs):
+            valid = side.valid[n]
+            if pair.picture(image) is None:
+                assert not valid.any()
+                continue
+            logp, logits, kinds = plain_logps(policy, pair, image, answer)
+            with adapters_off(policy.model):
+                ref_logp, ref_logits, _ = plain_logps(policy, pair, image, answer)
+            forward, reverse = kl_terms(logits, ref_logits)
+            for ours, plain in ((side.logp, logp), (side.ref_logp, ref_logp), (side.forward_kl, forward),
+                                (side.reverse_kl, reverse), (side.kinds, kinds)):
+                torch.testing.assert_close(ours[n][valid], plain, atol=1e-5, rtol=1e-4)
+            assert (side.kinds[n][valid] > 0).any() and (forward > 0).any()
+
+
+def test_fresh_adapters_give_the_known_loss(tiny_folder, pairs):
+    fresh = attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8)
+    losses = losses_of(fresh, pairs, RECIPES["fire-mpo"])
+    torch.testing.assert_close(losses.loss, torch.tensor([0.76246190, 0.69314718, 0.76246190]))
+    assert losses.parts["margin"].tolist() == [0, 0, 0] and losses.parts["kl"].tolist() == [0, 0, 0]
+
+
+def test_batch_splitting_order_and_padding_change_nothing(policy, pairs):
+    recipe = recipe_named("neutral-control", nll=0.5)
+    whole = losses_of(policy, pairs, recipe).loss
+    single = torch.cat([losses_of(policy, [pair], recipe).loss for pair in pairs])
+    backwards = losses_of(policy, pairs[::-1], recipe).loss.flip(0)
+    torch.testing.assert_close(whole, single, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(whole, backwards, atol=1e-5, rtol=1e-5)
+    rows = [row for _, row in rows_of(pairs, recipe.sides())]
+    made = PairInputs(policy).sequences(rows)
+    plain = answer_states(policy.model, made)[0]
+    for left, right in ((0, 9), (7, 0)):
+        tokens = {name: pad(value, (left, right)) for name, value in made.inputs.items() if torch.is_tensor(value)}
+        positions = tokens["attention_mask"].cumsum(-1).sub(1).clamp_min(0)
+        padded = Sequences(made.inputs | tokens | {"position_ids": positions}, pad(made.completion, (left, right)),
+                           pad(made.kinds, (left, right)))
+        torch.testing.assert_close(answer_states(policy.model, padded)[0], plain, atol=1e-4, rtol=1e-4)
+
+
+def test_chunks_give_the_same_values_and_gradients(policy, pairs):
+    rows = [row for _, row in rows_of(pairs, {("clean", "chosen"): True})]
+    hidden, targets, _ = answer_states(policy.model, PairInputs(policy).sequences(rows))
+    hidden, head = hidden.detach().requires_grad_(), head_of(policy.model)
+    wanted = torch.arange(len(targets)) % 3 == 0
+    ref = hidden.detach()[wanted] + 0.1
+
+    def run(limit):
+        values = read_tokens(head, hidden, targets, ref_hidden=ref, wanted=wanted, limit=limit)
+        total = sum((n + 1) * value.sum() for n, value in enumerate(values))
+        return values, torch.autograd.grad(total, hidden)[0]
+
+    (whole, gradient), (chunks, again) = run(2**25), run(5 * head.weight.shape[0])
+    for a, b in zip((*whole, gradient), (*chunks, again), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    assert (whole[1][~wanted] == 0).all() and (whole[1][wanted] > 0).all()
+
+
+def test_kept_features_equal_pixels_whatever_the_budget(policy, pairs):
+    recipe = RECIPES["fire-mpo"]
+    pixels = PairInputs(policy)
+    pixels.shares_features = False
+    plain = losses_of(policy, pairs, recipe, inputs=pixels).loss
+    for budget in (2**30, 3000, 0):
+        inputs = PairInputs(policy, feature_bytes=budget)
+        for _ in range(2):
+            loss = losses_of(policy, pairs, recipe, inputs=inputs).loss
+            torch.testing.assert_close(loss, plain, atol=1e-5, rtol=1e-5)
+        assert inputs.shares_features and 0 <= inputs.free_bytes <= budget
+
+
+def test_an_image_is_encoded_once(policy, pairs, monkeypatch):
+    inputs, seen, encoder = PairInputs(policy), [], PairInputs(policy).body.get_image_features
+
+    def counted(pixel_values, **kwargs):
+        seen.append(len(pixel_values))
+        return encoder(pixel_values, **kwargs)
+
+    monkeypatch.setattr(inputs.body, "get_image_features", counted)
+    inputs.warm(pairs, images=["clean", "lesion", "control"])
+    assert sum(seen) == 4  # four distinct pictures behind six images
+    losses_of(policy, pairs, RECIPES["neutral-control"], inputs=inputs)
+    assert sum(seen) == 4
+
+
+def test_cached_reference_equals_live(policy, pairs, tmp_path):
+    recipe = RECIPES["neutral-control"]
+    live = losses_of(policy, pairs, recipe).loss
+    for _ in range(2):  # computed, then read back
+        inputs = PairInputs(policy)
+        cache = ReferenceCache(policy, inputs, tmp_path)
+        cache.fill(pairs, ALL_SIDES | recipe.sides(), name="train", batch_size=2)
+        cached = losses_of(policy, pairs, recipe, inputs=inputs, reference=cache).loss
+        torch.testing.assert_close(cached, live, atol=1e-5, rtol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir())[0] == "train-clean-chosen-hidden.safetensors"
+
+
+@pytest.mark.parametrize("change", ["image", "text", "order", "model", "processor"])
+def test_a_reference_of_other_things_is_refused(policy, pairs, pictures, tmp_path, change, monkeypatch):
+    sides = {("clean", "chosen"): False}
+    ReferenceCache(policy, PairInputs(policy), tmp_path).fill(pairs, sides, name="train")
+    other, lvlm = list(pairs), policy
+    if change == "image":
+        other[1] = replace(pairs[1], clean=pictures[3])
+    if change == "text":
+        other[1] = replace(pairs[1], question="Is there a pleural effusion?")
+    if change == "order":
+        other.reverse()
+    if change == "model":
+        lvlm = replace(policy, revision="another")
+    if change == "processor":
+        monkeypatch.setattr(policy.processor.image_processor, "image_mean", [0.1, 0.2, 0.3])
+    with pytest.raises(ReferenceMismatch, match="delete it to compute it again"):
+        ReferenceCache(lvlm, PairInputs(lvlm), tmp_path).fill(other, sides, name="train")
+
+
+def test_an_image_changes_the_answers_log_probability(policy, pairs):
+    side = ("clean", "chosen")
+    one, other = (score(policy.model, PairInputs(policy), [replace(pairs[0], clean=picture)], {side: False},
+                        reference=None).sides[side].logp for picture in (pairs[0].clean, pairs[1].clean))
+    assert (one - other).abs().max() > 1e-3
+
+
+def test_gradients_reach_the_adapters_alone(policy, pairs):
+    losses_of(policy, pairs, recipe_named("fire-mpo", kappa=0.2, eta=0.1)).loss.sum().backward()
+    touched = {name for name, p in policy.model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert touched and all("lora_" in name and "text_model" in name for name in touched)
+    policy.model.zero_grad(set_to_none=True)
+
+
+def test_sampled_ids_are_scored_unchanged(policy, pairs):
+    tokenizer = policy.processor.tokenizer
+    ids = tuple(token for char in pairs[1].rejected for token in tokenizer(char)["input_ids"])
+    spelled = replace(pairs[1], rejected_ids=ids)
+    made = PairInputs(policy).sequences([Row(spelled, "clean", "rejected")])
+    assert made.inputs["input_ids"][0][made.completion[0]].tolist() == list(ids)
+
+
+def test_margins_and_drift_for_evaluation(policy, pairs):
+    found = pair_margins(policy, pairs, RECIPES["fire-mpo"], batch_size=2)
+    expected = losses_of(policy, pairs, RECIPES["fire-mpo"]).parts
+    torch.testing.assert_close(torch.tensor([row["margin"] for row in found]), expected["margin"], atol=1e-5, rtol=1e-4)
+    raw = recipe_named("mask-dpo", reference=False, beta=1.0)
+    with adapters_off(policy.model):
+        base = pair_margins(policy, pairs, raw)
+    gaps = pair_margins(policy, pairs, raw)
+    for n in range(len(pairs)):
+        assert 0.1 * (gaps[n]["margin"] - base[n]["margin"]) == pytest.approx(found[n]["margin"], abs=1e-5)
+    drift = answer_kl(policy, pairs, batch_size=2)
+    assert len(drift[0]) == int(losses_tokens(policy, pairs[0])) and all(value >= 0 for row in drift for value in row)
+
+
+def losses_tokens(policy, pair):
+    return PairInputs(policy).sequences([Row(pair, "clean", "chosen")]).completion.sum()
+
+
+def test_a_head_that_is_not_the_whole_story_is_refused(policy, pairs, monkeypatch):
+    made = PairInputs(policy).sequences([Row(pairs[0], "clean", "chosen")])
+    check_head(policy, made)
+    base, forward = base_of(policy.model), base_of(policy.model).forward
+
+    def capped(**kwargs):
+        output = forward(**kwargs)
+        output.logits = 0.1 * output.logits.tanh()
+        return output
+
+    monkeypatch.setattr(base, "forward", capped)
+    with pytest.raises(ValueError, match="soft-capping"):
+        check_head(policy, made)
+
+
+def test_errors_name_the_record(policy, pairs):
+    with pytest.raises(ValueError, match="record r0 has no gold answer"):
+        losses_of(policy, [replace(pairs[0], gold=None)], RECIPES["sft-gold"])
+    with pytest.raises(ValueError, match="records r0: .*empty"):
+        losses_of(policy, [replace(pairs[0], chosen="")], RECIPES["dpo"])
