@@ -1,0 +1,206 @@
+"""The files around the code agree with each other: dependencies, pins, environments, Makefile, licence, CI."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import medalign_lite
+from medalign_lite import doctor
+from medalign_lite.presets import ROOT
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CORE = [Requirement(text) for text in PYPROJECT["project"]["dependencies"]]
+EXTRAS = {k: [Requirement(t) for t in v] for k, v in PYPROJECT["project"]["optional-dependencies"].items()}
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+DISTRIBUTION = {"PIL": "pillow", "skimage": "scikit-image"}  # import name -> package, where they differ
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def tracked_files():
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git clone")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def make(*arguments, folder=ROOT):
+    """Run make as a person would, not as a child of `make test`."""
+    inherited = (
+        "MAKEFLAGS",
+        "MAKEOVERRIDES",
+        "MAKELEVEL",
+        "MFLAGS",
+        "PRESET",
+        "CASES",
+        "MODEL",
+        "SEED",
+        "OUT",
+        "STRICT",
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    done = subprocess.run(
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    done.stdout = re.sub(" +", " ", done.stdout)
+    return done
+
+
+def test_every_dependency_is_pinned_within_its_range():
+    pins = {canonical(name): version for name, version in doctor.pinned().items()}
+    for requirement in [*CORE, *(r for extra in EXTRAS.values() for r in extra)]:
+        assert requirement.specifier.contains(pins[canonical(requirement.name)]), requirement
+
+
+def test_torch_is_pinned_exactly_and_torchvision_is_an_extra():
+    assert doctor.pinned()["torch"] == "2.13.0"
+    assert "torchvision" not in [r.name for r in CORE]
+    assert [r.name for r in EXTRAS["gpu"]] == ["torchvision"]
+
+
+def test_constraints_hold_exact_pins_and_nothing_else():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins)
+    assert len({canonical(line.split("==")[0]) for line in pins}) == len(pins)
+
+
+def test_every_import_of_the_package_is_declared():
+    declared = {canonical(r.name) for r in CORE}
+    for path in (ROOT / "medalign_lite").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            for top in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"medalign_lite"}:
+                assert canonical(DISTRIBUTION.get(top, top)) in declared, f"{path.name} imports {top}"
+
+
+def test_every_dependency_says_what_it_is_for():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for requirement in [*CORE, *(r for extra in EXTRAS.values() for r in extra)]:
+        assert re.search(rf'"{requirement.name}[>=<][^"]*", # \w', text), requirement
+
+
+def test_the_conda_environment_agrees_with_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *conda, pip = environment["dependencies"]
+    assert environment["channels"][0] == "conda-forge"
+    assert "python" + PYPROJECT["project"]["requires-python"] in conda
+    # pip takes everything else from pyproject and constraints.txt, as `make env` does: nothing is listed twice
+    assert pip == {"pip": ["--constraint constraints.txt", "--editable .[dev]"]}
+    assert "-c constraints.txt -e '.[dev]'" in MAKEFILE
+    assert not {canonical(re.split("[>=<]", name)[0]) for name in conda} & {canonical(r.name) for r in CORE}
+
+
+def test_nothing_names_a_package_registry_host():
+    hosts = [
+        "pypi" + ".org",
+        "python" + "hosted",
+        "anaconda" + ".org",
+        "anaconda" + ".com",
+        "npmjs" + ".",
+        "deb.debian" + ".",
+    ]
+    for path in tracked_files():
+        if path.suffix in (".safetensors", ".png"):
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        assert not [host for host in hosts if host in text], path
+
+
+def test_nothing_is_pickled():
+    for path in (ROOT / "medalign_lite").rglob("*.py"):
+        assert not re.search(r"\bpickle\b\.|import pickle|torch\.(save|load)\(", path.read_text(encoding="utf-8")), path
+
+
+def test_a_clone_stays_small():
+    files = tracked_files()
+    assert sum(path.stat().st_size for path in files) < 40e6
+    assert sum(p.stat().st_size for p in files if "embedded_lvlm" in p.parts) <= 16 * 2**20
+
+
+def test_help_is_the_default_and_lists_every_target():
+    done = make()
+    assert done.returncode == 0
+    targets = re.search(r"\.PHONY: (.*)", MAKEFILE)[1].split()
+    assert set(targets) >= {"env", "reproduce", "test", "doctor", "base-model", "samples", "lab", "lint", "clean"}
+    for target in targets:
+        assert f"make {target} " in done.stdout
+
+
+def test_make_passes_the_variables_on():
+    done = make("-n", "reproduce", "PRESET=ci", "CASES=my cases", "SEED=3", "STRICT=1")
+    assert "medalign_lite.reproduce 'PRESET=ci' 'CASES=my cases' 'SEED=3' 'STRICT=1'" in done.stdout
+
+
+def test_make_refuses_an_unknown_variable():
+    done = make("-n", "reproduce", "PRESTE=ci")
+    assert done.returncode != 0
+    assert "unknown variable PRESTE; allowed: PRESET CASES MODEL SEED OUT STRICT" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\ncase $1 in -V) echo Python 3.8.1;; *) exit 1;; esac\n", None])
+def test_make_says_which_python_is_needed(tmp_path, script):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    if script:
+        (tmp_path / "old").write_text(script)
+        (tmp_path / "old").chmod(0o755)
+    done = make("env", "PYTHON=./old", folder=tmp_path)
+    assert done.returncode != 0
+    assert "3.11 or newer" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_every_module_that_make_runs_exists():
+    for module in re.findall(r"\$\(PY\) -m (medalign_lite[\w.]*)", MAKEFILE):
+        assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file(), module
+
+
+def test_pre_commit_strips_as_make_lint_checks():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    entry = shlex.split(next(hook["entry"] for hook in hooks if hook["id"] == "nbstripout"))
+    options = shlex.split(re.search(r"^STRIP := (.*)$", MAKEFILE, re.MULTILINE)[1])
+    assert entry[-len(options) :] == options
+
+
+def test_ci_runs_make_test():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert script.read_text(encoding="utf-8").rstrip().endswith("make test")
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+
+
+def test_licence_and_citation():
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")[:200]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == medalign_lite.__version__
+    assert citation["license"] == PYPROJECT["project"]["license"] == "Apache-2.0"
+    assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2606.12590"
+
+
+def test_doctor_reports_each_line_with_a_state_and_a_next_step(tmp_path):
+    lines = doctor.examine(preset="ci", out=str(tmp_path))
+    wanted = {"python", "torch", "4-bit layers", "cores", "memory", "GPU", "output", "disk", "model", "preset"}
+    assert wanted <= {line.name for line in lines}
+    assert all(line.state in ("ok", "warn", "fail") for line in lines)
+    assert all(line.next_step for line in lines if line.state == "warn")
+    text = doctor.as_text(lines)
+    assert "preset ci, asked for by name" in text
+
+
+def test_doctor_says_what_to_do_about_a_model_that_lacks_a_file(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    model = {line.name: line for line in doctor.examine(preset="ci", model=str(tmp_path))}["model"]
+    assert model.state == "fail"
+    assert str(tmp_path) in model.found
