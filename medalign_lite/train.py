@@ -1,0 +1,238 @@
+"""Train LoRA adapters on the language model with the objective, on transformers' Trainer.
+
+The Trainer keeps what it is good at: sampling, accumulation, clipping, optimizer, schedule, checkpoints, resuming.
+Ours is the loss (`compute_loss`), the count that it is divided by, validation, the log, and the guards.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from medalign_lite.lvlm import Lvlm, attach_lora, save_adapter
+from medalign_lite.objective import Losses, margins, objective
+from medalign_lite.pairs import Pair, PairInputs
+from medalign_lite.recipes import RECIPES, Recipe
+from medalign_lite.reference import ReferenceCache
+from medalign_lite.scoring import ALL_SIDES, check_head, rows_of, score
+from medalign_lite.stages import peak_mb
+from medalign_lite.train_settings import TrainSettings, trainer_arguments
+from medalign_lite.training_log import Book, progress_bar, summary
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or gradient is not finite, or beyond the limit; the message names the batch's records."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """`lvlm` carries the trained adapters; `folder` holds them with log.jsonl and settings.json."""
+
+    lvlm: Lvlm
+    folder: Path
+    log: list[dict]
+    steps: int
+    seconds: float
+    best_step: int | None
+
+
+def train(
+    lvlm: Lvlm, pairs: Sequence[Pair], settings: TrainSettings, *, folder: Path, work: Path,
+    validation: Sequence[Pair] = (), inputs: PairInputs | None = None, reference_folder: Path | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Train adapters on `pairs`; write adapter (PEFT's format), log.jsonl and settings.json to `folder`.
+
+    `work` keeps checkpoints and the log while the run lasts: called again after a kill, the run goes on from there and
+    ends with the same weights bit for bit. `reference_folder` (default inside `work`) keeps reference values and can be
+    shared between recipes, as can `inputs`. `lvlm` must carry no adapters yet; its layers are wrapped in place
+    (`lvlm.model.unload()` of the result's model gives the base back).
+    Raises ValueError for repeated ids or a `work` folder of another run, TrainingDiverged naming the records, and
+    ReferenceMismatch.
+    """
+    started, work, folder = time.monotonic(), Path(work), Path(folder)
+    _check_pairs(pairs, validation, settings)
+    _claim(work, settings, lvlm, pairs, validation)
+    policy = attach_lora(lvlm, rank=settings.rank, alpha=settings.alpha, rslora=settings.rslora, seed=settings.seed)
+    inputs = inputs or PairInputs(policy, feature_bytes=settings.feature_mb * 2**20)
+    cache = ReferenceCache(policy, inputs, reference_folder or work / "reference")
+    _fill(cache, pairs, validation, settings, progress=progress)
+    trainer = PairTrainer(policy, pairs, validation, settings, inputs=inputs, reference=cache, work=work,
+                          progress=progress)
+    checkpoint = last_checkpoint(work / "checkpoints")
+    trainer.book.rewind(_step_of(checkpoint))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    policy.model.eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_adapter(policy, folder)
+    for name in ("log.jsonl", "settings.json"):
+        shutil.copyfile(work / name, folder / name)
+    best = trainer.state.best_global_step if settings.select != "last" else None
+    return TrainResult(policy, folder, trainer.book.rows(), trainer.state.global_step, time.monotonic() - started, best)
+
+
+class PairTrainer(Trainer):
+    """transformers' Trainer on preference pairs: its loss, its denominator, its validation and its log are ours."""
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the records of the whole optimizer step
+
+    def __init__(self, policy: Lvlm, pairs, validation, settings: TrainSettings, *, inputs, reference, work: Path,
+                 progress: bool):
+        self.settings, self.recipe = settings, settings.resolved_recipe()
+        self.inputs, self.reference, self.validation = inputs, reference, validation
+        self.book, self.step_losses, self.batch_ids = Book(Path(work) / "log.jsonl"), [], []
+        arguments = trainer_arguments(
+            settings, Path(work) / "checkpoints", on_cpu=policy.device.type == "cpu", validated=bool(validation)
+        )
+        super().__init__(
+            model=policy.model, args=arguments,
+            train_dataset=list(pairs), eval_dataset=list(validation) or None, data_collator=_collate,
+            callbacks=[Watch(self, progress=progress)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Σ of the batch's per-record losses, divided by the records of the whole step: accumulation = big batch."""
+        pairs = inputs["pairs"]
+        model.eval()  # no dropout anywhere, whatever the family's configuration says; gradients flow all the same
+        source = self.reference if self.recipe.reference else None
+        losses = objective(score(model, self.inputs, pairs, self.recipe.sides(), reference=source), self.recipe)
+        self._guard(losses, pairs)
+        self.step_losses.append(losses)
+        self.batch_ids += [pair.id for pair in pairs]
+        return losses.loss.sum() / num_items_in_batch
+
+    def _guard(self, losses: Losses, pairs: Sequence[Pair]) -> None:
+        wrong = ~(losses.loss.detach().abs() <= self.settings.stop_above)  # NaN compares false
+        if wrong.any():
+            named = ", ".join(f"{pair.id} ({value:.4g})" for pair, value, bad in
+                              zip(pairs, losses.loss.tolist(), wrong.tolist(), strict=True) if bad)
+            raise TrainingDiverged(
+                f"step {self.state.global_step + 1}: the loss is not finite or above {self.settings.stop_above:g} for "
+                f"{named}; look at these records, or lower learning_rate"
+            )
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        return sum(len(batch["pairs"]) for batch in batch_samples)
+
+    def floating_point_ops(self, inputs):
+        """Not counted."""
+        return 0
+
+    @torch.no_grad()
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """Mean loss, margins, accuracy and KL on the validation pairs, every image looked at."""
+        self.model.eval()
+        watched, found = _watched(self.recipe), []
+        for start in range(0, len(self.validation), self.settings.eval_batch_size):
+            batch = self.validation[start : start + self.settings.eval_batch_size]
+            terms = score(self.model, self.inputs, batch, _all_sides(self.recipe), reference=self.reference)
+            losses = objective(terms, self.recipe)
+            found.append(Losses(losses.loss, losses.parts | margins(terms, watched)))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summary(found).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs, start_time=None):
+        """Add the step's own figures, and write one line of log.jsonl."""
+        if "loss" in logs and "train_runtime" not in logs:
+            logs |= summary(self.step_losses)
+            self.step_losses, self.batch_ids = [], []
+        super().log(logs, start_time)
+        if "train_runtime" not in logs:
+            self.book.write({"step": self.state.global_step, **logs, "peak_mb": round(peak_mb())})
+
+
+class Watch(TrainerCallback):
+    """Stops before an update with a gradient that is not finite; shows progress with the time left."""
+
+    def __init__(self, trainer: PairTrainer, *, progress: bool):
+        self.trainer, self.shown, self.bar = trainer, progress, None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = progress_bar(f"train {self.trainer.settings.recipe}", state.max_steps, self.shown)
+        self.bar.update(state.global_step)
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if not all(torch.isfinite(gradient).all() for gradient in gradients):
+            named = ", ".join(self.trainer.batch_ids)
+            raise TrainingDiverged(f"step {state.global_step + 1}: a gradient is not finite; the batch was {named}")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(1)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: the Trainer writes trainer_state.json last."""
+    for path in sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return path
+    return None
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+
+
+def _collate(pairs: list[Pair]) -> dict:
+    return {"pairs": pairs}
+
+
+def _watched(recipe: Recipe) -> Recipe:
+    """What margins are measured with: the recipe itself, or the span margin where it compares nothing."""
+    return recipe if recipe.reference else RECIPES["mask-dpo"]
+
+
+def _all_sides(recipe: Recipe) -> dict[tuple[str, str], bool]:
+    return ALL_SIDES | recipe.sides()
+
+
+def _fill(cache: ReferenceCache, pairs, validation, settings: TrainSettings, *, progress: bool) -> None:
+    """Features and reference values of every row that the run will read, made in an order of their own."""
+    recipe = settings.resolved_recipe()
+    jobs = [(pairs, recipe.sides(), "train"), (validation, _all_sides(recipe), "validation")]
+    check_head(cache.lvlm, cache.inputs.sequences([rows_of(pairs[:1], recipe.sides())[0][1]]))
+    with progress_bar("reference", sum(len(rows_of(some, sides)) for some, sides, _ in jobs), progress) as bar:
+        for some, sides, name in jobs:
+            cache.inputs.warm(some, images=[image for image, _ in sides])
+            if recipe.reference or name == "validation":
+                cache.fill(some, sides, name=name, batch_size=settings.eval_batch_size, progress=bar.update)
+
+
+def _check_pairs(pairs: Sequence[Pair], validation: Sequence[Pair], settings: TrainSettings) -> None:
+    ids = [pair.id for pair in (*pairs, *validation)]
+    repeated = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    if not pairs or repeated:
+        raise ValueError(f"record ids appear twice: {', '.join(repeated[:5])}" if repeated else "there are no pairs")
+    if settings.select != "last" and not validation:
+        raise ValueError(f"select={settings.select!r} needs validation pairs")
+
+
+def _claim(work: Path, settings: TrainSettings, lvlm: Lvlm, pairs, validation) -> None:
+    """Save the resolved settings before any work; refuse a folder that belongs to another run."""
+    made_from = {
+        "settings": asdict(settings), "recipe": asdict(settings.resolved_recipe()), "model": lvlm.name,
+        "revision": lvlm.revision, "device": lvlm.device.type,
+        "records": [pair.id for pair in pairs], "validation": [pair.id for pair in validation],
+    }
+    text = json.dumps(made_from, indent=1, sort_keys=True) + "\n"
+    path = work / "settings.json"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{path} is of another run; delete the folder to start anew, or name another")
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
