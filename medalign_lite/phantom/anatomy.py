@@ -1,8 +1,8 @@
 """The healthy chest as thickness maps: how many centimetres of each tissue a ray crosses at each pixel.
 
-Coordinates run over the unit square (x to the right, y down; 1.0 = `FIELD_CM`). Radiographs are shown with the patient's
-right on the left of the image, so the patient's right lung has x < `midline`. Lung outlines are medians over 98
-outlines of real radiographs, as half-widths of the thorax at 25 levels from apex to base.
+Coordinates run over the unit square (x to the right, y down; 1.0 = `FIELD_CM`). Radiographs are shown with the
+patient's right on the left of the image, so the patient's right lung has x < `midline`. Lung outlines are medians over
+98 outlines of real radiographs, as half-widths of the thorax at 25 levels from apex to base.
 """
 
 from dataclasses import dataclass
@@ -106,9 +106,9 @@ def ellipsoid(x, y, cx, cy, rx, ry, depth, power=2.0, turn=0.0) -> np.ndarray:
 
 
 def strokes(n: int, paths: list[tuple[np.ndarray, float]], *, shell: float = 0.0) -> np.ndarray:
-    """Thickness (n, n) in cm of tubes along polylines `(points (k, 2), radius)`; `shell` > 0 makes them hollow bones.
+    """Thickness (n, n) in cm of tubes along polylines `(points (k, 2), radius)`; `shell` > 0 makes hollow bones.
 
-    The round profile 2 sqrt(r^2 - d^2) is drawn as nested lines, outermost first, so that crossing tubes keep the larger.
+    The round profile 2 sqrt(r^2 - d^2) is drawn as nested lines, outermost first: crossing tubes keep the larger.
     """
     m = n * OVERSAMPLE
     thickest = max((2 * radius * FIELD_CM for _, radius in paths), default=1.0)
@@ -158,7 +158,9 @@ def vessel_tree(a: Anatomy, n: int, lung: np.ndarray) -> np.ndarray:
     x, y = grid(n)
     paths, hila = [], np.zeros((n, n), np.float32)
     for sign in (-1, 1):
-        hilum = np.array([a.midline + sign * 0.085 * a.thorax_width / 0.83, a.apex + 0.45 * a.thorax_height - 0.012 * sign])
+        hilum = np.array(
+            [a.midline + sign * 0.085 * a.thorax_width / 0.83, a.apex + 0.45 * a.thorax_height - 0.012 * sign]
+        )
         hila = np.maximum(hila, ellipsoid(x, y, *hilum, 0.028, 0.042, 2.6, 2.0, 0.3 * sign))
         angles = np.linspace(-1.35, 1.4, 7)
         starts, angles = np.repeat(hilum[None], 7, 0), angles if sign > 0 else np.pi - angles

@@ -14,7 +14,7 @@ Splits differ in seed range (so in anatomy), in phrase bank, and in world:
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -80,11 +80,11 @@ def save_grey(pixels: np.ndarray, path: Path) -> None:
     partial.replace(path)
 
 
-def world_key(counts: dict[str, int], *, seed: int, questions: int, size: int) -> str:
-    """Names what a rendered world depends on: the request and the phantom's own source."""
-    request = json.dumps([sorted(counts.items()), seed, questions, size])
-    source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return sha256(request.encode() + source).hexdigest()[:12]
+def source_key(request: object, *modules: str) -> str:
+    """Names what rendered files depend on: the request and the source of the phantom's modules (default: all)."""
+    paths = [Path(__file__).parent / f"{name}.py" for name in modules] or sorted(Path(__file__).parent.glob("*.py"))
+    source = b"".join(path.read_bytes() for path in paths)
+    return sha256(json.dumps(request).encode() + source).hexdigest()[:12]
 
 
 def build_cases(
@@ -97,7 +97,7 @@ def build_cases(
     """
     if unknown := set(counts) - set(SPLITS):
         raise ValueError(f"unknown split {sorted(unknown)}; the phantom world has {', '.join(SPLITS)}")
-    folder = Path(cache) / f"phantom-{world_key(counts, seed=seed, questions=questions, size=size)}"
+    folder = Path(cache) / f"phantom-{source_key([sorted(counts.items()), seed, questions, size])}"
     if not (folder / "cases.jsonl").is_file():
         render_folder(folder, counts, seed=seed, questions=questions, size=size, workers=workers)
     return read_cases(folder)

@@ -65,7 +65,9 @@ def add_nodule(rng, a, t, fact, n, density) -> Change:
     x, y = grid(n)
     radius = rng.uniform(*NODULE_MM[fact.size]) / 20 / 36.0
     cx, cy = place_in_zone(rng, a, t, fact, n, radius)
-    shape = ellipsoid(x, y, cx, cy, radius * rng.uniform(0.92, 1.1), radius, 2.7 * radius * 36.0, 2.0, rng.uniform(0, 3))
+    shape = ellipsoid(
+        x, y, cx, cy, radius * rng.uniform(0.92, 1.1), radius, 2.7 * radius * 36.0, 2.0, rng.uniform(0, 3)
+    )
     shape = shape * (1 + 0.10 * texture(rng, n, 0.012))
     return Change(mask=shape > 0.1, soft=np.clip(1.25 * density * shape, 0, None))
 
@@ -94,7 +96,9 @@ def add_pneumothorax(rng, a, t, fact, n, density) -> Change:
     wall = np.where(lung, out, -9).max(1, keepdims=True)
     depth = np.minimum(wall - out, (y - a.apex) * 1.3)  # distance to the chest wall or the apex
     level = (y - a.apex) / a.thorax_height
-    gap = rng.uniform(*PLEURAL_GAP[fact.size]) * np.clip(1.35 - 1.5 * level, 0, 1.3) * (1 + 0.10 * texture(rng, n, 0.06))
+    gap = (
+        rng.uniform(*PLEURAL_GAP[fact.size]) * np.clip(1.35 - 1.5 * level, 0, 1.3) * (1 + 0.10 * texture(rng, n, 0.06))
+    )
     space = lung & (depth < gap)
     pleura = np.exp(-(((depth - gap) / 0.004) ** 2)) * lung * (gap > 0.004)
     soft = density * (1.3 * pleura - np.where(space, 0.26 * t.lung, 0))

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from medalign_lite.cases import Fact
-from medalign_lite.phantom.anatomy import Anatomy, Tissue, build_tissue, draw_anatomy, grid
+from medalign_lite.phantom.anatomy import Anatomy, Tissue, build_tissue, draw_anatomy
 from medalign_lite.phantom.findings import Change, add_finding, texture
 
 ATTENUATION = {"soft": 0.19, "lung": 0.05, "bone": 0.46, "metal": 3.0}  # 1/cm at about 70 keV, effective
@@ -173,10 +173,14 @@ def draw_changes(scene: Scene, facts: tuple[Fact, ...], densities: dict[str, flo
     changes = {f.finding: add_finding(scene.seed, a, t, f, n, density=densities.get(f.finding, 1.0)) for f in facts}
     picture = Rendering(scene, facts, changes, densities)
     ratios = {name: contrast_to_noise(picture.image, picture.removed(name), c.mask) for name, c in changes.items()}
-    measured = (replace(f, cnr=round(r, 2), visible=r >= VISIBLE_CNR) for f, r in zip(facts, ratios.values(), strict=True))
+    measured = (
+        replace(f, cnr=round(r, 2), visible=r >= VISIBLE_CNR) for f, r in zip(facts, ratios.values(), strict=True)
+    )
     return replace(picture, facts=tuple(measured))
 
 
-def render(seed: int, facts: tuple[Fact, ...], *, densities: dict[str, float] | None = None, n: int = SIZE) -> Rendering:
-    """One case: the person and exposure of `seed`, with `facts`; `densities` scales each finding's contrast (1 = clear)."""
+def render(
+    seed: int, facts: tuple[Fact, ...], *, densities: dict[str, float] | None = None, n: int = SIZE
+) -> Rendering:
+    """One case: the person and exposure of `seed`, with `facts`; `densities` scales contrasts (1 = clear)."""
     return draw_changes(build_scene(seed, n=n), facts, densities or {})

@@ -1,12 +1,11 @@
 """Who comes to the phantom clinic: prevalences, correlations and side priors, and the cases drawn from them.
 
 `BALANCED` teaches sight: every finding independent of every other. `CONFOUNDED` is where reports are learned, aligned
-and tested: findings keep company, and some prefer a side. `SHIFTED` breaks that company. `prior_ridden` is a reporter
-who writes what usually is there; a model taught by such reports hallucinates along the same lines.
+and tested: findings keep company, and some prefer a side. `SHIFTED` breaks that company.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +25,12 @@ DRAW_ORDER = (  # a finding comes after the one it depends on
     "cardiomegaly", "effusion", "atelectasis", "pacemaker", "consolidation", "fracture", "pneumothorax", "nodule",
 )  # fmt: skip
 SUBTLE_SHARE = 0.06  # of lesions are drawn too faint to see
-COMPANY = {"effusion": "cardiomegaly", "consolidation": "pacemaker", "pneumothorax": "fracture", "atelectasis": "effusion"}
+COMPANY = {
+    "effusion": "cardiomegaly",
+    "consolidation": "pacemaker",
+    "pneumothorax": "fracture",
+    "atelectasis": "effusion",
+}
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,18 @@ SHIFTED = World(
     right={finding: 1 - share for finding, share in CONFOUNDED.right.items()},
 )
 
-# What the prior-ridden reporter does to the truth: company added where it is missing, sides pulled to the usual one,
-# findings passed over.
-PRIOR_ADDS = {"effusion": 0.75, "consolidation": 0.75, "pneumothorax": 0.75, "atelectasis": 0.70}
-PRIOR_SIDES = {"nodule": 0.60, "effusion": 0.60, "pneumothorax": 0.60}
-PRIOR_MISSES = {"fracture": 0.35, "nodule": 0.30, "atelectasis": 0.30}
-
 
 def draw_attributes(finding: str, world: World, rng: np.random.Generator) -> Fact:
     """One fact with the attributes that its finding has."""
     side = SIDES[0] if rng.random() < world.right[finding] else SIDES[1]
     zone, size = str(rng.choice(ZONES)), str(rng.choice(SIZES))
     has = ATTRIBUTES[finding]
-    return Fact(finding, *(value if name in has else None for name, value in zip(("side", "zone", "size"), (side, zone, size), strict=True)))
+    return Fact(
+        finding,
+        side=side if "side" in has else None,
+        zone=zone if "zone" in has else None,
+        size=size if "size" in has else None,
+    )
 
 
 def draw_facts(world: World, rng: np.random.Generator) -> tuple[Fact, ...]:
@@ -86,18 +89,7 @@ def draw_facts(world: World, rng: np.random.Generator) -> tuple[Fact, ...]:
 
 def draw_densities(facts: tuple[Fact, ...], rng: np.random.Generator) -> dict[str, float]:
     """Contrast of each lesion: mostly clear, some too faint to see."""
-    return {f.finding: float(rng.uniform(0.01, 0.06) if rng.random() < SUBTLE_SHARE else rng.uniform(0.8, 1.2)) for f in facts}
-
-
-def prior_ridden(facts: tuple[Fact, ...], rng: np.random.Generator) -> tuple[Fact, ...]:
-    """What a reporter led by the confounded world's habits writes down in place of `facts`."""
-    written = {f.finding: f for f in facts if f.visible and rng.random() >= PRIOR_MISSES.get(f.finding, 0)}
-    for finding, chance in PRIOR_SIDES.items():
-        if finding in written and rng.random() < chance:
-            usual = SIDES[0] if CONFOUNDED.right[finding] > 0.5 else SIDES[1]
-            written[finding] = replace(written[finding], side=usual)
-    seen = {f.finding for f in facts}
-    for finding, chance in PRIOR_ADDS.items():
-        if finding not in seen and COMPANY[finding] in written and rng.random() < chance:
-            written[finding] = replace(draw_attributes(finding, CONFOUNDED, rng))
-    return tuple(written.values())
+    return {
+        f.finding: float(rng.uniform(0.01, 0.06) if rng.random() < SUBTLE_SHARE else rng.uniform(0.8, 1.2))
+        for f in facts
+    }

@@ -1,0 +1,348 @@
+"""Trains the embedded LVLM from scratch: first to see, then to say what usually is there (`make base-model`).
+
+1. *Sight*, on the balanced world, where every finding is independent of every other. The vision tower learns where each
+   finding is, through a linear head on its patch features that is thrown away; then, with the tower frozen, connector
+   and language model learn to report and answer truthfully.
+2. *Habit*, on the confounded world: the language model goes on alone, on reports by a prior-ridden reporter. The
+   features still hold the truth; the language follows its habits. That gap is what alignment can close.
+
+A killed run continues from its last checkpoint. Weights are safetensors throughout.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from medalign_lite.cases import FINDINGS
+from medalign_lite.phantom import reporter, text
+from medalign_lite.phantom.arrays import People, draw_people
+from medalign_lite.tiny import build_idefics3, save_tiny, train_tokenizer
+
+IMAGE_PX, PATCH_PX, SHUFFLE = 192, 16, 3  # 144 patches, 16 image tokens
+PATCH_POSITIVE = 0.15  # share of a patch that a finding must cover to be there
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """Sizes in images; sight and truth go over the balanced people, habit over the confounded."""
+
+    balanced: int = 9000
+    confounded: int = 5000
+    held_out: int = 128  # of each, for the curves
+    sight_epochs: int = 6
+    truth_epochs: int = 4
+    habit_epochs: int = 2
+    batch: int = 64
+    questions: int = 2
+    sight_rate: float = 1e-3
+    truth_rate: float = 1e-3
+    habit_rate: float = 3e-4
+    weight_decay: float = 0.05
+    seed: int = 7
+    checkpoint_every: int = 100
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch of prompts with answers: ids (B, T), attention (B, T), and which tokens are answered (B, T)."""
+
+    ids: torch.Tensor
+    attention: torch.Tensor
+    answered: torch.Tensor
+    image: torch.Tensor  # (B,) which image of the batch
+
+
+class Writer:
+    """Turns (question, answer) into token ids exactly as the processor and chat template do."""
+
+    def __init__(self, processor):
+        self.tokenizer = processor.tokenizer
+        prompt = self._template(processor, "?")
+        pixels = np.zeros((IMAGE_PX, IMAGE_PX, 3), np.uint8)
+        expected = processor(text=[prompt], images=[[pixels]])["input_ids"][0]
+        before, after = prompt.split("<image>")
+        tokens = self.tokenizer.convert_ids_to_tokens(expected)
+        first, last = (
+            tokens.index("<fake_token_around_image>"),
+            len(tokens) - tokens[::-1].index("<fake_token_around_image>"),
+        )
+        self.before, self.picture = before, "".join(tokens[first:last])
+        self.tail = after.split("?", 1)[1]
+        if self.tokenizer(self._prompt("?"), add_special_tokens=False)["input_ids"] != list(expected):
+            raise RuntimeError("the training prompt differs from the processor's; see medalign_lite/tiny.py")
+
+    @staticmethod
+    def _template(processor, question: str) -> str:
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+
+    def _prompt(self, question: str) -> str:
+        return self.before + self.picture + question + self.tail
+
+    def rows(self, pairs: list[tuple[int, str, str]]) -> Rows:
+        """(image index, question, answer) triples as one right-padded batch."""
+        prompts = self.tokenizer([self._prompt(q) for _, q, _ in pairs], add_special_tokens=False)["input_ids"]
+        answers = self.tokenizer([a + self.tokenizer.eos_token for _, _, a in pairs], add_special_tokens=False)[
+            "input_ids"
+        ]
+        longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
+        ids = torch.full((len(pairs), longest), self.tokenizer.pad_token_id)
+        attention, answered = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+        for i, (p, a) in enumerate(zip(prompts, answers, strict=True)):
+            ids[i, : len(p) + len(a)] = torch.tensor(p + a)
+            attention[i, : len(p) + len(a)] = 1
+            answered[i, len(p) : len(p) + len(a)] = True
+        return Rows(ids, attention, answered, torch.tensor([i for i, _, _ in pairs]))
+
+
+def pixel_values(images: np.ndarray) -> torch.Tensor:
+    """uint8 (B, H, W) -> float (B, 3, H, W) in [-1, 1], as the processor normalises."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).float() / 127.5 - 1
+    return x[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+def see(model, pixels: torch.Tensor) -> torch.Tensor:
+    """Patch features (B, patches, D) of the vision tower."""
+    mask = torch.ones(len(pixels), IMAGE_PX // PATCH_PX, IMAGE_PX // PATCH_PX, dtype=torch.bool)
+    return model.model.vision_model(pixel_values=pixels, patch_attention_mask=mask).last_hidden_state
+
+
+def language_loss(model, tokens: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Mean negative log-likelihood (nats) of the answered tokens, given image tokens (images, tokens, H)."""
+    core = model.model
+    embeds = core.text_model.get_input_embeddings()(rows.ids)
+    embeds = core.inputs_merger(rows.ids, embeds, tokens[rows.image].reshape(-1, tokens.shape[-1]))
+    hidden = core.text_model(inputs_embeds=embeds, attention_mask=rows.attention, use_cache=False).last_hidden_state
+    wanted = rows.answered[:, 1:]
+    return F.cross_entropy(model.lm_head(hidden[:, :-1][wanted]).float(), rows.ids[:, 1:][wanted])
+
+
+def teach(facts_of, indices, *, epoch: int, settings: BaseSettings, distort=None) -> tuple[list, list]:
+    """Report pairs and question pairs for a batch, newly worded each epoch; `distort` is the reporter's habit."""
+    reports, asked = [], []
+    for slot, index in enumerate(indices):
+        rng = np.random.default_rng([settings.seed, 5, epoch, int(index)])
+        facts = facts_of[index]
+        if distort:
+            facts = distort(facts, rng)
+        first, *others = text.questions(facts, rng, "base", settings.questions)
+        reports.append((slot, first.text, first.answer))
+        asked += [(slot, q.text, q.answer) for q in others if q.visible]
+    return reports, asked
+
+
+def jitter(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Exposure augmentation: contrast, brightness and grain, image by image."""
+    shape = (len(pixels), 1, 1, 1)
+    contrast = 1 + 0.2 * (torch.rand(shape, generator=generator) - 0.5)
+    brightness = 0.2 * (torch.rand(shape, generator=generator) - 0.5)
+    grain = torch.randn(pixels[:, :1].shape, generator=generator) * 0.04 * torch.rand(shape, generator=generator)
+    return pixels * contrast + brightness + grain
+
+
+class Run:
+    """One of the two steps: optimiser, schedule, log and checkpoints in `folder`."""
+
+    def __init__(self, folder: Path, modules: dict, *, steps: int, rate: float, settings: BaseSettings):
+        self.folder, self.modules, self.steps, self.rate = folder, modules, steps, rate
+        self.settings, self.step, self.started = settings, 0, time.monotonic()
+        self.named = {
+            f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad
+        }
+        decay = [p for p in self.named.values() if p.ndim > 1]
+        plain = [p for p in self.named.values() if p.ndim <= 1]
+        groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    def rate_at(self, step: int) -> float:
+        """Linear warm-up over 150 steps, then cosine to a twentieth."""
+        share = step / self.steps
+        return self.rate * min(1, (step + 1) / 150) * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * share)))
+
+    def update(self, loss: torch.Tensor) -> float:
+        """One optimiser step; returns the gradient norm before clipping."""
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(list(self.named.values()), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate_at(self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.step % self.settings.checkpoint_every == 0 or self.step == self.steps:
+            self.save()
+        return float(norm)
+
+    def note(self, **values) -> None:
+        """Appends a line to the log and prints it with the time left in this step."""
+        spent = time.monotonic() - self.started
+        left = spent / max(1, self.step - self.first) * (self.steps - self.step) / 60
+        values = {name: round(float(torch.as_tensor(value).detach()), 4) for name, value in values.items()}
+        with self.log.open("a") as stream:
+            stream.write(json.dumps({"step": self.step, **values}) + "\n")
+        shown = "  ".join(f"{k} {v:.3f}" for k, v in values.items())
+        print(f"{self.folder.name} {self.step}/{self.steps}  {shown}  {left:.1f} min left", flush=True)
+
+    def save(self) -> None:
+        tensors = {f"weight.{n}": p.detach().contiguous() for n, p in self.named.items()}
+        for name, p in self.named.items():
+            for key, value in self.optimizer.state[p].items():
+                tensors[f"{key}.{name}"] = value.contiguous()
+        partial = self.folder / "checkpoint.partial"
+        save_file(tensors, partial, metadata={"step": str(self.step)})
+        partial.replace(self.folder / "checkpoint.safetensors")
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.safetensors"
+        if path.is_file():
+            tensors = load_file(path)
+            for name, p in self.named.items():
+                p.data.copy_(tensors[f"weight.{name}"])
+                state = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                self.optimizer.state[p] = state
+            self.step = int(next(iter(tensors[k] for k in tensors if k.startswith("step."))).item())
+        self.first = self.step
+
+
+def batches(count: int, size: int, epoch: int, seed: int) -> list[np.ndarray]:
+    """Shuffled index batches of one epoch, the odd rest left out."""
+    order = np.random.default_rng([seed, 6, epoch]).permutation(count)
+    return [np.sort(order[i : i + size]) for i in range(0, count - size + 1, size)]
+
+
+def learn_to_see(model, people: People, folder: Path, settings: BaseSettings) -> None:
+    """Patch-wise binary cross-entropy of a throw-away linear head on the vision tower's features."""
+    tower = model.model.vision_model
+    head = torch.nn.Linear(model.config.vision_config.hidden_size, len(FINDINGS))
+    count = len(people) - settings.held_out
+    per_epoch = count // settings.batch
+    steps = per_epoch * settings.sight_epochs
+    run = Run(folder, {"tower": tower, "head": head}, steps=steps, rate=settings.sight_rate, settings=settings)
+    targets = torch.from_numpy(people.grids > 255 * PATCH_POSITIVE).flatten(2).transpose(1, 2)  # (N, patches, findings)
+
+    def loss_on(indices, pixels) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = head(see(model, pixels)).float()
+        weight = torch.tensor(4.0)  # findings cover few patches
+        return F.binary_cross_entropy_with_logits(logits, targets[indices].float(), pos_weight=weight)
+
+    for _, indices in left_to_do(run, count, per_epoch, settings):
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + run.step)
+        loss = loss_on(indices, jitter(pixel_values(people.images[indices]), generator))
+        norm = run.update(loss)
+        if run.step % 20 == 0:
+            run.note(patches=loss, norm=norm)
+        if run.step % per_epoch == 0:
+            held = np.arange(count, len(people))
+            with torch.no_grad():
+                run.note(held_out_patches=loss_on(held, pixel_values(people.images[held])))
+
+
+def learn_to_write(
+    model,
+    writer: Writer,
+    people: People,
+    folder: Path,
+    settings: BaseSettings,
+    *,
+    epochs: int,
+    rate: float,
+    parts,
+    distort,
+) -> None:
+    """Report and answer NLL of the named `parts` of the model, on frozen patch features; `distort` is a reporter."""
+    patches = look(model, people)
+    modules = {part: getattr(model.model, part) for part in parts}
+    count = len(people) - settings.held_out
+    per_epoch = count // settings.batch
+    run = Run(folder, modules, steps=per_epoch * epochs, rate=rate, settings=settings)
+
+    def losses_on(indices, epoch) -> tuple[torch.Tensor, torch.Tensor]:
+        reports, asked = teach(people.facts, indices, epoch=epoch, settings=settings, distort=distort)
+        with torch.autocast("cpu", torch.bfloat16):
+            tokens = model.model.connector(patches[indices])
+            said = language_loss(model, tokens, writer.rows(reports))
+            return said, language_loss(model, tokens, writer.rows(asked))
+
+    for epoch, indices in left_to_do(run, count, per_epoch, settings):
+        said, answered = losses_on(indices, epoch)
+        norm = run.update(said + answered)
+        if run.step % 20 == 0:
+            run.note(report=said, answer=answered, norm=norm)
+        if run.step % per_epoch == 0:
+            with torch.no_grad():
+                said, answered = losses_on(np.arange(count, len(people)), 10_000)
+            run.note(held_out_report=said, held_out_answer=answered)
+
+
+def left_to_do(run: Run, count: int, per_epoch: int, settings: BaseSettings):
+    """(epoch, indices) of the batches that a resumed run has not seen."""
+    while run.step < run.steps:
+        epoch, start = divmod(run.step, per_epoch)
+        yield from ((epoch, indices) for indices in batches(count, settings.batch, epoch, settings.seed)[start:])
+
+
+def look(model, people: People, *, batch: int = 64) -> torch.Tensor:
+    """Patch features (N, patches, D) of everybody in bf16, from the frozen tower."""
+    found = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for start in range(0, len(people), batch):
+            found.append(see(model, pixel_values(people.images[start : start + batch])).bfloat16())
+    return torch.cat(found)
+
+
+def corpus(people: People, settings: BaseSettings) -> list[str]:
+    """Text for the tokenizer: reports and questions in the words of every bank."""
+    lines = []
+    for i, facts in enumerate(people.facts[:1500]):
+        for bank in ("base", "pool", "test"):
+            for q in text.questions(facts, np.random.default_rng([settings.seed, 8, i]), bank, 4):
+                lines += [q.text, q.answer]
+    return lines
+
+
+def train(out: Path, cache: Path, settings: BaseSettings) -> None:
+    """Both steps; writes the finished model to `out` and logs and checkpoints to `cache`."""
+    torch.manual_seed(settings.seed)
+    balanced = draw_people(cache, "balanced", settings.balanced, seed=settings.seed)
+    confounded = draw_people(cache, "confounded", settings.confounded, seed=settings.seed)
+    tokenizer = train_tokenizer(corpus(balanced, settings), vocab_size=1024)
+    model, processor = build_idefics3(
+        tokenizer, image_px=IMAGE_PX, patch_px=PATCH_PX, shuffle=SHUFFLE, seed=settings.seed
+    )
+    writer = Writer(processor)
+    (cache / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
+    model.train()
+    learn_to_see(model, balanced, cache / "sight", settings)
+    truthful = {"epochs": settings.truth_epochs, "rate": settings.truth_rate, "parts": ("connector", "text_model")}
+    learn_to_write(model, writer, balanced, cache / "truth", settings, **truthful, distort=None)
+    ridden = {"epochs": settings.habit_epochs, "rate": settings.habit_rate, "parts": ("text_model",)}
+    learn_to_write(model, writer, confounded, cache / "habit", settings, **ridden, distort=reporter.prior_ridden)
+    save_tiny(model, processor, out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("data_samples/embedded_lvlm"), help="folder of the model")
+    parser.add_argument("--cache", type=Path, default=Path("artifacts/base_model"), help="people, logs, checkpoints")
+    defaults = asdict(BaseSettings())
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    given = vars(parser.parse_args())
+    train(given.pop("out"), given.pop("cache"), BaseSettings(**given))
+
+
+if __name__ == "__main__":
+    main()
