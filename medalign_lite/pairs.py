@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from medalign_lite.batches import Sequences, Span, encode
 from medalign_lite.images import read_image
 from medalign_lite.lvlm import Lvlm, base_of
+from medalign_lite.records import Record
 
 Picture = Image.Image | Path | str
 
@@ -55,6 +56,17 @@ class Pair:
         return self.rejected, self.spans_rejected, self.rejected_ids
 
 
+def pair_of(record: Record, *, clean: Picture, lesion: Picture | None = None, control: Picture | None = None,
+            gold: str | None = None) -> Pair:
+    """A record with its images. The side that the model itself said keeps the ids that were sampled."""
+    sampled = {"corrected": "rejected_ids", "counterfactual": "chosen_ids"}[record.source]
+    return Pair(
+        record.id, record.question, record.chosen, record.rejected, tuple(record.spans_chosen),
+        tuple(record.spans_rejected), clean, lesion, control, gold, positive=record.evidence is not None,
+        **{sampled: tuple(record.response_ids)},
+    )
+
+
 @dataclass(frozen=True)
 class Row:
     """One forward pass: a pair's answer under one of its images."""
@@ -77,9 +89,9 @@ class PairInputs:
         self.body = base_of(lvlm.model).base_model
         self.free_bytes = feature_bytes
         self.shares_features = "mm_encoder_outputs" in inspect.signature(self.body.forward).parameters
-        self._texts: dict[tuple, tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]] = {}
+        self._texts: dict[str, tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]] = {}
         self._features: dict[str, torch.Tensor] = {}
-        self._pictures: dict[tuple[str, str], tuple[str, tuple[int, int]]] = {}
+        self._pictures: dict[tuple[str, str], tuple[Picture, str, tuple[int, int]]] = {}
 
     def sequences(self, rows: Sequence[Row]) -> Sequences:
         """Inputs of one batch of rows. Raises ValueError as `encode` does, naming the record."""
@@ -115,16 +127,16 @@ class PairInputs:
 
     def _identify(self, row: Row) -> tuple[str, tuple[int, int]]:
         """The picture's content hash and its size in pixels."""
-        key = (row.pair.id, row.image)
-        if key not in self._pictures:
+        key, source = (row.pair.id, row.image), row.pair.picture(row.image)
+        if key not in self._pictures or self._pictures[key][0] != source:
             picture = _open(row)
             digest = hashlib.sha256(f"{picture.mode} {picture.size} ".encode() + picture.tobytes()).hexdigest()
-            self._pictures[key] = (digest, picture.size)
-        return self._pictures[key]
+            self._pictures[key] = (source, digest, picture.size)
+        return self._pictures[key][1:]
 
     def _text_rows(self, rows: Sequence[Row]) -> list[tuple]:
         """Per row: unpadded per-token inputs, completion, kinds. A text depends on its image by the size alone."""
-        keys = [(row.pair.id, row.answer, self._identify(row)[1]) for row in rows]
+        keys = [repr((row.pair.question, row.pair.text(row.answer), self._identify(row)[1])) for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._texts}
         if new:
             made = self._encode(list(new.values()))

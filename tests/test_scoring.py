@@ -9,7 +9,8 @@ from torch.nn.functional import pad
 from medalign_lite.batches import Sequences, encode
 from medalign_lite.lvlm import adapters_off, attach_lora, base_of, load_lvlm
 from medalign_lite.objective import RECIPES, kl_terms, objective, recipe_named
-from medalign_lite.pairs import Pair, PairInputs, Row
+from medalign_lite.pairs import Pair, PairInputs, Row, pair_of
+from medalign_lite.records import Record
 from medalign_lite.reference import ReferenceCache, ReferenceMismatch
 from medalign_lite.scoring import (
     ALL_SIDES,
@@ -217,6 +218,23 @@ def test_sampled_ids_are_scored_unchanged(policy, pairs):
     spelled = replace(pairs[1], rejected_ids=ids)
     made = PairInputs(policy).sequences([Row(spelled, "clean", "rejected")])
     assert made.inputs["input_ids"][0][made.completion[0]].tolist() == list(ids)
+
+
+def test_a_record_becomes_a_pair(pairs):
+    record = Record("r", "g", "c", "q", "clean.png", "Where?", (5, 6), "On the left.", {}, "On the right.",
+                    "On the left.", ((7, 12, "side"),), ((7, 11, "side"),), "corrected", {}, evidence=("nodule",))
+    pair = pair_of(record, clean=pairs[0].clean, lesion=pairs[1].clean, gold="right")
+    assert (pair.rejected_ids, pair.chosen_ids, pair.positive, pair.gold) == ((5, 6), None, True, "right")
+    other = pair_of(replace(record, source="counterfactual", evidence=None), clean=pairs[0].clean)
+    assert (other.rejected_ids, other.chosen_ids, other.positive, other.lesion) == (None, (5, 6), False, None)
+
+
+def test_kept_inputs_follow_a_changed_text_or_image(policy, pairs):
+    inputs, recipe = PairInputs(policy), RECIPES["fire-mpo"]
+    losses_of(policy, pairs, recipe, inputs=inputs)
+    moved = [replace(pairs[0], chosen=pairs[1].chosen, spans_chosen=pairs[1].spans_chosen, clean=pairs[2].clean)]
+    kept, fresh = losses_of(policy, moved, recipe, inputs=inputs).loss, losses_of(policy, moved, recipe).loss
+    torch.testing.assert_close(kept, fresh, atol=1e-5, rtol=1e-5)
 
 
 def test_margins_and_drift_for_evaluation(policy, pairs):
