@@ -1,0 +1,89 @@
+"""Pictures of pairs: made once a finding and image, the same in any order, and never an error that stops the rest."""
+
+import numpy as np
+import pytest
+
+from medalign_lite.corrupt import AREA_TOLERANCE
+from medalign_lite.evidence import NOTHING_THERE, corrupt_all, evidence_id
+from medalign_lite.images import read_image, read_mask
+from medalign_lite.phantom.dataset import build_cases
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    """(case, findings) of a few phantom cases that have something to see, one of them twice, and one job without."""
+    cases = build_cases(tmp_path_factory.mktemp("cache"), {"train": 12}, seed=3, questions=1, size=128, workers=1).cases
+    found = [(case, (case.facts[0].finding,)) for case in cases if case.facts][:4]
+    assert len(found) == 4
+    return [*found, found[0], (found[1][0], None)]
+
+
+@pytest.fixture(scope="module")
+def made(jobs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    lines = []
+    return folder, corrupt_all(jobs, folder, method="noise", seed=7, workers=1, say=lines.append), lines
+
+
+def test_rows_are_in_order_and_pairs_about_the_same_share_their_pictures(jobs, made):
+    folder, rows, lines = made
+    assert len(rows) == len(jobs)
+    assert rows[0] == rows[4]
+    assert [row["lesion"] for row in rows[:4]] == [f"lesion/{evidence_id(*job)}.png" for job in jobs[:4]]
+    assert len(list((folder / "lesion").iterdir())) == 4
+    assert lines == ["corrupting: 5 of 5 pictures"]
+
+
+def test_nothing_there_has_no_picture_and_says_why(made):
+    row = made[1][5]
+    assert (row["lesion"], row["control"], row["source"], row["reason"]) == (None, None, "none", NOTHING_THERE)
+
+
+def test_pictures_differ_from_the_image_inside_their_masks_only(jobs, made):
+    folder, rows, _ = made
+    for (case, _), row in zip(jobs[:4], rows[:4], strict=True):
+        clean = np.asarray(read_image(case.image))
+        for place in ("lesion", "control"):
+            if row[place] is None:
+                assert place == "control" and row["reason"]
+                continue
+            mask = read_mask(folder / row[f"{place}_mask"], clean.shape[1::-1])
+            changed = np.asarray(read_image(folder / row[place]))
+            assert (changed[~mask] == clean[~mask]).all()
+            assert mask.sum() == row[f"{place}_pixels"] > 0
+            assert row[f"{place}_change"] > 10
+        assert row["changed_outside"] == 0
+        if row["control"]:
+            assert abs(row["control_pixels"] / row["lesion_pixels"] - 1) <= AREA_TOLERANCE
+
+
+def test_order_and_number_of_workers_change_nothing(jobs, made, tmp_path):
+    again = corrupt_all(jobs[::-1], tmp_path, method="noise", seed=7, workers=2)
+    assert again[::-1] == made[1]
+    for file in (tmp_path / "lesion").iterdir():
+        assert file.read_bytes() == (made[0] / "lesion" / file.name).read_bytes()
+
+
+def test_an_unusable_mask_is_a_reason_and_the_rest_goes_on(jobs, tmp_path):
+    case, findings = jobs[0]
+    path = case.folder / next(fact.mask for fact in case.facts if fact.finding == findings[0])
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(b"")
+        broken, good = corrupt_all(jobs[:2], tmp_path, method="noise", seed=7, workers=1)
+    finally:
+        path.write_bytes(kept)
+    assert broken["lesion"] is None and "empty (0 bytes)" in broken["reason"]
+    assert good["lesion"]
+
+
+def test_names_are_safe_and_stay_apart(jobs):
+    case = jobs[0][0]
+    names = {evidence_id(case, findings) for findings in (("a/b",), ("a-b",), ("a b",), ("../x",))}
+    assert len(names) == 4
+    assert all("/" not in name and "." not in name for name in names)
+
+
+def test_a_method_that_leaves_the_mask_is_refused(jobs, tmp_path):
+    with pytest.raises(ValueError, match="whole_noise.*allowed are noise"):
+        corrupt_all(jobs, tmp_path, method="whole_noise", seed=7)
