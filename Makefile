@@ -38,7 +38,7 @@ $(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), and this needs 3.11 or newer: give PYTHON=path" >&2; exit 1; }
 	@$(PY) -c '' 2>/dev/null || { echo "making $(VENV) with $$($(PYTHON) -V)"; $(PYTHON) -m venv --clear $(VENV) || { echo "error: $(PYTHON) cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }; }
 	@echo "installing the pinned packages into $(VENV): some minutes the first time"
-	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]' | awk '/^(Collecting|  Downloading|Installing|Successfully)/ {print "  " substr($$0, 1, 110); fflush()}'
+	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]' | awk -v all=$$(grep -c == constraints.txt) '/^Collecting/ {printf "  %3d of about %d: %s\n", ++n, all, $$2} /^(Installing|Building)/ {print "  " $$1 " ..."} {fflush()}'
 	@rm -f $(VENV)/.ready-* && touch $@
 
 reproduce: $(READY) ## the seven notebooks in order, from a model's own answers to report.html

@@ -16,41 +16,54 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 CODE_OR_MATH = re.compile(
     r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$", re.S
 )
+PLACE = "medalign-formula-{}-"
 FETCHED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>", re.I)
 
 
-def write_html(notebook: nbformat.NotebookNode, path: Path) -> None:
+def write_html(notebook: nbformat.NotebookNode, path: Path, *, folder: Path = Path(".")) -> None:
     """Write the page. Formulas become MathML, widgets a note, pictures are inline.
+
+    `folder` is what the pictures in the notebook's text are relative to.
 
     Raises ValueError if an output asks for something from elsewhere.
     """
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
+    formulas: list[str] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = mathml(cell.source)
+            cell.source = take_formulas(cell.source, formulas)
         for output in cell.get("outputs", []):
             if WIDGET in output.get("data", {}):
                 note = "<em>Interactive: open the notebook in JupyterLab to use it.</em>"
                 output.data = nbformat.NotebookNode({"text/html": note})
-    page, _ = HTMLExporter(template_name="lab", embed_images=True).from_notebook_node(notebook)
+    exporter = HTMLExporter(template_name="lab", embed_images=True)
+    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(folder), "name": path.stem}})
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.S | re.I)
+    page = re.sub(PLACE.format(r"(\d+)"), lambda match: formulas[int(match[1])], page)
     if asked := FETCHED.search(page):
         raise ValueError(f"{path.name} would fetch {asked.group(0)[:120]}: embed it in the notebook instead")
     path.write_text(page, encoding="utf-8")
 
 
-def mathml(markdown: str) -> str:
-    """Markdown with its `$...$` and `$$...$$` as MathML, which browsers draw by themselves; code stays as it is."""
-    return CODE_OR_MATH.sub(_formula, markdown)
+def take_formulas(markdown: str, formulas: list[str]) -> str:
+    """Put a place-holder for each `$...$` and `$$...$$` outside code, and append its MathML to `formulas`.
+
+    Browsers draw MathML by themselves; nbconvert would take it apart, so it goes in after nbconvert.
+    """
+
+    def taken(match: re.Match) -> str:
+        if match["code"] is not None:
+            return match[0]
+        formulas.append(mathml(match["block"] or match["inline"], block=match["block"] is not None))
+        return PLACE.format(len(formulas) - 1)
+
+    return CODE_OR_MATH.sub(taken, markdown)
 
 
-def _formula(match: re.Match) -> str:
-    if match["code"] is not None:
-        return match[0]
-    display = "block" if match["block"] is not None else "inline"
-    tex = (match["block"] or match["inline"]).strip().replace("{aligned}", "{align*}")
+def mathml(tex: str, *, block: bool) -> str:
+    """One formula as MathML, or its source as code where the converter cannot read it."""
     try:
-        return convert(tex, display=display)
+        return convert(tex.strip().replace("{aligned}", "{align*}"), display="block" if block else "inline")
     except (NoAvailableTokensError, IndexError, ValueError, KeyError):
-        return f"<code>{html.escape(tex)}</code>"  # better the source of one formula than no page
+        return f"<code>{html.escape(tex.strip())}</code>"

@@ -91,6 +91,7 @@ def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[s
     check_parameters(path, values)
     import papermill
     from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +107,7 @@ def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[s
                 progress_bar=False,
                 stdout_file=_Listener(on_text),
                 start_timeout=120,
+                config=Config({"KernelManager": {"transport": "ipc"}}),  # not through ports that others can listen to
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(_failed(path, output, error)) from None
@@ -119,7 +121,7 @@ def headless_kernels() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="medalign-kernel-") as folder:
         spec = Path(folder) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
         spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}), encoding="utf-8")
         before = dict(os.environ)
         jupyter = os.pathsep.join(filter(None, [folder, before.get("JUPYTER_PATH")]))

@@ -124,7 +124,7 @@ class _Runs:
             executed = run_notebook(path, self.parameters(path), output, on_text=ticker.heard)
         if problem := damage(self.run / path.stem):
             raise ReproduceError(f"{path.name} ran, but {problem}: it must end with stage.finish()")
-        write_html(executed, output.with_suffix(".html"))
+        write_html(executed, output.with_suffix(".html"), folder=path.parent)
         seconds = time.monotonic() - started
         published = {name: stamp for name, stamp in self._published().items() if before.get(name) != stamp}
         files = [*published, f"notebooks/{path.name}", f"notebooks/{path.stem}.html"]
@@ -155,6 +155,7 @@ class _Ticker:
 
     def __enter__(self):
         self.started = time.monotonic()
+        self.say(f"  {self.name:14} started, about {_clock(self.expected + self.later)} to go")
         self.thread = threading.Thread(target=self._tick, daemon=True)
         self.thread.start()
         return self

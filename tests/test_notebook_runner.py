@@ -8,9 +8,10 @@ import time
 
 import nbformat
 import pytest
+from PIL import Image
 
 from medalign_lite import reproduce as chain
-from medalign_lite.export import mathml, write_html
+from medalign_lite.export import take_formulas, write_html
 from medalign_lite.notebook import NotebookError, check_parameters, parameters_of, run_notebook, typical_minutes
 from medalign_lite.presets import ROOT, PresetError
 from medalign_lite.reproduce import ReproduceError, parse
@@ -139,11 +140,21 @@ def test_the_page_is_self_contained(tmp_path):
     write_html(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text()
     assert page.count("<math") == 2
+    assert re.search(r"<mfrac>\s*<mrow>\s*<mi>a</mi>", page), "nbconvert left the formula whole"
     assert "$code$" in page
     assert "open the notebook in JupyterLab" in page
     assert "&lt;script&gt;alert" in page
     assert not re.search(r"<(script|link|iframe)\b", page)
     assert "@import" not in page
+
+
+def test_a_picture_in_the_text_is_inline(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    cell = nbformat.v4.new_markdown_cell("![four pixels](a.png)")
+    write_html(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.html", folder=tmp_path)
+    page = (tmp_path / "a.html").read_text()
+    assert "data:image/png;base64," in page
+    assert 'src="a.png"' not in page
 
 
 def test_a_page_that_would_fetch_is_refused(tmp_path):
@@ -153,12 +164,14 @@ def test_a_page_that_would_fetch_is_refused(tmp_path):
         write_html(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.html")
 
 
-def test_formulas_become_mathml_and_prices_do_not():
-    assert "<math" in mathml(r"the loss $-\log\sigma(m)$ here")
-    assert mathml("```\n$x$\n```") == "```\n$x$\n```"
-    assert mathml(r"costs \$5 and \$6") == r"costs \$5 and \$6"
-    aligned = mathml("$$\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}$$")
-    assert "mtable" in aligned
+def test_formulas_are_taken_out_and_prices_are_not():
+    formulas = []
+    assert take_formulas(r"the loss $-\log\sigma(m)$ here", formulas) == "the loss medalign-formula-0- here"
+    assert take_formulas("```\n$x$\n```", formulas) == "```\n$x$\n```"
+    assert take_formulas(r"costs \$5 and \$6", formulas) == r"costs \$5 and \$6"
+    take_formulas("$$\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}$$", formulas)
+    assert len(formulas) == 2
+    assert "<mtable" in formulas[1]
 
 
 # -- make reproduce
