@@ -95,7 +95,9 @@ def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[s
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with headless_kernels():
+    with headless_kernels() as folder:
+        # sockets in a folder of our own, not ports that others on the machine can listen to
+        sockets = Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "socket")}})
         try:
             return papermill.execute_notebook(
                 path,
@@ -107,7 +109,7 @@ def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[s
                 progress_bar=False,
                 stdout_file=_Listener(on_text),
                 start_timeout=120,
-                config=Config({"KernelManager": {"transport": "ipc"}}),  # not through ports that others can listen to
+                config=sockets,
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(_failed(path, output, error)) from None
@@ -116,8 +118,8 @@ def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[s
 
 
 @contextlib.contextmanager
-def headless_kernels() -> Iterator[None]:
-    """Within it, the kernel ``python3`` is this interpreter, and the environment is `HEADLESS`."""
+def headless_kernels() -> Iterator[Path]:
+    """Within it, the kernel ``python3`` is this interpreter, the environment is `HEADLESS`; a folder of our own."""
     with tempfile.TemporaryDirectory(prefix="medalign-kernel-") as folder:
         spec = Path(folder) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)
@@ -127,7 +129,7 @@ def headless_kernels() -> Iterator[None]:
         jupyter = os.pathsep.join(filter(None, [folder, before.get("JUPYTER_PATH")]))
         os.environ.update(HEADLESS | {"JUPYTER_PATH": jupyter, "IPYTHONDIR": str(Path(folder) / "ipython")})
         try:
-            yield
+            yield Path(folder)
         finally:
             os.environ.clear()
             os.environ.update(before)

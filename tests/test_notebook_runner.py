@@ -94,6 +94,7 @@ def test_it_runs_with_this_interpreter_in_its_folder_headless(tmp_path):
     assert printed(done) == f"11 {sys.executable} {tmp_path / 'nb'} 1\n"
     assert "".join(heard) == printed(done)
     assert (tmp_path / "out" / "a.ipynb").exists()
+    assert [p.name for p in (tmp_path / "nb").iterdir()] == ["a.ipynb"], "the kernel leaves nothing behind"
 
 
 def test_a_failing_cell_is_shown_with_its_last_lines(tmp_path):
@@ -231,7 +232,7 @@ def test_a_chain_runs_and_then_is_a_no_op(run, tmp_path):
     stamps = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     started = time.monotonic()
     assert run().count("up to date") == 2
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == stamps
 
     # a page or a published file that was changed is written again, from the saved stage
