@@ -300,6 +300,7 @@ def _record(case: Case, folder: Path) -> dict:
     record = asdict(replace(case, folder=Path()))
     del record["folder"]
     record["image"] = _relative(case.image, folder)
+    record["source"] = record["source"] or None  # the reader refuses empty text
     record["hidden"] = None if case.hidden is None else _relative(case.hidden, folder)
     for entry in [*(record["facts"] or ()), *record["lesions"]]:
         if entry["mask"] is not None:
