@@ -13,6 +13,8 @@ Splits differ in seed range (so in anatomy), in phrase bank, and in world:
 
 import json
 import os
+import sys
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from medalign_lite.cases import Case, CaseSet, read_cases, write_cases
 from medalign_lite.phantom import text, world
@@ -90,17 +92,26 @@ def source_key(request: object, *modules: str) -> str:
 def build_cases(
     cache: Path, counts: dict[str, int], *, seed: int, questions: int = 4, size: int = SIZE, workers: int | None = None
 ) -> CaseSet:
-    """Renders `counts` = {split: images} into a folder of `cache` and reads it back; a rendered world is re-used.
+    """The cases of `build_world`."""
+    folder = build_world(cache, counts, seed=seed, questions=questions, size=size, workers=workers)
+    return read_cases(folder, check_files=False)
 
-    A killed run leaves the folder without its `cases.jsonl`, so it is rendered again. Images are size x size pixels.
-    Raises ValueError for an unknown split.
+
+def build_world(
+    cache: Path, counts: dict[str, int], *, seed: int, questions: int = 4, size: int = SIZE, workers: int | None = None
+) -> Path:
+    """Renders `counts` = {split: images} into a folder of `cache`; a world that is there already is re-used.
+
+    A killed run leaves the folder without its `cases.jsonl`, so it is rendered again, as is one that lost images.
+    Images are size x size pixels. Raises ValueError for an unknown split.
     """
     if unknown := set(counts) - set(SPLITS):
         raise ValueError(f"unknown split {sorted(unknown)}; the phantom world has {', '.join(SPLITS)}")
     folder = Path(cache) / f"phantom-{source_key([sorted(counts.items()), seed, questions, size])}"
-    if not (folder / "cases.jsonl").is_file():
+    images = sum(1 for _ in (folder / "images").glob("*.png"))
+    if not (folder / "cases.jsonl").is_file() or images < sum(counts.values()):
         render_folder(folder, counts, seed=seed, questions=questions, size=size, workers=workers)
-    return read_cases(folder)
+    return folder
 
 
 def render_folder(
@@ -112,4 +123,12 @@ def render_folder(
     plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
         made = pool.map(make_case, plans, chunksize=8)
-        write_cases(folder / "cases.jsonl", tqdm(made, total=len(plans), desc="rendering", unit="case", mininterval=2))
+        write_cases(folder / "cases.jsonl", _progress(made, len(plans)))
+
+
+def _progress(made: Iterable[Case], total: int) -> Iterable[Case]:
+    """A bar; plain lines where MEDALIGN_HEADLESS=1, as executed notebooks lose bars."""
+    if os.environ.get("MEDALIGN_HEADLESS") == "1":
+        line = "rendering: {n_fmt} of {total_fmt} cases, {elapsed} gone, {remaining} left\n"
+        return tqdm(made, total=total, bar_format=line, mininterval=5, file=sys.stdout)
+    return tqdm(made, total=total, desc="rendering", unit="case", mininterval=2)
