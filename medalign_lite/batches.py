@@ -70,7 +70,10 @@ def encode(
 
 
 def encode_prompts(processor, images, questions, *, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
-    """Inputs of `generate`: left-padded prompts that end where the answer begins. Raises ValueError as `encode`."""
+    """Inputs of `generate`: left-padded prompts that end where the answer begins. Raises ValueError as `encode`.
+
+    Where every image is None the conversations hold text alone.
+    """
     rows = _prompt_rows(processor, images, questions)
     for ids in rows.ids:
         _check_length(len(ids), processor.tokenizer.model_max_length)
@@ -136,8 +139,10 @@ class _Rows:
     rest: dict[str, torch.Tensor]
 
 
-def conversation(processor, question: str, answer: str | None = None) -> str:
+def conversation(processor, question: str, answer: str | None = None, *, image: bool = True) -> str:
     """The conversation as the chat template writes it; without an answer it ends where the answer begins.
+
+    `image` False leaves the image out.
 
     Raises ValueError where the processor has no chat template, or a text holds one of its special tokens.
     """
@@ -147,18 +152,19 @@ def conversation(processor, question: str, answer: str | None = None) -> str:
             raise ValueError(f"{text[:60]!r} contains the special token {token!r}, which would change the conversation")
     if not getattr(processor, "chat_template", None):
         raise ValueError(f"{type(processor).__name__} has no chat template; add chat_template.jinja to its folder")
-    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    content = [{"type": "image"}] * image + [{"type": "text", "text": question}]
+    messages = [{"role": "user", "content": content}]
     if answer is not None:
         messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
     return processor.apply_chat_template(messages, add_generation_prompt=answer is None, tokenize=False)
 
 
 def _prompt_rows(processor, images, questions) -> _Rows:
-    prompts = [conversation(processor, question) for question in questions]
-    pictures = [[image if isinstance(image, Image.Image) else read_image(Path(image))] for image in images]
+    seeing = any(image is not None for image in images)
+    prompts = [conversation(processor, question, image=seeing) for question in questions]
     made = processor(
         text=prompts,
-        images=pictures,
+        images=[[_open(image)] for image in images] if seeing else None,
         padding=True,
         return_tensors="pt",
         add_special_tokens=_adds_special_tokens(processor.tokenizer, prompts[0]),
@@ -168,6 +174,12 @@ def _prompt_rows(processor, images, questions) -> _Rows:
     per_token = {name: [row[keep].tolist() for row, keep in zip(made[name], mask, strict=True)] for name in aligned}
     rest = {name: value for name, value in made.items() if name not in aligned and name != "attention_mask"}
     return _Rows(per_token.pop("input_ids"), per_token, rest)
+
+
+def _open(image: Image.Image | Path | str | None) -> Image.Image:
+    if image is None:
+        raise ValueError("prompts with and without an image cannot share a batch")
+    return image if isinstance(image, Image.Image) else read_image(Path(image))
 
 
 def _tokenise_answer(processor, question: str, answer: str) -> tuple[list[int], Offsets]:

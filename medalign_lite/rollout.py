@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,12 +21,12 @@ PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question about one image: a Pillow image, or the path of one."""
+    """One question about one image: a Pillow image, the path of one, or None to ask without an image."""
 
     id: str
     case_id: str
     question_id: str
-    image: Image.Image | Path | str
+    image: Image.Image | Path | str | None
     question: str
 
 
@@ -57,12 +57,14 @@ def rollout(
     seed: int = 0,
     progress: bool = True,
     resume: Path | None = None,
+    features: Callable[[dict], dict] | None = None,
 ) -> list[Rollout]:
     """Answer every prompt `samples` times, in the order of `prompts`; temperature 0 is greedy.
 
     `batch_size` counts sequences (prompts times samples). Prompts of equal length share a batch, and batch k draws
     from a generator seeded by (seed, k): the result is a function of prompts, model and arguments. With `resume`, each
-    finished batch is written to that JSONL file and a later call goes on from there to the same result.
+    finished batch is written to that JSONL file and a later call goes on from there to the same result. `features`,
+    such as `features.KeptFeatures`, is handed the inputs of each batch and gives those that the model runs on.
     Raises ValueError for settings that make no sense, repeated prompt ids, or a `resume` file of another run.
     """
     _check(prompts, max_new_tokens, temperature, samples, batch_size)
@@ -81,7 +83,8 @@ def rollout(
     with _inference(lvlm.model), _bar(len(prompts), shown=progress) as bar:
         for k, batch in enumerate(batches):
             if k not in done:
-                done[k] = _answer_batch(lvlm, [prompts[i] for i in batch], decoding=decoding, number=k)
+                chosen = [prompts[i] for i in batch]
+                done[k] = _answer_batch(lvlm, chosen, decoding=decoding, number=k, features=features)
                 if journal:
                     journal.append(k, done[k])
             bar.update(len(batch))
@@ -95,10 +98,11 @@ def answer(lvlm: Lvlm, image: Image.Image | Path | str, question: str, *, max_ne
     return rollout(lvlm, [prompt], max_new_tokens=max_new_tokens, progress=False)[0].text
 
 
-def _answer_batch(lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: int) -> list[Rollout]:
+def _answer_batch(lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: int, features=None) -> list[Rollout]:
     """Rollouts of one batch, `samples` in a row per prompt."""
     ends = _end_ids(lvlm.model)
     inputs = encode_prompts(lvlm.processor, [p.image for p in batch], [p.question for p in batch], device=lvlm.device)
+    inputs = features(inputs) if features else inputs
     recorder = _Recorder()
     with _seeded(f"{decoding['seed']}/{number}", lvlm.device):
         sequences = lvlm.model.generate(
@@ -197,11 +201,12 @@ class _Journal:
 
 
 def _batches(processor, prompts: Sequence[Prompt], *, size: int) -> list[list[int]]:
-    """Indices of prompts in batches of like length; ties keep their order."""
+    """Indices of prompts in batches of like length, those with and without an image apart; ties keep their order."""
     texts = [conversation(processor, prompt.question) for prompt in prompts]
     lengths = [len(ids) for ids in processor.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
     order = sorted(range(len(prompts)), key=lambda i: (lengths[i], i))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    groups = ([i for i in order if (prompts[i].image is None) == blind] for blind in (False, True))
+    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
 
 def _settings(lvlm: Lvlm, decoding: dict, ends: set[int]) -> GenerationConfig:
@@ -230,10 +235,15 @@ def _key(prompts: Sequence[Prompt], decoding: dict) -> str:
     """sha256 of everything the result depends on."""
     digest = hashlib.sha256(json.dumps(decoding, sort_keys=True).encode())
     for p in prompts:
-        image = p.image.tobytes() if isinstance(p.image, Image.Image) else Path(p.image).read_bytes()
         digest.update(json.dumps([p.id, p.case_id, p.question_id, p.question]).encode())
-        digest.update(hashlib.sha256(image).digest())
+        digest.update(hashlib.sha256(_content(p.image)).digest())
     return digest.hexdigest()
+
+
+def _content(image: Image.Image | Path | str | None) -> bytes:
+    if image is None:
+        return b""
+    return image.tobytes() if isinstance(image, Image.Image) else Path(image).read_bytes()
 
 
 def _check(prompts, max_new_tokens: int, temperature: float, samples: int, batch_size: int) -> None:

@@ -1,11 +1,13 @@
 """Rollouts: what was sampled, its log-probabilities, determinism, and going on after a kill."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from medalign_lite.batches import encode, encode_prompts
+from medalign_lite.features import KeptFeatures
 from medalign_lite.lvlm import attach_lora, load_lvlm
 from medalign_lite.rollout import Prompt, answer, rollout
 
@@ -42,6 +44,35 @@ def test_greedy_is_what_generate_gives_alone(loaded, prompts):
         ids = loaded.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         assert found.ids == ids.tolist()
         assert found.text == loaded.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def test_without_an_image_the_prompt_is_text_alone(loaded, prompts, pictures):
+    blind = [replace(prompt, id=f"b{i}", image=None) for i, prompt in enumerate(prompts)]
+    found = rollout(loaded, [*prompts, *blind], max_new_tokens=8, batch_size=3, progress=False)
+    assert [r.ids for r in found[:4]] == [r.ids for r in rollout(loaded, prompts, max_new_tokens=8, progress=False)]
+    inputs = encode_prompts(loaded.processor, [None], [QUESTIONS[0]])
+    assert "pixel_values" not in inputs and loaded.processor.image_token_id not in inputs["input_ids"]
+    ids = loaded.model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert found[4].ids == ids.tolist()
+    with pytest.raises(ValueError, match="with and without an image"):
+        encode_prompts(loaded.processor, [None, pictures[0]], QUESTIONS[:2])
+
+
+def test_kept_features_change_no_answer_and_spare_the_vision_tower(loaded, prompts, monkeypatch):
+    plain = rollout(loaded, prompts, max_new_tokens=8, progress=False)
+    features = KeptFeatures(loaded)
+    features.warm([prompt.image for prompt in prompts])
+    monkeypatch.setattr(features.body, "get_image_features", None)  # nothing may ask for it now
+    assert rollout(loaded, prompts, max_new_tokens=8, progress=False, features=features) == plain
+    blind = [replace(prompts[0], image=None)]
+    assert rollout(loaded, blind, max_new_tokens=2, progress=False, features=features)
+
+
+def test_an_image_without_kept_features_is_looked_at(loaded, prompts):
+    features = KeptFeatures(loaded)
+    features.warm([prompts[0].image])
+    found = rollout(loaded, prompts, max_new_tokens=8, progress=False, features=features)
+    assert found == rollout(loaded, prompts, max_new_tokens=8, progress=False)
 
 
 def test_logps_are_the_untempered_models(loaded, prompts, drawn):
