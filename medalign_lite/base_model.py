@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from transformers import Idefics3ForConditionalGeneration
 
 from medalign_lite.cases import FINDINGS
 from medalign_lite.phantom import reporter, text
@@ -26,6 +27,7 @@ from medalign_lite.phantom.arrays import People, draw_people
 from medalign_lite.tiny import build_idefics3, save_tiny, train_tokenizer
 
 IMAGE_PX, PATCH_PX, SHUFFLE = 192, 16, 3  # 144 patches, 16 image tokens
+SETTINGS_FILE = "settings.json"
 PATCH_POSITIVE = 0.15  # share of a patch that a finding must cover to be there
 
 
@@ -33,8 +35,8 @@ PATCH_POSITIVE = 0.15  # share of a patch that a finding must cover to be there
 class BaseSettings:
     """Sizes in images; sight and truth go over the balanced people, habit over the confounded."""
 
-    balanced: int = 9000
-    confounded: int = 5000
+    balanced: int = 8000
+    confounded: int = 4000
     held_out: int = 128  # of each, for the curves
     sight_epochs: int = 6
     truth_epochs: int = 4
@@ -303,6 +305,11 @@ def look(model, people: People, *, batch: int = 64) -> torch.Tensor:
     return torch.cat(found)
 
 
+def open_trained(folder: Path) -> Idefics3ForConditionalGeneration:
+    """The finished model in fp32, not quantised."""
+    return Idefics3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+
+
 def corpus(people: People, settings: BaseSettings) -> list[str]:
     """Text for the tokenizer: reports and questions in the words of every bank."""
     lines = []
@@ -323,7 +330,7 @@ def train(out: Path, cache: Path, settings: BaseSettings) -> None:
         tokenizer, image_px=IMAGE_PX, patch_px=PATCH_PX, shuffle=SHUFFLE, seed=settings.seed
     )
     writer = Writer(processor)
-    (cache / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
+    (cache / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=1))
     model.train()
     learn_to_see(model, balanced, cache / "sight", settings)
     truthful = {"epochs": settings.truth_epochs, "rate": settings.truth_rate, "parts": ("connector", "text_model")}

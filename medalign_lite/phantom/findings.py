@@ -26,7 +26,7 @@ PATCH_RADIUS = {"small": (0.058, 0.070), "moderate": (0.085, 0.098), "large": (0
 EFFUSION_HEIGHT = {"small": (0.085, 0.105), "moderate": (0.15, 0.18), "large": (0.26, 0.32)}
 PLEURAL_GAP = {"small": (0.045, 0.055), "moderate": (0.075, 0.090), "large": (0.120, 0.150)}
 HEART_RATIO = {"small": (0.545, 0.565), "moderate": (0.605, 0.625), "large": (0.675, 0.71)}
-RIB_IN_ZONE = {"upper": (2, 3), "mid": (4, 5), "lower": (6, 7)}
+RIB_IN_ZONE = {"upper": (3, 4), "mid": (5, 6), "lower": (8, 9)}
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,28 @@ def add_nodule(rng, a, t, fact, n, density) -> Change:
     return Change(mask=shape > 0.1, soft=np.clip(1.25 * density * shape, 0, None))
 
 
+def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
+    """Logistic edge: 1 far on the negative side, 0 on the positive, and exactly 0 where less than a tenth is left."""
+    share = 1 / (1 + np.exp(np.clip(distance / width, -30, 30)))
+    return np.where(share < 0.1, 0, share)
+
+
 def add_consolidation(rng, a, t, fact, n, density) -> Change:
     x, y = grid(n)
     radius = rng.uniform(*PATCH_RADIUS[fact.size])
     cx, cy = place_in_zone(rng, a, t, fact, n, 0.6 * radius)
     edge = np.hypot((x - cx) / radius, (y - cy) / (1.1 * radius)) + 0.20 * texture(rng, n, 0.035)
-    fill = t.lungs[fact.side] / (1 + np.exp(np.clip((edge - 1) / 0.13, -30, 30)))
+    fill = t.lungs[fact.side] * soft_step(edge - 1, 0.08)
     soft = np.minimum(fill * 4.6 * density * (1 + 0.16 * texture(rng, n, 0.012)), t.lung * 0.6)
-    return Change(mask=fill > 0.35, soft=np.clip(soft, 0, None))
+    return Change(mask=fill > 0.2, soft=np.clip(soft, 0, None))
 
 
 def add_effusion(rng, a, t, fact, n, density) -> Change:
     x, y = grid(n)
     share = np.clip(SIGN[fact.side] * (x - a.midline) / (0.49 * a.thorax_width), 0, 1)
     surface = a.base[fact.side] - rng.uniform(*EFFUSION_HEIGHT[fact.size]) * (0.55 + 0.75 * share**2.2)
-    fill = t.lungs[fact.side] / (1 + np.exp(np.clip((surface - y) / 0.007, -30, 30)))
-    return Change(mask=fill > 0.2, soft=density * fill * np.minimum(8, t.lung * 0.75 + 1))
+    fill = t.lungs[fact.side] * soft_step(surface - y, 0.007)
+    return Change(mask=fill > 0, soft=density * fill * np.minimum(8, t.lung * 0.75 + 1))
 
 
 def add_pneumothorax(rng, a, t, fact, n, density) -> Change:
@@ -107,8 +113,8 @@ def add_pneumothorax(rng, a, t, fact, n, density) -> Change:
 
 def add_cardiomegaly(rng, a, t, fact, n, density) -> Change:
     ratio = rng.uniform(*HEART_RATIO[fact.size])
-    if density < 0.5:  # the invisible form: barely above the healthy ratio
-        ratio = a.heart_ratio + 0.01
+    if density < 0.5:  # the invisible form: as good as the healthy heart
+        ratio = a.heart_ratio + 0.001
     heart = np.maximum(heart_shape(a, n, ratio), t.heart)
     return Change(mask=heart > 1.0, heart=heart)
 

@@ -1,0 +1,167 @@
+"""The phantom world: statistics of the facts, exactness of masks and twins, and the sides."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation
+
+from medalign_lite.cases import FINDINGS, Fact
+from medalign_lite.phantom import dataset, reporter, world
+from medalign_lite.phantom.anatomy import grid
+from medalign_lite.phantom.render import VISIBLE_CNR, render
+
+REACH = 12  # pixels from a mask to where the last faint trace of its finding may lie
+ONE_OF_EACH = [
+    Fact("nodule", "right", "upper", "moderate"),
+    Fact("consolidation", "left", "mid", "small"),
+    Fact("effusion", "left", None, "moderate"),
+    Fact("pneumothorax", "right", None, "large"),
+    Fact("cardiomegaly", None, None, "large"),
+    Fact("atelectasis", "left"),
+    Fact("fracture", "right", "mid"),
+    Fact("pacemaker", "left"),
+]
+
+
+def tables(of: world.World, count: int = 6000) -> list[dict[str, Fact]]:
+    return [{f.finding: f for f in world.draw_facts(of, np.random.default_rng([11, i]))} for i in range(count)]
+
+
+def share(drawn, finding: str, given: str | None = None, absent: bool = False) -> float:
+    among = [t for t in drawn if given is None or (given in t) != absent]
+    return float(np.mean([finding in t for t in among]))
+
+
+@pytest.fixture(scope="module")
+def confounded():
+    return tables(world.CONFOUNDED)
+
+
+@pytest.fixture(scope="module")
+def shifted():
+    return tables(world.SHIFTED)
+
+
+def test_balanced_findings_are_independent():
+    drawn = tables(world.BALANCED)
+    present = np.array([[f in t for f in FINDINGS] for t in drawn], float)
+    assert np.allclose(present.mean(0), 0.28, atol=0.025)
+    correlations = np.corrcoef(present.T) - np.eye(len(FINDINGS))
+    assert np.abs(correlations).max() < 0.05  # 4 standard errors at n = 6000
+
+
+@pytest.mark.parametrize("finding, companion", world.COMPANY.items())
+def test_company_is_kept_in_the_confounded_world_and_broken_in_the_shifted(confounded, shifted, finding, companion):
+    for drawn, its_world in ((confounded, world.CONFOUNDED), (shifted, world.SHIFTED)):
+        assert share(drawn, finding, companion) == pytest.approx(its_world.together[finding], abs=0.05)
+        assert share(drawn, finding, companion, absent=True) == pytest.approx(its_world.alone[finding], abs=0.03)
+    assert share(confounded, finding, companion) > 3 * share(confounded, finding, companion, absent=True)
+    assert share(shifted, finding, companion) < share(shifted, finding, companion, absent=True)
+
+
+@pytest.mark.parametrize("finding", ["nodule", "pneumothorax", "pacemaker"])
+def test_side_habits_are_reversed_by_the_shift(confounded, shifted, finding):
+    right = [np.mean([t[finding].side == "right" for t in drawn if finding in t]) for drawn in (confounded, shifted)]
+    assert right[0] == pytest.approx(world.CONFOUNDED.right[finding], abs=0.05)
+    assert right[0] + right[1] == pytest.approx(1, abs=0.07)
+
+
+def test_each_fact_has_just_its_attributes(confounded):
+    for table in confounded[:500]:
+        for fact in table.values():
+            has = {name for name in ("side", "zone", "size") if getattr(fact, name)}
+            assert has == set(world.ATTRIBUTES[fact.finding])
+
+
+def test_the_reporter_adds_company_and_pulls_sides(confounded):
+    written = []
+    for i, table in enumerate(confounded):
+        rng = np.random.default_rng([12, i])
+        written.append((table, {f.finding: f for f in reporter.prior_ridden(tuple(table.values()), rng)}))
+    lonely = [w for t, w in written if "cardiomegaly" in t and "effusion" not in t]
+    assert np.mean(["effusion" in w for w in lonely]) == pytest.approx(reporter.PRIOR_ADDS["effusion"], abs=0.06)
+    none = [w for t, w in written if "cardiomegaly" not in t and "effusion" not in t]
+    assert not any("effusion" in w for w in none)
+    left = [w["nodule"].side for t, w in written if "nodule" in w and t["nodule"].side == "left"]
+    assert np.mean([s == "right" for s in left]) == pytest.approx(reporter.PRIOR_SIDES["nodule"], abs=0.08)
+
+
+@pytest.mark.parametrize("fact", ONE_OF_EACH, ids=lambda f: f.finding)
+def test_removing_a_finding_changes_nothing_outside_its_dilated_mask(fact):
+    others = tuple(f for f in ONE_OF_EACH if f.finding != fact.finding)[:2]
+    picture = render(5, (fact, *others))
+    without = picture.removed(fact.finding)
+    assert np.array_equal(without, render(5, others).image)
+    changed = picture.image != without
+    assert changed.any()
+    assert not (changed & ~binary_dilation(picture.masks[fact.finding], iterations=REACH)).any()
+
+
+@pytest.mark.parametrize("fact", ONE_OF_EACH, ids=lambda f: f.finding)
+def test_clear_findings_are_visible_and_faint_ones_are_not(fact):
+    for seed in range(3):
+        assert render(seed, (fact,)).facts[0].cnr > VISIBLE_CNR
+        faint = render(seed, (fact,), densities={fact.finding: 0.02}).facts[0]
+        assert not faint.visible and faint.cnr < VISIBLE_CNR
+
+
+@pytest.mark.parametrize("fact", [f for f in ONE_OF_EACH if f.side], ids=lambda f: f.finding)
+def test_masks_lie_on_their_side_and_in_the_body(fact):
+    for side in ("right", "left"):
+        picture = render(6, (replace(fact, side=side),))
+        mask, scene = picture.masks[fact.finding], picture.scene
+        assert (scene.tissue.body[mask] > 1).all()
+        x = np.broadcast_to(grid(scene.n)[0], mask.shape)[mask].mean()
+        assert (x < scene.anatomy.midline) == (side == "right")  # patient's right = image left
+        if fact.finding in ("consolidation", "effusion", "pneumothorax", "atelectasis"):
+            assert not (mask & ~scene.tissue.lungs[side]).any()
+
+
+@pytest.mark.parametrize("zone", ["upper", "mid", "lower"])
+def test_zones_are_where_they_say(zone):
+    low, high = {"upper": (0, 0.42), "mid": (0.33, 0.7), "lower": (0.58, 1)}[zone]
+    for finding in ("nodule", "consolidation", "fracture"):
+        size = None if finding == "fracture" else "small"
+        picture = render(8, (Fact(finding, "left", zone, size),))
+        rows = np.nonzero(picture.masks[finding])[0].mean() / picture.scene.n
+        a = picture.scene.anatomy
+        assert low < (rows - a.apex) / a.thorax_height < high
+
+
+def test_moving_a_finding_keeps_everything_else():
+    nodule, effusion = ONE_OF_EACH[0], ONE_OF_EACH[2]
+    picture = render(9, (nodule, effusion))
+    moved = picture.moved("nodule")
+    assert moved.facts[0].side == "left" and moved.facts[1] == picture.facts[1]
+    assert np.array_equal(moved.removed("nodule"), picture.removed("nodule"))
+    with pytest.raises(ValueError, match="no cardiomegaly with a side"):
+        picture.moved("cardiomegaly")
+
+
+def test_streams_are_separate():
+    alone, together = render(10, (ONE_OF_EACH[0],)), render(10, tuple(ONE_OF_EACH[:4]))
+    assert np.array_equal(alone.masks["nodule"], together.masks["nodule"])
+    assert np.array_equal(alone.removed(), together.removed())
+    assert not np.array_equal(render(11, ()).image, render(10, ()).image)
+
+
+def test_a_rendered_world_is_bit_identical_reused_and_split_by_person(tmp_path):
+    counts = {"train": 5, "val": 2, "test": 4, "shifted": 3}
+    first = dataset.build_cases(tmp_path / "a", counts, seed=3, questions=4, workers=2)
+    again = dataset.build_cases(tmp_path / "b", counts, seed=3, questions=4, workers=1)
+    assert [len([c for c in first.cases if c.split == s]) for s in counts] == list(counts.values())
+    assert not first.skipped and len({c.group for c in first.cases}) == 14
+    for one, two in zip(first.cases, again.cases, strict=True):
+        assert one.image.read_bytes() == two.image.read_bytes()
+        assert one.facts == two.facts and one.questions == two.questions
+    stamp = first.cases[0].image.stat().st_mtime_ns
+    assert dataset.build_cases(tmp_path / "a", counts, seed=3).cases[0].image.stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="unknown split"):
+        dataset.build_cases(tmp_path, {"practice": 3}, seed=3)
+
+
+def test_another_seed_is_another_world(tmp_path):
+    one = dataset.draw_case(dataset.case_seed(3, 1, 0), world.CONFOUNDED)
+    two = dataset.draw_case(dataset.case_seed(4, 1, 0), world.CONFOUNDED)
+    assert not np.array_equal(one.image, two.image)
