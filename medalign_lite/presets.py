@@ -48,6 +48,7 @@ class Preset:
     max_new_tokens: int = 128
     rollout_batch: int = 64
     # training
+    train_pairs: int = 0  # pairs that each recipe learns from, drawn from all there are; 0 = all
     recipes: tuple[str, ...] = ("dpo", "fire-mpo", "neutral-control")  # the last one is "aligned" in results.json
     epochs: int = 3
     train_batch: int = 16  # records an optimiser step
@@ -57,7 +58,7 @@ class Preset:
     lora_rank: int = 16
     lora_alpha: int = 32
     # evaluation
-    eval_batch: int = 64
+    eval_batch: int = 128
     bootstrap_draws: int = 2000
 
 

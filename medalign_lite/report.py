@@ -135,7 +135,8 @@ def write_report(
     pictures: Sequence[Picture] = (),
     failures: Sequence[Failure] = (),
     skipped: Sequence[Mapping[str, str]] = (),
-    rejected: Sequence[Mapping[str, str]] = (),
+    rejected: Mapping[str, int] | None = None,
+    reading: Sequence[str] = (),
     limits: Sequence[str] = LIMITS["phantom"],
 ) -> Path:
     """Write the page and return its path; a crash leaves the former page whole.
@@ -144,7 +145,8 @@ def write_report(
     setup     what was run, shown in order: preset, model, revision, seed, 4-bit counts, ...
     extra     stats.results with other metric names (size, answer length)
     controls  {condition such as "blank": stats.results under it}
-    skipped   cases left out, {"id", "reason"}; rejected: preference records left out, {"id", "reason"}
+    reading   what the numbers say, sentence by sentence (reading.read_results)
+    skipped   cases left out, {"id", "reason"}; rejected: how many preference records were left out, {reason: count}
     Raises OSError where the folder cannot be written.
     """
     page = _environment().from_string(TEMPLATE).render(
@@ -154,8 +156,8 @@ def write_report(
         controls=_control_rows(results, controls or {}),
         control_names=_control_names(controls or {}),
         hidden=results["base"]["test"].get("overclaim_lesion_hidden"),
-        pictures=pictures, failures=failures, skipped=skipped, rejected=_by_reason(rejected),
-        rejected_count=len(rejected), limits=limits,
+        pictures=pictures, failures=failures, skipped=skipped, rejected=_commonest_first(rejected or {}),
+        reading=reading, limits=limits,
     )  # fmt: skip
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -211,13 +213,8 @@ def _control_rows(results: Mapping, controls: Mapping[str, Mapping]) -> list[tup
     return rows if controls else []
 
 
-def _by_reason(rejected: Iterable[Mapping[str, str]]) -> list[tuple[str, int, str]]:
-    """(reason, count, first few ids), the commonest first."""
-    groups: dict[str, list[str]] = {}
-    for record in rejected:
-        groups.setdefault(str(record["reason"]), []).append(str(record.get("id", "")))
-    order = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [(reason, len(ids), ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")) for reason, ids in order]
+def _commonest_first(rejected: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
 
 
 def clean(value: object) -> str:
@@ -276,6 +273,13 @@ dd { margin:0; overflow-wrap:anywhere }
 {% macro number(cell) %}<td class="number">{{ cell[0] }}<small>{{ cell[1] }}</small></td>{% endmacro %}
 <h1>Base against aligned</h1>
 <p class="verdict">{{ verdict }}</p>
+{% if reading %}
+<ul>
+{% for sentence in reading %}
+<li>{{ sentence }}</li>
+{% endfor %}
+</ul>
+{% endif %}
 
 <h2>Setup</h2>
 <dl>
@@ -361,11 +365,11 @@ picture is blank, another patient's, or missing; one that only knows what is usu
 {% endfor %}
 </table></div>
 {% endif %}
-<h3>Rejected preference records: {{ rejected_count }}</h3>
+<h3>Rejected preference records: {{ rejected|sum(attribute=1) }}</h3>
 {% if rejected %}
-<div class="wide"><table><tr><th>reason</th><th class="number">records</th><th>such as</th></tr>
-{% for reason, count, examples in rejected %}
-<tr><td>{{ said(reason) }}</td><td class="number">{{ count }}</td><td class="id">{{ said(examples) }}</td></tr>
+<div class="wide"><table><tr><th>reason</th><th class="number">records</th></tr>
+{% for reason, count in rejected %}
+<tr><td>{{ said(reason) }}</td><td class="number">{{ count }}</td></tr>
 {% endfor %}
 </table></div>
 {% endif %}

@@ -190,9 +190,11 @@ def pair_margins(
 
 
 @torch.no_grad()
-def answer_kl(lvlm: Lvlm, pairs: Sequence[Pair], *, batch_size: int = 32) -> list[tuple[float, ...]]:
+def answer_kl(
+    lvlm: Lvlm, pairs: Sequence[Pair], *, batch_size: int = 32, inputs: PairInputs | None = None,
+) -> list[tuple[float, ...]]:
     """F_t = KL(π_ref ‖ π) in nats at each token of y+ under the clean image, per pair."""
-    inputs, found = PairInputs(lvlm), []
+    inputs, found = inputs or PairInputs(lvlm), []
     for start in range(0, len(pairs), batch_size):
         batch, side = pairs[start : start + batch_size], ("clean", "chosen")
         scored = score(lvlm.model, inputs, batch, {side: True}, reference=LiveReference(lvlm.model)).sides[side]

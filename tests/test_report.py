@@ -56,7 +56,7 @@ def full_page(folder, name="report.html"):
         pictures=[picture(figure, "Loss", HOSTILE)],
         failures=[Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, png)],
         skipped=[{"id": HOSTILE, "reason": "zero bytes"}],
-        rejected=[{"id": f"r{i}", "reason": "D4" if i else HOSTILE} for i in range(9)],
+        rejected={HOSTILE: 1, "D4: too much": 8}, reading=["It does look.", HOSTILE],
     )  # fmt: skip
 
 
@@ -68,7 +68,8 @@ def test_the_page_is_self_contained_and_complete(tmp_path):
     for heading in ("Setup", "Results", "Figures", "Controls", "Failures", "Left out", "Limits"):
         assert f"<h2>{heading}</h2>" in page
     assert all(limit in page for limit in LIMITS["phantom"])
-    assert "zero bytes" in page and "r1, r2, r3, r4, …" in page
+    assert "zero bytes" in page and "Rejected preference records: 9" in page and "<li>It does look.</li>" in page
+    assert page.index("D4: too much") < page.rindex(">1</td>")
     assert "{{ 7 * 7 }}" in page and "\x00" not in page
     assert not list(tmp_path.glob("*.part"))
 

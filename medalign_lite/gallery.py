@@ -1,0 +1,81 @@
+"""Failures worth looking at: where the aligned model errs, and whether the base erred there too."""
+
+from collections.abc import Iterable
+
+from medalign_lite.cases import Case, Question
+from medalign_lite.claims import yes_no
+from medalign_lite.corrupt import lesion_mask
+from medalign_lite.images import read_image
+from medalign_lite.metrics import Prediction, affirmed, countable, on_side
+from medalign_lite.report import Failure
+from medalign_lite.vqa import strict_match
+from medalign_lite.widgets import outlined, png
+
+KINDS = ("new false finding", "false finding kept", "true finding lost", "wrong answer, the base was right",
+         "wrong answer of both")  # fmt: skip
+
+
+def find_failures(
+    cases: Iterable[Case], predictions: Iterable[Prediction], *, aligned: str, base: str = "base", each: int = 2
+) -> list[Failure]:
+    """Up to `each` failures of each of KINDS among answers to the real test images, in the order of the cases."""
+    said: dict[tuple[str, str], dict[str, str]] = {}
+    for p in predictions:
+        if p.condition == "real" and p.arm in (base, aligned):
+            said.setdefault((p.case_id, p.question_id), {})[p.arm] = p.text
+    found: dict[str, list[Failure]] = {kind: [] for kind in KINDS}
+    for case in cases:
+        for question in case.questions if case.split == "test" else ():
+            texts = said.get((case.id, question.id), {})
+            if len(texts) < 2:
+                continue
+            kind = failure_kind(case, question, texts[base], texts[aligned])
+            if kind and len(found[kind]) < each:
+                found[kind].append(_failure(case, question, texts[base], texts[aligned], kind))
+    return [failure for some in found.values() for failure in some]
+
+
+def failure_kind(case: Case, question: Question, base: str, aligned: str) -> str | None:
+    """Which of KINDS the aligned answer is, None where it is no failure or cannot be judged."""
+    if question.kind == "report":
+        if case.facts is None:
+            return None
+        false = {arm: _false(text, case) for arm, text in (("base", base), ("aligned", aligned))}
+        if false["aligned"] - false["base"]:
+            return KINDS[0]
+        if false["aligned"]:
+            return KINDS[1]
+        return KINDS[2] if _found(base, case) - _found(aligned, case) else None
+    if question.kind != "closed" or _right(question, aligned):
+        return None
+    return KINDS[3] if _right(question, base) else KINDS[4]
+
+
+def _false(text: str, case: Case) -> set[tuple[str, str | None]]:
+    seen = [fact for fact in case.facts if fact.visible]
+    claims = countable(affirmed(text), case.facts)
+    return {(claim.finding, claim.side) for claim in claims if not any(on_side(claim, fact) for fact in seen)}
+
+
+def _found(text: str, case: Case) -> set[str]:
+    claims = affirmed(text)
+    return {fact.finding for fact in case.facts if fact.visible and any(on_side(claim, fact) for claim in claims)}
+
+
+def _right(question: Question, text: str) -> bool:
+    gold = yes_no(question.answer)
+    return strict_match(text, question.answer) if gold is None else yes_no(text) == gold
+
+
+def _failure(case: Case, question: Question, base: str, aligned: str, kind: str) -> Failure:
+    picture = png(outlined(read_image(case.image), lesion_mask(case)))
+    return Failure(case.id, question.text, truth_of(case, question), base, aligned, note=kind, png=picture)
+
+
+def truth_of(case: Case, question: Question) -> str:
+    """The table of facts for a report, else the reference answer."""
+    if question.kind != "report" or case.facts is None:
+        return question.answer
+    seen = [" ".join(filter(None, (f.size, f.side, f.zone, f.finding))) for f in case.facts if f.visible]
+    unseen = [f"{f.finding} (too faint to see)" for f in case.facts if not f.visible]
+    return "; ".join([*seen, *unseen]) or "no finding"

@@ -1,0 +1,52 @@
+"""Failures: each kind is told from the two answers, what cannot be judged is left out."""
+
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from medalign_lite.cases import Case, Fact, Question
+from medalign_lite.gallery import failure_kind, find_failures
+from medalign_lite.metrics import Prediction
+
+TRUE, FALSE = "There is a left effusion.", "There is a right nodule."
+
+
+@pytest.fixture
+def case(tmp_path):
+    Image.new("RGB", (40, 40), (90, 90, 90)).save(tmp_path / "a.png")
+    facts = (Fact("effusion", "left", size="small"), Fact("fracture", "right", "upper", visible=False))
+    questions = (
+        Question("report", "Describe the film.", TRUE, "report", "report"),
+        Question("q0", "Is there an effusion?", "Yes.", "closed", "presence"),
+        Question("q1", "Where is it?", "Left.", "open", "side"),
+    )
+    return Case("c", "g", "test", tmp_path / "a.png", questions, facts, folder=tmp_path)
+
+
+@pytest.mark.parametrize(("question", "base", "aligned", "kind"), [
+    (0, TRUE, f"{TRUE} {FALSE}", "new false finding"),
+    (0, FALSE, f"{TRUE} {FALSE}", "false finding kept"),
+    (0, TRUE, "No effusion.", "true finding lost"),
+    (0, TRUE, TRUE, None),
+    (0, FALSE, "There is a right rib fracture. " + TRUE, None),
+    (1, "Yes.", "No.", "wrong answer, the base was right"),
+    (1, "No.", "No.", "wrong answer of both"),
+    (1, "No.", "Yes.", None),
+    (2, "Left.", "Right.", None),
+])  # fmt: skip
+def test_kinds(case, question, base, aligned, kind):
+    assert failure_kind(case, case.questions[question], base, aligned) == kind
+
+
+def test_the_gallery_shows_a_few_of_each_with_picture_and_truth(case):
+    cases = [replace(case, id=f"c{n}") for n in range(4)] + [replace(case, id="s", split="shifted")]
+    texts = {"base": (TRUE, "No."), "aligned": (FALSE, "No.")}
+    said = [Prediction(c.id, q, text, arm) for arm, pair in texts.items() for c in cases
+            for q, text in zip(("report", "q0"), pair, strict=True)]
+    found = find_failures(cases, said, aligned="aligned", each=2)
+    kinds = ["new false finding"] * 2 + ["wrong answer of both"] * 2
+    assert [(f.case_id, f.note) for f in found] == list(zip(["c0", "c1"] * 2, kinds, strict=True))
+    assert found[0].truth == "small left effusion; fracture (too faint to see)" and found[2].truth == "Yes."
+    assert found[0].png.startswith(b"\x89PNG")
+    assert find_failures([replace(case, facts=None)], said, aligned="aligned") == []

@@ -1,0 +1,76 @@
+"""The sentences say what the intervals say, and nothing of what was not measured."""
+
+import pytest
+
+from medalign_lite.reading import moved, read_results
+from medalign_lite.stats import RESULT_METRICS
+
+UNKNOWN = {"value": None, "low": None, "high": None, "n": 0}
+
+
+def entry(value, margin=0.02):
+    return {"value": value, "low": value - margin, "high": value + margin, "n": 99}
+
+
+def make(base=None, aligned=None, gaps=None):
+    """Results with the same metrics in test and shifted; the difference has an interval of ±0.02."""
+    base, aligned, gaps = base or {}, aligned or {}, gaps or {}
+    filled = {"base": {}, "aligned": {}, "difference": {}}
+    for name in RESULT_METRICS:
+        known = name in base
+        filled["base"][name] = entry(base[name]) if known else UNKNOWN
+        filled["aligned"][name] = entry(aligned[name]) if known else UNKNOWN
+        filled["difference"][name] = entry(gaps.get(name, aligned[name] - base[name])) if known else UNKNOWN
+    return {arm: {"test": block, "shifted": block} for arm, block in filled.items()}
+
+
+FACTS = ("fact_precision", "fact_recall", "fact_f1", "hallucination_rate")
+
+
+def facts(recall, false):
+    base = dict.fromkeys(FACTS, 0.6) | {"hallucination_rate": 0.3}
+    return make(base, base | {"fact_recall": 0.6 + recall, "hallucination_rate": 0.3 + false})
+
+
+@pytest.mark.parametrize(("recall", "false", "said"), [
+    (0, -0.1, "Fewer findings are false, and no loss of true ones is shown: recall 0.600 → 0.600"),
+    (-0.1, -0.1, "at the price of true ones left unsaid"),
+    (0.1, -0.1, "more true ones are said"),
+    (0, 0, "Neither true nor false findings"),
+    (0.1, 0.1, "More true findings are said, and false findings rise"),
+    (-0.1, 0, "that fewer findings are false is not shown"),
+])  # fmt: skip
+def test_the_price_of_fewer_false_findings_is_named(recall, false, said):
+    assert any(said in sentence for sentence in read_results(facts(recall, false)))
+
+
+def test_grounding_is_claimed_only_where_its_interval_is_above_zero():
+    name = "grounding_selectivity"
+    strong = read_results(make({name: 0.5}, {name: 1.5}))
+    assert any("It does look at the lesion" in s and "by 1.50 nats" in s and "more than the base" in s for s in strong)
+    weak = read_results(make({name: 0.0}, {name: 0.01}), trained=make({name: 0.0}, {name: 2.0}))
+    said = next(s for s in weak if "looks at the lesion" in s)
+    assert "is not shown" in said and "Under the noise that training used: 0.000 → 2.000" in said
+
+
+def test_controls_other_recipes_hidden_and_style_are_read():
+    names = {"fact_f1": 0.8, "overclaim_lesion_hidden": 0.4, "style_edit_distance": 0.1, "kl_to_reference": 0.02}
+    results = make(names, names | {"overclaim_lesion_hidden": 0.2})
+    blank, shuffled = make({"fact_f1": 0.2}, {"fact_f1": 0.3}), make({"fact_f1": 0.2}, {"fact_f1": 0.79})
+    others = {"dpo": {"aligned": {"fact_f1": entry(0.9)}}, "fire-mpo": {"aligned": {"fact_f1": entry(0.7)}}}
+    said = "\n".join(read_results(results, controls={"blank": blank, "shuffled": shuffled}, others=others))
+    assert "It needs the picture in part: fact F1 is 0.800 with it and blank 0.300, shuffled 0.790 without." in said
+    assert "dpo came out higher, so its own terms are not what this run can credit" in said
+    assert "the share still reported falls" in said and "10% of the words differ" in said
+    assert "It needs the picture:" in "\n".join(read_results(results, controls={"blank": blank}))
+
+
+def test_what_was_not_measured_is_not_claimed():
+    said = read_results(make({"closed_accuracy": 0.4}, {"closed_accuracy": 0.41}))
+    assert said[0].startswith("Facts in reports are not measurable")
+    assert "closed accuracy is not shown to change" in said[1]
+    assert said[2].startswith("Grounding is not measurable") and len(said) == 3
+
+
+def test_an_interval_that_touches_zero_is_no_change():
+    assert moved(entry(0.01)) == 0 and moved(entry(0.1)) == 1 and moved(entry(-0.1)) == -1 and moved(UNKNOWN) == 0
