@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from medalign_lite.cases import FINDINGS, Fact
-from medalign_lite.phantom import dataset, reporter, world
+from medalign_lite.cases import FINDINGS, Fact, read_cases
+from medalign_lite.images import read_image
+from medalign_lite.phantom import dataset, reporter, samples, world
 from medalign_lite.phantom.anatomy import grid
 from medalign_lite.phantom.render import VISIBLE_CNR, render
+from medalign_lite.presets import ROOT
 
 REACH = 12  # pixels from a mask to where the last faint trace of its finding may lie
 ONE_OF_EACH = [
@@ -165,3 +167,18 @@ def test_another_seed_is_another_world(tmp_path):
     one = dataset.draw_case(dataset.case_seed(3, 1, 0), world.CONFOUNDED)
     two = dataset.draw_case(dataset.case_seed(4, 1, 0), world.CONFOUNDED)
     assert not np.array_equal(one.image, two.image)
+
+
+def test_the_shipped_cases_are_whole_and_are_what_their_command_makes():
+    folder = ROOT / "data_samples" / "cases"
+    shipped = read_cases(folder, strict=True)
+    assert {split: sum(c.split == split for c in shipped.cases) for split in samples.COUNTS} == samples.COUNTS
+    case = next(c for c in shipped.cases if c.split == "train" and c.facts)
+    number, its_world, _ = dataset.SPLITS["train"]
+    index = int(case.id.split("-")[1])
+    again = dataset.draw_case(dataset.case_seed(samples.SEED, number, index), its_world)
+    assert [(f.finding, f.side, f.zone, f.size) for f in again.facts] == [
+        (f.finding, f.side, f.zone, f.size) for f in case.facts
+    ]
+    shown = np.asarray(read_image(case.image).convert("L"), float)
+    assert np.abs(shown - again.image).mean() < 1  # other machines round differently
