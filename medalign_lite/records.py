@@ -18,7 +18,7 @@ from medalign_lite.edits import Edit, correct, counterfactual
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.rollout import Rollout
 
-HELD_OUT = ("val", "test", "shifted")
+HELD_OUT = ("test", "shifted")  # validation has records too: they are looked at, never learnt from
 _GENERAL = re.compile(r"\b(?:abnormal\w*|diseases?|lesions?|tumou?rs?|unhealthy|healthy|normal)\b", re.I)
 
 
@@ -26,7 +26,8 @@ _GENERAL = re.compile(r"\b(?:abnormal\w*|diseases?|lesions?|tumou?rs?|unhealthy|
 class Record:
     """One (image, question) with its pair of answers; see METHOD §1.
 
-    Spans are [start, end, kind] in characters. Masks are paths of PNG files, or None. `evidence` names the findings in
+    Spans are [start, end, kind] in characters. `image` is relative to the folder of the cases, so that records do not
+    depend on where that lies. Masks are paths of PNG files, or None. `evidence` names the findings in
     the image that the edited true statement is about (lesion labels on real data); None where it is about something
     absent, and then there is no lesion to corrupt.
     """
@@ -58,7 +59,7 @@ def make_record(rollout: Rollout, case: Case, question: Question, edit: Edit) ->
         group=case.group,
         case_id=case.id,
         question_id=question.id,
-        image=str(case.image),
+        image=_place(case),
         question=question.text,
         response_ids=tuple(rollout.ids),
         response=rollout.text,
@@ -84,8 +85,8 @@ def check_record(
     """The first of D1-D6 that the record breaks, with what breaks it; None for a sound record.
 
     `decode` turns token ids into text without special tokens; with it, the answer's own side must be what the sampled
-    ids decode to. `held_out`: groups of validation and test. An answer of at most `WHOLE_ANSWER_WORDS` words and marks
-    may change as a whole; a longer one in at most max(`min_edit_tokens`, `max_edit_ratio` x its length) of them.
+    ids decode to. `held_out`: groups that no record may come from. An answer of at most `WHOLE_ANSWER_WORDS` words and
+    marks may change as a whole; a longer one in at most max(`min_edit_tokens`, `max_edit_ratio` x its length) of them.
     """
     pair = (record.chosen, record.rejected)
     spans = (record.spans_chosen, record.spans_rejected)
@@ -111,7 +112,7 @@ def check_record(
     if (record.verified.get("chosen"), record.verified.get("rejected")) != ("true", "false"):
         return "D5: not verified true against false"
     if record.group in set(held_out):
-        return "D6: the group is held out for validation or test"
+        return "D6: the group is held out"
     return None
 
 
@@ -132,14 +133,18 @@ def build_records(
 ) -> tuple[list[Record], Counter]:
     """Records of all rollouts that give a sound one, and how many were rejected by reason.
 
-    A wrong answer is corrected; of the right ones a share gets a counterfactual. The draw of each depends on `seed`
-    and its id only.
+    Training and validation cases give records, those of the test sets and of a group in two splits do not (D6). A wrong
+    answer is corrected; of the right ones a share gets a counterfactual. The draw of each depends on `seed` and its id
+    only.
 
     Raises:
         KeyError: for a rollout whose case or question is not among `cases`.
     """
     by_id = {case.id: case for case in cases}
-    held_out = {case.group for case in cases if case.split in HELD_OUT}
+    splits = {case.group: set() for case in cases}
+    for case in cases:
+        splits[case.group].add(case.split)
+    held_out = {group for group, found in splits.items() if len(found) > 1 or found & set(HELD_OUT)}
     records, rejected, seen = [], Counter(), set()
     for rollout in rollouts:
         case = by_id[rollout.case_id]
@@ -209,6 +214,11 @@ def _edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Gener
     if rng.random() >= share:
         raise NoEdit("a right answer, left out of the counterfactual share")
     return counterfactual(rollout.text, truth, rng, question)
+
+
+def _place(case: Case) -> str:
+    image, folder = case.image, case.folder
+    return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else str(image)
 
 
 def _evidence(case: Case, question: Question, edit: Edit) -> tuple[str, ...] | None:

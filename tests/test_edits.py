@@ -388,3 +388,11 @@ def test_real_cases_get_evidence_from_the_lesions_that_the_question_speaks_of():
     assert not rejected
     assert [r.evidence for r in records] == [("Nodule",), ("Mass", "Nodule"), None, None]
     assert [r.chosen for r in records] == ["Yes", "Left Lung", "No", "CT"]
+
+
+def test_validation_gives_records_and_a_group_in_two_splits_does_not():
+    said = [make_rollout("A small left effusion.")]
+    assert len(build_records(said, [make_case(split="val")])[0]) == 1
+    twice = [make_case(), replace(make_case(split="val"), id="another")]
+    records, rejected = build_records(said, twice)
+    assert not records and list(rejected) == ["D6: the group is held out"]
