@@ -7,7 +7,6 @@ GPU, does the jobs one after another.
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -24,7 +23,8 @@ def run_shards(
     """`work(job)` of each job, in order; `work` is a function at the top of a module, jobs and results pickle.
 
     `tick` gives a line that is printed every so many seconds. Each process has one thread and ends with its parent, so
-    that a run started again after a kill finds nobody at its files. What `work` raises is raised here.
+    that a run started again after a kill finds nobody at its files. What `work` raises is raised here at once: the
+    other jobs are stopped, as they are by an interrupt.
     """
     processes = min(len(jobs), os.cpu_count() or 1)
     if processes < 2 or torch.cuda.is_available():
@@ -32,21 +32,25 @@ def run_shards(
             return [work(job) for job in jobs]
     with _environment(dict.fromkeys(THREADS, "1")):
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
+        stop = context.Event()
+        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(os.getpid(), stop))
         with pool, _ticking(tick, every):
-            futures = [pool.submit(work, job) for job in jobs]
-            done, pending = wait(futures, return_when="FIRST_EXCEPTION")
-            for future in pending:
-                future.cancel()
-            return [future.result() for future in futures]
+            try:
+                futures = [pool.submit(work, job) for job in jobs]
+                for future in wait(futures, return_when="FIRST_EXCEPTION").done:
+                    future.result()
+                return [future.result() for future in futures]
+            except BaseException:
+                stop.set()
+                raise
 
 
-def _begin(parent: int) -> None:
+def _begin(parent: int, stop) -> None:
     torch.set_num_threads(1)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.3)
+        while os.getppid() == parent and not stop.wait(0.3):
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -30,7 +30,7 @@ def threads_of(job):
 def fail_on_two(job):
     if job == 2:
         raise ValueError("job 2 is no good")
-    return job
+    time.sleep(3600)
 
 
 def write_for_long(path):
@@ -46,9 +46,9 @@ def test_results_come_in_the_order_of_the_jobs_from_one_thread_each(capsys):
     assert torch.get_num_threads() == before and "half way" in capsys.readouterr().out
 
 
-def test_an_error_comes_out_as_it_is():
+def test_an_error_comes_out_as_it_is_and_stops_the_others():
     with pytest.raises(ValueError, match="job 2 is no good"):
-        run_shards(fail_on_two, [1, 2])
+        run_shards(fail_on_two, [1, 2])  # job 1 would take forever
     with pytest.raises(ValueError, match="job 2 is no good"):
         run_shards(fail_on_two, [2])
 
