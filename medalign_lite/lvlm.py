@@ -6,6 +6,7 @@ ALLOW_NETWORK=1, only safetensors weights are read, and no model's own code is r
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -108,7 +109,8 @@ def attach_lora(lvlm: Lvlm, *, rank: int, alpha: float, rslora: bool = True, see
     )
     with torch.random.fork_rng(devices=[lvlm.device] if lvlm.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        policy = get_peft_model(lvlm.model, config)
+        with _peft_quiet():
+            policy = get_peft_model(lvlm.model, config)
     return _language_only(replace(lvlm, model=policy.eval()))
 
 
@@ -116,7 +118,8 @@ def load_adapter(lvlm: Lvlm, folder: Path | str, *, trainable: bool = False) -> 
     """Put saved adapters (PEFT's format) on a freshly loaded model. Raises ModelError where the folder has none."""
     if not (Path(folder) / "adapter_config.json").is_file():
         raise ModelError(f"{folder} holds no adapter (adapter_config.json); name the folder that training wrote.")
-    policy = PeftModel.from_pretrained(lvlm.model, str(folder), is_trainable=trainable, local_files_only=True)
+    with _peft_quiet():
+        policy = PeftModel.from_pretrained(lvlm.model, str(folder), is_trainable=trainable, local_files_only=True)
     policy = replace(lvlm, model=policy.eval())
     return _language_only(policy) if trainable else policy
 
@@ -151,6 +154,14 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
         yield
         return
     with model.disable_adapter():
+        yield
+
+
+@contextmanager
+def _peft_quiet() -> Iterator[None]:
+    """PEFT asks transformers by a name that is going to change; that is no news for a user."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
         yield
 
 

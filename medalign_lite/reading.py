@@ -53,8 +53,10 @@ def _gap(block: Mapping, name: str) -> str:
 
 
 def _price(test: Mapping) -> str:
-    if not _known(test["difference"], "fact_recall", "hallucination_rate"):
+    if not _known(test["difference"], "fact_recall"):
         return "Facts in reports are not measurable here: nobody wrote down all that is in these pictures."
+    if not _known(test["difference"], "hallucination_rate"):
+        return f"One arm affirms no finding, so false findings cannot be compared; recall {_gap(test, 'fact_recall')}."
     recall, false = (moved(test["difference"][name]) for name in ("fact_recall", "hallucination_rate"))
     told = f"recall {_gap(test, 'fact_recall')}, false findings {_gap(test, 'hallucination_rate')}"
     price = (FEWER_FALSE if false < 0 else NOT_FEWER)[recall]

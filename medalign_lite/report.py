@@ -91,6 +91,9 @@ def verdict(results: Mapping) -> str:
     if f1 and false and f1["value"] is not None and false["value"] is not None:
         detail = f"{_change(test, 'fact_f1')}, and {_change(test, 'hallucination_rate')}"
         return f"{_judgement(f1, false)} On {f1['n']} test images {detail}.{_on_shifted(results)}"
+    if f1 and f1["value"] is not None:
+        told = f"{_change(test, 'fact_f1')}, and the hallucination rate cannot be compared"
+        return f"One arm affirms no finding at all: on {f1['n']} test images {told}."
     closed = test["difference"].get("closed_accuracy")
     start = "Whether alignment helps is " + NOT_MEASURABLE + "."
     if closed and closed["value"] is not None:
@@ -137,6 +140,7 @@ def write_report(
     skipped: Sequence[Mapping[str, str]] = (),
     rejected: Mapping[str, int] | None = None,
     reading: Sequence[str] = (),
+    recipes: Mapping[str, Mapping] | None = None,
     limits: Sequence[str] = LIMITS["phantom"],
 ) -> Path:
     """Write the page and return its path; a crash leaves the former page whole.
@@ -146,6 +150,7 @@ def write_report(
     extra     stats.results with other metric names (size, answer length)
     controls  {condition such as "blank": stats.results under it}
     reading   what the numbers say, sentence by sentence (reading.read_results)
+    recipes   {arm: stats.compare of the base with it, on test}, the base and the aligned one among them
     skipped   cases left out, {"id", "reason"}; rejected: how many preference records were left out, {reason: count}
     Raises OSError where the folder cannot be written.
     """
@@ -157,7 +162,8 @@ def write_report(
         control_names=_control_names(controls or {}),
         hidden=results["base"]["test"].get("overclaim_lesion_hidden"),
         pictures=pictures, failures=failures, skipped=skipped, rejected=_commonest_first(rejected or {}),
-        reading=reading, limits=limits,
+        reading=reading, limits=limits, recipes=_recipe_rows(recipes or {}),
+        recipe_names=_ordered(next(iter(recipes.values()))["aligned"]) if recipes else [],
     )  # fmt: skip
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -174,7 +180,8 @@ def _rows(results: Mapping, extra: Mapping | None, split: str) -> list[dict]:
             gap = source["difference"][split][name]
             entries = [source[arm][split][name] for arm in ("base", "aligned")]
             cells = [_cell(entry) for entry in entries] + [_cell(gap, signed=True)]
-            rows.append({"name": name, "cells": cells, "n": gap["n"], "effect": _effect(name, gap)})
+            known = any(entry["value"] is not None for entry in entries)
+            rows.append({"name": name, "cells": cells, "n": gap["n"], "effect": _effect(name, gap), "known": known})
     return rows
 
 
@@ -211,6 +218,12 @@ def _control_rows(results: Mapping, controls: Mapping[str, Mapping]) -> list[tup
             entries = block[arm]["test"]
             rows.append((condition, arm, [_cell(entries[name]) if name in entries else ("–", "") for name in names]))
     return rows if controls else []
+
+
+def _recipe_rows(recipes: Mapping[str, Mapping]) -> list[tuple[str, list]]:
+    """(arm, its values)."""
+    return [(arm, [_cell(block["aligned"][name]) for name in _ordered(block["aligned"])])
+            for arm, block in recipes.items()]  # fmt: skip
 
 
 def _commonest_first(rejected: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -293,7 +306,7 @@ dd { margin:0; overflow-wrap:anywhere }
 "better" and "worse" stand where its interval leaves out 0. n counts images. – is not measurable.</p>
 {% for split, rows in tables %}
 <h3>{{ split }}</h3>
-{% if not rows|sum(attribute="n") %}
+{% if not rows|selectattr("known")|list %}
 <p class="soft">This run has no cases in this split, or nothing in them could be scored.</p>
 {% else %}
 <div class="wide"><table>
@@ -301,7 +314,7 @@ dd { margin:0; overflow-wrap:anywhere }
 <th></th><th class="number">n</th></tr>
 {% for row in rows %}
 <tr><td>{{ row.name|spoken }}<small>{{ row.name|meaning }}</small></td>
-{% if row.n %}
+{% if row.known %}
 {% for cell in row.cells %}{{ number(cell) }}{% endfor %}
 <td class="{{ row.effect }}">{{ row.effect }}</td>
 {% else %}
@@ -336,6 +349,17 @@ picture is blank, another patient's, or missing; one that only knows what is usu
 </table></div>
 {% else %}
 <p class="soft">No control was run.</p>
+{% endif %}
+
+{% if recipes %}
+<h2>Recipes</h2>
+<p>The same base and pairs, another loss: values on <code>test</code>. One training seed does not rank them.</p>
+<div class="wide"><table>
+<tr><th>arm</th>{% for name in recipe_names %}<th class="number">{{ name|spoken }}</th>{% endfor %}</tr>
+{% for arm, cells in recipes %}
+<tr><td>{{ said(arm) }}</td>{% for cell in cells %}{{ number(cell) }}{% endfor %}</tr>
+{% endfor %}
+</table></div>
 {% endif %}
 
 <h2>Failures</h2>

@@ -18,7 +18,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def run_shards(
-    work: Callable, jobs: Sequence, *, tick: Callable[[], str] | None = None, every: float = 10.0
+    work: Callable, jobs: Sequence, *, tick: Callable[[], str] | None = None, every: float = 15.0
 ) -> list:
     """`work(job)` of each job, in order; `work` is a function at the top of a module, jobs and results pickle.
 

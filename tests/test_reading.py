@@ -44,6 +44,11 @@ def test_the_price_of_fewer_false_findings_is_named(recall, false, said):
     assert any(said in sentence for sentence in read_results(facts(recall, false)))
 
 
+def test_a_silent_arm_has_no_false_findings_to_compare():
+    base = {"fact_recall": 0.6, "fact_f1": 0.6}
+    assert read_results(make(base, dict.fromkeys(base, 0.0)))[0].startswith("One arm affirms no finding")
+
+
 def test_grounding_is_claimed_only_where_its_interval_is_above_zero():
     name = "grounding_selectivity"
     strong = read_results(make({name: 0.5}, {name: 1.5}))

@@ -57,6 +57,7 @@ def full_page(folder, name="report.html"):
         failures=[Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, png)],
         skipped=[{"id": HOSTILE, "reason": "zero bytes"}],
         rejected={HOSTILE: 1, "D4: too much": 8}, reading=["It does look.", HOSTILE],
+        recipes={"base": {"aligned": {"fact_f1": entry(0.1)}}, HOSTILE: {"aligned": {"fact_f1": NOTHING}}},
     )  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_the_page_is_self_contained_and_complete(tmp_path):
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
     assert set(re.findall(r'<img[^>]* src="([^"]{11})', page)) == {"data:image/"}
     assert not re.search(r"<(script|link|iframe|object|a)\b|@import|url\(", page)
-    for heading in ("Setup", "Results", "Figures", "Controls", "Failures", "Left out", "Limits"):
+    for heading in ("Setup", "Results", "Figures", "Controls", "Recipes", "Failures", "Left out", "Limits"):
         assert f"<h2>{heading}</h2>" in page
     assert all(limit in page for limit in LIMITS["phantom"])
     assert "zero bytes" in page and "Rejected preference records: 9" in page and "<li>It does look.</li>" in page
@@ -145,3 +146,12 @@ def test_hostile_text_is_shown_and_does_not_run(tmp_path):
     assert not [at for _, at in tags for name, value in at if name.startswith("on") or value == "refresh"]
     pixels = np.asarray(Image.open(shot).convert("L"))
     assert pixels.shape == (1500, 1100) and pixels.std() > 5
+
+
+def test_a_silent_arm_is_said_not_called_unmeasurable(tmp_path):
+    results = made_up()
+    for arm in ("aligned", "difference"):
+        results[arm]["test"] = results[arm]["test"] | {"hallucination_rate": NOTHING, "fact_precision": NOTHING}
+    assert verdict(results).startswith("One arm affirms no finding at all: on 480 test images fact F1 went from")
+    page = write_report(tmp_path / "report.html", results=results, setup={}).read_text(encoding="utf-8")
+    assert "no structured truth" not in page
