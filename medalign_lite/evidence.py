@@ -24,7 +24,7 @@ from medalign_lite.cases import Case, CaseError
 from medalign_lite.corrupt import INSIDE, Masks, corrupt, dilate, find_masks, lesion_mask
 from medalign_lite.images import ImageError, read_image
 
-NOTHING_THERE = "the pair is about something absent: there is nothing to corrupt"
+NOTHING_THERE = "the pair is about no finding in the image: there is nothing to corrupt"
 Job = tuple[Case, tuple[str, ...] | None]  # a case, and the findings (or lesion labels) that its pair is about
 
 
