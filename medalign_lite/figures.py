@@ -77,13 +77,19 @@ def corruption_gallery(
     pictures: Mapping[str, object],
     lesion: np.ndarray | None = None,
     control: np.ndarray | None = None,
+    *,
+    sides: bool = True,
 ) -> None:
-    """One axis a picture, titled by its key; the masks are outlined on the first, the others are left to be seen."""
+    """One axis a picture, titled by its key; the masks are outlined on the first, the others are left to be seen.
+
+    `sides` writes R and L beside the first, as `overlay` does.
+    """
     axes = np.ravel(axes)
     if len(axes) < len(pictures):
         raise ValueError(f"{len(pictures)} pictures need as many axes, got {len(axes)}")
     for i, (ax, (title, picture)) in enumerate(zip(axes, pictures.items(), strict=False)):
-        overlay(ax, picture, lesion if i == 0 else None, control if i == 0 else None, title=title, sides=i == 0)
+        marked = (lesion, control) if i == 0 else (None, None)
+        overlay(ax, picture, *marked, title=title, sides=sides and i == 0)
     for ax in axes[len(pictures) :]:
         ax.set_axis_off()
 
