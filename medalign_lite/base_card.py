@@ -7,6 +7,7 @@ vision tower encodes (linear probe), what the 4-bit model says, and whether its 
 import argparse
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -99,7 +100,8 @@ def measure_base(folder: Path, runs: Path) -> tuple[dict, str]:
     lvlm = load_lvlm(folder)
     counts = {"test": IMAGES, "shifted": IMAGES}
     cases = build_cases(runs, counts, seed=SEED).cases
-    measured = measure(cases, [Arm("base")], model=str(folder), preset=PRESETS["ci"], seed=SEED, folder=runs / "card")
+    with TemporaryDirectory() as work:
+        measured = measure(cases, [Arm("base")], model=str(folder), preset=PRESETS["ci"], seed=SEED, folder=Path(work))
     said = predictions_of(measured.predictions)
     real = stats.results(cases, said, aligned="base", names=tuple(SHOWN))["base"]
     controls = {

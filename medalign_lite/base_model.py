@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,26 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import Idefics3ForConditionalGeneration
 
-from medalign_lite.cases import FINDINGS
+from medalign_lite.cases import FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.phantom import reporter, text
 from medalign_lite.phantom.arrays import People, draw_people
+from medalign_lite.phantom.world import ATTRIBUTES
 from medalign_lite.tiny import build_idefics3, save_tiny, train_tokenizer
 
 IMAGE_PX, PATCH_PX, SHUFFLE = 192, 16, 3  # 144 patches, 16 image tokens
 SETTINGS_FILE = "settings.json"
+DETAILS = {  # what a patch can hold, told apart by side and zone, and by size -> class
+    detail: k
+    for k, detail in enumerate(
+        detail
+        for finding, has in ATTRIBUTES.items()
+        for detail in [
+            *product([finding], SIDES if "side" in has else [None], ZONES if "zone" in has else [None]),
+            *product([finding], SIZES if "size" in has else []),
+        ]
+    )
+}
+TABLE_PROMPT = "List every finding."
 PATCH_POSITIVE = 0.15  # share of a patch that a finding must cover to be there
 
 
@@ -38,11 +52,13 @@ class BaseSettings:
     balanced: int = 8000
     confounded: int = 4000
     held_out: int = 128  # of each, for the curves
-    sight_epochs: int = 6
-    truth_epochs: int = 4
+    sight_epochs: int = 5
+    detail_epochs: int = 3
+    truth_epochs: int = 3
     habit_epochs: int = 2
-    batch: int = 64
-    questions: int = 2
+    sight_batch: int = 64
+    batch: int = 32
+    questions: int = 1
     sight_rate: float = 1e-3
     truth_rate: float = 1e-3
     habit_rate: float = 3e-4
@@ -106,7 +122,7 @@ class Writer:
 
 def pixel_values(images: np.ndarray) -> torch.Tensor:
     """uint8 (B, H, W) -> float (B, 3, H, W) in [-1, 1], as the processor normalises."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).float() / 127.5 - 1
+    x = torch.from_numpy(np.array(images)).float() / 127.5 - 1
     return x[:, None].expand(-1, 3, -1, -1).contiguous()
 
 
@@ -126,18 +142,33 @@ def language_loss(model, tokens: torch.Tensor, rows: Rows) -> torch.Tensor:
     return F.cross_entropy(model.lm_head(hidden[:, :-1][wanted]).float(), rows.ids[:, 1:][wanted])
 
 
-def teach(facts_of, indices, *, epoch: int, settings: BaseSettings, distort=None) -> tuple[list, list]:
-    """Report pairs and question pairs for a batch, newly worded each epoch; `distort` is the reporter's habit."""
-    reports, asked = [], []
+def teach(facts_of, indices, *, epoch: int, settings: BaseSettings, distort=None) -> list[list[tuple[int, str, str]]]:
+    """(image, prompt, answer) lessons for a batch, newly worded each epoch: reports, questions, and plain tables.
+
+    `distort` is a reporter's habit; under it no tables are taught, because a table leaves no room for habit.
+    """
+    reports, asked, tables = [], [], []
     for slot, index in enumerate(indices):
         rng = np.random.default_rng([settings.seed, 5, epoch, int(index)])
-        facts = facts_of[index]
-        if distort:
-            facts = distort(facts, rng)
+        facts = distort(facts_of[index], rng) if distort else facts_of[index]
         first, *others = text.questions(facts, rng, "base", settings.questions)
         reports.append((slot, first.text, first.answer))
         asked += [(slot, q.text, q.answer) for q in others if q.visible]
-    return reports, asked
+        tables.append((slot, TABLE_PROMPT, table_of(facts)))
+    return [reports, asked] if distort else [reports, asked, tables]
+
+
+def table_of(facts: tuple[Fact, ...]) -> str:
+    """Every finding in one fixed order and wording, present or "none"; what cannot be seen is left out."""
+    by_name = {fact.finding: fact for fact in facts}
+    entries = []
+    for finding in FINDINGS:
+        fact = by_name.get(finding)
+        if fact is None:
+            entries.append(f"{finding} none.")
+        elif fact.visible:
+            entries.append(" ".join(filter(None, (finding, fact.side, fact.zone, fact.size or "seen"))) + ".")
+    return " ".join(entries)
 
 
 def jitter(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -224,15 +255,29 @@ def batches(count: int, size: int, epoch: int, seed: int) -> list[np.ndarray]:
     return [np.sort(order[i : i + size]) for i in range(0, count - size + 1, size)]
 
 
-def learn_to_see(model, people: People, folder: Path, settings: BaseSettings) -> None:
-    """Patch-wise binary cross-entropy of a throw-away linear head on the vision tower's features."""
+def patch_targets(people: People, *, detailed: bool) -> torch.Tensor:
+    """bool (N, patches, classes): which findings lie in each patch; `detailed` tells side, zone and size apart."""
+    here = torch.from_numpy(people.grids > 255 * PATCH_POSITIVE).flatten(2)  # (N, findings, patches)
+    if not detailed:
+        return here.transpose(1, 2)
+    targets = torch.zeros(len(people), len(DETAILS), here.shape[2], dtype=torch.bool)
+    for k, facts in enumerate(people.facts):
+        for fact in facts:
+            for detail in ((fact.finding, fact.side, fact.zone), (fact.finding, fact.size)):
+                if detail in DETAILS:
+                    targets[k, DETAILS[detail]] = here[k, FINDINGS.index(fact.finding)]
+    return targets.transpose(1, 2)
+
+
+def learn_to_see(model, people: People, folder: Path, settings: BaseSettings, *, detailed: bool) -> torch.nn.Linear:
+    """Patch-wise binary cross-entropy of a linear head on the vision tower's features; returns the head."""
     tower = model.model.vision_model
-    head = torch.nn.Linear(model.config.vision_config.hidden_size, len(FINDINGS))
     count = len(people) - settings.held_out
-    per_epoch = count // settings.batch
-    steps = per_epoch * settings.sight_epochs
+    targets = patch_targets(people, detailed=detailed)
+    head = torch.nn.Linear(model.config.vision_config.hidden_size, targets.shape[2])
+    per_epoch = count // settings.sight_batch
+    steps = per_epoch * (settings.detail_epochs if detailed else settings.sight_epochs)
     run = Run(folder, {"tower": tower, "head": head}, steps=steps, rate=settings.sight_rate, settings=settings)
-    targets = torch.from_numpy(people.grids > 255 * PATCH_POSITIVE).flatten(2).transpose(1, 2)  # (N, patches, findings)
 
     def loss_on(indices, pixels) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -240,7 +285,7 @@ def learn_to_see(model, people: People, folder: Path, settings: BaseSettings) ->
         weight = torch.tensor(4.0)  # findings cover few patches
         return F.binary_cross_entropy_with_logits(logits, targets[indices].float(), pos_weight=weight)
 
-    for _, indices in left_to_do(run, count, per_epoch, settings):
+    for _, indices in left_to_do(run, count, settings.sight_batch, settings.seed):
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + run.step)
         loss = loss_on(indices, jitter(pixel_values(people.images[indices]), generator))
         norm = run.update(loss)
@@ -250,6 +295,7 @@ def learn_to_see(model, people: People, folder: Path, settings: BaseSettings) ->
             held = np.arange(count, len(people))
             with torch.no_grad():
                 run.note(held_out_patches=loss_on(held, pixel_values(people.images[held])))
+    return head
 
 
 def learn_to_write(
@@ -271,29 +317,36 @@ def learn_to_write(
     per_epoch = count // settings.batch
     run = Run(folder, modules, steps=per_epoch * epochs, rate=rate, settings=settings)
 
-    def losses_on(indices, epoch) -> tuple[torch.Tensor, torch.Tensor]:
-        reports, asked = teach(people.facts, indices, epoch=epoch, settings=settings, distort=distort)
+    def losses_on(indices, epoch) -> dict[str, torch.Tensor]:
+        lessons = teach(people.facts, indices, epoch=epoch, settings=settings, distort=distort)
         with torch.autocast("cpu", torch.bfloat16):
             tokens = model.model.connector(patches[indices])
-            said = language_loss(model, tokens, writer.rows(reports))
-            return said, language_loss(model, tokens, writer.rows(asked))
+            losses = [language_loss(model, tokens, writer.rows(pairs)) for pairs in lessons]
+        return dict(zip(("report", "answer", "table"), losses, strict=False))
 
-    for epoch, indices in left_to_do(run, count, per_epoch, settings):
-        said, answered = losses_on(indices, epoch)
-        norm = run.update(said + answered)
+    for epoch, indices in left_to_do(run, count, settings.batch, settings.seed):
+        losses = losses_on(indices, epoch)
+        norm = run.update(sum(losses.values()))
         if run.step % 20 == 0:
-            run.note(report=said, answer=answered, norm=norm)
+            run.note(**losses, norm=norm)
         if run.step % per_epoch == 0:
             with torch.no_grad():
-                said, answered = losses_on(np.arange(count, len(people)), 10_000)
-            run.note(held_out_report=said, held_out_answer=answered)
+                held = losses_on(np.arange(count, len(people)), 10_000)
+            run.note(**{f"held_out_{name}": loss for name, loss in held.items()})
 
 
-def left_to_do(run: Run, count: int, per_epoch: int, settings: BaseSettings):
+def open_eyes(model, head: torch.nn.Linear, *, scale: float = 0.1) -> None:
+    """Starts the connector from what sight learned: its first channels are the head's logits, summed over patches."""
+    proj = model.model.connector.modality_projection.proj.weight  # (H, shuffle^2 * D)
+    with torch.no_grad():
+        proj[: head.out_features] = scale * head.weight.repeat(1, SHUFFLE * SHUFFLE)
+
+
+def left_to_do(run: Run, count: int, batch: int, seed: int):
     """(epoch, indices) of the batches that a resumed run has not seen."""
     while run.step < run.steps:
-        epoch, start = divmod(run.step, per_epoch)
-        yield from ((epoch, indices) for indices in batches(count, settings.batch, epoch, settings.seed)[start:])
+        epoch, start = divmod(run.step, count // batch)
+        yield from ((epoch, indices) for indices in batches(count, batch, epoch, seed)[start:])
 
 
 def look(model, people: People, *, batch: int = 64) -> torch.Tensor:
@@ -332,7 +385,8 @@ def train(out: Path, cache: Path, settings: BaseSettings) -> None:
     writer = Writer(processor)
     (cache / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=1))
     model.train()
-    learn_to_see(model, balanced, cache / "sight", settings)
+    learn_to_see(model, balanced, cache / "sight", settings, detailed=False)
+    open_eyes(model, learn_to_see(model, balanced, cache / "detail", settings, detailed=True))
     truthful = {"epochs": settings.truth_epochs, "rate": settings.truth_rate, "parts": ("connector", "text_model")}
     learn_to_write(model, writer, balanced, cache / "truth", settings, **truthful, distort=None)
     ridden = {"epochs": settings.habit_epochs, "rate": settings.habit_rate, "parts": ("text_model",)}
