@@ -147,7 +147,7 @@ def _others(test: Mapping, others: Mapping[str, Mapping]) -> str:
     told = ", ".join(f"{recipe} {value:.3f}" for recipe, value in scored.items())
     above = [recipe for recipe, value in scored.items() if value > test["aligned"][name]["value"]]
     if above:
-        rank = f"{' and '.join(above)} came out higher, so its own terms are not what this run can credit"
+        rank = f"{' and '.join(above)} came out higher, so this run cannot credit what the aligned recipe adds"
     else:
         rank = "none came out higher; one seed cannot rank them"
     return f"Other recipes on the same pairs, {spoken(name)}: {told}; {rank}."
