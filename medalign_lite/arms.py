@@ -1,7 +1,7 @@
 """Arms: one adapter a recipe, trained on the same pairs from the same base, side by side in two processes."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,12 +55,19 @@ def pairs_of(
     return found
 
 
-def choose_pairs(pairs: Sequence[Pair], count: int, *, seed: int) -> list[Pair]:
-    """At most `count` of the pairs (0: all), drawn without replacement and left in their order."""
+def choose_pairs(
+    pairs: Sequence[Pair], count: int, *, seed: int, first: Collection[str] = (), share: float = 0.0
+) -> list[Pair]:
+    """At most `count` of the pairs (0: all), drawn without replacement and left in their order.
+
+    A `share` of them has its id in `first` (the reports, say); where one side runs short the other fills up.
+    """
     if not 0 < count < len(pairs):
         return list(pairs)
-    drawn = np.random.default_rng(seed).permutation(len(pairs))[:count]
-    return [pairs[i] for i in sorted(drawn)]
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    sides = {wanted: [i for i in order if (pairs[i].id in first) == wanted] for wanted in (True, False)}
+    many = min(max(round(share * count), count - len(sides[False])), len(sides[True]))
+    return [pairs[i] for i in sorted([*sides[True][:many], *sides[False][: count - many]])]
 
 
 def settings_of(preset: Preset, recipe: str, *, seed: int) -> TrainSettings:

@@ -49,6 +49,7 @@ class Preset:
     rollout_batch: int = 64
     # training
     train_pairs: int = 0  # pairs that each recipe learns from, drawn from all there are; 0 = all
+    report_share: float = 0.6  # of those drawn, how many are reports
     recipes: tuple[str, ...] = ("dpo", "fire-mpo", "neutral-control")  # the last one is "aligned" in results.json
     epochs: int = 3
     train_batch: int = 16  # records an optimiser step
