@@ -18,7 +18,7 @@ from medalign_lite.rollout import Rollout
 class Statement:
     """A claim of a report, or a short answer as a whole; `right` is None where that cannot be told.
 
-    `start`, `end`: its characters, a negating word in front included. `logp`: the sum over its tokens, in nats.
+    `start`, `end`: its characters, a negating word in front included. `logps`: log p of its tokens, in nats.
     """
 
     rollout: Rollout
@@ -26,7 +26,12 @@ class Statement:
     end: int
     about: str  # finding, or topic of the question
     right: bool | None
-    logp: float
+    logps: tuple[float, ...]
+
+    @property
+    def mean_logp(self) -> float:
+        """Mean over its tokens: a sum would call every long claim unsure."""
+        return sum(self.logps) / len(self.logps)
 
     @property
     def text(self) -> str:
@@ -42,8 +47,9 @@ def statements(rollout: Rollout, case: Case, question: Question, tokenizer) -> l
     else:
         parts = _claims(rollout.text, case.facts) if case.facts is not None else []
     return [
-        Statement(rollout, start, end, about, right, _sum(rollout.logps, offsets, start, end))
+        Statement(rollout, start, end, about, right, logps)
         for start, end, about, right in parts
+        if (logps := _inside(rollout.logps, offsets, start, end))
     ]
 
 
@@ -63,5 +69,5 @@ def _right(answer: str, gold: str) -> bool | None:
         return None
 
 
-def _sum(logps: Sequence[float], offsets: Sequence[tuple[int, int]], start: int, end: int) -> float:
-    return sum(logp for logp, (a, b) in zip(logps, offsets, strict=True) if max(a, start) < min(b, end))
+def _inside(logps: Sequence[float], offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[float, ...]:
+    return tuple(logp for logp, (a, b) in zip(logps, offsets, strict=True) if max(a, start) < min(b, end))
