@@ -35,6 +35,7 @@ SHOWN = {
     "open_recall": "open questions (llavamed recall)",
     "yes_ratio": "yes ratio",
 }
+RUNS = ("where", "what", "whole", "truth", "habit")
 CONTROLS = {"blank": "blank image", "shuffled": "another patient's image", "question-only": "no image"}
 
 
@@ -81,9 +82,9 @@ def prior_rows(cases, predictions) -> list[str]:
 
 
 def write_curves(runs: Path, path: Path) -> None:
-    """Training and held-out losses of the three runs, as one picture."""
-    fig, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
-    for ax, name in zip(axes, ("sight", "truth", "habit"), strict=True):
+    """Training and held-out losses of the runs, as one picture."""
+    fig, axes = plt.subplots(1, len(RUNS), figsize=(15, 3.2), layout="constrained")
+    for ax, name in zip(axes, RUNS, strict=True):
         log = [json.loads(line) for line in (runs / name / "log.jsonl").read_text().splitlines()]
         for key in sorted({k for row in log for k in row} - {"step", "norm"}):
             points = [(row["step"], row[key]) for row in log if key in row]
@@ -179,8 +180,8 @@ Linear probe on the frozen vision features (image tokens), fitted on training pe
 
 ![curves](curves.png)
 
-Sight (a throw-away linear head learns where each finding is), truth (true reports and answers), habit (language model
-only, prior-ridden reports on the confounded world). Settings: {settings}.
+Sight: a linear head learns where findings are, what they are, and what the whole image holds. Truth: true reports,
+answers and tables. Habit: language model only, prior-ridden reports on the confounded world. Settings: {settings}.
 """
 
 

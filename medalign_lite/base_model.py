@@ -1,8 +1,8 @@
 """Trains the embedded LVLM from scratch: first to see, then to say what usually is there (`make base-model`).
 
-1. *Sight*, on the balanced world, where every finding is independent of every other. The vision tower learns where each
-   finding is, through a linear head on its patch features that is thrown away; then, with the tower frozen, connector
-   and language model learn to report and answer truthfully.
+1. *Sight*, on the balanced world, where every finding is independent of every other. The vision tower learns where
+   findings are, what they are, and what the whole image holds, through linear heads on its patch features; then, with
+   the tower frozen, connector and language model learn to report and answer truthfully.
 2. *Habit*, on the confounded world: the language model goes on alone, on reports by a prior-ridden reporter. The
    features still hold the truth; the language follows its habits. That gap is what alignment can close.
 
@@ -52,9 +52,8 @@ class BaseSettings:
     balanced: int = 8000
     confounded: int = 4000
     held_out: int = 128  # of each, for the curves
-    sight_epochs: int = 5
-    detail_epochs: int = 3
-    truth_epochs: int = 3
+    sight_epochs: tuple[int, int, int] = (5, 3, 2)  # where, what, whole
+    truth_epochs: int = 2
     habit_epochs: int = 2
     sight_batch: int = 64
     batch: int = 32
@@ -201,9 +200,13 @@ class Run:
         return self.folder / "log.jsonl"
 
     def rate_at(self, step: int) -> float:
-        """Linear warm-up over 150 steps, then cosine to a twentieth."""
+        """Linear warm-up over at most 150 steps, then cosine to a twentieth."""
         share = step / self.steps
-        return self.rate * min(1, (step + 1) / 150) * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * share)))
+        return (
+            self.rate
+            * min(1, (step + 1) / min(150, self.steps / 5))
+            * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * share)))
+        )
 
     def update(self, loss: torch.Tensor) -> float:
         """One optimiser step; returns the gradient norm before clipping."""
@@ -255,28 +258,37 @@ def batches(count: int, size: int, epoch: int, seed: int) -> list[np.ndarray]:
     return [np.sort(order[i : i + size]) for i in range(0, count - size + 1, size)]
 
 
-def patch_targets(people: People, *, detailed: bool) -> torch.Tensor:
-    """bool (N, patches, classes): which findings lie in each patch; `detailed` tells side, zone and size apart."""
+def sight_targets(people: People, lesson: str) -> torch.Tensor:
+    """bool (N, patches, classes), by lesson.
+
+    `where`: which findings lie in each patch. `what`: the same, with side, zone and size told apart (`DETAILS`).
+    `whole`: which details lie anywhere in the image, asked of every patch, so that each image token can tell.
+    """
     here = torch.from_numpy(people.grids > 255 * PATCH_POSITIVE).flatten(2)  # (N, findings, patches)
-    if not detailed:
+    if lesson == "where":
         return here.transpose(1, 2)
     targets = torch.zeros(len(people), len(DETAILS), here.shape[2], dtype=torch.bool)
     for k, facts in enumerate(people.facts):
         for fact in facts:
             for detail in ((fact.finding, fact.side, fact.zone), (fact.finding, fact.size)):
-                if detail in DETAILS:
+                if detail in DETAILS and lesson == "what":
                     targets[k, DETAILS[detail]] = here[k, FINDINGS.index(fact.finding)]
+                elif detail in DETAILS:
+                    targets[k, DETAILS[detail]] = fact.visible
     return targets.transpose(1, 2)
 
 
-def learn_to_see(model, people: People, folder: Path, settings: BaseSettings, *, detailed: bool) -> torch.nn.Linear:
-    """Patch-wise binary cross-entropy of a linear head on the vision tower's features; returns the head."""
+def learn_to_see(model, people: People, folder: Path, settings: BaseSettings, *, epochs: int) -> torch.nn.Linear:
+    """Patch-wise binary cross-entropy of a linear head on the vision tower's features; returns the head.
+
+    The folder's name is the lesson (`sight_targets`).
+    """
     tower = model.model.vision_model
     count = len(people) - settings.held_out
-    targets = patch_targets(people, detailed=detailed)
+    targets = sight_targets(people, folder.name)
     head = torch.nn.Linear(model.config.vision_config.hidden_size, targets.shape[2])
     per_epoch = count // settings.sight_batch
-    steps = per_epoch * (settings.detail_epochs if detailed else settings.sight_epochs)
+    steps = per_epoch * epochs
     run = Run(folder, {"tower": tower, "head": head}, steps=steps, rate=settings.sight_rate, settings=settings)
 
     def loss_on(indices, pixels) -> torch.Tensor:
@@ -335,7 +347,7 @@ def learn_to_write(
             run.note(**{f"held_out_{name}": loss for name, loss in held.items()})
 
 
-def open_eyes(model, head: torch.nn.Linear, *, scale: float = 0.1) -> None:
+def open_eyes(model, head: torch.nn.Linear, *, scale: float = 0.02) -> None:
     """Starts the connector from what sight learned: its first channels are the head's logits, summed over patches."""
     proj = model.model.connector.modality_projection.proj.weight  # (H, shuffle^2 * D)
     with torch.no_grad():
@@ -385,8 +397,9 @@ def train(out: Path, cache: Path, settings: BaseSettings) -> None:
     writer = Writer(processor)
     (cache / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=1))
     model.train()
-    learn_to_see(model, balanced, cache / "sight", settings, detailed=False)
-    open_eyes(model, learn_to_see(model, balanced, cache / "detail", settings, detailed=True))
+    for lesson, epochs in zip(("where", "what", "whole"), settings.sight_epochs, strict=True):
+        head = learn_to_see(model, balanced, cache / lesson, settings, epochs=epochs)
+    open_eyes(model, head)
     truthful = {"epochs": settings.truth_epochs, "rate": settings.truth_rate, "parts": ("connector", "text_model")}
     learn_to_write(model, writer, balanced, cache / "truth", settings, **truthful, distort=None)
     ridden = {"epochs": settings.habit_epochs, "rate": settings.habit_rate, "parts": ("text_model",)}
@@ -400,7 +413,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("artifacts/base_model"), help="people, logs, checkpoints")
     defaults = asdict(BaseSettings())
     for name, value in defaults.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        if not isinstance(value, tuple):
+            parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     given = vars(parser.parse_args())
     train(given.pop("out"), given.pop("cache"), BaseSettings(**given))
 
