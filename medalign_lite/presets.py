@@ -37,24 +37,24 @@ class Preset:
     needs_gpu: bool = False
     min_gpu_gb: float = 0.0
     # cases: the alignment pool, validation, test, and the test whose correlations are broken
-    n_pool: int = 700
-    n_val: int = 150
-    n_test: int = 480
-    n_shifted: int = 480
-    questions_per_case: int = 4
+    n_pool: int = 400
+    n_val: int = 60
+    n_test: int = 400
+    n_shifted: int = 400
+    questions_per_case: int = 3
     # rollout
     samples_per_case: int = 1  # sampled answers a prompt, beside the greedy one
     temperature: float = 0.8
     max_new_tokens: int = 128
     rollout_batch: int = 64
     # training
-    train_pairs: int = 0  # pairs that each recipe learns from, drawn from all there are; 0 = all
+    train_pairs: int = 320  # pairs that each recipe learns from, drawn from all there are; 0 = all
     report_share: float = 0.6  # of those drawn, how many are reports
     recipes: tuple[str, ...] = ("dpo", "fire-mpo", "neutral-control")  # the last one is "aligned" in results.json
-    epochs: int = 3
+    epochs: int = 2
     train_batch: int = 16  # records an optimiser step
     micro_batch: int = 16  # records a forward pass
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     beta: float = 0.5
     lora_rank: int = 16
     lora_alpha: int = 32
@@ -80,6 +80,7 @@ PRESETS = {
         train_batch=8,
         micro_batch=1,
         lora_rank=64,
+        train_pairs=0,
         lora_alpha=128,
         epochs=1,
         learning_rate=1e-5,
@@ -101,6 +102,7 @@ PRESETS = {
         train_batch=8,
         micro_batch=1,
         lora_rank=128,
+        train_pairs=0,
         lora_alpha=256,
         epochs=1,
         learning_rate=1e-6,
