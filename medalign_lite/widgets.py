@@ -83,7 +83,8 @@ def case_browser(cases: Sequence[Case], answers: Mapping[tuple[str, str], Mappin
     number.observe(show, "value")
     masks.observe(show, "value")
     select()
-    return ipw.VBox([ipw.HBox([split, finding, number, masks]), ipw.HBox([picture, text])])
+    beside = ipw.HBox([picture, text], layout={"align_items": "flex-start"})  # else long text stretches the picture
+    return ipw.VBox([ipw.HBox([split, finding, number, masks]), beside])
 
 
 def _has(case: Case, finding: str) -> bool:
