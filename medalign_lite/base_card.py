@@ -145,11 +145,11 @@ pipeline_tag: image-text-to-text
 tags: [radiology, synthetic, hallucination, teaching]
 ---
 
-# The embedded LVLM: sees more than it says
+# The embedded LVLM
 
 A small Idefics3 (the SmolVLM architecture), {parameters:.1f} M parameters, {megabytes:.1f} MB, trained from scratch by
-`make base-model` on synthetic chest radiographs (`medalign_lite/phantom`). It exists to be aligned: its vision tower
-encodes the findings, its language was taught by reporters who write what usually is there. It knows nothing of real
+`make base-model` on synthetic chest radiographs (`medalign_lite/phantom`). It exists to be aligned: its
+language was taught by reporters who write what usually is there. It knows nothing of real
 images and must never be used on patients. Everything below was measured and written by `medalign_lite/base_card.py`
 on {images} images a split that nothing else uses; intervals are 95 %, bootstrapped by image; 4-bit layers: {four_bit}.
 
@@ -163,8 +163,8 @@ Only what can be seen counts. A false finding is an affirmed one that is not the
 
 ## What it sees
 
-Linear probe on the frozen vision features (image tokens), fitted on training people, AUC on the unseen images; lowest
-{worst:.3f}:
+Linear probe on the frozen vision features (image tokens), fitted on training people, AUC on the unseen images. What is
+not encoded (AUC well below .95) alignment cannot teach it to say. Lowest {worst:.3f}:
 
 | finding | AUC |
 |---|---|
