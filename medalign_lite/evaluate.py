@@ -220,20 +220,24 @@ def _distinct(probes: Sequence[Probe]) -> list[Image.Image | Path]:
     return list(pictures.values())
 
 
-def _pairs(job: Job) -> dict[str, list[Pair]]:
-    """{corruption: the shard's true statements against false ones, with its corrupted images}."""
+def _pairs(job: Job) -> dict[str, tuple[list[Record], list[Pair]]]:
+    """{corruption: the shard's true statements against false ones, with its corrupted images}.
+
+    What training used is only looked at on test.
+    """
     by_id = {case.id: case for case in job.cases}
+    on_test = [record for record in job.records if by_id[record.case_id].split == "test"]
     return {
-        method: [probe_pair(record, by_id[record.case_id], method=method, seed=job.seed) for record in job.records]
-        for method in (UNSEEN, TRAINED)
+        method: (some, [probe_pair(record, by_id[record.case_id], method=method, seed=job.seed) for record in some])
+        for method, some in ((UNSEEN, list(job.records)), (TRAINED, on_test))
     }
 
 
-def _margins(job: Job, policy: Lvlm, arm: Arm, pairs: dict[str, list[Pair]], inputs: PairInputs) -> list[dict]:
+def _margins(job: Job, policy: Lvlm, arm: Arm, pairs: dict, inputs: PairInputs) -> list[dict]:
     rows = []
-    for method, some in pairs.items():
+    for method, (records, some) in pairs.items():
         gaps = pair_margins(policy, some, RAW_GAPS, batch_size=_rows_at_once(job), inputs=inputs)
-        for record, values in zip(job.records, gaps, strict=True):
+        for record, values in zip(records, gaps, strict=True):
             seen = [values[name] for name in ("margin", "margin_lesion", "margin_control")]
             seen = [None if math.isnan(value) else value for value in seen]
             rows.append(asdict(Margins(record.id, record.case_id, arm.name, *seen)) | {"corruption": method})

@@ -26,7 +26,8 @@ from medalign_lite.rollout import Rollout
 HELD_OUT = ("test", "shifted")
 CONTROLS = ("blank", "shuffled", "question-only")
 CONTROL_IMAGES = 160  # test images that the controls are asked about
-PAIRS_PER_SPLIT = 200  # true statements against false ones
+PAIRS_PER_SPLIT = 120  # true statements against false ones
+HIDDEN_PER_SPLIT = 160  # images whose lesions are taken out
 GREY = 127  # of 255
 UNSEEN, TRAINED = "texture", "noise"  # corruption that no training pair shows, and the one they all do
 
@@ -72,19 +73,20 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
     ]
 
 
-def hidden_probes(cases: Iterable[Case], *, folder: Path, seed: int) -> list[Probe]:
-    """Report requests about held-out cases that show something, with its lesions gone.
+def hidden_probes(
+    cases: Sequence[Case], *, folder: Path, seed: int, per_split: int = HIDDEN_PER_SPLIT
+) -> list[Probe]:
+    """Report requests about held-out cases that show something, with its lesions gone; a seeded few of each split.
 
     Where the case has no such picture its lesions are filled with healthy texture, which no training pair shows; that
     picture is written to `folder`. Cases without a table of facts are left out: nobody knows what to look for.
     """
     found = []
-    for case in cases:
-        reports = [q for q in case.questions if q.kind == "report"]
-        seen = [fact for fact in case.facts or () if fact.visible]
-        if case.split in HELD_OUT and reports and seen:
+    for split in HELD_OUT:
+        able = [case for case in cases if case.split == split and any(fact.visible for fact in case.facts or ())]
+        for case in choose(able, per_split, seed=seed):
             image = case.hidden or _without_lesions(case, folder, seed=seed)
-            found += [_probe(case, question, "hidden", image) for question in reports if image]
+            found += [_probe(case, q, "hidden", image) for q in case.questions if q.kind == "report" and image]
     return found
 
 

@@ -85,6 +85,7 @@ def test_hidden_pictures_lose_the_lesion_and_nothing_else(cases, tmp_path):
     assert (before[50:] == after[50:]).all()
     rendered = [replace(case, hidden=cases[0].image) for case in cases]
     assert {p.image for p in hidden_probes(rendered, folder=tmp_path, seed=3)} == {cases[0].image}
+    assert len(hidden_probes(cases, folder=tmp_path, seed=3, per_split=2)) == 4
     unknown = [replace(case, facts=None) for case in cases]
     assert hidden_probes(unknown, folder=tmp_path, seed=3) == []
 
