@@ -23,6 +23,9 @@ from medalign_lite.model_folder import ModelError, check_folder, locate, weights
 from medalign_lite.towers import TOWERS, Towers, find_towers
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "data_samples" / "embedded_lvlm"
+# Weights below which one CPU thread is as fast as two; where another program wants a core, two wait for each other, and
+# the same answers take up to a hundred times as long.
+SMALL = 50_000_000
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -46,9 +49,9 @@ def load_lvlm(model: Path | str, *, device: str = "auto", four_bit: bool = True,
     """Load a model folder or hub id: NF4 with double quantisation, both towers 4-bit, head and connector dense.
 
     Computes in float32 on CPU and bfloat16 on CUDA (float16 where the card has no bfloat16). `seed` fixes torch's
-    generators, so that what follows is a function of it. Raises ModelError with the next step to take: no such model,
-    a folder that is incomplete, an architecture that is unknown, weights that do not fill the model, or a tower that
-    came out partly quantised.
+    generators, so that what follows is a function of it. A small model on a CPU sets torch to one thread. Raises
+    ModelError with the next step to take: no such model, a folder that is incomplete, an architecture that is unknown,
+    weights that do not fill the model, or a tower that came out partly quantised.
     """
     torch.manual_seed(seed)
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -61,6 +64,8 @@ def load_lvlm(model: Path | str, *, device: str = "auto", four_bit: bool = True,
     counts = _checked_four_bit(network, towers, expected=expected)
     if place.type == "cpu":
         forbid_cpu_repacking(network)
+        if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
+            torch.set_num_threads(1)
     processor = _load_processor(folder)
     return Lvlm(network.eval(), processor, name, revision or weights_digest(folder), counts, place)
 

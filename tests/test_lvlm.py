@@ -257,3 +257,11 @@ def test_adapters_off_is_the_base_model_and_saving_keeps_the_policy(tiny_folder,
 def test_a_folder_without_adapter(loaded, tmp_path):
     with pytest.raises(ModelError, match="holds no adapter"):
         load_adapter(loaded, tmp_path)
+
+
+def test_a_small_model_on_a_cpu_runs_in_one_thread(tiny_folder):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    load_lvlm(tiny_folder, device="cpu")
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
