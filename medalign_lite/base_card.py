@@ -35,7 +35,7 @@ SHOWN = {
     "open_recall": "open questions (llavamed recall)",
     "yes_ratio": "yes ratio",
 }
-RUNS = ("where", "what", "whole", "truth", "habit")
+RUNS = ("sight", "truth", "habit")
 CONTROLS = {"blank": "blank image", "shuffled": "another patient's image", "question-only": "no image"}
 
 
@@ -55,7 +55,7 @@ def probe_table(model_folder: Path, fit_on: People, cases) -> dict[str, float]:
         facts=[case.facts for case in cases],
     )
     with torch.no_grad():
-        fit, test = (model.model.connector(look(model, people).float()).flatten(1) for people in (fit_on, unseen))
+        fit, test = (look(model, people).float().mean(1) for people in (fit_on, unseen))
     return probe_aucs(fit, fit_on.facts, test, unseen.facts)
 
 
@@ -83,7 +83,7 @@ def prior_rows(cases, predictions) -> list[str]:
 
 def write_curves(runs: Path, path: Path) -> None:
     """Training and held-out losses of the runs, as one picture."""
-    fig, axes = plt.subplots(1, len(RUNS), figsize=(15, 3.2), layout="constrained")
+    fig, axes = plt.subplots(1, len(RUNS), figsize=(12, 3.4), layout="constrained")
     for ax, name in zip(axes, RUNS, strict=True):
         log = [json.loads(line) for line in (runs / name / "log.jsonl").read_text().splitlines()]
         for key in sorted({k for row in log for k in row} - {"step", "norm"}):
@@ -110,7 +110,7 @@ def measure_base(folder: Path, runs: Path) -> tuple[dict, str]:
         for name in CONTROLS
     }
     settings = json.loads((runs / SETTINGS_FILE).read_text())
-    fit_on = draw_people(runs, "confounded", settings["confounded"], seed=settings["seed"])
+    fit_on = draw_people(runs, "balanced", settings["balanced"], seed=settings["seed"])
     aucs = probe_table(folder, fit_on, cases)
     numbers = {"probe_auc": aucs, "real": real, "controls": controls, "settings": settings, "four_bit": lvlm.four_bit}
     lines = [f"| {label} | {entry(real['test'][k])} | {entry(real['shifted'][k])} |" for k, label in SHOWN.items()]
@@ -163,8 +163,8 @@ Only what can be seen counts. A false finding is an affirmed one that is not the
 
 ## What it sees
 
-Linear probe on the frozen vision features (image tokens), fitted on training people, AUC on the unseen images. What is
-not encoded (AUC well below .95) alignment cannot teach it to say. Lowest {worst:.3f}:
+Linear probe on the frozen vision tower's features (mean over patches), fitted on the balanced training people, AUC on
+the unseen images. What is not encoded (AUC well below .95) alignment cannot teach it to say. Lowest {worst:.3f}:
 
 | finding | AUC |
 |---|---|
@@ -180,8 +180,8 @@ not encoded (AUC well below .95) alignment cannot teach it to say. Lowest {worst
 
 ![curves](curves.png)
 
-Sight: a linear head learns where findings are, what they are, and what the whole image holds. Truth: true reports,
-answers and tables. Habit: language model only, prior-ridden reports on the confounded world. Settings: {settings}.
+Sight: linear heads learn what each patch and what the whole image holds. Truth: true reports, answers and tables.
+Habit: language model only, prior-ridden reports on the confounded world. Settings: {settings}.
 """
 
 

@@ -21,7 +21,7 @@ from medalign_lite.phantom.anatomy import (
     strokes,
 )
 
-NODULE_MM = {"small": (15, 19), "moderate": (22, 27), "large": (31, 38)}
+NODULE_MM = {"small": (17, 21), "moderate": (24, 29), "large": (33, 40)}
 PATCH_RADIUS = {"small": (0.058, 0.070), "moderate": (0.085, 0.098), "large": (0.118, 0.135)}
 EFFUSION_HEIGHT = {"small": (0.085, 0.105), "moderate": (0.15, 0.18), "large": (0.26, 0.32)}
 PLEURAL_GAP = {"small": (0.045, 0.055), "moderate": (0.075, 0.090), "large": (0.120, 0.150)}
@@ -93,7 +93,8 @@ def add_effusion(rng, a, t, fact, n, density) -> Change:
     share = np.clip(SIGN[fact.side] * (x - a.midline) / (0.49 * a.thorax_width), 0, 1)
     surface = a.base[fact.side] - rng.uniform(*EFFUSION_HEIGHT[fact.size]) * (0.55 + 0.75 * share**2.2)
     fill = t.lungs[fact.side] * soft_step(surface - y, 0.007)
-    return Change(mask=fill > 0, soft=density * fill * np.minimum(8, t.lung * 0.75 + 1))
+    depth = np.minimum(8, t.lung * 0.75 + 1) / (1 + 0.5 * t.heart)  # little of it lies before or behind the heart
+    return Change(mask=fill > 0, soft=density * fill * depth)
 
 
 def add_pneumothorax(rng, a, t, fact, n, density) -> Change:
@@ -122,9 +123,9 @@ def add_cardiomegaly(rng, a, t, fact, n, density) -> Change:
 def add_atelectasis(rng, a, t, fact, n, density) -> Change:
     centre, bands = a.midline + SIGN[fact.side] * 0.27 * a.thorax_width, []
     for j in range(3):
-        level = a.dome[fact.side] - 0.035 - 0.036 * j
-        tilt = rng.normal(0, 0.010, 2)
-        bands.append((np.array([[centre - 0.085, level + tilt[0]], [centre + 0.085, level + tilt[1]]]), 0.0085))
+        level = a.dome[fact.side] - 0.035 - 0.042 * j
+        tilt = rng.normal(0, 0.008, 2)
+        bands.append((np.array([[centre - 0.095, level + tilt[0]], [centre + 0.095, level + tilt[1]]]), 0.0120))
     soft = density * 2.4 * strokes(n, bands) * t.lungs[fact.side]
     return Change(mask=(soft > 0.25 * max(float(soft.max()), 1e-6)) & t.lungs[fact.side], soft=soft)
 
@@ -136,15 +137,16 @@ def add_fracture(rng, a, t, fact, n, density) -> Change:
     low, high = ZONE_LEVELS[fact.zone]
     level = (path[:, 1] - a.apex) / a.thorax_height
     inside = np.nonzero((level > low) & (level < high))[0]
-    inside = inside[(inside > 7) & (inside < 21)] if ((inside > 7) & (inside < 21)).any() else np.array([15])
+    clear = inside[(inside > 6) & (inside < 18)]  # behind neither the spine nor the chest wall
+    inside = clear if len(clear) else np.array([15])
     cx, cy = path[int(rng.choice(inside))]
     away = np.hypot(x - cx, y - cy)
-    near = away < 0.036
-    shifted = np.roll(t.bone, round(0.020 * n), axis=0)
+    near = away < 0.042
+    shifted = np.roll(t.bone, round(0.028 * n), axis=0)
     bone = np.where(near & (SIGN[fact.side] * (x - cx) > 0), shifted, t.bone)
     gap = np.abs((x - cx) + 0.3 * (y - cy))
     bone = np.where(near, bone * (1 - np.exp(-((gap / 0.007) ** 2))), bone)
-    callus = ellipsoid(x, y, cx, cy, 0.033, 0.030, 1.5) * np.clip(gap / 0.009, 0, 1)
+    callus = ellipsoid(x, y, cx, cy, 0.039, 0.034, 2.2) * np.clip(gap / 0.009, 0, 1)
     return Change(mask=near, bone=t.bone + density * (bone + callus - t.bone))
 
 

@@ -1,0 +1,94 @@
+"""Training the embedded model, in miniature: what is taught, that a killed run continues, that the card is written."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medalign_lite import base_card, base_model
+from medalign_lite.base_model import DETAILS, BaseSettings, Run, sight_targets, table_of, teach, train
+from medalign_lite.cases import FINDINGS, Fact
+from medalign_lite.lvlm import load_lvlm
+from medalign_lite.phantom import reporter
+from medalign_lite.phantom.arrays import draw_people
+
+MINI = BaseSettings(
+    balanced=40, confounded=40, held_out=8, sight_epochs=1, truth_epochs=1, habit_epochs=1, sight_batch=8, batch=8,
+    checkpoint_every=3,
+)  # fmt: skip
+SEEN = Fact("nodule", "left", "upper", "small", visible=True)
+UNSEEABLE = Fact("effusion", "right", None, "large", visible=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(folder of the model, folder of its runs) of an uninterrupted run."""
+    root = tmp_path_factory.mktemp("base")
+    train(root / "model", root / "runs", MINI)
+    return root / "model", root / "runs"
+
+
+def test_sight_is_taught_where_a_finding_lies_and_what_the_image_holds(trained):
+    people = draw_people(trained[1], "balanced", MINI.balanced, seed=MINI.seed)
+    local, whole = sight_targets(people)
+    assert local.shape == (40, 144, len(DETAILS)) and whole.shape == (40, len(DETAILS))
+    for k, facts in enumerate(people.facts):
+        present = {fact.finding for fact in facts if fact.visible}
+        assert {f for f in FINDINGS if whole[k, DETAILS[(f,)]]} == present
+        for fact in facts:
+            if fact.side and fact.visible:  # the patient's right is on the left of the image
+                columns = local[k, :, DETAILS[(fact.finding, fact.side, fact.zone)]].reshape(12, 12).float().sum(0)
+                halves = {"right": columns[:6].sum(), "left": columns[6:].sum()}
+                assert fact.finding == "pacemaker" or halves[fact.side] >= max(halves.values())
+    assert not (local.any(1) & ~whole).any(), "a patch holds what the image does not"
+
+
+def test_a_table_says_every_finding_but_those_that_cannot_be_seen():
+    table = table_of((SEEN, UNSEEABLE))
+    assert table.startswith("nodule left upper small. consolidation none. pneumothorax none.")
+    assert "effusion" not in table and table.count(".") == len(FINDINGS) - 1
+
+
+def test_habit_lessons_have_no_tables_and_differ_from_the_truth():
+    facts = [(replace(SEEN, finding="cardiomegaly", side=None, zone=None),)] * 40
+    told = teach(facts, range(40), epoch=0, settings=MINI)
+    ridden = teach(facts, range(40), epoch=0, settings=MINI, distort=reporter.prior_ridden)
+    assert len(told) == 3 and len(ridden) == 2
+    unasked = ("There is no", "No ", "not present", "free of", "clear")
+    false = [sum("effusion" in answer and not any(word in answer for word in unasked) for *_, answer in reports)
+             for reports in (told[0], ridden[0])]
+    assert false[0] == 0 < false[1]
+
+
+def test_a_killed_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    update, calls = Run.update, [0]
+
+    def dying(self, loss):
+        calls[0] += 1
+        if calls[0] in (5, 12):
+            raise Killed
+        return update(self, loss)
+
+    monkeypatch.setattr(base_model.Run, "update", dying)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            train(tmp_path / "model", tmp_path / "runs", MINI)
+        assert not (tmp_path / "model").exists()
+    train(tmp_path / "model", tmp_path / "runs", MINI)
+    whole, resumed = (load_file(folder / "model.safetensors") for folder in (trained[0], tmp_path / "model"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_model_loads_like_any_other_and_its_card_is_measured(trained, monkeypatch):
+    lvlm = load_lvlm(trained[0])
+    assert lvlm.four_bit["vision"] == 36 and lvlm.four_bit["language"] == 7 * base_model.TEXT_LAYERS
+    monkeypatch.setattr(base_card, "IMAGES", 6)
+    numbers, card = base_card.measure_base(*trained)
+    assert set(numbers["real"]) == {"test", "shifted"} and np.isfinite(list(numbers["probe_auc"].values())).any()
+    assert "on 6 images a split" in card and "confounded 40" in card
