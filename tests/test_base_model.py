@@ -15,8 +15,8 @@ from medalign_lite.phantom import reporter
 from medalign_lite.phantom.arrays import draw_people
 
 MINI = BaseSettings(
-    balanced=40, confounded=40, held_out=8, sight_epochs=1, truth_epochs=1, habit_epochs=1, sight_batch=8, batch=8,
-    checkpoint_every=3,
+    balanced=40, confounded=40, held_out=8, where_epochs=1, whole_epochs=1, truth_epochs=1, habit_epochs=1,
+    sight_batch=8, batch=8, checkpoint_every=3,
 )  # fmt: skip
 SEEN = Fact("nodule", "left", "upper", "small", visible=True)
 UNSEEABLE = Fact("effusion", "right", None, "large", visible=False)
@@ -43,6 +43,27 @@ def test_sight_is_taught_where_a_finding_lies_and_what_the_image_holds(trained):
                 halves = {"right": columns[:6].sum(), "left": columns[6:].sum()}
                 assert fact.finding == "pacemaker" or halves[fact.side] >= max(halves.values())
     assert not (local.any(1) & ~whole).any(), "a patch holds what the image does not"
+
+
+def test_seeing_in_two_halves_is_the_tower_itself(trained):
+    model = base_model.open_trained(trained[0])
+    pixels = torch.rand(2, 3, 192, 192, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(base_model.see(model, pixels), model.model.vision_model(pixels).last_hidden_state)
+
+
+def test_a_whitened_patch_embedding_gives_all_detail_the_same_spread(trained):
+    people = draw_people(trained[1], "balanced", MINI.balanced, seed=MINI.seed)
+    model = base_model.open_trained(trained[0])
+    base_model.whiten(model, people.images, noise=0.0, scale=1.0)
+    embeddings = model.model.vision_model.embeddings
+    with torch.no_grad():
+        made = embeddings.patch_embedding(base_model.pixel_values(people.images))  # (N, D, 12, 12)
+    made = made.flatten(2).transpose(1, 2).flatten(0, 1)
+    spread = torch.cov(made.T)
+    assert made.mean(0).abs().max() < 0.05
+    assert torch.allclose(spread, torch.eye(len(spread)), atol=0.05)
+    assert embeddings.position_embedding.weight.unique(dim=0).shape[0] == 144
 
 
 def test_a_table_says_every_finding_but_those_that_cannot_be_seen():
