@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from medalign_lite import base_card, base_model
 from medalign_lite.base_model import DETAILS, BaseSettings, Run, sight_targets, table_of, teach, train
 from medalign_lite.cases import FINDINGS, Fact
+from medalign_lite.claims import extract_claims
 from medalign_lite.lvlm import load_lvlm
 from medalign_lite.phantom import reporter
 from medalign_lite.phantom.arrays import draw_people
@@ -77,9 +78,8 @@ def test_habit_lessons_have_no_tables_and_differ_from_the_truth():
     told = teach(facts, range(40), epoch=0, settings=MINI)
     ridden = teach(facts, range(40), epoch=0, settings=MINI, distort=reporter.prior_ridden)
     assert len(told) == 3 and len(ridden) == 2
-    unasked = ("There is no", "No ", "not present", "free of", "clear")
-    false = [sum("effusion" in answer and not any(word in answer for word in unasked) for *_, answer in reports)
-             for reports in (told[0], ridden[0])]
+    false = [sum(claim.finding == "effusion" and claim.polarity == "present"
+                 for *_, answer in reports for claim in extract_claims(answer)) for reports in (told[0], ridden[0])]
     assert false[0] == 0 < false[1]
 
 
