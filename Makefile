@@ -56,7 +56,7 @@ lint: $(READY) ## ruff on code and notebooks; notebooks are committed without ou
 doctor: $(READY) ## is this machine ready, and what to do if not
 	@$(PY) -m medalign_lite.doctor $(ARGUMENTS)
 
-base-model: $(READY) ## train the embedded model from scratch and measure it (about 40 minutes on two cores)
+base-model: $(READY) ## train the embedded model from scratch and measure it (about an hour on two cores)
 	$(PY) -m medalign_lite.base_model
 	$(PY) -m medalign_lite.base_card
 

@@ -49,12 +49,12 @@ class Preset:
     rollout_batch: int = 64
     # training
     train_pairs: int = 320  # pairs that each recipe learns from, drawn from all there are; 0 = all
-    report_share: float = 0.6  # of those drawn, how many are reports
+    corrected_share: float = 0.8  # of those drawn, how many repair an error of the model
     recipes: tuple[str, ...] = ("dpo", "fire-mpo", "neutral-control")  # the last one is "aligned" in results.json
     epochs: int = 2
     train_batch: int = 16  # records an optimiser step
     micro_batch: int = 16  # records a forward pass
-    learning_rate: float = 2e-4
+    learning_rate: float = 3e-4
     beta: float = 0.5
     lora_rank: int = 16
     lora_alpha: int = 32
