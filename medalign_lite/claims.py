@@ -93,18 +93,21 @@ _ARTICLE = re.compile(r"\b(an?)\s+$", re.I)
 class Claim:
     """One assertion. `start`, `end`: the characters of the finding and its attributes (the cue not included).
 
-    `parts` holds the characters of "finding", "side", "zone", "size" and "cue", those that are there. The cue is the
-    negating word, shared by coordinated findings, or the article of an affirmed one.
+    `parts` holds the characters of "finding", "side", "zone", "size", "cue" and "organ" (of a denial read from a normal
+    organ by `radiology`), those that are there. The cue is the
+    negating or doubting word, shared by coordinated findings, or the article of an affirmed one. `extract_claims` gives
+    present and absent claims without a time; `radiology.read_report` also gives doubt and time.
     """
 
     finding: str
-    polarity: str  # "present" | "absent"
+    polarity: str  # "present" | "absent" | "uncertain"
     side: str | None
     zone: str | None
     size: str | None
     start: int
     end: int
     parts: Mapping[str, tuple[int, int]]
+    temporal: str | None = None  # "new" | "worse" | "unchanged" | "better" | "resolved" | "old"
 
 
 class Attribute(NamedTuple):
@@ -320,3 +323,9 @@ def _is_organ(text: str, claim: Claim) -> bool:
     """Whether the claim is read from a normal organ and not from the finding's own name."""
     spoken = text[slice(*claim.parts["finding"])]
     return not any(f == claim.finding and p.fullmatch(spoken) for f, p in _TERMS)
+
+
+if __name__ == "__main__":
+    from medalign_lite.chexpert import main  # stands after this file; only the command needs it
+
+    raise SystemExit(main())
