@@ -17,6 +17,7 @@ from medalign_lite.lexicon import CHEXPERT, HINTS, LABEL_OF
 from medalign_lite.radiology import read_report
 
 _STATE = {"present": "positive", "absent": "negative", "uncertain": "uncertain"}
+_NAMED_BY_ORGAN = ("cardiomegaly", "enlarged mediastinum")
 _STRONGEST = ("positive", "uncertain", "negative")
 
 
@@ -34,7 +35,7 @@ def aggregate(claims: Iterable[Claim]) -> dict[str, str | None]:
         if state == "positive" and claim.finding in HINTS:
             state = "uncertain"
         clean = clean and (state == "negative" or label == "Support Devices")
-        if label and "organ" not in claim.parts:
+        if label and ("organ" not in claim.parts or claim.finding in _NAMED_BY_ORGAN):
             said[label].add(state)
         if claim.finding == "heart failure" and state != "negative":
             said["Cardiomegaly"].add("uncertain")

@@ -93,8 +93,8 @@ _ARTICLE = re.compile(r"\b(an?)\s+$", re.I)
 class Claim:
     """One assertion. `start`, `end`: the characters of the finding and its attributes (the cue not included).
 
-    `parts` holds the characters of "finding", "side", "zone", "size", "cue" and "organ" (of a denial read from a normal
-    organ by `radiology`), those that are there. The cue is the
+    `parts` holds the characters of "finding", "side", "zone", "size", "cue" and "organ" (where
+    `radiology` reads it from an organ: the lungs are clear), those that are there. The cue is the
     negating or doubting word, shared by coordinated findings, or the article of an affirmed one. `extract_claims` gives
     present and absent claims without a time; `radiology.read_report` also gives doubt and time.
     """

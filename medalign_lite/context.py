@@ -37,6 +37,12 @@ _CUES: dict[str, tuple[str, ...]] = {
         r"no (?:better|worse)", r"not? malposition\w*", r"without complications?", r"no complications?(?! such)",
         r"no (?:definite |obvious )?(?:etiology|explanation|cause) (?:for|of)", r"likely (?:chronic|unchanged|stable)",
     ),
+    "unchanged_b": (
+        r"(?:has|have|is|are) not (?:yet |completely |fully |entirely )*(?:resolved|cleared)",
+        r"(?:is|are|has|have|remains?|was|appears?)? ?(?:\w+ly )?(?:not|n't|no)(?: \w+){0,2} (?:changed|different|progressed|increased|worsened|improved|decreased)",
+        r"(?:without|no|with no) (?:\w+ ){0,2}(?:interval )?" + _CHANGE, r"(?:is|are|remains?|appears?),? (?:likely |grossly |essentially |relatively |largely |overall |again )*(?:unchanged|stable|the same)",
+        r"(?:is|are)? ?(?:again|still) (?:\w+ )?" + _SEEN, r"(?:is|are|remains?) similar|similar(?: in \w+)?(?: to| as| compared| since)", rf"(?:unchanged|stable){_LAST}", r"in (?:unchanged|stable|similar) position", r"persists?", r"as (?:before|seen previously|on prior)",
+    ),
     "resolved_b": (
         r"(?:is|are|was|were)? ?no longer (?:\w+ )?" + _SEEN, r"no longer (?:present|in place|apparent)", r"(?:has|have|is|are)? ?(?:now |since |completely |fully |entirely |interval )*resolved",
         r"(?:has|have) (?:now |since |completely |fully |entirely |largely )*(?:cleared|disappeared)", r"(?:is|are|has) (?:now )?gone", r"removal|extraction",
@@ -57,24 +63,19 @@ _CUES: dict[str, tuple[str, ...]] = {
         r"(?:was|were|is|are) (?:not|n't) (?:clearly |definitely )?(?:seen|present|visible|noted|evident) (?:on|in) (?:the )?(?:prior|previous|earlier|comparison)[\w ]*",
         r"not (?:seen|present|visible|noted|evident) (?:on |in |at )?(?:the )?(?:prior|previous|earlier|comparison)[\w ]*", r"not previously (?:seen|present|visible|noted)", rf"new{_LAST}",
     ),
-    "unchanged_b": (
-        r"(?:is|are|has|have|remains?|was|appears?)? ?(?:\w+ly )?(?:not|n't|no)(?: \w+){0,2} (?:changed|different|progressed|increased|worsened|improved|decreased)",
-        r"(?:without|no|with no) (?:\w+ ){0,2}(?:interval )?" + _CHANGE, r"(?:is|are|remains?|appears?),? (?:likely |grossly |essentially |relatively |largely |overall |again )*(?:unchanged|stable|the same)",
-        r"(?:is|are)? ?(?:again|still) (?:\w+ )?" + _SEEN, r"(?:is|are|remains?) similar|similar(?: in \w+)?(?: to| as| compared| since)", rf"(?:unchanged|stable){_LAST}", r"in (?:unchanged|stable|similar) position", r"persists?", r"as (?:before|seen previously|on prior)",
-    ),
     "doubt_b": (
         rf"(?:can ?not|can't|could not|couldn't|not|n't)(?: be)? (?:\w+ )?(?:{_BE} )?(?:entirely |completely |definitely |definitively |fully |confidently |reliably |totally |absolutely )*(?:excluded|ruled out|discounted|eliminated)",
         r"favou?red(?= over| ?[.,;)]|$)",
         r"(?:difficult|hard|impossible|unable) to (?:entirely |completely |definitively )?(?:exclude|rule out)(?= ?[.,;)]|$)",
         rf"{_MAY} be (?:\w+ )?{_SEEN}(?<!seen)", rf"{_MAY} (?:\w+ )?be seen(?! (?:with|in))", rf"{_FAINT} (?:\w+ )?be (?:\w+ )?(?:considered|entertained)", r"(?:must|should) (?:also )?be considered", rf"{_BE} (?:\w+ )?considered",
-        rf"(?:{_BE}|remains?|seems?|appears?|also|felt to be) (?:\w+ )?(?:possible|likely|probable|suspected|questionable|questioned|unlikely|doubtful|favored|equivocal|a (?:\w+ )?(?:possibility|consideration|concern)|in the differential|uncertain|of concern|suspicious|not certain)(?= ?[.,;)]|$| (?:in|at|on|given|with|and|but|though|as|because|over|from|within)\b)",
+        rf"(?:{_BE}|remains?|seems?|appears?|also|felt to be) (?:\w+ )?(?:possible|likely|probable|suspected|questionable|questioned|unlikely|doubtful|favored|equivocal|a (?:\w+ )?(?:possibility|consideration|concern)|in the differential|uncertain|suggested|of concern|suspicious|not certain)(?= ?[.,;)]|$| (?:in|at|on|given|with|and|but|though|as|because|over|from|within)\b)",
         r"(?:less|more|most) likely(?= ?[.,;)]|$)", r"unlikely(?= ?[.,;)]|$)", r"(?:possible|probable|suspected|questioned|questionable)(?= ?[.,;)]|$)", r"(?:in|within) the differential",
         r"(?:in|given|with) the (?:appropriate|correct|proper|right) clinical (?:setting|context|scenario|situation)", r"if clinically \w+", r"\(?\?\)?(?= ?$)", r"not excluded", r"vs ?\.?(?= )|versus",
         r"would be difficult to exclude",
     ),
     "asked_b": (r"protocol", r"(?:is|are) (?:clinically )?suspected(?= ?,? (?:recommend|ct|further|a|dedicated|consider)\b)", r"precautions?"),
     "denied_b": (
-        rf"(?:{_BE} |can |do |does |could |has |have )?(?:not|n't|never|cannot)(?: \w+)?(?: \w+)?(?: be)? (?:\w+ )?{_SEEN}", rf"(?:cannot|can't|n't)(?: be)? {_SEEN}",
+        rf"(?:{_BE} |can |do |does |could |has |have )?(?:not|n't|never|cannot)(?! (?:well|fully|completely|optimally|adequately|entirely))(?: \w+)?(?: \w+)?(?: be)? (?:\w+ )?{_SEEN}", rf"(?:cannot|can't|n't)(?: be)? {_SEEN}",
         r"(?:is|are|was|were) (?:absent|excluded|ruled out|negative|none)", r"(?:: ?|- ?)?(?:none|absent|negative)(?= ?[.,;)]|$| seen)", r": ?no(?= ?[.,;)]|$)", r"excluded|ruled out", r"not (?:seen|identified|present|visuali[sz]ed|noted|demonstrated)",
     ),
     "unchanged_f": (
@@ -115,7 +116,7 @@ _CUES: dict[str, tuple[str, ...]] = {
         r"to (?:suggest|indicate)", r"(?:which|that) (?:would|could) (?:suggest|indicate)",
     ),
     "asked_f": (
-        r"(?:to )?(?:evaluat(?:e|ion|ing)|assess(?:ment|ing)?|rule out|r/o|look(?:ing)?|screen(?:ing)?|sensitive|sensitivity|monitor|check)(?: for| of)?(?! (?:is|are) unremark)",
+        r"(?:to )?(?:evaluat(?:e|ion|ing)|assess(?:ment|ing)?|rule out|r/o|look(?:ing)?|screen(?:ing)?|sensitive|sensitivity)(?: for| of)?(?! (?:is|are) unremark)",
         r"(?:past |prior |known |clinical )?(?:history|hx|h/o)(?: of| for)", r"h/o|hx", r"if (?:\w+ )*?(?:suspected|concern for|suspicion (?:for|of|is)|there is|symptoms)", r"(?:symptoms?|risk|treated|treatment|therapy|workup|work-up) (?:of|for)",
         r"should (?=\w+ be)", r"r/o|rule out", r"(?:patient|pt) with(?! stable)",
     ),
@@ -154,9 +155,9 @@ _OR = re.compile(r"\b(?:n?or|versus|vs|and/or)\b|/")
 _STOP = {
     "denied_f": re.compile(f"{_BREAK}|{_CAUSE}|{_WITH}|{_SEEN_END}|, (?:likely|possibl[ey]|probabl[ey]|suggest|concerning)"),
     "doubt_f": re.compile(f"{_BREAK}|{_WITH}|\\bno\\b|\\bwithout\\b"),
-    "asked_f": re.compile(f"{_BREAK}|{_SEEN_END}|:|,|\\bno\\b|\\bwithout\\b|\\b(?:shows?|demonstrates?|reveals?|is|are|limited)\\b"),
+    "asked_f": re.compile(f"{_BREAK}|{_CAUSE}|{_SEEN_END}|:|,|\\bno\\b|\\bwithout\\b|\\b(?:shows?|demonstrates?|reveals?|is|are|limited)\\b"),
     "b": re.compile(f"{_BREAK}|{_WITH}|\\bthere (?:is|are)\\b|\\b(?:is|are|shows?|demonstrates?|reveals?)\\b(?! not)|:(?! ?(?:no|none|absent|negative)\\b)"),
-    "time": re.compile(f"{_BREAK}|{_WITH}|\\bthere (?:is|are)\\b|:"),
+    "time": re.compile(f"{_BREAK}|{_WITH}|\\b(?:no|without)\\b|\\bthere (?:is|are)\\b|:"),
 }  # fmt: skip
 _TIMES = ("unchanged", "resolved", "better", "worse", "new", "old")
 
@@ -192,7 +193,7 @@ def read_context(
     text: str, mention: tuple[int, int], others: Sequence[tuple[int, int]], cues: Sequence[Cue]
 ) -> Reading:
     """How the sentence speaks of the mention at these characters; `others`: all mentions of the sentence."""
-    temporal, gone = _time(text, mention, others, cues)
+    temporal, gone = read_time(text, mention, others, cues)
     if gone:
         return Reading("absent", "resolved", gone)
     behind = _behind(text, mention, others, cues)
@@ -205,7 +206,8 @@ def read_context(
             return Reading({"doubt": "uncertain", "denied": "absent"}[behind.kind], temporal, behind[2:])
     if front:
         return Reading({"denied": "absent"}.get(front.kind, "uncertain"), temporal, front[2:])
-    either = _either(text, mention, others)
+    no_change = temporal == "unchanged" and re.search(r"\b(?:no|not|without)\b", text[: mention[0]])
+    either = None if no_change else _either(text, mention, others)
     return Reading("uncertain", temporal, either) if either else Reading("present", temporal, None)
 
 
@@ -241,7 +243,8 @@ def _reaches(text: str, cue: Cue, start: int) -> bool:
 
 _ANY_COMMA = re.compile(",")
 _LINK = re.compile(r" ?(?:\b(?:is|are|was|were)|:|-)? ?$")
-_ASIDE = re.compile(r", (?:which|that|as|seen|noted)\b[^,]*,")
+_PART = re.compile(r"\b(?:tip|end|course|margin|cause|etiology)s? of (?:the |an? |this )?(?:\w+ ){0,2}$")
+_ASIDE = re.compile(r", (?:which|that|as|seen|noted)\b[^,]*,|,? (?:which|that|but) ?$")
 _CLAUSE_END = re.compile(_BREAK)
 
 
@@ -257,6 +260,8 @@ def _behind(text: str, mention: tuple[int, int], others, cues: Sequence[Cue]) ->
             continue
         between = _LINK.sub("", text[mention[1] : cue.start])
         if _STOP["b"].search(between):
+            return None
+        if cue.kind == "denied" and _PART.search(text, 0, mention[0]):
             return None
         later = [o for o in others if mention[1] <= o[0] and o[1] <= cue.start]
         if later and not _listed(text, mention, later):
@@ -288,7 +293,7 @@ def _either(text: str, mention: tuple[int, int], others) -> tuple[int, int] | No
     return None
 
 
-def _time(text: str, mention, others, cues) -> tuple[str | None, tuple[int, int] | None]:
+def read_time(text: str, mention, others, cues) -> tuple[str | None, tuple[int, int] | None]:
     """The nearest word of time or change, and where it says that the finding is gone."""
     best: tuple[int, str, Cue] | None = None
     for cue in cues:

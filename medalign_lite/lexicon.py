@@ -32,7 +32,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"(?:pacing|pacer|icd|defibrillator|biventricular) (?:wires?|leads?|device|generator)s?", r"cardiac devices?",
     ),
     "endotracheal tube": (
-        r"endotracheal(?: tubes?| intubation)?(?! (?:secretion|lumen))", r"e\.?t\.? ?tubes?", r"etts?", r"et-tube",
+        r"endotracheal(?: tubes?| intubation)?(?! (?:secretion|lumen))", r"e\.?t\.? ?tubes?", r"etts?", r"et-tube", r"et(?=/ng|/og| and ng| and og| and nasog| and enteric|, ng)",
         r"(?:oro|naso)tracheal tubes?", r"breathing tube",
     ),
     "tracheostomy": (r"tracheostom(?:y|ies)(?: tubes?| cannula| device)?", r"trach(?: tube)?(?= )"),
@@ -78,7 +78,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"(?:intra-?aortic )?balloon pumps?|iabps?|impella|lvads?|ecmo(?: cannulas?)?",
         r"(?:vp|ventriculo-?peritoneal) shunts?(?: catheter)?", r"(?:nerve|spinal cord|vagal|neuro)[- ]?stimulators?(?: leads?)?",
         r"(?:loop |event )?recorders?", r"(?:support|monitoring|implanted|medical|assist|supportive)(?: and \w+)? (?:devices?|apparatus)",
-        r"(?:ekg|ecg|monitoring|external) (?:leads?|wires?)", r"(?:lines? and tubes?|tubes? and lines?|lines?,? tubes?,? (?:and|or) \w+)",
+        r"(?:cardiac )?(?:ekg|ecg|monitor(?:ing)?|external|telemetry) (?:leads?|wires?|devices?)", r"(?:lines? and tubes?|tubes? and lines?|lines?,? tubes?,? (?:and|or) \w+)",
         r"(?:lines?/tubes?|tubes?/lines?|lines? or tubes?|tubes? or lines?)", r"(?:cannulas?|catheters?|device|lines?(?= (?:tip|terminat)))",
         r"epicardial (?:wires?|leads?)", r"tissue expanders?|breast implants?", r"(?<!test )tubes?",
     ),
@@ -88,13 +88,13 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     ),
     "effusion": (
         r"(?:(?:pleural|parapneumonic|subpulmonic|sub-pulmonic|loculated|sympathetic|layering) ){0,6}(?<!pericardial )(?<!joint )effusions?",
-        r"pleural (?:fluid|collections?)", r"(?:hemo|hydro|pyo)-?thorax", r"(?:loculated|layering|free|fissural) (?:pleural )?fluid",
+        r"pleural(?= (?:or|and|nor) pericardial effusions?)", r"pleural (?:fluid|collections?)", r"(?:hemo|hydro|pyo)-?thorax", r"(?:loculated|layering|free|fissural) (?:pleural )?fluid",
         r"fluid (?:in|within|along) the (?:\w+ )?fissures?", r"empyema", r"(?:pl\.? )?effs?\.?",
     ),
     "costophrenic blunting": (
         r"(?:blunt(?:ing|ed)|obscur(?:ation|ed)|obliterat(?:ion|ed))(?: \w+){0,6}? (?:costo-?(?:phrenic|diaphragmatic)|cp|sulc(?:us|i))"
         r"(?: (?:angles?|sulc(?:us|i)|recess(?:es)?))?",
-        r"(?:costo-?(?:phrenic|diaphragmatic)|cp) (?:angles?|sulc(?:us|i)|recess)(?: \w+){0,4}? (?:blunt(?:ing|ed)|obscured)",
+        r"(?:costo-?(?:phrenic|diaphragmatic)|cp)(?: (?:angles?|sulc(?:us|i)|recess))?(?: \w+){0,4}? (?:blunt(?:ing|ed)|obscured)",
     ),
     "pleural thickening": (
         r"(?:(?:bi)?apical |pleural )?pleural(?:[- ](?:based|parenchymal))?(?: and parenchymal| or parenchymal)? "
@@ -105,9 +105,9 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"(?:fissural|fissure) thickening", r"thickened pleura",
     ),
     # heart and vessels
-    "heart failure": (r"(?:congestive |decompensated )?(?:heart|cardiac) failure", r"chf", r"cardiac decompensation"),
+    "heart failure": (r"(?:congestive |decompensated )?(?:heart|cardiac) failure", r"chf", r"(?<!respiratory )(?<!renal )(?<!hardware )(?<!liver )failure", r"cardiac decompensation"),
     "edema": (
-        r"(?:(?:pulmonary|interstitial|alveolar|airspace|vascular|perihilar|hydrostatic|lung) ){0,6}(?:o?edema)(?!tous)",
+        r"(?:(?:pulmonary|interstitial|alveolar|airspace|vascular|perihilar|hydrostatic|lung) ){0,6}(?<!tissue )(?<!peripheral )(?<!subcutaneous )(?:o?edema)(?!tous)",
         r"(?:volume|fluid) overload", r"kerley[- ]?b?(?: lines?)?", r"edematous lungs?",
         r"interstitial (?:pulmonary )?fluid",
     ),
@@ -148,7 +148,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"volume loss", r"loss of (?:lung )?volume",
         _PLACE + r"(?:lung |lobe |lobar |pulmonary )collapse", r"collaps(?:e|ed)(?: of| in)?(?: the)?(?: \w+){0,2} (?:lungs?|lobes?)",
         r"collapse(?= of (?:the )?(?:right|left|lung|entire)|/consolidation| or consolidation| and/or consolidation|/atel)",
-        r"atx",
+        r"(?:lobe|lung) (?:is|remains|appears) (?:\w+ )?collapsed", r"atx",
     ),
     "nodule": (
         r"(?:(?:pulmonary|lung|calcified|noncalcified|non-calcified|solid|spiculated|parenchymal|micro|reticulo) ){0,6}"
@@ -164,7 +164,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"(?:(?:pulmonary|lung|osseous|bony|bone) )?metasta(?:sis|ses|tic (?:disease|lesions?|nodules?))", r"neoplastic", r"lung lump",
     ),
     "opacity": (
-        _ADJ + r"(?:opacit(?:y|ies)|opacifications?|opacified|infiltrates?|infiltrations?|densit(?:y|ies)(?! of the bone))",
+        _ADJ + r"(?:opacit(?:y|ies)|opacifications?|opacified|infiltrates?|infiltrations?|(?<!bone )(?<!mineral )(?<!breast )densit(?:y|ies)(?! of the bone))",
         r"(?:(?:focal|patchy|diffuse|multifocal|parenchymal|bilateral|acute) ){0,6}air[- ]?space (?:disease|process|abnormalit(?:y|ies)|changes?)", r"alveolar (?:disease|process|filling)",
         r"(?:(?:coarse(?:ned)?|increased|prominent|accentuated|abnormal|thickened) )(?:(?:interstitial|bronchovascular|lung|reticular|pulmonary|chronic) ){1,6}markings?",
         r"(?:(?:coarse(?:ned)?|increased|prominent|chronic|mild|diffuse|septal) ){0,6}(?:interstitial|reticular|reticulonodular|septal)(?: lung)? "
@@ -178,7 +178,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     # bone
     "fracture": (
         r"(?:(?:rib|clavic\w+|vertebral|compression|sternal|humeral|scapular|displaced|nondisplaced|non-displaced|acute|healed|healing|"
-        r"old|spine|spinal|insufficiency|stress|pathologic|wedge) ){0,6}(?:fractures?|fx)(?! line)", r"fractured", r"broken ribs?",
+        r"old|spine|spinal|insufficiency|stress|pathologic|wedge) ){0,6}(?:fractures?|fx)(?! line| of (?:the |an? )?(?:\w+ ){0,4}(?:wires?|leads?))", r"fractured(?! (?:\w+ ){0,3}(?:wires?|leads?))", r"broken ribs?",
     ),
     "bone deformity": (
         r"(?:(?:vertebral|rib|wedge|compression|anterior|posttraumatic|vertebral body|clavicular|healed|old) ){1,6}(?:deformit(?:y|ies))",
@@ -295,7 +295,7 @@ SIZE_WORDS: dict[str, str] = {
 # Sides that are no place of a finding: chambers and vessels in which a device ends, a rotated patient.
 NO_SIDE = (
     r"(?<!to the )(?<!rotated )(?:{words})(?!\w)(?! (?:atri|ventric|main|heart|and left atri|cardiophrenic|pulmonary arter|"
-    r"brachioceph|innominate|decubitus|anterior oblique|posterior oblique|lateral (?:view|radiograph)))"
+    r"brachioceph|innominate|clinical|decubitus|anterior oblique|posterior oblique|lateral (?:view|radiograph)))"
 )
 NO_SIDE_FINDINGS = frozenset({"cardiomegaly", "enlarged mediastinum", "heart failure", "abnormality", "sternotomy wires",
                               "endotracheal tube", "enteric tube"})  # fmt: skip

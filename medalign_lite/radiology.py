@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 
 from medalign_lite.claims import Claim
-from medalign_lite.context import Cue, Reading, find_cues, read_context
+from medalign_lite.context import Cue, Reading, find_cues, read_context, read_time
 from medalign_lite.lexicon import (
     FINDINGS, NO_SIDE, NO_SIDE_FINDINGS, ORGANS, SIDE_WORDS, SIZE_WORDS, ZONE_WORDS,
 )  # fmt: skip
@@ -87,7 +87,10 @@ def _read_sentence(sentence: Sentence) -> list[Claim]:
     spans = [(m.start, m.end) for m in mentions if m.reading is None]
     claims: list[Claim] = []
     for mention, places in zip(mentions, _attach(text, mentions)):
-        reading = mention.reading or read_context(text, (mention.start, mention.end), spans, cues)
+        span = mention.start, mention.end
+        reading = mention.reading or read_context(text, span, spans, cues)
+        if mention.reading and reading.polarity == "present":  # "the heart is enlarged but stable"
+            reading = reading._replace(temporal=read_time(text, span, [*spans, span], cues)[0])
         if reading.polarity:
             for finding in mention.findings:
                 claims += _claims(sentence, finding, mention, reading, places)
@@ -121,6 +124,7 @@ def _organs(text: str, spoken: list[_Mention]) -> list[_Mention]:
         if any(s.start <= word[0] < s.end for s in spoken):
             continue
         named = [o for o in organs if at <= o[0] and o[1] <= word[0] and _belongs(text, o[1], word[0], spoken)]
+        named = [o for o in named if o[2] != "chest" or o is named[-1]]  # "CHEST, TWO VIEWS: The lungs are clear"
         named = named or _in_front(text, organs, word[1])
         found += [m for organ in named if (m := _judge_organ(text, organ, predicate, at))]
         at = max([word[1], *(o[1] for o in named)])
@@ -250,7 +254,7 @@ def _claim(sentence: Sentence, finding: str, mention: _Mention, reading: Reading
     start, end = min(a for a, _ in parts.values()), max(b for _, b in parts.values())
     if reading.cue:
         parts["cue"] = sentence.span(*reading.cue)
-    if mention.reading and len(mention.findings) > 1 or finding == "fracture" and mention.reading:
+    if mention.reading:
         parts["organ"] = parts["finding"]
     values = {name: chosen[name][1] if name in chosen else None for name in _PLACES}
     return Claim(finding, reading.polarity, **values, start=start, end=end, parts=parts, temporal=reading.temporal)

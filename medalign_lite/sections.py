@@ -15,9 +15,9 @@ _SILENT = (
     r"(?:indications?|history|information|data|statement|question|details|symptoms?|diagnos[ie]s|condition|notes?|hx)"
     r"|reasons?(?: for| of)?(?: the| this)?(?: exam(?:ination)?| study| visit| order| referral)?|comparisons?(?: study| exam)?"
     r"|compared? (?:to|with)|techniques?|procedures?|(?:type of )?exam(?:ination)?(?: date| type)?|study(?: date)?|views?|date(?: of exam)?"
-    r"|time|notifications?|communication|recommend\w+(?: \w+)?|dictated(?: by)?|signed(?: by)?|electronically.*"
-    r"|attending|radiologist|physician|referring.*|contrast|dose|patient(?: name| id)?|name|mrn|age|sex|disclaimer"
-    r"|accession.*|order(?:ing)?.*|requested.*|priors?|previous(?: exams?| stud\w+)?|tags?|mesh|images?|department|hospital"
+    r"|time|notifications?|communication|recommend\w+(?: \w+)?|dictated(?: by)?|signed(?: by)?|electronically[\w ]*"
+    r"|attending|radiologist|physician|referring[\w ]*|contrast|dose|patient(?: name| id)?|name|mrn|age|sex|disclaimer"
+    r"|accession[\w ]*|order(?:ing)?[\w ]*|requested[\w ]*|(?:history|reason|indication) (?:of|for)[\w /]{0,40}|priors?|previous(?: exams?| stud\w+)?|tags?|mesh|images?|department|hospital"
 )
 _SPOKEN = (
     r"(?:preliminary |final |provisional |chest )?(?:findings?|impressions?|conclusions?|opinion|interpretation|summary|report)"
@@ -26,7 +26,7 @@ _SPOKEN = (
 )
 _OWN_LINE = rf"^[ \t#*_]*(?P<own>{_SPOKEN}|{_SILENT})[ \t*_]*$"
 _KNOWN = rf"(?:(?<=[.\n])|^|(?<=[.:?*\])]\s)|(?<=\s\s))[ \t#*_]*(?P<known>{_SPOKEN}|{_SILENT})[ \t*_]*:"
-_CAPITAL = r"(?P<capital>(?<![A-Za-z])(?<![A-Z] )(?:[A-Z][A-Z/&,()\-]*(?: |(?=:))){1,6}(?:___|X{3,})?[ *_]*:)"
+_CAPITAL = r"(?P<capital>(?<![A-Za-z])(?<![A-Z] )(?:[A-Z][A-Z/&,()\-]*(?: |(?=:))){1,10}(?:___|X{3,})?[ *_]*:)"
 _HEADER = re.compile(rf"(?im:{_OWN_LINE}|{_KNOWN})|{_CAPITAL}")
 _IS_SILENT = re.compile(rf"(?:{_SILENT})", re.I)
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
@@ -41,7 +41,7 @@ _SENTENCE_END = re.compile(
     r"|(?<=\s)(?=(?:\(?\d\)|\d\.)\s+[A-Z])"  # a list in a line: "1) Clear lungs 2) No effusion"
     r"|(?<![,\w])\n\s*|(?<!,)(?<!\band)(?<!\bor)(?<!\bof)(?<!\bthe)(?<!\bin)(?<!\bwith)(?<!\bno)(?<!\ba)(?<!\bto)\s*\n\s*(?=[A-Z][a-z])",
 )
-_TOKEN = re.compile(r"\s+|\[\*\*.*?\*\*\]|<unk>|[xX]{3,}|_{2,}|[A-Za-z]{7,}|[\u2018\u2019]|[\u2013\u2014]|.", re.S)
+_TOKEN = re.compile(r"\s+|\[\*\*.*?\*\*\]|<unk>|[xX]{4}-[aA]-[xX]{4}|[xX]{3,}|_{2,}|[A-Za-z]{7,}|[\u2018\u2019]|[\u2013\u2014]|.", re.S)
 
 # Words that dictation and typing get wrong; one letter more, less, other or exchanged is put right.
 _TYPED = (
@@ -147,6 +147,8 @@ def normalise(report: str, start: int, end: int) -> Sentence:
 
 def _plain(token: str) -> str:
     first = token[0]
+    if token[4:7].lower() == "-a-":
+        return "port-a-cath"  # the mark of de-identification covers two of its parts
     if first.isspace() or first in "[<_" and len(token) > 1 or token.strip("xX") == "" and len(token) > 2:
         return " "
     if first in "\u2018\u2019":
