@@ -18,13 +18,18 @@ _NAMES = {re.sub(r"\W", "_", name): name for name in FINDINGS}
 _MENTION = re.compile("|".join(rf"(?P<{g}>\b(?:{'|'.join(FINDINGS[n])})(?!\w))" for g, n in _NAMES.items()))
 _ORGAN = re.compile("|".join(rf"(?P<{name}>\b{pattern}(?!\w))" for name, (pattern, _) in ORGANS.items()))
 _HOW = (
-    r"(?:(?:is|are|was|were|appears?|remains?|seems?|looks?|be|to be|otherwise|grossly|essentially|again|also|both|overall|now|still|all|"
-    r"generally|relatively|mildly|markedly|moderately|slightly|severely|borderline|significantly|stably|well[- ]\w+|and|clearly|minimally|"
-    r"bilaterally|upper|at|the|top|within|radiographically|normally|currently|somewhat|massively|likely|likewise|appear|upper limits of|probably|possibly) ){0,6}"
+    r"(?:(?:is|are|was|were|appears?|remains?|seems?|looks?|be|to be|otherwise|grossly|essentially|again|also|both|"
+    r"overall|now|still|all|"
+    r"generally|relatively|mildly|markedly|moderately|slightly|severely|borderline|significantly|stably|well[- ]\w+|"
+    r"and|clearly|minimally|"
+    r"bilaterally|upper|at|the|top|within|radiographically|normally|currently|somewhat|massively|likely|likewise|"
+    r"appear|upper limits of|probably|possibly) ){0,6}"
 )
 _NORMAL = (
-    r"(?:normal(?! saline)(?! position| course|ly positioned)|clear(?:ed)?(?!ly| of)|unremarkable|within (?:the )?normal (?:limits|range|size)|wnl|intact|"
-    r"not (?:\w+ )?(?:enlarged|widened|increased|engorged|congested|prominent)|nonenlarged|non-enlarged|sharp|preserved|maintained|negative|nl|"
+    r"(?:normal(?! saline)(?! position| course|ly positioned)|clear(?:ed)?(?!ly| of)|unremarkable|"
+    r"within (?:the )?normal (?:limits|range|size)|wnl|intact|"
+    r"not (?:\w+ )?(?:enlarged|widened|increased|engorged|congested|prominent)|nonenlarged|non-enlarged|sharp|"
+    r"preserved|maintained|negative|nl|"
     r"(?:limits of|top) normal|no abnormality)"
 )
 _ABNORMAL = r"(?:enlarged|enlargement|increased|widened|prominent|prominence|large|big|dilated|generous)"
@@ -47,7 +52,8 @@ _ZONE, _SIZE = (
     for table, tail in ((ZONE_WORDS, ""), (SIZE_WORDS, _NO_SIZE))
 )
 _BORDER = re.compile(
-    r",|;|:|\b(?:and|or|nor|with|an?|no|but|however|although|though|while|whereas|there (?:is|are)|may|might|could|likely|suggest\w*|represent\w*|"
+    r",|;|:|\b(?:and|or|nor|with|an?|no|but|however|although|though|while|whereas|there (?:is|are)|may|might|could|"
+    r"likely|suggest\w*|represent\w*|"
     r"versus|vs|without|is|are|overlying|adjacent|reflecting)\b|/"
 )
 _JOINED = re.compile(r"^ ?(?:and/or|versus|vs\.?|and|or|/|,|, and|, or|with)(?! no\b| without\b)(?: \w+)? ?$")
@@ -136,14 +142,16 @@ def _belongs(text: str, end: int, word: int, spoken: list[_Mention]) -> bool:
     gap = text[end:word]
     if any(end <= s.start < word for s in spoken) and not re.search(r"\bbut\b", gap):
         return False
-    return not re.search(r"\b(?:shows?|demonstrates?|reveals?|with|there (?:is|are)|has|have|no|tip|obscur\w+|due|given)\b|;", gap)
+    return not re.search(r"\b(?:shows?|demonstrates?|reveals?|with|there (?:is|are)|has|have|no|tip|obscur\w+|due|"
+    r"given)\b|;", gap)
 
 
 def _in_front(text: str, organs, end: int):
     """Organs directly behind a predicate and those joined to them: "normal heart size and mediastinal contours"."""
     named = []
     for organ in organs:
-        if organ[0] >= end and re.fullmatch(r"(?: (?:the|in|of|both|for|size|and|or|visuali[sz]ed|right|left|bilateral|appearance))*[ ,/]*", text[end : organ[0]]):
+        if organ[0] >= end and re.fullmatch(r"(?: (?:the|in|of|both|for|size|and|or|visuali[sz]ed|right|left|"
+        r"bilateral|appearance))*[ ,/]*", text[end : organ[0]]):
             named.append(organ)
             end = organ[1]
     return named
@@ -154,7 +162,8 @@ def _judge_organ(text: str, organ: tuple[int, int, str], predicate: re.Match, at
     word = predicate.span(predicate.lastgroup)
     near = text[min(start, word[0]) : max(end, word[0])] if end <= word[0] else text[at : word[0]]
     denied = bool(_DENIES.search(near))
-    doubted = re.search(r"\b(?:borderline|possibl[ey]|probabl[ey]|may|might|likely|equivocal|questionabl[ey]|normal to|suspected|upper normal to)\b", near + predicate["how"])
+    doubted = re.search(r"\b(?:borderline|possibl[ey]|probabl[ey]|may|might|likely|equivocal|questionabl[ey]|"
+    r"normal to|suspected|upper normal to)\b", near + predicate["how"])
     if predicate["normal"]:
         if denied or not ORGANS[name][1]:
             return None
@@ -228,6 +237,8 @@ def _claims(sentence: Sentence, finding: str, mention: _Mention, reading: Readin
     """One claim; two where right and left are both named, each with the size that stands next to its side."""
     if finding in NO_SIDE_FINDINGS:
         places = [p for p in places if p[0] == "size"]
+    if finding != "cardiomegaly":  # "slightly increased" is a change
+        places = [p for p in places if p[0] != "size" or not sentence.text.startswith(" increas", p[3])]
     near = sorted(places, key=lambda p: max(mention.start - p[3], p[2] - mention.end))
     chosen: dict[str, _Place] = {}
     for place in near:

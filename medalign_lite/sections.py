@@ -13,14 +13,19 @@ from functools import cache
 _SILENT = (
     r"(?:clinical |brief |patient |pertinent |relevant |past |medical |surgical |underlying |admitting )*"
     r"(?:indications?|history|information|data|statement|question|details|symptoms?|diagnos[ie]s|condition|notes?|hx)"
-    r"|reasons?(?: for| of)?(?: the| this)?(?: exam(?:ination)?| study| visit| order| referral)?|comparisons?(?: study| exam)?"
-    r"|compared? (?:to|with)|techniques?|procedures?|(?:type of )?exam(?:ination)?(?: date| type)?|study(?: date)?|views?|date(?: of exam)?"
+    r"|reasons?(?: for| of)?(?: the| this)?(?: exam(?:ination)?| study| visit| order| referral)?|"
+    r"comparisons?(?: study| exam)?"
+    r"|compared? (?:to|with)|techniques?|procedures?|(?:type of )?exam(?:ination)?(?: date| type)?|study(?: date)?|"
+    r"views?|date(?: of exam)?"
     r"|time|notifications?|communication|recommend\w+(?: \w+)?|dictated(?: by)?|signed(?: by)?|electronically[\w ]*"
-    r"|attending|radiologist|physician|referring[\w ]*|contrast|dose|patient(?: name| id)?|name|mrn|age|sex|disclaimer"
-    r"|accession[\w ]*|order(?:ing)?[\w ]*|requested[\w ]*|(?:history|reason|indication) (?:of|for)[\w /]{0,40}|priors?|previous(?: exams?| stud\w+)?|tags?|mesh|images?|department|hospital"
+    r"|attending|radiologist|physician|referring[\w ]*|contrast|dose|patient(?: name| id)?|name|mrn|age|sex|"
+    r"disclaimer"
+    r"|accession[\w ]*|order(?:ing)?[\w ]*|requested[\w ]*|(?:history|reason|indication) (?:of|for)[\w /]{0,40}|"
+    r"priors?|previous(?: exams?| stud\w+)?|tags?|mesh|images?|department|hospital"
 )
 _SPOKEN = (
-    r"(?:preliminary |final |provisional |chest )?(?:findings?|impressions?|conclusions?|opinion|interpretation|summary|report)"
+    r"(?:preliminary |final |provisional |chest )?(?:findings?|impressions?|conclusions?|opinion|interpretation|"
+    r"summary|report)"
     r"(?:(?: and |/| & )(?:impressions?|findings?|conclusions?|recommendations?))?"
     r"(?: \(pfi\))?|addendum|wet read|comments?|results?|observations?"
 )
@@ -32,16 +37,19 @@ _IS_SILENT = re.compile(rf"(?:{_SILENT})", re.I)
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
 
 _ABBREVIATIONS = "(?i:" + "".join(
-    rf"(?<!\b{a})" for a in (r"dr", "mr", "ms", "mrs", "vs", r"e\.g", r"i\.e", "approx", "mod", "eff", "pl", "pt", r"e\.t", r"n\.g", r"o\.g")
+    rf"(?<!\b{a})" for a in (r"dr", "mr", "ms", "mrs", "vs", r"e\.g", r"i\.e", "approx", "mod", "eff", "pl", "pt",
+    r"e\.t", r"n\.g", r"o\.g")
 ) + ")"  # fmt: skip
 _SENTENCE_END = re.compile(
     rf"{_ABBREVIATIONS}[.!](?=\s|$|[A-Z](?![.]))[.!\s]*|\?(?=\s+[A-Z\d]|\s*$)\s*"  # "Clear.No effusion" is two
     r"|\n\s*\n\s*"  # a paragraph
     r"|\n\s*(?=(?:\d{1,2}[.)]|[-*•>])\s)"  # a list on lines
     r"|(?<=\s)(?=(?:\(?\d\)|\d\.)\s+[A-Z])"  # a list in a line: "1) Clear lungs 2) No effusion"
-    r"|(?<![,\w])\n\s*|(?<!,)(?<!\band)(?<!\bor)(?<!\bof)(?<!\bthe)(?<!\bin)(?<!\bwith)(?<!\bno)(?<!\ba)(?<!\bto)\s*\n\s*(?=[A-Z][a-z])",
+    r"|(?<![,\w])\n\s*|"
+    r"(?<!,)(?<!\band)(?<!\bor)(?<!\bof)(?<!\bthe)(?<!\bin)(?<!\bwith)(?<!\bno)(?<!\ba)(?<!\bto)\s*\n\s*(?=[A-Z][a-z])",
 )
-_TOKEN = re.compile(r"\s+|\[\*\*.*?\*\*\]|<unk>|[xX]{4}-[aA]-[xX]{4}|[xX]{3,}|_{2,}|[A-Za-z]{7,}|[\u2018\u2019]|[\u2013\u2014]|.", re.S)
+_TOKEN = re.compile(r"\s+|\[\*\*.*?\*\*\]|<unk>|[xX]{4}-[aA]-[xX]{4}|[xX]{3,}|_{2,}|[A-Za-z]{7,}|[\u2018\u2019]|"
+r"[\u2013\u2014]|.", re.S)
 
 # Words that dictation and typing get wrong; one letter more, less, other or exchanged is put right.
 _TYPED = (
@@ -51,7 +59,8 @@ _TYPED = (
     "evidence", "without", "fracture", "fractures", "infiltrate", "congestion", "cardiac", "pleural", "pulmonary",
 )  # fmt: skip
 _REAL_WORDS = {
-    "fractured", "pneumonic", "congestive", "withouts", "facture", "bilaterally", "effusive", "infiltrated", "infiltrates",
+    "fractured", "pneumonic", "congestive", "withouts", "facture", "bilaterally", "effusive", "infiltrated",
+    "infiltrates",
     "effused", "plural", "evidenced", "evidences", "pneumonias", "pacemakers", "rupture", "infusion", "cardia",
 }  # fmt: skip
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -193,7 +193,8 @@ def test_the_command_prints_claims_and_labels():
 WORDS = st.sampled_from(
     "no not without cannot be excluded may represent likely versus unchanged new resolved removed has been is are seen "
     "right left bilateral greater than small effusion pneumothorax opacity PICC heart lungs clear normal enlarged and or "
-    "but with , . ; : ? \n FINDINGS: INDICATION: XXXX ___ 1. history of evaluate for effusoin \u0130 \U0001fac1".split(" ")
+    "but with , . ; : ? \n FINDINGS: INDICATION: XXXX ___ 1. history of evaluate for effusoin \u0130 \U0001fac1".split(
+    " ")
 )
 
 
@@ -202,12 +203,14 @@ def test_any_word_salad_is_read_with_characters_inside_it(words):
     text = " ".join(words)
     for claim in read_report(text):
         assert 0 <= claim.start < claim.end <= len(text)
-        assert all(claim.start <= a < b <= claim.end or name in ("cue", "organ") for name, (a, b) in claim.parts.items())
+        assert all(claim.start <= a < b <= claim.end or name in ("cue",
+        "organ") for name, (a, b) in claim.parts.items())
         assert claim.finding in FINDINGS
         assert claim.polarity in ("present", "absent", "uncertain")
 
 
-@pytest.mark.parametrize("piece", ["no ", "the left lower lobe ", "is likely ", "A", "no effusion, ", "\n", "INDICATION: ", "acute or "])
+@pytest.mark.parametrize("piece", ["no ", "the left lower lobe ", "is likely ", "A", "no effusion, ", "\n",
+"INDICATION: ", "acute or "])
 def test_a_text_without_an_end_is_read_in_time_that_grows_with_its_length(piece):
     def seconds(times):
         start = time.perf_counter()
