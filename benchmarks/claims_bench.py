@@ -18,13 +18,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "tests" / "claims_hard_cases.jsonl"
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
+PAGE = ROOT / "docs" / "CLAIMS.md"
+BEGIN, END = "<!-- figures: make claims-bench -->", "<!-- end of figures -->"
 INSTALL = "python3 -m venv .venv-peers && .venv-peers/bin/pip install medspacy==1.3.1 negspacy==1.0.4"
 
 
 def mentions() -> list[dict]:
     """The texts of the table with the characters, expected polarity and our polarity of each mention that is named.
 
-    Left out: what is read from an organ ("the lungs are clear"), which names no finding, and mentions that our reader does not find.
+    Left out: what is read from an organ ("the lungs are clear"), which names no finding, and mentions that our reader
+    does not find.
     """
     from medalign_lite.radiology import read_report
 
@@ -40,7 +43,8 @@ def mentions() -> list[dict]:
                 read.remove(fitting[0])
                 gone = expected.get("temporal") == "resolved"
                 asked.append([*fitting[0].parts["finding"], expected["polarity"], fitting[0].polarity, gone])
-        rows.append({"text": case["text"], "group": case["group"], "mentions": asked})
+        left_out = len(case["claims"]) - len(asked)
+        rows.append({"text": case["text"], "group": case["group"], "mentions": asked, "left_out": left_out})
     return rows
 
 
@@ -86,7 +90,7 @@ def ask_peers(rows: list[dict]) -> dict[str, list[list[str]]]:
 
 
 def main() -> None:
-    """Print the accuracy of each reader by kind of case, and our speed."""
+    """Print how often each reader agrees with the table, and our speed; with the others there, into the page."""
     rows = mentions()
     answers = {"medalign_lite": [[m[3] for m in row["mentions"]] for row in rows]}
     if PEERS.exists():
@@ -94,22 +98,38 @@ def main() -> None:
             [PEERS, __file__, "--peers"], input=json.dumps(rows), capture_output=True, text=True, check=True
         )
         answers |= json.loads(done.stdout.splitlines()[-1])
-    total = sum(len(row["mentions"]) for row in rows)
-    print(f"{total} named mentions of {len(rows)} texts. The table is our own: the others have never seen it, our rules have.\n")
-    kinds = {
-        "denied or not, all": lambda row, m: True,
-        "denied or not, without what is gone": lambda row, m: not m[4],
-        "denied or not, scope of negation": lambda row, m: row["group"].startswith("negation"),
-        "denied or not, false negations": lambda row, m: row["group"].startswith("pseudo"),
-    }
-    print(f"{'':40}{'mentions':>10}" + "".join(f"{name:>20}" for name in answers))
-    for kind, chosen in kinds.items():
-        print(_line(kind, rows, answers, chosen, lambda p: p == "absent"))
-    print(_line("denied, doubted or affirmed, all", rows, answers, lambda row, m: True, lambda p: p))
-    print(_line("the same, uncertainty", rows, answers, lambda row, m: row["group"] == "uncertainty", lambda p: p))
+    text = "\n".join([*_table(rows, answers), "", *_speed(rows)])
+    print(text)
     if not PEERS.exists():
-        print(f"\nnothing to compare with: {INSTALL} (about 280 MB) puts medspaCy and negspaCy beside ours")
-    _speed(rows)
+        print(f"\nnothing to compare with, {PAGE.name} stays as it is: {INSTALL} (about 280 MB) puts both beside ours")
+        return
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def _table(rows: list[dict], answers: dict[str, list[list[str]]]) -> list[str]:
+    """Markdown: how often each reader agrees with the table, by kind of case."""
+    kinds: tuple[tuple[str, Callable, Callable], ...] = (
+        ("denied or not, all", lambda row, m: True, _is_denied),
+        ("denied or not, without what is gone", lambda row, m: not m[4], _is_denied),
+        ("denied or not, scope of negation", lambda row, m: row["group"].startswith("negation"), _is_denied),
+        ("denied or not, only looks denied", lambda row, m: row["group"].startswith("pseudo"), _is_denied),
+        ("denied, doubted or affirmed, all", lambda row, m: True, str),
+        ("denied, doubted or affirmed, uncertainty", lambda row, m: row["group"] == "uncertainty", str),
+    )
+    total = sum(len(row["mentions"]) for row in rows)
+    left_out = sum(row["left_out"] for row in rows)
+    head = f"{total} named mentions of {len(rows)} texts, given to every reader; left out: {left_out} (see below)."
+    names = "".join(f" {name} |" for name in answers)
+    return [
+        head, "", f"| agreement with the table | mentions |{names}", "|---|---:|" + "---:|" * len(answers),
+        *(_line(name, rows, answers, chosen, asked) for name, chosen, asked in kinds),
+    ]  # fmt: skip
+
+
+def _is_denied(polarity: str) -> bool:
+    return polarity == "absent"
 
 
 def _line(name: str, rows: list[dict], answers: dict, chosen: Callable, asked: Callable) -> str:
@@ -120,11 +140,11 @@ def _line(name: str, rows: list[dict], answers: dict, chosen: Callable, asked: C
                 for reader, said in answers.items():
                     pairs[reader].append(asked(m[2]) == asked(said[i][k]))
     count = len(next(iter(pairs.values())))
-    return f"{name:40}{count:>10}" + "".join(f"{sum(right) / count:>20.1%}" for right in pairs.values())
+    return f"| {name} | {count} |" + "".join(f" {sum(right) / count:.1%} |" for right in pairs.values())
 
 
-def _speed(rows: list[dict]) -> None:
-    """Sentences a second of one core, the best of five rounds."""
+def _speed(rows: list[dict]) -> list[str]:
+    """Markdown: sentences a second of one core, the best of five rounds."""
     from medalign_lite.claims import extract_claims, find_sentences
     from medalign_lite.radiology import read_report
     from medalign_lite.sections import find_report_sentences
@@ -132,10 +152,10 @@ def _speed(rows: list[dict]) -> None:
     cases = [json.loads(line) for line in (ROOT / "data_samples" / "cases" / "cases.jsonl").open(encoding="utf-8")]
     phantom = [q["answer"] for case in cases for q in case["questions"] if q["kind"] == "report"]
     table = [row["text"] for row in rows] * 3
-    print()
-    for name, reader, splitter, texts in (
-        ("real reports: read_report on the table", read_report, find_report_sentences, table),
-        ("phantom reports: extract_claims", extract_claims, find_sentences, phantom),
+    lines = ["| reader | texts | sentences | sentences a second of one core |", "|---|---|---:|---:|"]
+    for name, about, reader, splitter, texts in (
+        ("`radiology.read_report`", "the table, three times", read_report, find_report_sentences, table),
+        ("`claims.extract_claims`", "the phantom's reports", extract_claims, find_sentences, phantom),
     ):
         sentences, seconds = sum(len(splitter(text)) for text in texts), []
         for _ in range(5):
@@ -143,7 +163,8 @@ def _speed(rows: list[dict]) -> None:
             for text in texts:
                 reader(text)
             seconds.append(time.process_time() - start)
-        print(f"{name:40}{sentences / min(seconds):>10,.0f} sentences a second ({sentences} sentences, one core)")
+        lines.append(f"| {name} | {about} | {sentences} | {sentences / min(seconds):,.0f} |")
+    return lines
 
 
 if __name__ == "__main__":

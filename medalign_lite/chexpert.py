@@ -22,7 +22,7 @@ _STRONGEST = ("positive", "uncertain", "negative")
 
 
 def label_report(report: str) -> dict[str, str | None]:
-    """"positive" | "uncertain" | "negative" | None (not mentioned) for each label, in the order of `CHEXPERT`."""
+    """Each label, in the order of `CHEXPERT`: "positive" | "uncertain" | "negative" | None (not mentioned)."""
     return aggregate(read_report(report))
 
 
@@ -60,7 +60,12 @@ def main() -> int:
     """Print the reading of the report on standard input."""
     report = sys.stdin.read()
     if not report.strip():
-        print("error: no report on standard input; run `python -m medalign_lite.claims < report.txt`", file=sys.stderr)
+        command = "python -m medalign_lite.chexpert < report.txt"
+        print(f"error: no report on standard input; run `{command}`", file=sys.stderr)
         return 2
     print(as_text(report))
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

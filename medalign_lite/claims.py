@@ -93,10 +93,10 @@ _ARTICLE = re.compile(r"\b(an?)\s+$", re.I)
 class Claim:
     """One assertion. `start`, `end`: the characters of the finding and its attributes (the cue not included).
 
-    `parts` holds the characters of "finding", "side", "zone", "size", "cue" and "organ" (where
-    `radiology` reads it from an organ: the lungs are clear), those that are there. The cue is the
-    negating or doubting word, shared by coordinated findings, or the article of an affirmed one. `extract_claims` gives
-    present and absent claims without a time; `radiology.read_report` also gives doubt and time.
+    `parts` holds the characters of "finding", "side", "zone", "size", "cue" and "organ" (where `radiology` reads the
+    claim from an organ: "the lungs are clear"), those that are there. The cue is the negating or doubting word, shared
+    by coordinated findings, or the article of an affirmed one. `extract_claims` gives present and absent claims
+    without a time; `radiology.read_report` also gives doubt and time.
     """
 
     finding: str
@@ -323,9 +323,3 @@ def _is_organ(text: str, claim: Claim) -> bool:
     """Whether the claim is read from a normal organ and not from the finding's own name."""
     spoken = text[slice(*claim.parts["finding"])]
     return not any(f == claim.finding and p.fullmatch(spoken) for f, p in _TERMS)
-
-
-if __name__ == "__main__":
-    from medalign_lite.chexpert import main  # stands after this file; only the command needs it
-
-    raise SystemExit(main())

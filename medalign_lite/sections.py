@@ -48,8 +48,11 @@ _SENTENCE_END = re.compile(
     r"|(?<![,\w])\n\s*|"
     r"(?<!,)(?<!\band)(?<!\bor)(?<!\bof)(?<!\bthe)(?<!\bin)(?<!\bwith)(?<!\bno)(?<!\ba)(?<!\bto)\s*\n\s*(?=[A-Z][a-z])",
 )
-_TOKEN = re.compile(r"\s+|\[\*\*.*?\*\*\]|<unk>|[xX]{4}-[aA]-[xX]{4}|[xX]{3,}|_{2,}|[A-Za-z]{7,}|[\u2018\u2019]|"
-r"[\u2013\u2014]|.", re.S)
+_TOKEN = re.compile(
+    r"\s+|\[\*\*.*?\*\*\]|<unk>|[xX]{4}-[aA]-[xX]{4}|[xX]{3,}|_{2,}|[A-Za-z]{7,}|[\u2018\u2019]|"
+    r"[\u2013\u2014]|.",
+    re.S,
+)
 
 # Words that dictation and typing get wrong; one letter more, less, other or exchanged is put right.
 _TYPED = (

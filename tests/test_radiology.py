@@ -1,4 +1,4 @@
-"""Real reports: the table of hard cases, sections and sentences, offsets, labels, and agreement with the phantom's reader."""
+"""Real reports: the table of hard cases, sections, sentences, offsets, labels, agreement with the phantom's reader."""
 
 import json
 import subprocess
@@ -145,7 +145,8 @@ def test_both_readers_agree_on_phantom_reports(bank):
     rng = np.random.default_rng(5)
     for _ in range(200):
         text = report(random_facts(rng, 0.35), rng, bank).text
-        said = [[(c.finding, c.polarity, c.side, c.size) for c in reader(text)] for reader in (extract_claims, read_report)]
+        readers = (extract_claims, read_report)
+        said = [[(c.finding, c.polarity, c.side, c.size) for c in reader(text)] for reader in readers]
         ours, theirs = ([claim for claim in claims if claim[0] in shared] for claims in said)
         assert sorted(map(str, ours)) == sorted(map(str, theirs)), text
 
@@ -180,7 +181,7 @@ def test_mentions_are_put_together_as_in_chexpert(text, label, state):
 
 
 def test_the_command_prints_claims_and_labels():
-    command = [sys.executable, "-m", "medalign_lite.claims"]
+    command = [sys.executable, "-m", "medalign_lite.chexpert"]
     done = subprocess.run(command, input=REPORT, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == as_text(REPORT).strip()
     assert "Pleural Effusion            positive" in done.stdout
@@ -192,9 +193,9 @@ def test_the_command_prints_claims_and_labels():
 
 WORDS = st.sampled_from(
     "no not without cannot be excluded may represent likely versus unchanged new resolved removed has been is are seen "
-    "right left bilateral greater than small effusion pneumothorax opacity PICC heart lungs clear normal enlarged and or "
-    "but with , . ; : ? \n FINDINGS: INDICATION: XXXX ___ 1. history of evaluate for effusoin \u0130 \U0001fac1".split(
-    " ")
+    "right left bilateral greater than small effusion pneumothorax opacity PICC heart lungs clear normal enlarged and "
+    "or but with , . ; : ? \n FINDINGS: INDICATION: XXXX ___ 1. history of evaluate for effusoin \u0130 "
+    "\U0001fac1".split(" ")
 )
 
 
@@ -203,14 +204,15 @@ def test_any_word_salad_is_read_with_characters_inside_it(words):
     text = " ".join(words)
     for claim in read_report(text):
         assert 0 <= claim.start < claim.end <= len(text)
-        assert all(claim.start <= a < b <= claim.end or name in ("cue",
-        "organ") for name, (a, b) in claim.parts.items())
+        inside = {name: span for name, span in claim.parts.items() if name not in ("cue", "organ")}
+        assert all(claim.start <= a < b <= claim.end for a, b in inside.values())
         assert claim.finding in FINDINGS
         assert claim.polarity in ("present", "absent", "uncertain")
 
 
-@pytest.mark.parametrize("piece", ["no ", "the left lower lobe ", "is likely ", "A", "no effusion, ", "\n",
-"INDICATION: ", "acute or "])
+@pytest.mark.parametrize(
+    "piece", ["no ", "the left lower lobe ", "is likely ", "A", "no effusion, ", "\n", "INDICATION: ", "acute or "]
+)
 def test_a_text_without_an_end_is_read_in_time_that_grows_with_its_length(piece):
     def seconds(times):
         start = time.perf_counter()
