@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor base-model samples lab clean
+.PHONY: help env reproduce test lint doctor base-model samples claims-bench lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ base-model: $(READY) ## train the embedded model from scratch and measure it (ab
 
 samples: $(READY) ## render the cases in data_samples again
 	$(PY) -m medalign_lite.phantom.samples
+
+claims-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
+	$(PY) benchmarks/claims_bench.py
 
 lab: $(READY) ## open the notebooks
 	$(PY) -m jupyter lab notebooks
