@@ -52,7 +52,6 @@ class Preset:
     train_pairs: int = 320  # pairs that each recipe learns from, drawn from all there are; 0 = all
     report_share: float = 0.6  # of those drawn, how many are reports
     recipes: tuple[str, ...] = ("dpo", "fire-mpo", "neutral-control")  # the last one is "aligned" in results.json
-    rounds: int = 1  # of rollout, edits, corruption and training; from the second on with the policy trained so far
     epochs: int = 2
     train_batch: int = 16  # records an optimiser step
     micro_batch: int = 16  # records a forward pass
@@ -147,10 +146,9 @@ def resolve(preset: str = "auto", *, overrides: dict | None = None) -> Resolved:
     return Resolved(chosen, reason, _model_location(chosen.model), _cases_location(chosen.cases))
 
 
-def training_overrides(recipe: str = "", rounds: int = 1) -> dict:
-    """RECIPE (names with commas between them; empty = the preset's) and ROUNDS as overrides for `resolve`."""
-    names = {"recipes": tuple(name.strip() for name in recipe.split(","))} if recipe.strip() else {}
-    return names | ({} if rounds == 1 else {"rounds": rounds})
+def training_overrides(recipe: str = "") -> dict:
+    """RECIPE (names with commas between them; empty = the preset's) as an override for `resolve`."""
+    return {"recipes": tuple(name.strip() for name in recipe.split(","))} if recipe.strip() else {}
 
 
 def choose(model: str | None = None) -> tuple[str, str]:
@@ -234,5 +232,3 @@ def _check_overrides(changes: dict) -> None:
     if set(names) - set(RECIPES) or len(set(names)) < len(names):
         wrong = ", ".join(repr(name) for name in names if name not in RECIPES) or "a recipe that is named twice"
         raise PresetError(f"RECIPE={','.join(names)}: {wrong}; allowed, each once: {', '.join(RECIPES)}")
-    if changes.get("rounds", 1) < 1:
-        raise PresetError(f"ROUNDS={changes['rounds']} must be 1 or more")

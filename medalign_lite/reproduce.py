@@ -38,12 +38,11 @@ ALLOWED = {
     "SEED": "a whole number, 0 or more",
     "OUT": "the folder that is written to; empty = artifacts",
     "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
-    "ROUNDS": "a whole number, 1 or more: rollout, edits, corruption and training so often; empty = 1",
     "STRICT": "1 = the first bad case stops the run, 0 = it is skipped, counted and reported",
 }
 
 
-OPTIONAL = ("RECIPE", "ROUNDS", "STRICT")  # a notebook gets these only where it declares them
+OPTIONAL = ("RECIPE", "STRICT")  # a notebook gets these only where it declares them
 
 
 class ReproduceError(RuntimeError):
@@ -53,15 +52,15 @@ class ReproduceError(RuntimeError):
 def parse(arguments: list[str]) -> dict[str, object]:
     """NAME=value arguments as notebook parameters; ReproduceError lists the allowed ones."""
     values = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": ""}
-    values |= {"RECIPE": "", "ROUNDS": 1, "STRICT": False}
+    values |= {"RECIPE": "", "STRICT": False}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals or name not in ALLOWED:
             allowed = "\n".join(f"  {key}=  {meaning}" for key, meaning in ALLOWED.items())
             raise ReproduceError(f"unknown argument {argument!r}; allowed:\n{allowed}")
-        if name in ("SEED", "ROUNDS") and text:
+        if name == "SEED" and text:
             if not re.fullmatch(r"\d{1,9}", text):
-                raise ReproduceError(f"{name}={text!r} is not {ALLOWED[name]} (at most 9 digits)")
+                raise ReproduceError(f"SEED={text!r} is not {ALLOWED['SEED']} (at most 9 digits)")
             values[name] = int(text)
         elif name == "STRICT":
             if text not in ("", "0", "1"):
@@ -75,9 +74,7 @@ def parse(arguments: list[str]) -> dict[str, object]:
 def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) -> Path:
     """Run what is not up to date; return the run's folder. Raises PresetError, NotebookError, ReproduceError."""
     overrides = {"cases": values["CASES"], "model": values["MODEL"]}
-    resolved = resolve(
-        values["PRESET"], overrides=overrides | training_overrides(values["RECIPE"], values["ROUNDS"])
-    )  # fmt: skip
+    resolved = resolve(values["PRESET"], overrides=overrides | training_overrides(values["RECIPE"]))
     say(f"{resolved.reason}: {resolved.preset.purpose}")
     chain = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chain:

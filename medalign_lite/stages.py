@@ -249,16 +249,15 @@ def open_stage(
     uses_model: bool = True,
     parameters: dict | None = None,
     recipe: str | None = None,
-    rounds: int = 1,
 ) -> Stage:
     """Open stage `name` and verify the stages it needs.
 
-    A stage that trains gives `recipe` (names with commas between them, "" = the preset's) and `rounds`; of any other
-    they are no parameters. `files` are outside inputs (a folder of cases; empty names are left out), `parameters` what
+    A stage that trains gives `recipe` (names with commas between them, "" = the preset's); of any other it is no
+    parameter. `files` are outside inputs (a folder of cases; empty names are left out), `parameters` what
     the result depends on beside the preset. Raises PresetError for bad parameters, StageError for a needed stage that
     is not there or sound.
     """
-    overrides = {"cases": cases, "model": model} | training_overrides(recipe or "", rounds)
+    overrides = {"cases": cases, "model": model} | training_overrides(recipe or "")
     resolved = resolve(preset, overrides=overrides)
     run = run_folder(resolved.preset.name, out)
     shared = run_parameters(resolved, seed, training=recipe is not None)
@@ -266,8 +265,8 @@ def open_stage(
     for needed in needs:
         if problem := unsound(run, needed, shared):
             command = make_command(
-                resolved.preset.name, cases=cases, model=model, seed=seed, out=out, recipe=recipe or "", rounds=rounds
-            )  # fmt: skip
+                resolved.preset.name, cases=cases, model=model, seed=seed, out=out, recipe=recipe or ""
+            )
             raise StageError(f"{problem}; run `{command}`")
     if not uses_model:
         del shared["model"]

@@ -180,10 +180,10 @@ def test_formulas_are_taken_out_and_prices_are_not():
 
 def test_arguments_are_typed_and_unknown_ones_list_the_allowed():
     assert parse(["PRESET=ci", "SEED=3", "STRICT=1", "OUT=", "CASES="]) == {
-        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "RECIPE": "", "ROUNDS": 1, "STRICT": True}
+        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "RECIPE": "", "STRICT": True}
     }
-    assert parse(["RECIPE=dpo,rrpo", "ROUNDS=2"])["ROUNDS"] == 2
-    for bad in ("SED=3", "ci", "SEED=x", "SEED=-1", "ROUNDS=two", "STRICT=yes"):
+    assert parse(["RECIPE=dpo,rrpo"])["RECIPE"] == "dpo,rrpo"
+    for bad in ("SED=3", "ci", "SEED=x", "SEED=-1", "STRICT=yes"):
         with pytest.raises(ReproduceError, match="allowed|not a whole|neither 0 nor 1"):
             parse([bad])
 
@@ -280,7 +280,7 @@ def test_a_notebook_that_never_finishes_its_stage_is_an_error(run, tmp_path):
 
 @pytest.mark.parametrize(("argument", "message"), [
     ("RECIPE=dpo,fire", "RECIPE=dpo,fire: 'fire'; allowed, each once: dpo, mask-dpo"),
-    ("RECIPE=dpo,dpo", "named twice"), ("ROUNDS=0", "ROUNDS=0 must be 1 or more"),
+    ("RECIPE=dpo,dpo", "named twice"),
 ])  # fmt: skip
 def test_a_recipe_that_is_none_is_an_error_before_anything_runs(run, tmp_path, argument, message):
     with pytest.raises(PresetError, match=message):
@@ -289,13 +289,13 @@ def test_a_recipe_that_is_none_is_an_error_before_anything_runs(run, tmp_path, a
 
 
 def test_another_recipe_runs_the_stages_that_train_and_those_behind_them(run, tmp_path):
-    opened = OPEN.format(name="92_trains", needs=["90_first"]).removesuffix(")") + ", recipe=RECIPE, rounds=ROUNDS)"
+    opened = OPEN.format(name="92_trains", needs=["90_first"]).removesuffix(")") + ", recipe=RECIPE)"
     write_notebook(
         tmp_path / "nb" / "92_trains.ipynb",
         opened,
         f"open({str(tmp_path / 'log')!r}, 'a').write('trains ')",
-        "stage.json('recipes.json', lambda: [*stage.preset.recipes, stage.preset.rounds])\nprint(stage.finish())",
-        parameters=PARAMETERS + '\nRECIPE: str = ""\nROUNDS: int = 1',
+        "stage.json('recipes.json', lambda: stage.preset.recipes)\nprint(stage.finish())",
+        parameters=PARAMETERS + '\nRECIPE: str = ""',
     )
     write_notebook(
         tmp_path / "nb" / "93_after.ipynb",
@@ -303,12 +303,12 @@ def test_another_recipe_runs_the_stages_that_train_and_those_behind_them(run, tm
         "stage.json('seen.json', lambda: read_json(stage.input('92_trains', 'recipes.json')))\nstage.finish()",
     )
     run()
-    said, seen = run("RECIPE=dpo, rrpo", "ROUNDS=2"), tmp_path / "out" / "ci" / "93_after" / "seen.json"
+    said, seen = run("RECIPE=dpo, rrpo"), tmp_path / "out" / "ci" / "93_after" / "seen.json"
     assert said.count("up to date") == 2 and "92_trains      done" in said and "93_after       done" in said
-    assert json.loads(seen.read_text()) == ["dpo", "rrpo", 2] and "changed: " in said and "recipes=dpo+rrpo" in said
-    assert run("RECIPE=dpo, rrpo", "ROUNDS=2").count("up to date") == 4
+    assert json.loads(seen.read_text()) == ["dpo", "rrpo"] and "changed: " in said and "recipes=dpo+rrpo" in said
+    assert run("RECIPE=dpo, rrpo").count("up to date") == 4
     run()
-    assert json.loads(seen.read_text()) == ["dpo", "fire-mpo", "neutral-control", 1]
+    assert json.loads(seen.read_text()) == ["dpo", "fire-mpo", "neutral-control"]
     assert log(tmp_path) == "first trains trains trains "
 
 
