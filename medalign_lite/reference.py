@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from medalign_lite.batches import Sequences
 from medalign_lite.lvlm import Lvlm, base_of
 from medalign_lite.pairs import Pair, PairInputs, Row
+from medalign_lite.prefix import Packed
 from medalign_lite.scoring import LiveReference, Reference, rows_of
 
 
@@ -48,7 +49,7 @@ class ReferenceCache:
             if rows:
                 self._load(path, rows)
 
-    def read(self, rows: Sequence[Row], sequences: Sequences, wants_kl: Sequence[bool]) -> list[Reference]:
+    def read(self, rows: Sequence[Row], batch: Sequences | Packed, wants_kl: Sequence[bool]) -> list[Reference]:
         """Reference values of each row, on the model's device. Raises KeyError for a row that `fill` has not seen."""
         found = []
         for row, wants in zip(rows, wants_kl, strict=True):
@@ -71,7 +72,7 @@ class ReferenceCache:
         live, found = LiveReference(self.lvlm.model), []
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            found += live.read(batch, self.inputs.sequences(batch), [hidden] * len(batch))
+            found += live.read(batch, self.inputs.batch(batch), [hidden] * len(batch))
             if progress:
                 progress(len(batch))
         logp = [values.logp for values in found]

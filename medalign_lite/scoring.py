@@ -18,6 +18,7 @@ from medalign_lite.batches import Sequences
 from medalign_lite.lvlm import Lvlm, adapters_off, base_of
 from medalign_lite.objective import Side, Terms, kl_terms, margins
 from medalign_lite.pairs import Pair, PairInputs, Row
+from medalign_lite.prefix import Packed, read_states
 from medalign_lite.recipes import Recipe
 
 LOGITS_AT_ONCE = 2**25  # logits held at a time; above it the head runs in chunks and again in the backward pass
@@ -35,18 +36,15 @@ class Reference:
 class ReferenceSource(Protocol):
     """Whatever hands out reference values by row: `reference.ReferenceCache`, or the live model."""
 
-    def read(self, rows: Sequence[Row], sequences: Sequences, wants_kl: Sequence[bool]) -> list[Reference]: ...
+    def read(self, rows: Sequence[Row], batch: Sequences | Packed, wants_kl: Sequence[bool]) -> list[Reference]: ...
 
 
-def answer_states(model: nn.Module, sequences: Sequences) -> tuple[Tensor, Tensor, list[int]]:
+def answer_states(model: nn.Module, batch: Sequences | Packed) -> tuple[Tensor, Tensor, list[int]]:
     """Hidden states that predict the answers' tokens, flat over the batch: (N, D); their targets (N,); tokens per row.
 
-    The state at position t predicts the token at t + 1. No logits are made.
+    No logits are made.
     """
-    hidden = base_of(model).base_model(**sequences.inputs, use_cache=False).last_hidden_state  # (B, T, D)
-    predicted = sequences.completion[:, 1:]
-    targets = sequences.inputs["input_ids"][:, 1:][predicted]
-    return hidden[:, :-1][predicted], targets, predicted.sum(-1).tolist()
+    return read_states(base_of(model).base_model, batch), batch.targets, batch.counts
 
 
 def head_of(model: nn.Module) -> nn.Module:
@@ -98,10 +96,10 @@ class LiveReference:
     model: nn.Module
 
     @torch.no_grad()
-    def read(self, rows: Sequence[Row], sequences: Sequences, wants_kl: Sequence[bool]) -> list[Reference]:
+    def read(self, rows: Sequence[Row], batch: Sequences | Packed, wants_kl: Sequence[bool]) -> list[Reference]:
         """Reference values of each row; hidden states where `wants_kl`."""
         with adapters_off(self.model):
-            hidden, targets, counts = answer_states(self.model, sequences)
+            hidden, targets, counts = answer_states(self.model, batch)
             logp, _, _ = read_tokens(head_of(self.model), hidden, targets)
         parts = zip(logp.split(counts), hidden.split(counts), wants_kl, strict=True)
         return [Reference(row_logp, row_hidden if wants else None) for row_logp, row_hidden, wants in parts]
@@ -127,20 +125,21 @@ def score(
     placed = rows_of(pairs, sides)
     rows = [row for _, row in placed]
     wants = [sides[row.image, row.answer] for row in rows]
-    sequences = inputs.sequences(rows)
-    ref = reference.read(rows, sequences, wants) if reference else None
-    hidden, targets, counts = answer_states(model, sequences)
+    batch = inputs.batch(rows)
+    ref = reference.read(rows, batch, wants) if reference else None
+    hidden, targets, counts = answer_states(model, batch)
     wanted = torch.repeat_interleave(torch.tensor(wants), torch.tensor(counts)).to(targets.device)
     ref_hidden = torch.cat([r.hidden for r, w in zip(ref, wants, strict=True) if w]) if any(wants) else None
     flat = read_tokens(head_of(model), hidden, targets, ref_hidden=ref_hidden, wanted=wanted)
     logp, forward, reverse = (values.split(counts) for values in flat)
-    kinds = sequences.kinds[sequences.completion].split(sequences.completion.sum(-1).tolist())
+    kinds = batch.answer_kinds.split(counts)
+    true = torch.ones_like(targets, dtype=torch.bool).split(counts)
     found = {}
     for side, wants_kl in sides.items():
         at = {n: i for i, (n, row) in enumerate(placed) if (row.image, row.answer) == side}
         found[side] = Side(
-            logp=_gather(logp, at, len(pairs), flat[0]), kinds=_gather(kinds, at, len(pairs), sequences.kinds),
-            valid=_gather([torch.ones_like(k, dtype=torch.bool) for k in kinds], at, len(pairs), sequences.completion),
+            logp=_gather(logp, at, len(pairs), flat[0]), kinds=_gather(kinds, at, len(pairs), targets),
+            valid=_gather(true, at, len(pairs), true[0]),
             ref_logp=_gather([r.logp for r in ref], at, len(pairs), flat[0]) if ref else None,
             forward_kl=_gather(forward, at, len(pairs), flat[0]) if wants_kl else None,
             reverse_kl=_gather(reverse, at, len(pairs), flat[0]) if wants_kl else None,

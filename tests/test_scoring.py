@@ -170,7 +170,7 @@ def test_chunks_give_the_same_values_and_gradients(policy, pairs):
 def test_kept_features_equal_pixels_whatever_the_budget(policy, pairs):
     recipe = RECIPES["fire-mpo"]
     pixels = PairInputs(policy)
-    pixels.shares_features = False
+    pixels.encoder.possible = False
     plain = losses_of(policy, pairs, recipe, inputs=pixels).loss
     for budget in (2**30, 3000, 0):
         inputs = PairInputs(policy, feature_bytes=budget)
