@@ -53,6 +53,12 @@ def mutual_blocks(body: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     return backwards
 
 
+def branch_positions(body: nn.Module, *, samples: int) -> None:
+    """Tell the model that each cached prompt now stands `samples` times: how far its positions lag is kept by row."""
+    if body.config.model_type in THREE_POSITIONS:
+        body.rope_deltas = body.rope_deltas.repeat_interleave(samples, dim=0)
+
+
 def why_unshared(body: nn.Module, *, longest: int) -> str | None:
     """What keeps this model from sharing a prefix between rows of up to `longest` tokens; None where nothing does."""
     text = body.config.get_text_config()
