@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from medalign_lite.differ import KINDS
 from medalign_lite.families import answer_token_type, processor_text
 from medalign_lite.images import read_image
 
-KINDS = ("finding", "negation", "side", "zone", "size", "severity", "device", "other")
 Span = tuple[int, int, str]  # [start, end) in characters of the answer, kind
 Offsets = list[tuple[int, int]]
 

@@ -14,6 +14,7 @@ from medalign_lite.lvlm import attach_lora, load_adapter, load_lvlm, trainable_b
 from medalign_lite.objective import RECIPES, objective
 from medalign_lite.pairs import Pair, PairInputs
 from medalign_lite.prefix import Packed
+from medalign_lite.recipes import Reads
 from medalign_lite.reference import ReferenceCache
 from medalign_lite.rollout import Prompt, rollout
 from medalign_lite.scoring import ALL_SIDES, LiveReference, check_head, rows_of, score
@@ -104,12 +105,12 @@ def test_shared_equals_plain(policy, pairs, monkeypatch):
 def test_answers_in_a_batch_do_not_see_one_another(policy, pairs):
     """Plain rows, padded beside a longer one and alone: the answer's log-probabilities are the same."""
     inputs, side = PairInputs(policy), ("clean", "chosen")
-    both = score(policy.model, inputs, pairs, {side: False}, reference=None).sides[side]
+    both = score(policy.model, inputs, pairs, {side: Reads()}, reference=None).sides[side]
     for n, pair in enumerate(pairs):
-        alone = score(policy.model, inputs, [pair], {side: False}, reference=None).sides[side]
+        alone = score(policy.model, inputs, [pair], {side: Reads()}, reference=None).sides[side]
         torch.testing.assert_close(both.logp[n][both.valid[n]], alone.logp[0], atol=1e-5, rtol=1e-4)
     cut = replace(pairs[0], chosen=pairs[0].chosen.removesuffix(" zone."), spans_chosen=())
-    short = score(policy.model, inputs, [cut], {side: False}, reference=None).sides[side].logp[0]
+    short = score(policy.model, inputs, [cut], {side: Reads()}, reference=None).sides[side].logp[0]
     torch.testing.assert_close(short[:-2], both.logp[0][: len(short) - 2], atol=1e-5, rtol=1e-4)  # later words unseen
 
 
@@ -125,7 +126,7 @@ def test_cached_reference_equals_live(policy, pairs, tmp_path):
 
 def test_an_image_changes_the_answers_log_probability(policy, pairs):
     side = ("clean", "chosen")
-    one, other = (score(policy.model, PairInputs(policy), [replace(pairs[0], clean=picture)], {side: False},
+    one, other = (score(policy.model, PairInputs(policy), [replace(pairs[0], clean=picture)], {side: Reads()},
                         reference=None).sides[side].logp for picture in (pairs[0].clean, pairs[1].clean))
     assert (one - other).abs().max() > 1e-4
 
@@ -168,6 +169,6 @@ def test_a_training_step_saved_and_reloaded(folder, pairs, tmp_path):
     assert result.log[0]["loss"] == pytest.approx(0.76246190, abs=1e-5)
     again = load_adapter(load_lvlm(folder, device="cpu"), tmp_path / "a")
     side = ("clean", "chosen")
-    trained, loaded = (score(lvlm.model, PairInputs(lvlm), pairs, {side: False}, reference=LiveReference(lvlm.model))
+    trained, loaded = (score(lvlm.model, PairInputs(lvlm), pairs, {side: Reads()}, reference=LiveReference(lvlm.model))
                        .sides[side] for lvlm in (result.lvlm, again))
     assert torch.equal(trained.logp, loaded.logp) and (trained.logp - trained.ref_logp).abs().max() > 1e-4

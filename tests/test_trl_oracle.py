@@ -15,7 +15,8 @@ from medalign_lite.batches import conversation
 from medalign_lite.lvlm import attach_lora, load_lvlm, lora_targets
 from medalign_lite.objective import RECIPES, objective
 from medalign_lite.pairs import Pair, PairInputs
-from medalign_lite.scoring import LiveReference, read_tokens, score
+from medalign_lite.readout import read_tokens
+from medalign_lite.scoring import LiveReference, score
 
 TEXTS = (  # (question, chosen, rejected), of different lengths
     ("Describe this radiograph.", "There is a small nodule in the right upper zone.",
@@ -98,7 +99,7 @@ def test_dpo_is_trls(tiny_folder, policy, pairs, tmp_path):
 @pytest.mark.parametrize(("beta", "direction"), [(0.0, 1), (1.0, 2)])
 def test_both_divergences_are_trls(beta, direction):
     """TRL's chunked divergence: beta 0 is KL(teacher ‖ student), our F; beta 1 KL(student ‖ teacher), our R."""
-    random, head = torch.Generator().manual_seed(2), torch.nn.Linear(64, 1000)
+    random, head = torch.Generator().manual_seed(2), torch.nn.Linear(64, 1000).requires_grad_(False)
     head.weight.data = torch.randn(head.weight.shape, generator=random) / 8
     hidden, ref, upstream = (torch.randn(23, *width, generator=random) for width in ((64,), (64,), ()))
     hidden.requires_grad_()
