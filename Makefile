@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor base-model samples lab clean
+.PHONY: help env reproduce test lint doctor base-model samples perf lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ base-model: $(READY) ## train the embedded model from scratch and measure it (ab
 
 samples: $(READY) ## render the cases in data_samples again
 	$(PY) -m medalign_lite.phantom.samples
+
+perf: $(READY) ## time and memory against TRL and naive code: docs/PERFORMANCE.md (about 20 minutes on two cores)
+	@$(PY) -m benchmarks.perf $(if $(OUT),--out '$(OUT)')
 
 lab: $(READY) ## open the notebooks
 	$(PY) -m jupyter lab notebooks
