@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor base-model samples claims-bench lab clean
+.PHONY: help env reproduce test lint doctor base-model samples claims-bench perf lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ samples: $(READY) ## render the cases in data_samples again
 
 claims-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
 	$(PY) benchmarks/claims_bench.py
+
+perf: $(READY) ## time and memory against TRL and naive code: docs/PERFORMANCE.md (about 20 minutes on two cores)
+	@$(PY) -m benchmarks.perf $(if $(OUT),--out '$(OUT)')
 
 lab: $(READY) ## open the notebooks
 	$(PY) -m jupyter lab notebooks

@@ -6,16 +6,17 @@ tokens of the prompt, and every further tensor that it makes goes to the model u
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from os.path import commonprefix
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from medalign_lite.differ import KINDS
+from medalign_lite.families import answer_token_type, processor_text
 from medalign_lite.images import read_image
 
-KINDS = ("finding", "negation", "side", "zone", "size", "severity", "device", "other")
 Span = tuple[int, int, str]  # [start, end) in characters of the answer, kind
 Offsets = list[tuple[int, int]]
 
@@ -31,6 +32,26 @@ class Sequences:
     inputs: dict[str, torch.Tensor]
     completion: torch.Tensor
     kinds: torch.Tensor
+
+    @cached_property
+    def read(self) -> torch.Tensor:
+        """(M,): which of the model's flattened states predict the answers' tokens; the state at t predicts t + 1."""
+        return torch.nn.functional.pad(self.completion[:, 1:], (0, 1)).flatten().nonzero()[:, 0]
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """(M,): the answers' tokens, row after row."""
+        return self.inputs["input_ids"][self.completion]
+
+    @property
+    def answer_kinds(self) -> torch.Tensor:
+        """(M,): the kinds of these tokens."""
+        return self.kinds[self.completion]
+
+    @property
+    def counts(self) -> list[int]:
+        """Tokens of each row's answer."""
+        return self.completion.sum(-1).tolist()
 
 
 def encode(
@@ -63,7 +84,7 @@ def encode(
         _check_length(len(rows.ids[i]) + len(ids), max_tokens or tokenizer.model_max_length)
         completions.append(ids)
         kinds.append(token_kinds(offsets, spans[i] if spans else (), length=len(answer)))
-    inputs = _assemble(rows, completions, tokenizer=tokenizer, side="right")
+    inputs = _assemble(rows, completions, processor=processor, side="right")
     completion = _stack([[0] * len(p) + [1] * len(c) for p, c in zip(rows.ids, completions, strict=True)]).bool()
     marked = _stack([[0] * len(p) + k for p, k in zip(rows.ids, kinds, strict=True)])
     return Sequences(_to(inputs, device), completion.to(device), marked.to(device))
@@ -77,7 +98,7 @@ def encode_prompts(processor, images, questions, *, device: torch.device | str =
     rows = _prompt_rows(processor, images, questions)
     for ids in rows.ids:
         _check_length(len(ids), processor.tokenizer.model_max_length)
-    return _to(_assemble(rows, [[]] * len(rows.ids), tokenizer=processor.tokenizer, side="left"), device)
+    return _to(_assemble(rows, [[]] * len(rows.ids), processor=processor, side="left"), device)
 
 
 def token_kinds(offsets: Offsets, spans: Sequence[Span], *, length: int) -> list[int]:
@@ -163,7 +184,7 @@ def _prompt_rows(processor, images, questions) -> _Rows:
     seeing = any(image is not None for image in images)
     prompts = [conversation(processor, question, image=seeing) for question in questions]
     made = processor(
-        text=prompts,
+        text=[processor_text(processor, prompt) for prompt in prompts],
         images=[[_open(image)] for image in images] if seeing else None,
         padding=True,
         return_tensors="pt",
@@ -172,6 +193,7 @@ def _prompt_rows(processor, images, questions) -> _Rows:
     mask = made["attention_mask"].bool()  # (B, P)
     aligned = [name for name, value in made.items() if name != "attention_mask" and value.shape == mask.shape]
     per_token = {name: [row[keep].tolist() for row, keep in zip(made[name], mask, strict=True)] for name in aligned}
+    per_token.pop("labels", None)  # what to learn is not the processor's to say
     rest = {name: value for name, value in made.items() if name not in aligned and name != "attention_mask"}
     return _Rows(per_token.pop("input_ids"), per_token, rest)
 
@@ -221,13 +243,15 @@ def _check_length(tokens: int, limit: int) -> None:
         )
 
 
-def _assemble(rows: _Rows, completions: list[list[int]], *, tokenizer, side: str) -> dict[str, torch.Tensor]:
+def _assemble(rows: _Rows, completions: list[list[int]], *, processor, side: str) -> dict[str, torch.Tensor]:
+    tokenizer = processor.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ids = [prompt + answer for prompt, answer in zip(rows.ids, completions, strict=True)]
     mask = [[1] * len(row) for row in ids]
     inputs = {"input_ids": _stack(ids, fill=pad, side=side), "attention_mask": _stack(mask, side=side)}
-    for name, values in rows.per_token.items():  # token types: an answer is text, type 0
-        extended = [value + [0] * len(answer) for value, answer in zip(values, completions, strict=True)]
+    for name, values in rows.per_token.items():
+        kind = answer_token_type(processor) if name == "token_type_ids" else 0
+        extended = [value + [kind] * len(answer) for value, answer in zip(values, completions, strict=True)]
         inputs[name] = _stack(extended, side=side)
     return inputs | rows.rest
 

@@ -17,8 +17,10 @@ from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
-from transformers.utils import logging
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils import is_torchvision_available, logging
 
+from medalign_lite.families import without_video
 from medalign_lite.model_folder import ModelError, check_folder, locate, weights_digest
 from medalign_lite.towers import TOWERS, Towers, find_towers
 
@@ -66,7 +68,7 @@ def load_lvlm(model: Path | str, *, device: str = "auto", four_bit: bool = True,
         forbid_cpu_repacking(network)
         if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
             torch.set_num_threads(1)
-    processor = _load_processor(folder)
+    processor = _load_processor(folder, config)
     return Lvlm(network.eval(), processor, name, revision or weights_digest(folder), counts, place)
 
 
@@ -238,9 +240,11 @@ def _checked_four_bit(network: nn.Module, towers: Towers, *, expected: dict[str,
     return {tower: len(found[tower]) for tower in ("vision", "connector", "language")}
 
 
-def _load_processor(folder: Path):
+def _load_processor(folder: Path, config):
     try:
-        return AutoProcessor.from_pretrained(folder, **OFFLINE)
+        if is_torchvision_available() or type(config) not in PROCESSOR_MAPPING:
+            return AutoProcessor.from_pretrained(folder, **OFFLINE)
+        return without_video(PROCESSOR_MAPPING[type(config)]).from_pretrained(folder, **OFFLINE)
     except Exception as error:  # a missing optional package, a damaged file, an unknown class
         raise ModelError(
             f"{folder}: its processor cannot be loaded ({type(error).__name__}: {_first_line(error)})."

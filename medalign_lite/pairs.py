@@ -1,21 +1,25 @@
 """A preference pair and the model's inputs for it: each text is tokenised once, each image encoded once."""
 
 import hashlib
-import inspect
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from PIL import Image
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from medalign_lite.batches import Sequences, Span, encode
+from medalign_lite.families import why_unshared
+from medalign_lite.features import ImageEncoder, Vision, beside_tokens
 from medalign_lite.images import read_image
 from medalign_lite.lvlm import Lvlm, base_of
+from medalign_lite.prefix import Packed, Text, groups_of, pack, packed_length, read_states
 from medalign_lite.records import Record
 
 Picture = Image.Image | Path | str
+WORTH = 1.0  # sharing is chosen when it saves more than this factor of tokens
+AGREES = {2: 5e-2, 4: 1e-3, 8: 1e-6}  # by bytes per number: relative difference of states that are the same
 
 
 @dataclass(frozen=True)
@@ -77,33 +81,51 @@ class Row:
 
 
 class PairInputs:
-    """Model inputs for rows, right padded. Texts and image features are kept between calls.
+    """Model inputs for rows. Texts and image features are kept between calls.
 
-    Features are what the frozen vision tower and connector make of an image (`get_image_features`), kept by the
-    image's content up to `feature_bytes`; beyond that they are made anew. A model family that cannot be handed
-    features gets pixels each time (`shares_features` is False then).
+    Features are what the frozen vision tower and connector make of an image, kept by the image's content up to
+    `feature_bytes`; beyond that they are made anew. A model family that cannot be handed features gets pixels each time
+    (`shares_features` is False then).
     """
 
     def __init__(self, lvlm: Lvlm, *, feature_bytes: int = 2**30):
         self.lvlm = lvlm
         self.body = base_of(lvlm.model).base_model
         self.free_bytes = feature_bytes
-        self.shares_features = "mm_encoder_outputs" in inspect.signature(self.body.forward).parameters
-        self._texts: dict[str, tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]] = {}
-        self._features: dict[str, torch.Tensor] = {}
+        self.encoder = ImageEncoder(self.body)
+        self.unshared: str | None = None  # why answers did not share their prefix, where they could not
+        self._tried, self._distrusted = False, None  # sharing was tried, and what was wrong with it
+        self._texts: dict[str, Text] = {}
+        self._features: dict[str, Vision] = {}
         self._pictures: dict[tuple[str, str], tuple[Picture, str, tuple[int, int]]] = {}
 
+    @property
+    def shares_features(self) -> bool:
+        """Whether images are encoded once and kept, as far as is known."""
+        return self.encoder.possible
+
+    def batch(self, rows: Sequence[Row]) -> Sequences | Packed:
+        """Inputs of one batch of rows; rows with one question and image share their prefix where that pays.
+
+        Raises ValueError as `encode` does, naming the record.
+        """
+        texts = self._text_rows(rows)
+        groups = groups_of([(row.pair.question, self._identify(row)[0]) for row in rows])
+        width = max(packed_length([texts[n] for n in group]) for group in groups)
+        longest = max(len(text.completion) for text in texts)
+        if len(groups) * width * WORTH > len(rows) * longest or not self._may_share(rows, groups, longest):
+            return self.sequences(rows)
+        return self._packed(rows, groups)
+
     def sequences(self, rows: Sequence[Row]) -> Sequences:
-        """Inputs of one batch of rows. Raises ValueError as `encode` does, naming the record."""
-        if self.shares_features:
-            features = self._image_features(rows)
-        if not self.shares_features:  # found out at the latest when features are first made
+        """The same, one row per sequence and right padded."""
+        visions = self._visions(rows)
+        if visions is None:
             return self._encode(rows)
         texts = self._text_rows(rows)
-        inputs = {name: _pad([text[0][name] for text in texts], fill=self._fill(name)) for name in texts[0][0]}
-        inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=features)}
-        completion, kinds = (_pad([text[part] for text in texts]) for part in (1, 2))
-        return Sequences(inputs, completion, kinds)
+        inputs = {name: _pad([text.inputs[name] for text in texts], fill=self._fill(name)) for name in texts[0].inputs}
+        completion, kinds = _pad([text.completion for text in texts]), _pad([text.kinds for text in texts])
+        return Sequences(inputs | self.encoder.inputs_of(visions), completion, kinds)
 
     def warm(self, pairs: Sequence[Pair], *, images: Sequence[str], batch_size: int = 16) -> None:
         """Make the features of the pairs' images beforehand, in an order that depends on the pairs alone.
@@ -115,15 +137,17 @@ class PairInputs:
             rows = [Row(pair, image, "chosen") for pair in pairs if pair.picture(image) is not None]
             distinct = list({self._identify(row)[0]: row for row in rows}.values())
             for start in range(0, len(distinct) if self.shares_features else 0, batch_size):
-                self._image_features(distinct[start : start + batch_size])
+                self._visions(distinct[start : start + batch_size])
 
     def fingerprint(self, row: Row) -> str:
         """A hash of what this row's score depends on beside the model: token ids and pixels."""
-        if self.shares_features:
-            ids = self._text_rows([row])[0][0]["input_ids"]
-        else:
-            ids = self._encode([row]).inputs["input_ids"][0]
+        ids = self._text_rows([row])[0].inputs["input_ids"]
         return hashlib.sha256(f"{ids.tolist()} {self._identify(row)[0]}".encode()).hexdigest()
+
+    def tokens(self, pair: Pair) -> int:
+        """Length of the pair's longer answer with its prompt, image tokens included."""
+        rows = [Row(pair, "clean", answer) for answer in ("chosen", "rejected")]
+        return max(len(text.completion) for text in self._text_rows(rows))
 
     def _identify(self, row: Row) -> tuple[str, tuple[int, int]]:
         """The picture's content hash and its size in pixels."""
@@ -134,8 +158,8 @@ class PairInputs:
             self._pictures[key] = (source, digest, picture.size)
         return self._pictures[key][1:]
 
-    def _text_rows(self, rows: Sequence[Row]) -> list[tuple]:
-        """Per row: unpadded per-token inputs, completion, kinds. A text depends on its image by the size alone."""
+    def _text_rows(self, rows: Sequence[Row]) -> list[Text]:
+        """Unpadded texts. A text depends on its image by the size alone."""
         keys = [repr((row.pair.question, row.pair.text(row.answer), self._identify(row)[1])) for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._texts}
         if new:
@@ -144,34 +168,55 @@ class PairInputs:
             aligned = {name: value for name, value in made.inputs.items() if value.shape == mask.shape}
             for n, key in enumerate(new):
                 inputs = {name: value[n][mask[n]] for name, value in aligned.items()}
-                self._texts[key] = (inputs, made.completion[n][mask[n]], made.kinds[n][mask[n]])
+                self._texts[key] = Text(inputs, made.completion[n][mask[n]], made.kinds[n][mask[n]])
         return [self._texts[key] for key in keys]
 
-    @torch.no_grad()
-    def _image_features(self, rows: Sequence[Row]) -> list[torch.Tensor]:
-        """Per row: the features of its image; those that are not kept are made in one batch."""
+    def _visions(self, rows: Sequence[Row]) -> list[Vision] | None:
+        """Per row: what its image becomes; those that are not kept are made in one batch. None where that cannot be."""
         keys = [self._identify(row)[0] for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._features}
         fresh = {}
-        if new:
-            made = self._encode(list(new.values())).inputs
-            pixels = {name: value for name, value in made.items() if value.shape != made["attention_mask"].shape}
-            if any(not name.startswith("pixel_") for name in pixels):  # the language model wants to know of the image
-                self.shares_features = False
-                return []
-            output = self.body.get_image_features(**pixels, return_dict=True)
-            if output.get("deepstack_features") is not None or len(output.pooler_output) != len(new):
-                self.shares_features = False
-                return []
-            fresh = dict(zip(new, output.pooler_output, strict=True))
+        if new and self.shares_features:
+            fresh = dict(zip(new, self.encoder.encode(self._encode(list(new.values())).inputs) or (), strict=False))
             self._keep(fresh)
+        if not self.shares_features:
+            return None
         return [fresh[key] if key in fresh else self._features[key] for key in keys]
 
-    def _keep(self, fresh: dict[str, torch.Tensor]) -> None:
-        for key, value in fresh.items():
-            if value.nbytes <= self.free_bytes:
-                self._features[key] = value.clone()
-                self.free_bytes -= value.nbytes
+    def _keep(self, fresh: dict[str, Vision]) -> None:
+        for key, vision in fresh.items():
+            if vision.nbytes <= self.free_bytes:
+                self._features[key] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
+                self.free_bytes -= vision.nbytes
+
+    def _packed(self, rows: Sequence[Row], groups: list[list[int]]) -> Packed:
+        firsts = [rows[group[0]] for group in groups]
+        visions = self._visions(firsts)
+        if visions is not None:
+            image_inputs, about = self.encoder.inputs_of(visions), [vision.about for vision in visions]
+        else:
+            image_inputs, about = beside_tokens(self._encode(firsts).inputs)
+        return pack(self.body, self._text_rows(rows), groups, image_inputs, about, pad_id=self._fill("input_ids"))
+
+    def _may_share(self, rows: Sequence[Row], groups: list[list[int]], longest: int) -> bool:
+        """Whether this family can share prefixes; the first time, whether that gives what plain rows give."""
+        reason = self._distrusted or why_unshared(self.body, longest=longest)
+        if reason is None and not self._tried:
+            self._tried = True
+            self._distrusted = reason = self._disagreement([rows[n] for n in max(groups, key=len)])
+        if reason and reason != self.unshared:
+            warnings.warn(f"{self.lvlm.name}: image and prompt are run once per answer, because {reason}", stacklevel=3)
+        self.unshared = reason
+        return reason is None
+
+    @torch.no_grad()
+    def _disagreement(self, rows: Sequence[Row]) -> str | None:
+        """What is wrong with the shared states of these rows of one prefix; None where they are the plain ones."""
+        made = self._packed(rows, [list(range(len(rows)))]), self.sequences(rows)
+        shared, plain = (read_states(self.body, batch) for batch in made)
+        if (shared - plain).norm() <= AGREES[plain.element_size()] * plain.norm():
+            return None
+        return f"{type(self.body).__name__} then gives other states, and families.py does not say why"
 
     def _encode(self, rows: Sequence[Row]) -> Sequences:
         texts = [row.pair.text(row.answer) for row in rows]

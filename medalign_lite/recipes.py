@@ -5,6 +5,8 @@
 
 from dataclasses import asdict, dataclass, fields, replace
 
+from medalign_lite.differ import KINDS
+
 CHOICES = {
     "normaliser": ("none", "span", "length"),
     "ground": ("flip", "neutral", "conditional", "joint"),
@@ -14,6 +16,22 @@ CHOICES = {
     "nll_answer": ("chosen", "gold"),
 }
 WEIGHTS = ("preference", "gamma", "kappa", "eta", "alpha", "nll", "sequence_kl")
+
+
+EVERYWHERE, NOWHERE = (True,) * (1 + len(KINDS)), (False,) * (1 + len(KINDS))
+
+
+@dataclass(frozen=True)
+class Reads:
+    """At which answer tokens a term reads log p, and F and R: by token kind, 0 outside spans, else 1 + KINDS.index."""
+
+    logp: tuple[bool, ...] = EVERYWHERE
+    kl: tuple[bool, ...] = NOWHERE
+
+    def __or__(self, other: "Reads") -> "Reads":
+        """What either reads."""
+        return Reads(*(tuple(a or b for a, b in zip(ours, theirs, strict=True))
+                       for ours, theirs in ((self.logp, other.logp), (self.kl, other.kl))))
 
 
 @dataclass(frozen=True)
@@ -107,28 +125,46 @@ class Recipe:
         """Whether m(v) enters the loss."""
         return bool(self.preference or (self.kappa and self.control == "match"))
 
-    def sides(self) -> dict[tuple[str, str], bool]:
-        """The forward passes that the terms read: (image, answer) -> whether F and R are wanted there."""
-        needed = dict.fromkeys([("clean", "chosen"), ("clean", "rejected")] if self.compares else [], False)
-        if self.gamma:
-            pairs = {"flip": "both", "neutral": "both", "conditional": "chosen", "joint": "rejected"}[self.ground]
-            answers = ("chosen", "rejected") if pairs == "both" or self.gate == "reactive" else (pairs,)
-            needed |= {("lesion", answer): False for answer in answers}
-            if self.ground in ("conditional", "joint"):
-                needed.setdefault(("clean", "chosen"), False)
-        if self.kappa:
-            needed |= {("control", answer): False for answer in ("chosen", "rejected")}
-        if self.gate == "reactive":
-            needed = {(i, a): False for i in ("clean", "lesion") for a in ("chosen", "rejected")} | needed
+    def sides(self) -> dict[tuple[str, str], Reads]:
+        """The forward passes that the terms read: (image, answer) -> at which tokens they read log p, and F and R."""
+        weighted, found = self._weighted(), {}
+
+        def read(image: str, answer: str, **places: tuple[bool, ...]) -> None:
+            found[image, answer] = found.get((image, answer), Reads(logp=NOWHERE)) | Reads(**{"logp": NOWHERE} | places)
+
+        for image, answer in self._compared():
+            read(image, answer, logp=weighted)
         if self.eta:
-            needed.setdefault(("clean", "chosen"), False)
+            read("clean", "chosen", logp=EVERYWHERE)
         if self.nll:
-            needed.setdefault(("clean", self.nll_answer), False)
-        if self.alpha:
-            needed |= {("clean", answer): True for answer in self.kl_answers}
-        if self.sequence_kl:
-            needed |= {("clean", answer): True for answer in ("chosen", "rejected")}
-        return needed
+            read("clean", self.nll_answer, logp=EVERYWHERE)
+        for answer in self.kl_answers if self.alpha else ():
+            read("clean", answer, kl=self._kl_places())
+        for answer in ("chosen", "rejected") if self.sequence_kl else ():
+            read("clean", answer, kl=EVERYWHERE)
+        return found
+
+    def _compared(self) -> list[tuple[str, str]]:
+        """Sides whose A(u, y) enters a margin, in the order in which terms name them."""
+        both = [("clean", "chosen"), ("clean", "rejected")]
+        lesion = [("lesion", "chosen"), ("lesion", "rejected")]
+        found = both + lesion if self.gate == "reactive" else []
+        found += both if self.compares else []
+        if self.gamma:
+            only = {"conditional": [both[0], lesion[0]], "joint": [both[0], lesion[1]]}
+            found += only.get(self.ground, lesion)
+        return found + ([("control", "chosen"), ("control", "rejected")] if self.kappa else [])
+
+    def _weighted(self) -> tuple[bool, ...]:
+        """Where w_t is not 0."""
+        kinds = self.w_kind if isinstance(self.w_kind, tuple) else (self.w_kind,) * len(KINDS)
+        return tuple(bool(weight) for weight in (self.w_bg, *kinds))
+
+    def _kl_places(self) -> tuple[bool, ...]:
+        """Where k_t is not 0."""
+        inside = tuple(code > 0 for code in range(1 + len(KINDS)))
+        return {"phrase": inside, "outside": tuple(not place for place in inside), "all": EVERYWHERE,
+                "weighted": self._weighted()}[self.kl_tokens]
 
 
 GAMMA = 0.1  # weight of the grounding term in the paper, and what `cdpo` must match

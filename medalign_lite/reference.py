@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 from medalign_lite.batches import Sequences
 from medalign_lite.lvlm import Lvlm, base_of
 from medalign_lite.pairs import Pair, PairInputs, Row
+from medalign_lite.prefix import Packed
+from medalign_lite.recipes import EVERYWHERE, NOWHERE, Reads
 from medalign_lite.scoring import LiveReference, Reference, rows_of
 
 
@@ -30,15 +32,15 @@ class ReferenceCache:
         self.lvlm, self.inputs, self.folder = lvlm, inputs, Path(folder)
         self._rows: dict[tuple[str, str, str], Reference] = {}
 
-    def fill(self, pairs: Sequence[Pair], sides: Mapping[tuple[str, str], bool], *, name: str, batch_size: int = 16,
+    def fill(self, pairs: Sequence[Pair], sides: Mapping[tuple[str, str], Reads], *, name: str, batch_size: int = 16,
              progress=None) -> None:
         """Load or compute the sides of `pairs`; `name` tells data sets apart, and `progress(n)` counts rows done.
 
-        Hidden states are kept (float32) for sides whose flag is set. Raises ReferenceMismatch where a file was made
-        from other things than these.
+        Hidden states are kept (float32) for sides where F and R are read. Raises ReferenceMismatch where a file was
+        made from other things than these.
         """
-        for (image, answer), hidden in sides.items():
-            rows = [row for _, row in rows_of(pairs, {(image, answer): hidden})]
+        for (image, answer), read in sides.items():
+            rows, hidden = [row for _, row in rows_of(pairs, {(image, answer): read})], any(read.kl)
             path, fuller = (self.folder / f"{name}-{image}-{answer}{end}.safetensors" for end in ("", "-hidden"))
             path = fuller if hidden or fuller.exists() else path
             if rows and not path.exists():
@@ -48,12 +50,12 @@ class ReferenceCache:
             if rows:
                 self._load(path, rows)
 
-    def read(self, rows: Sequence[Row], sequences: Sequences, wants_kl: Sequence[bool]) -> list[Reference]:
+    def read(self, rows: Sequence[Row], batch: Sequences | Packed, reads: Sequence[Reads]) -> list[Reference]:
         """Reference values of each row, on the model's device. Raises KeyError for a row that `fill` has not seen."""
         found = []
-        for row, wants in zip(rows, wants_kl, strict=True):
+        for row, read in zip(rows, reads, strict=True):
             kept = self._rows[row.pair.id, row.image, row.answer]
-            hidden = kept.hidden.to(self.lvlm.device) if wants else None
+            hidden = kept.hidden.to(self.lvlm.device) if any(read.kl) else None
             found.append(Reference(kept.logp.to(self.lvlm.device), hidden))
         return found
 
@@ -68,10 +70,10 @@ class ReferenceCache:
         }
 
     def _write(self, path: Path, rows: Sequence[Row], *, hidden: bool, batch_size: int, progress) -> None:
-        live, found = LiveReference(self.lvlm.model), []
+        live, found, read = LiveReference(self.lvlm.model), [], Reads(kl=EVERYWHERE if hidden else NOWHERE)
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            found += live.read(batch, self.inputs.sequences(batch), [hidden] * len(batch))
+            found += live.read(batch, self.inputs.batch(batch), [read] * len(batch))
             if progress:
                 progress(len(batch))
         logp = [values.logp for values in found]

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from medalign_lite.batches import conversation, encode_prompts, special_tokens
-from medalign_lite.lvlm import Lvlm
+from medalign_lite.families import branch_positions
+from medalign_lite.lvlm import Lvlm, base_of
 
 PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"
 
@@ -144,6 +145,7 @@ def _branched(model, inputs: dict[str, torch.Tensor], *, samples: int) -> dict:
     cache = model.generate(**inputs, generation_config=prefix).past_key_values
     cache.crop(inputs["input_ids"].shape[1] - 1 - cache.get_seq_length())  # negative: how many to drop
     cache.batch_repeat_interleave(samples)
+    branch_positions(base_of(model).base_model, samples=samples)
     repeated = {name: inputs[name].repeat_interleave(samples, dim=0) for name in ("input_ids", "attention_mask")}
     return repeated | {"past_key_values": cache}
 

@@ -10,18 +10,17 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 
 from medalign_lite.batches import Sequences
 from medalign_lite.lvlm import Lvlm, adapters_off, base_of
-from medalign_lite.objective import Side, Terms, kl_terms, margins
+from medalign_lite.objective import Side, Terms, margins
 from medalign_lite.pairs import Pair, PairInputs, Row
-from medalign_lite.recipes import Recipe
+from medalign_lite.prefix import Packed, read_states
+from medalign_lite.readout import read_tokens
+from medalign_lite.recipes import EVERYWHERE, Reads, Recipe
 
-LOGITS_AT_ONCE = 2**25  # logits held at a time; above it the head runs in chunks and again in the backward pass
-ALL_SIDES = {(image, answer): False for image in ("clean", "lesion", "control") for answer in ("chosen", "rejected")}
+ALL_SIDES = {(image, answer): Reads() for image in ("clean", "lesion", "control") for answer in ("chosen", "rejected")}
 
 
 @dataclass(frozen=True)
@@ -35,60 +34,20 @@ class Reference:
 class ReferenceSource(Protocol):
     """Whatever hands out reference values by row: `reference.ReferenceCache`, or the live model."""
 
-    def read(self, rows: Sequence[Row], sequences: Sequences, wants_kl: Sequence[bool]) -> list[Reference]: ...
+    def read(self, rows: Sequence[Row], batch: Sequences | Packed, reads: Sequence[Reads]) -> list[Reference]: ...
 
 
-def answer_states(model: nn.Module, sequences: Sequences) -> tuple[Tensor, Tensor, list[int]]:
+def answer_states(model: nn.Module, batch: Sequences | Packed) -> tuple[Tensor, Tensor, list[int]]:
     """Hidden states that predict the answers' tokens, flat over the batch: (N, D); their targets (N,); tokens per row.
 
-    The state at position t predicts the token at t + 1. No logits are made.
+    No logits are made.
     """
-    hidden = base_of(model).base_model(**sequences.inputs, use_cache=False).last_hidden_state  # (B, T, D)
-    predicted = sequences.completion[:, 1:]
-    targets = sequences.inputs["input_ids"][:, 1:][predicted]
-    return hidden[:, :-1][predicted], targets, predicted.sum(-1).tolist()
+    return read_states(base_of(model).base_model, batch), batch.targets, batch.counts
 
 
 def head_of(model: nn.Module) -> nn.Module:
     """The output head."""
     return base_of(model).get_output_embeddings()
-
-
-def read_tokens(
-    head: nn.Module, hidden: Tensor, targets: Tensor, *, ref_hidden: Tensor | None = None,
-    wanted: Tensor | None = None, limit: int = LOGITS_AT_ONCE,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """log p of the targets (N,), and F and R (N,) at the `wanted` positions, 0 elsewhere; one look at each logit row.
-
-    hidden (N, D); ref_hidden (K, D) for the K positions where `wanted` (N,) bool is True. Logits are fp32 at least.
-    At most `limit` logits are held; when that takes chunks, the backward pass makes each chunk's logits again.
-    """
-    wanted = torch.zeros_like(targets, dtype=torch.bool) if wanted is None else wanted
-    size = max(1, limit // head.weight.shape[0])
-    before = torch.cat([wanted.new_zeros(1, dtype=torch.long), wanted.long().cumsum(0)]).tolist()
-    pieces = []
-    for start in range(0, len(targets), size):
-        stop = min(start + size, len(targets))
-        ref = None if before[stop] == before[start] else ref_hidden[before[start] : before[stop]]
-        arguments = (head, hidden[start:stop], targets[start:stop], wanted[start:stop], ref)
-        whole = len(targets) <= size or not torch.is_grad_enabled()
-        pieces.append(_read_chunk(*arguments) if whole else checkpoint(_read_chunk, *arguments, use_reentrant=False))
-    logp, forward, reverse = (torch.cat(part) for part in zip(*pieces, strict=True))
-    return logp, forward, reverse
-
-
-def _read_chunk(head, hidden, targets, wanted, ref_hidden) -> tuple[Tensor, Tensor, Tensor]:
-    logits = head(hidden.to(head.weight.dtype))
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # (n, V)
-    logp = -cross_entropy(logits, targets, reduction="none")
-    forward = reverse = torch.zeros_like(logp)
-    if ref_hidden is not None:
-        with torch.no_grad():
-            ref_logits = head(ref_hidden.to(head.weight.dtype))
-        index = wanted.nonzero()[:, 0]
-        divergences = kl_terms(logits[index], ref_logits)
-        forward, reverse = (torch.zeros_like(logp).index_put((index,), value) for value in divergences)
-    return logp, forward, reverse
 
 
 @dataclass(frozen=True)
@@ -98,16 +57,25 @@ class LiveReference:
     model: nn.Module
 
     @torch.no_grad()
-    def read(self, rows: Sequence[Row], sequences: Sequences, wants_kl: Sequence[bool]) -> list[Reference]:
-        """Reference values of each row; hidden states where `wants_kl`."""
+    def read(self, rows: Sequence[Row], batch: Sequences | Packed, reads: Sequence[Reads]) -> list[Reference]:
+        """Log p of each row where it is read, NaN elsewhere; hidden states where F and R are.
+
+        Positions go through the head in the groups in which the policy's do: where the two models are equal, so are
+        the values, bit for bit.
+        """
         with adapters_off(self.model):
-            hidden, targets, counts = answer_states(self.model, sequences)
-            logp, _, _ = read_tokens(head_of(self.model), hidden, targets)
-        parts = zip(logp.split(counts), hidden.split(counts), wants_kl, strict=True)
-        return [Reference(row_logp, row_hidden if wants else None) for row_logp, row_hidden, wants in parts]
+            hidden, targets, counts = answer_states(self.model, batch)
+            at, kl_at = _places(reads, batch)
+            logp = torch.full(targets.shape, torch.nan, dtype=torch.promote_types(hidden.dtype, torch.float32),
+                              device=hidden.device)
+            for where in (kl_at, at & ~kl_at):
+                if where.any():
+                    logp[where] = read_tokens(head_of(self.model), hidden[where], targets[where])[0]
+        parts = zip(logp.split(counts), hidden.split(counts), reads, strict=True)
+        return [Reference(row_logp, states if any(read.kl) else None) for row_logp, states, read in parts]
 
 
-def rows_of(pairs: Sequence[Pair], sides: Mapping[tuple[str, str], bool]) -> list[tuple[int, Row]]:
+def rows_of(pairs: Sequence[Pair], sides: Mapping[tuple[str, str], Reads]) -> list[tuple[int, Row]]:
     """(position in the batch, row) for each pair and side whose image exists, side after side."""
     return [
         (n, Row(pair, image, answer)) for image, answer in sides for n, pair in enumerate(pairs)
@@ -116,38 +84,60 @@ def rows_of(pairs: Sequence[Pair], sides: Mapping[tuple[str, str], bool]) -> lis
 
 
 def score(
-    model: nn.Module, inputs: PairInputs, pairs: Sequence[Pair], sides: Mapping[tuple[str, str], bool], *,
+    model: nn.Module, inputs: PairInputs, pairs: Sequence[Pair], sides: Mapping[tuple[str, str], Reads], *,
     reference: ReferenceSource | None,
 ) -> Terms:
-    """Run every side of a batch of pairs in one forward pass; gradients flow to the adapters where they are enabled.
+    """Run every side of a batch of pairs; gradients flow to the adapters where they are enabled.
 
-    `sides` maps (image, answer) to whether F and R are wanted there (`Recipe.sides()`). `reference` None leaves out
-    reference values. Rows whose image does not exist are not run. Raises ValueError as `PairInputs.sequences` does.
+    `sides` maps (image, answer) to where log p, and F and R, are read there (`Recipe.sides()`); elsewhere they are NaN,
+    and the output head is not run. `reference` None leaves out reference values. Rows whose image does not exist are
+    not run. Raises ValueError as `PairInputs.sequences` does.
     """
     placed = rows_of(pairs, sides)
     rows = [row for _, row in placed]
-    wants = [sides[row.image, row.answer] for row in rows]
-    sequences = inputs.sequences(rows)
-    ref = reference.read(rows, sequences, wants) if reference else None
-    hidden, targets, counts = answer_states(model, sequences)
-    wanted = torch.repeat_interleave(torch.tensor(wants), torch.tensor(counts)).to(targets.device)
-    ref_hidden = torch.cat([r.hidden for r, w in zip(ref, wants, strict=True) if w]) if any(wants) else None
-    flat = read_tokens(head_of(model), hidden, targets, ref_hidden=ref_hidden, wanted=wanted)
-    logp, forward, reverse = (values.split(counts) for values in flat)
-    kinds = sequences.kinds[sequences.completion].split(sequences.completion.sum(-1).tolist())
+    reads = [sides[row.image, row.answer] for row in rows]
+    batch = inputs.batch(rows)
+    ref = reference.read(rows, batch, reads) if reference else None
+    hidden, targets, counts = answer_states(model, batch)
+    values = _read_where(head_of(model), hidden, targets, *_places(reads, batch), ref=ref, reads=reads)
+    logp, forward, reverse = (flat.split(counts) for flat in values)
+    kinds = batch.answer_kinds.split(counts)
+    true = torch.ones_like(targets, dtype=torch.bool).split(counts)
     found = {}
-    for side, wants_kl in sides.items():
+    for side, read in sides.items():
         at = {n: i for i, (n, row) in enumerate(placed) if (row.image, row.answer) == side}
         found[side] = Side(
-            logp=_gather(logp, at, len(pairs), flat[0]), kinds=_gather(kinds, at, len(pairs), sequences.kinds),
-            valid=_gather([torch.ones_like(k, dtype=torch.bool) for k in kinds], at, len(pairs), sequences.completion),
-            ref_logp=_gather([r.logp for r in ref], at, len(pairs), flat[0]) if ref else None,
-            forward_kl=_gather(forward, at, len(pairs), flat[0]) if wants_kl else None,
-            reverse_kl=_gather(reverse, at, len(pairs), flat[0]) if wants_kl else None,
+            logp=_gather(logp, at, len(pairs), values[0]), kinds=_gather(kinds, at, len(pairs), targets),
+            valid=_gather(true, at, len(pairs), true[0]),
+            ref_logp=_gather([r.logp for r in ref], at, len(pairs), values[0]) if ref else None,
+            forward_kl=_gather(forward, at, len(pairs), values[0]) if any(read.kl) else None,
+            reverse_kl=_gather(reverse, at, len(pairs), values[0]) if any(read.kl) else None,
         )
     return Terms(found, *(torch.tensor(flags, device=targets.device) for flags in (
         [pair.lesion is not None for pair in pairs], [pair.control is not None for pair in pairs],
         [pair.positive for pair in pairs])))
+
+
+def _places(reads: Sequence[Reads], batch) -> tuple[Tensor, Tensor]:
+    """(N,) bool each: answer tokens at which log p, and F and R, are read."""
+    rows = list(zip(reads, batch.answer_kinds.split(batch.counts), strict=True))
+    return tuple(torch.cat([torch.tensor(places(read), device=kinds.device)[kinds] for read, kinds in rows])
+                 for places in (lambda read: read.logp, lambda read: read.kl))
+
+
+def _read_where(head: nn.Module, hidden: Tensor, targets: Tensor, at: Tensor, kl_at: Tensor, *, ref, reads):
+    """log p, F and R (N,) where they are read, NaN elsewhere; the head runs at those of the N positions alone."""
+    either = at | kl_at
+    ref_hidden = None
+    if kl_at.any():
+        counted = kl_at.split([len(row.logp) for row in ref])
+        ref_hidden = torch.cat([row.hidden[where] for row, where, read in zip(ref, counted, reads, strict=True)
+                                if any(read.kl)])
+    found = read_tokens(head, hidden[either], targets[either], ref_hidden=ref_hidden, wanted=kl_at[either])
+    unread = found[0].new_full((len(targets),), torch.nan)
+    index = either.nonzero()[:, 0]
+    spread = [unread.index_put((index,), values) for values in found]
+    return [torch.where(where, values, unread) for where, values in zip((at, kl_at, kl_at), spread, strict=True)]
 
 
 def _gather(rows: Sequence[Tensor], at: Mapping[int, int], size: int, like: Tensor) -> Tensor:
@@ -162,11 +152,12 @@ def check_head(lvlm: Lvlm, sequences: Sequences) -> None:
         hidden, _, _ = answer_states(lvlm.model, sequences)
         logits = base_of(lvlm.model)(**sequences.inputs, use_cache=False).logits[:, :-1]
         logits = logits[sequences.completion[:, 1:]]
-        ours = head_of(lvlm.model)(hidden)
-    if not torch.allclose(ours.float(), logits.float(), atol=1e-2, rtol=1e-2):
+        ours, _, _ = read_tokens(head_of(lvlm.model), hidden, sequences.targets)
+    theirs = logits.float().log_softmax(-1).gather(-1, sequences.targets[:, None])[:, 0]
+    if not torch.allclose(ours.float(), theirs, atol=1e-2, rtol=1e-2):
         raise ValueError(
             f"{type(base_of(lvlm.model)).__name__} changes its logits after the output head (soft-capping or scaling), "
-            "which scoring.read_tokens does not do; this family is not supported"
+            "which readout.read_tokens does not do; this family is not supported"
         )
 
 
@@ -197,7 +188,8 @@ def answer_kl(
     inputs, found = inputs or PairInputs(lvlm), []
     for start in range(0, len(pairs), batch_size):
         batch, side = pairs[start : start + batch_size], ("clean", "chosen")
-        scored = score(lvlm.model, inputs, batch, {side: True}, reference=LiveReference(lvlm.model)).sides[side]
+        scored = score(lvlm.model, inputs, batch, {side: Reads(kl=EVERYWHERE)},
+                       reference=LiveReference(lvlm.model)).sides[side]
         found += [tuple(row[keep].tolist()) for row, keep in zip(scored.forward_kl, scored.valid, strict=True)]
     return found
 

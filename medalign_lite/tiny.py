@@ -98,11 +98,13 @@ def build_idefics3(
     text_kv_heads: int = 8,
     text_mlp: int = 512,
     max_positions: int = 512,
+    vocab_size: int | None = None,
     seed: int = 0,
 ) -> tuple[Idefics3ForConditionalGeneration, Idefics3Processor]:
     """A randomly initialised fp32 Idefics3 and its processor; a function of the arguments alone.
 
-    Widths in channels, pictures in pixels, positions in tokens. The defaults give 7.4 M parameters (14.8 MB in bf16)
+    Widths in channels, pictures in pixels, positions in tokens. A `vocab_size` above the tokenizer's adds ids that no
+    text has, for a model as costly as one with a large vocabulary. The defaults give 7.4 M parameters (14.8 MB in bf16)
     and 16 image tokens. Raises ValueError through `build_processor`.
     """
     processor = build_processor(tokenizer, image_px=image_px, patch_px=patch_px, shuffle=shuffle)
@@ -125,7 +127,7 @@ def build_idefics3(
         },
         text_config={
             "model_type": "llama",
-            "vocab_size": len(tokenizer),
+            "vocab_size": vocab_size or len(tokenizer),
             "hidden_size": text_width,
             "num_hidden_layers": text_layers,
             "num_attention_heads": text_heads,

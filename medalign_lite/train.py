@@ -26,7 +26,7 @@ from medalign_lite.lvlm import Lvlm, attach_lora, load_adapter, save_adapter
 from medalign_lite.objective import Losses, margins, objective
 from medalign_lite.pairs import Pair, PairInputs
 from medalign_lite.parallel import ShareLoader, ShareSampler, nothing, process_rank, run_inside
-from medalign_lite.recipes import RECIPES, Recipe
+from medalign_lite.recipes import RECIPES, Reads, Recipe
 from medalign_lite.reference import ReferenceCache
 from medalign_lite.scoring import ALL_SIDES, check_head, rows_of, score
 from medalign_lite.stages import peak_mb
@@ -256,7 +256,7 @@ def _watched(recipe: Recipe) -> Recipe:
     return recipe if recipe.reference else RECIPES["mask-dpo"]
 
 
-def _all_sides(recipe: Recipe) -> dict[tuple[str, str], bool]:
+def _all_sides(recipe: Recipe) -> dict[tuple[str, str], Reads]:
     return ALL_SIDES | recipe.sides()
 
 

@@ -62,7 +62,7 @@ def test_kept_features_change_no_answer_and_spare_the_vision_tower(loaded, promp
     plain = rollout(loaded, prompts, max_new_tokens=8, progress=False)
     features = KeptFeatures(loaded)
     features.warm([prompt.image for prompt in prompts])
-    monkeypatch.setattr(features.body, "get_image_features", None)  # nothing may ask for it now
+    monkeypatch.setattr(features.encoder.body, "get_image_features", None)  # nothing may ask for it now
     assert rollout(loaded, prompts, max_new_tokens=8, progress=False, features=features) == plain
     blind = [replace(prompts[0], image=None)]
     assert rollout(loaded, blind, max_new_tokens=2, progress=False, features=features)

@@ -1,15 +1,19 @@
 """The forward passes on a tiny random 4-bit model with LoRA: every cheap way gives the plain way's numbers."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 import torch
+from naive import naive_loss
 from torch.nn.functional import pad
 
 from medalign_lite.batches import Sequences, encode
 from medalign_lite.lvlm import adapters_off, attach_lora, base_of, load_lvlm
 from medalign_lite.objective import RECIPES, kl_terms, objective, recipe_named
 from medalign_lite.pairs import Pair, PairInputs, Row, pair_of
+from medalign_lite.readout import read_tokens
+from medalign_lite.recipes import EVERYWHERE, Reads
 from medalign_lite.records import Record
 from medalign_lite.reference import ReferenceCache, ReferenceMismatch
 from medalign_lite.scoring import (
@@ -18,9 +22,7 @@ from medalign_lite.scoring import (
     answer_kl,
     answer_states,
     check_head,
-    head_of,
     pair_margins,
-    read_tokens,
     rows_of,
     score,
 )
@@ -78,7 +80,7 @@ def plain_logps(policy, pair, image, answer):
 
 @torch.no_grad()
 def test_terms_equal_plain_full_logit_forwards(policy, pairs):
-    sides = dict.fromkeys(ALL_SIDES, True)
+    sides = dict.fromkeys(ALL_SIDES, Reads(kl=EVERYWHERE))
     terms = score(policy.model, PairInputs(policy), pairs, sides, reference=LiveReference(policy.model))
     assert terms.has_lesion.tolist() == [True, False, True] and terms.has_control.tolist() == [True, False, False]
     for (image, answer), side in terms.sides.items():
@@ -95,6 +97,31 @@ def test_terms_equal_plain_full_logit_forwards(policy, pairs):
                                 (side.reverse_kl, reverse), (side.kinds, kinds)):
                 torch.testing.assert_close(ours[n][valid], plain, atol=1e-5, rtol=1e-4)
             assert (side.kinds[n][valid] > 0).any() and (forward > 0).any()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_equals_naive_full_logit_forwards(policy, pairs, name):
+    """Loss and adapter gradients of the engine, against one plain forward per text and image (naive.py)."""
+    def tokens(pair):
+        @lru_cache
+        def of(image, answer):
+            logp, logits, kinds = plain_logps(policy, pair, image, answer)
+            with torch.no_grad(), adapters_off(policy.model):
+                ref_logp, ref_logits, _ = plain_logps(policy, pair, image, answer)
+            return list(zip(logp, ref_logp, logits.log_softmax(-1), ref_logits.log_softmax(-1), (kinds > 0).tolist()))
+        return of
+
+    adapters = [p for p in policy.model.parameters() if p.requires_grad]
+    plain = torch.stack([naive_loss(name, tokens(pair), lesion=pair.lesion is not None,
+                                    control=pair.control is not None) for pair in pairs])
+    expected = torch.autograd.grad(plain.mean(), adapters)
+    source = LiveReference(policy.model) if RECIPES[name].reference else None
+    terms = score(policy.model, PairInputs(policy), pairs, RECIPES[name].sides(), reference=source)
+    losses = objective(terms, RECIPES[name]).loss
+    torch.testing.assert_close(losses, plain, atol=1e-5, rtol=1e-5)
+    ours, theirs = (torch.cat([g.flatten() for g in found])
+                    for found in (torch.autograd.grad(losses.mean(), adapters), expected))
+    assert theirs.norm() > 0 and (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
 
 def test_fresh_adapters_give_the_known_loss(tiny_folder, pairs):
@@ -122,28 +149,36 @@ def test_batch_splitting_order_and_padding_change_nothing(policy, pairs):
         torch.testing.assert_close(answer_states(policy.model, padded)[0], plain, atol=1e-4, rtol=1e-4)
 
 
-def test_chunks_give_the_same_values_and_gradients(policy, pairs):
-    rows = [row for _, row in rows_of(pairs, {("clean", "chosen"): True})]
-    hidden, targets, _ = answer_states(policy.model, PairInputs(policy).sequences(rows))
-    hidden, head = hidden.detach().requires_grad_(), head_of(policy.model)
-    wanted = torch.arange(len(targets)) % 3 == 0
-    ref = hidden.detach()[wanted] + 0.1
+@pytest.mark.parametrize("name", ["fire-mpo", "neutral-control", "mdpo", "tdpo2"])
+def test_the_head_runs_only_where_a_term_reads(policy, pairs, name, monkeypatch):
+    recipe, seen = RECIPES[name], []
 
-    def run(limit):
-        values = read_tokens(head, hidden, targets, ref_hidden=ref, wanted=wanted, limit=limit)
-        total = sum((n + 1) * value.sum() for n, value in enumerate(values))
-        return values, torch.autograd.grad(total, hidden)[0]
+    def counted(head, hidden, *arguments, **options):
+        seen.append(len(hidden))
+        return read_tokens(head, hidden, *arguments, **options)
 
-    (whole, gradient), (chunks, again) = run(2**25), run(5 * head.weight.shape[0])
-    for a, b in zip((*whole, gradient), (*chunks, again), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
-    assert (whole[1][~wanted] == 0).all() and (whole[1][wanted] > 0).all()
+    def losses(sides):
+        terms = score(policy.model, PairInputs(policy), pairs, sides, reference=LiveReference(policy.model))
+        adapters = [p for p in policy.model.parameters() if p.requires_grad]
+        found = objective(terms, recipe).loss
+        return terms, found, torch.cat([g.flatten() for g in torch.autograd.grad(found.sum(), adapters)])
+
+    monkeypatch.setattr("medalign_lite.scoring.read_tokens", counted)
+    terms, found, gradient = losses(recipe.sides())
+    for key, side in terms.sides.items():
+        read = torch.tensor(recipe.sides()[key].logp)[side.kinds] & side.valid
+        assert torch.equal(side.logp.isfinite() & side.valid, read)
+    total = seen[-1]
+    _, everywhere, expected = losses(dict.fromkeys(recipe.sides(), Reads(kl=EVERYWHERE)))
+    assert total <= seen[-1] and (total < seen[-1] / 4 if name == "fire-mpo" else True)
+    torch.testing.assert_close(found, everywhere, atol=1e-5, rtol=1e-5)
+    assert (gradient - expected).norm() <= 1e-5 * expected.norm()
 
 
 def test_kept_features_equal_pixels_whatever_the_budget(policy, pairs):
     recipe = RECIPES["fire-mpo"]
     pixels = PairInputs(policy)
-    pixels.shares_features = False
+    pixels.encoder.possible = False
     plain = losses_of(policy, pairs, recipe, inputs=pixels).loss
     for budget in (2**30, 3000, 0):
         inputs = PairInputs(policy, feature_bytes=budget)
@@ -181,7 +216,7 @@ def test_cached_reference_equals_live(policy, pairs, tmp_path):
 
 @pytest.mark.parametrize("change", ["image", "text", "order", "model", "processor"])
 def test_a_reference_of_other_things_is_refused(policy, pairs, pictures, tmp_path, change, monkeypatch):
-    sides = {("clean", "chosen"): False}
+    sides = {("clean", "chosen"): Reads()}
     ReferenceCache(policy, PairInputs(policy), tmp_path).fill(pairs, sides, name="train")
     other, lvlm = list(pairs), policy
     if change == "image":
@@ -200,7 +235,7 @@ def test_a_reference_of_other_things_is_refused(policy, pairs, pictures, tmp_pat
 
 def test_an_image_changes_the_answers_log_probability(policy, pairs):
     side = ("clean", "chosen")
-    one, other = (score(policy.model, PairInputs(policy), [replace(pairs[0], clean=picture)], {side: False},
+    one, other = (score(policy.model, PairInputs(policy), [replace(pairs[0], clean=picture)], {side: Reads()},
                         reference=None).sides[side].logp for picture in (pairs[0].clean, pairs[1].clean))
     assert (one - other).abs().max() > 1e-3
 

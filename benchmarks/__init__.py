@@ -1,0 +1,1 @@
+"""`make perf`: the engine measured against TRL, against naive code, and against itself as a problem grows."""

@@ -1,0 +1,75 @@
+"""What model families do differently, each difference in one function; the rest of the package names no family.
+
+Towers that lie inside one another are told apart in `towers.py`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+PROMPT_BOTH_WAYS = ("paligemma",)  # the tokens of the prompt see each other, the answer's look back only
+IMAGE_BOTH_WAYS = ("gemma3",)  # the tokens of one image see each other
+THREE_POSITIONS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")  # time, row and column of each token
+WRITES_NEWLINE = ("PaliGemmaProcessor",)  # ends every prompt with a newline of its own
+
+
+def without_video(processor_class: type) -> type:
+    """The processor class without its video part, which transformers can build only beside torchvision."""
+    kept = [name for name in processor_class.get_attributes() if name != "video_processor"]
+    if len(kept) == len(processor_class.get_attributes()):
+        return processor_class
+    return type(processor_class.__name__, (processor_class,), {"get_attributes": classmethod(lambda cls: kept)})
+
+
+def processor_text(processor, prompt: str) -> str:
+    """The prompt as this processor wants it: without the newline that it adds by itself."""
+    return prompt.removesuffix("\n") if type(processor).__name__ in WRITES_NEWLINE else prompt
+
+
+def answer_token_type(processor) -> int:
+    """What `token_type_ids` say of an answer's token: 0 for text, 1 where 0 means that it may look ahead."""
+    return 1 if type(processor).__name__ in WRITES_NEWLINE else 0
+
+
+def token_positions(body: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """Position ids of one unpadded sequence with its image, (1, T), or (3, T) where a family counts in three."""
+    ids = inputs["input_ids"]  # (1, T)
+    if body.config.model_type in THREE_POSITIONS:
+        told = {name: inputs[name] for name in ("mm_token_type_ids", "image_grid_thw")}
+        return body.get_rope_index(ids, **told)[0][:, 0]
+    first = 1 if body.config.model_type in PROMPT_BOTH_WAYS else 0
+    return torch.arange(first, first + ids.shape[1], device=ids.device)[None]
+
+
+def mutual_blocks(body: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """(T,): tokens of one sequence with the same number from 0 on see each other both ways, those with -1 look back."""
+    family, ids = body.config.model_type, inputs["input_ids"]
+    backwards = torch.full_like(ids[0], -1)
+    if family in PROMPT_BOTH_WAYS:
+        return torch.where(inputs["token_type_ids"][0] == 0, 0, backwards)
+    if family in IMAGE_BOTH_WAYS:
+        inside = inputs["token_type_ids"][0] == 1
+        starts = inside & ~torch.cat([inside.new_zeros(1), inside[:-1]])
+        return torch.where(inside, starts.long().cumsum(0) - 1, backwards)
+    return backwards
+
+
+def branch_positions(body: nn.Module, *, samples: int) -> None:
+    """Tell the model that each cached prompt now stands `samples` times: how far its positions lag is kept by row."""
+    if body.config.model_type in THREE_POSITIONS:
+        body.rope_deltas = body.rope_deltas.repeat_interleave(samples, dim=0)
+
+
+def why_unshared(body: nn.Module, *, longest: int) -> str | None:
+    """What keeps this model from sharing a prefix between rows of up to `longest` tokens; None where nothing does."""
+    text = body.config.get_text_config()
+    if text._attn_implementation not in ("sdpa", "eager"):
+        return f"its attention ({text._attn_implementation}) takes no mask of our own"
+    if hasattr(body, "get_rope_index") and body.config.model_type not in THREE_POSITIONS:
+        return f"families.token_positions does not know how {body.config.model_type} counts positions"
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    if kinds - {"full_attention", "sliding_attention"}:
+        return f"layers of type {', '.join(sorted(kinds))} do not look back through a mask alone"
+    window = text.sliding_window if "sliding_attention" in kinds else None
+    if window is not None and longest > window:
+        return f"a sequence is longer than its sliding window of {window} tokens"
+    return None

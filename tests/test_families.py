@@ -1,0 +1,174 @@
+"""Every model family through the whole of the package, on tiny random models with the family's own processor."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from families import FAMILIES, save_family
+
+from medalign_lite.batches import KINDS, encode
+from medalign_lite.features import KeptFeatures
+from medalign_lite.lvlm import attach_lora, load_adapter, load_lvlm, trainable_by_tower
+from medalign_lite.objective import RECIPES, objective
+from medalign_lite.pairs import Pair, PairInputs
+from medalign_lite.prefix import Packed
+from medalign_lite.recipes import Reads
+from medalign_lite.reference import ReferenceCache
+from medalign_lite.rollout import Prompt, rollout
+from medalign_lite.scoring import ALL_SIDES, LiveReference, check_head, rows_of, score
+from medalign_lite.towers import find_towers
+from medalign_lite.train import TrainSettings, train
+
+QUESTIONS = ("Describe this radiograph.", "Which side is the nodule on?")
+RECIPE = RECIPES["neutral-control"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request, tmp_path_factory):
+    return save_family(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def pairs(pictures):
+    """Two pairs whose answers and questions differ in length; the second without control image."""
+    found = []
+    for n, (side, other) in enumerate((("right", "left"), ("left", "right"))):
+        chosen, rejected = (f"There is a small nodule in the {word} upper zone.{' No pneumothorax.' * n}"
+                            for word in (side, other))
+        spans = [((text.index(word), text.index(word) + len(word), "side"),)
+                 for text, word in ((chosen, side), (rejected, other))]
+        found.append(Pair(f"r{n}", QUESTIONS[n], chosen, rejected, *spans, clean=pictures[n], lesion=pictures[n + 1],
+                          control=None if n else pictures[3]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def policy(folder):
+    """4-bit, with adapters that do something."""
+    lvlm = attach_lora(load_lvlm(folder, device="cpu"), rank=4, alpha=8, seed=3)
+    random = torch.Generator().manual_seed(5)
+    for name, parameter in lvlm.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=random)
+    return lvlm
+
+
+def losses_and_gradients(policy, pairs, inputs, reference=None):
+    terms = score(policy.model, inputs, pairs, ALL_SIDES | RECIPE.sides(),
+                  reference=reference or LiveReference(policy.model))
+    losses = objective(terms, RECIPE).loss
+    adapters = [p for p in policy.model.parameters() if p.requires_grad]
+    found = torch.autograd.grad(losses.mean(), adapters, allow_unused=True, materialize_grads=True)
+    return losses.detach(), torch.cat([gradient.flatten() for gradient in found])
+
+
+def test_towers_are_four_bit_and_adapters_train_the_language_model(policy):
+    base = policy.model.get_base_model()
+    towers = find_towers(base)
+    for tower in ("vision", "language"):
+        assert policy.four_bit[tower] == len(towers.linears(base, Linear4bit)[tower]) > 0
+    assert policy.four_bit["connector"] == 0 and not towers.linears(base)["vision"]
+    counts = trainable_by_tower(policy.model)
+    assert counts.pop("language") > 0 and not any(counts.values())
+    assert not any("lora_" in name and towers.of(name) != "language" for name, _ in policy.model.named_parameters())
+
+
+def test_token_weights(policy, pairs):
+    pair = pairs[0]
+    made = encode(policy.processor, [pair.clean], [pair.question], [pair.chosen], [pair.spans_chosen])
+    ids, decode = made.inputs["input_ids"][0], policy.processor.tokenizer.decode
+    answer = decode(ids[made.completion[0]], skip_special_tokens=True)
+    assert answer.strip() == pair.chosen and decode(ids[made.kinds[0] == 1 + KINDS.index("side")]).strip() == "right"
+    prompt = decode(ids[~made.completion[0]])
+    assert prompt.count(pair.question) == 1 and "labels" not in made.inputs
+
+
+def test_shared_equals_plain(policy, pairs, monkeypatch):
+    check_head(policy, PairInputs(policy).sequences([rows_of(pairs, RECIPE.sides())[0][1]]))
+    shared = PairInputs(policy)
+    rows = [row for _, row in rows_of(pairs, ALL_SIDES)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        batch = shared.batch(rows)
+    assert isinstance(batch, Packed) and shared.unshared is None and shared.shares_features
+    assert len(batch.inputs["input_ids"]) == 5 and len(rows) == 10
+    plain = PairInputs(policy)
+    plain.encoder.possible = False
+    monkeypatch.setattr(plain, "batch", plain.sequences)
+    (ours, gradient), (theirs, expected) = (losses_and_gradients(policy, pairs, inputs) for inputs in (shared, plain))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert expected.norm() > 0 and (gradient - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_answers_in_a_batch_do_not_see_one_another(policy, pairs):
+    """Plain rows, padded beside a longer one and alone: the answer's log-probabilities are the same."""
+    inputs, side = PairInputs(policy), ("clean", "chosen")
+    both = score(policy.model, inputs, pairs, {side: Reads()}, reference=None).sides[side]
+    for n, pair in enumerate(pairs):
+        alone = score(policy.model, inputs, [pair], {side: Reads()}, reference=None).sides[side]
+        torch.testing.assert_close(both.logp[n][both.valid[n]], alone.logp[0], atol=1e-5, rtol=1e-4)
+    cut = replace(pairs[0], chosen=pairs[0].chosen.removesuffix(" zone."), spans_chosen=())
+    short = score(policy.model, inputs, [cut], {side: Reads()}, reference=None).sides[side].logp[0]
+    torch.testing.assert_close(short[:-2], both.logp[0][: len(short) - 2], atol=1e-5, rtol=1e-4)  # later words unseen
+
+
+def test_cached_reference_equals_live(policy, pairs, tmp_path):
+    live, gradient = losses_and_gradients(policy, pairs, PairInputs(policy))
+    inputs = PairInputs(policy)
+    cache = ReferenceCache(policy, inputs, tmp_path)
+    cache.fill(pairs, ALL_SIDES | RECIPE.sides(), name="train")
+    cached, again = losses_and_gradients(policy, pairs, inputs, cache)
+    torch.testing.assert_close(cached, live, atol=1e-5, rtol=1e-5)
+    assert (again - gradient).norm() <= 1e-4 * gradient.norm()
+
+
+def test_an_image_changes_the_answers_log_probability(policy, pairs):
+    side = ("clean", "chosen")
+    one, other = (score(policy.model, PairInputs(policy), [replace(pairs[0], clean=picture)], {side: Reads()},
+                        reference=None).sides[side].logp for picture in (pairs[0].clean, pairs[1].clean))
+    assert (one - other).abs().max() > 1e-4
+
+
+def test_rollout(policy, pairs):
+    prompts = [Prompt(f"p{n}", "c", "q", pair.clean, pair.question) for n, pair in enumerate(pairs)]
+    greedy = rollout(policy, prompts, max_new_tokens=5, progress=False)
+    drawn = rollout(policy, prompts, max_new_tokens=5, samples=2, temperature=1.0, progress=False)
+    assert [len(found) for found in (greedy, drawn)] == [2, 4] and {r.sample for r in drawn} == {0, 1}
+    features = KeptFeatures(policy)
+    features.warm([pair.clean for pair in pairs])
+    kept = rollout(policy, prompts, max_new_tokens=5, progress=False, features=features)
+    assert [r.ids for r in kept] == [r.ids for r in greedy]
+    for answer in (*greedy, *drawn):
+        assert recorded_equals_scored(policy, pairs[int(answer.id[1])], answer)
+
+
+@torch.no_grad()
+def recorded_equals_scored(policy, pair, answer):
+    """The log-probabilities of the rollout are those of one forward pass over prompt and answer."""
+    made = encode(policy.processor, [pair.clean], [pair.question], ["Yes."])
+    prompt = made.inputs["input_ids"][:, ~made.completion[0]]
+    ids = torch.cat([prompt, torch.tensor([answer.ids])], dim=1)
+    tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for name, value in made.inputs.items():
+        if name not in tokens and value.shape == made.completion.shape:
+            last = value[:, made.completion[0]][:, :1].expand(1, len(answer.ids))
+            tokens[name] = torch.cat([value[:, ~made.completion[0]], last], dim=1)
+    logits = policy.model(**made.inputs | tokens).logits[0, prompt.shape[1] - 1 : -1]
+    logp = logits.log_softmax(-1).gather(-1, torch.tensor(answer.ids)[:, None])[:, 0]
+    torch.testing.assert_close(logp, torch.tensor(answer.logps), atol=1e-4, rtol=1e-3)
+    return True
+
+
+def test_a_training_step_saved_and_reloaded(folder, pairs, tmp_path):
+    settings = TrainSettings(batch_size=2, rank=4, alpha=8, learning_rate=1e-2, max_steps=2, epochs=2, warmup=0.0)
+    result = train(load_lvlm(folder, device="cpu"), pairs, settings, folder=tmp_path / "a", work=tmp_path / "w",
+                   progress=False)
+    assert result.steps == 2 and result.log[1]["loss"] < result.log[0]["loss"]
+    assert result.log[0]["loss"] == pytest.approx(0.76246190, abs=1e-5)
+    again = load_adapter(load_lvlm(folder, device="cpu"), tmp_path / "a")
+    side = ("clean", "chosen")
+    trained, loaded = (score(lvlm.model, PairInputs(lvlm), pairs, {side: Reads()}, reference=LiveReference(lvlm.model))
+                       .sides[side] for lvlm in (result.lvlm, again))
+    assert torch.equal(trained.logp, loaded.logp) and (trained.logp - trained.ref_logp).abs().max() > 1e-4
