@@ -4,7 +4,10 @@ Grey goes stored values -> modality LUT -> window (VOI LUT) -> MONOCHROME1 inver
 C.11.1 and C.11.2 say; without a window the 0.1 and 99.9 % quantiles take its place. Colour is brought to RGB.
 """
 
+import contextlib
+import logging
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,8 +66,7 @@ def read_dicom(path: Path, frame: int | None = None) -> DicomPicture:
     except ImportError as error:
         raise ImageError(f"{path}: {NEEDS}") from error
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # pydicom's remarks on header values quote them
+        with _quiet(), np.errstate(all="ignore"):
             dataset = pydicom.dcmread(path)
             index = _frame_index(dataset, frame, path)
             pixels, notes = _render(dataset, index, path)
@@ -78,6 +80,19 @@ def read_dicom(path: Path, frame: int | None = None) -> DicomPicture:
         raise ImageError(
             f"{path}: the DICOM file is damaged or not a picture ({type(error).__name__}); export it again."
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without pydicom's warnings and log lines: they quote the header."""
+    logger = logging.getLogger("pydicom")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def _frame_index(dataset, frame: int | None, path: Path) -> int:

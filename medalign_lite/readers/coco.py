@@ -16,7 +16,15 @@ from skimage.draw import polygon2mask
 from medalign_lite.cases import Case, CaseError, Draft, Lesion
 from medalign_lite.images import ImageError
 from medalign_lite.pictures import Picture, save_picture, save_png
-from medalign_lite.readers.entries import Remarks, choose_absent, draft, load_list, presence_questions, text_in
+from medalign_lite.readers.entries import (
+    Remarks,
+    choose_absent,
+    draft,
+    first_bytes,
+    load_list,
+    presence_questions,
+    text_in,
+)
 
 LAYOUT = "COCO"
 NEEDS = "a folder (or its annotations/, train/, valid/, test/) with a JSON of images, annotations and categories"
@@ -58,7 +66,7 @@ def read(path: Path, *, root: Path) -> Iterator[Draft]:
 
 def _files(path: Path) -> list[Path]:
     found = sorted({file for place in PLACES for file in path.glob(place)}) if path.is_dir() else []
-    return [file for file in found if all(f'"{key}"'.encode() in file.read_bytes() for key in KEYS)]
+    return [file for file in found if all(f'"{key}"'.encode() in first_bytes(file) for key in KEYS)]
 
 
 def _load(file: Path) -> _List:

@@ -88,6 +88,15 @@ def by_image(asked: Iterable[Asked], *, splits: str = "clean") -> list[Image]:
     return list(images.values())
 
 
+def first_bytes(path: Path, count: int = -1) -> bytes:
+    """Up to `count` bytes of a file (default: all), none where it cannot be read: for telling layouts apart."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(count)
+    except OSError:
+        return b""
+
+
 def load_list(path: Path, kind: type = list) -> list | dict:
     """A JSON file that holds a list (or another `kind`); raises CaseError that names the file and the fault."""
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases import Case, CaseError, Draft, resolve_inside
-from medalign_lite.readers.entries import Remarks, draft, report_question, safe_id
+from medalign_lite.readers.entries import Remarks, draft, first_bytes, report_question, safe_id
 
 LAYOUT = "IU X-ray (Open-i XML)"
 NEEDS = "a folder with Open-i's XML reports (ecgen-radiology/*.xml) and its PNG images"
@@ -23,7 +23,7 @@ MAX_BYTES = 2**20  # of a report; real ones have a few kilobytes
 def detect(path: Path) -> str | None:
     """Why `path` is in Open-i's layout, or None."""
     files = _reports(path)
-    if not files or b"parentImage" not in _start(files[0]) and b"eCitation" not in _start(files[0]):
+    if not files or not any(mark in first_bytes(files[0], MAX_BYTES) for mark in (b"parentImage", b"eCitation")):
         return None
     return f"{len(files)} XML reports, the first is {files[0].name}"
 
@@ -38,11 +38,6 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
 
 def _reports(path: Path) -> list[Path]:
     return sorted({file for place in PLACES for file in path.glob(place)}) if path.is_dir() else []
-
-
-def _start(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(MAX_BYTES)
 
 
 def _case(file: Path, images: dict[str, Path], folder: Path, remarks: Remarks) -> Case:

@@ -12,9 +12,9 @@ def describing_part(report: str) -> str:
     A section begins with a heading in capitals and a colon at the start of a line, and ends where the next begins.
     """
     headers = list(HEADER.finditer(report))
-    ends = [header.start() for header in headers[1:]] + [len(report)]
     sections: dict[str, str] = {}
-    for header, end in zip(headers, ends, strict=True):
+    for header, following in zip(headers, [*headers[1:], None], strict=False):
+        end = len(report) if following is None else following.start()
         words = " ".join(report[header.end() : end].split())
         name = next((name for name in WANTED if header[1].startswith(name)), "")
         if name and words:

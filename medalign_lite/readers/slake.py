@@ -13,7 +13,7 @@ import numpy as np
 
 from medalign_lite.cases import Case, CaseError, Draft, Lesion, Question, resolve_inside
 from medalign_lite.images import ImageError, image_size, read_labels
-from medalign_lite.readers.entries import ID_CHARACTERS, LEAK, load_list, safe_id
+from medalign_lite.readers.entries import LEAK, load_list, safe_id, text_in
 
 LAYOUT = "SLAKE"
 MAKES_FILES = False
@@ -76,7 +76,8 @@ def _read_image_case(path, folder, image, split, entries, ids, languages, notes)
         source = resolve_inside(folder, str(path.absolute() / "imgs" / image))
         questions = _read_questions(entries, languages, faults, notes)
         lesions = _read_lesions(place, source, folder, ids, faults)
-        modality = next((e["modality"] for e in entries if isinstance(e.get("modality"), str)), "image")
+        stated = (entry.get("modality") for entry in entries)
+        modality = next((name for name in stated if isinstance(name, str) and name.isprintable()), "image")
         return Draft(
             case_id,
             Case(
@@ -96,23 +97,21 @@ def _read_questions(
     questions, seen = [], set()
     for entry in entries:
         qid = entry.get("qid")
-        missing = [key for key in QUESTION_KEYS if entry.get(key) in (None, "")]
-        if missing:
-            faults.append(f"question {qid} dropped: without {', '.join(missing)}")
-        elif entry["q_lang"] not in languages:
-            notes.append(f"question {qid} left out: language {entry['q_lang']}, read are {', '.join(languages)}")
-        elif entry["answer_type"] not in KINDS:
-            faults.append(f"question {qid} dropped: answer_type {entry['answer_type']!r}, known are {', '.join(KINDS)}")
-        elif not all(isinstance(entry[key], str) and entry[key].strip() for key in ("question", "answer")):
-            faults.append(f"question {qid} dropped: question and answer must be text")
-        elif type(qid) not in (int, str) or not ID_CHARACTERS.fullmatch(str(qid)):
-            faults.append(f"question {qid!r} dropped: its id must be a number or a plain word")
-        elif qid in seen:
-            faults.append(f"question {qid} dropped: its id was used before for this image")
-        else:
-            seen.add(qid)
-            kind, topic = KINDS[entry["answer_type"]], str(entry["content_type"])
-            questions.append(Question(str(qid), entry["question"], entry["answer"], kind, topic))
+        try:
+            found = {key: text_in(entry, key, number=key == "qid") for key in QUESTION_KEYS}
+            if found["answer_type"] not in KINDS:
+                raise CaseError(f"answer_type {found['answer_type']!r}, known are {', '.join(KINDS)}")
+            if safe_id(found["qid"]) in seen:
+                raise CaseError("its id was used before for this image")
+        except CaseError as error:
+            faults.append(f"question {qid!r} dropped: {error}")
+            continue
+        if found["q_lang"] not in languages:
+            notes.append(f"question {qid} left out: language {found['q_lang']}, read are {', '.join(languages)}")
+            continue
+        seen.add(found["qid"])
+        kind, topic = KINDS[found["answer_type"]], found["content_type"]
+        questions.append(Question(found["qid"], found["question"], found["answer"], kind, topic))
     return questions
 
 

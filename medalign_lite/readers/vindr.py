@@ -11,7 +11,7 @@ from pathlib import Path
 from medalign_lite.cases import Case, CaseError, Draft, Lesion
 from medalign_lite.images import ImageError
 from medalign_lite.pictures import save_picture
-from medalign_lite.readers.entries import Remarks, choose_absent, draft, presence_questions, safe_id
+from medalign_lite.readers.entries import Remarks, choose_absent, draft, first_bytes, presence_questions, safe_id
 from medalign_lite.readers.tables import number_in, rows_of
 
 LAYOUT = "VinDr-CXR"
@@ -57,8 +57,7 @@ def _tables(path: Path) -> list[Path]:
 
 
 def _header(file: Path) -> list[str]:
-    with file.open("rb") as stream:
-        line = stream.readline(2**16).removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    line = first_bytes(file, 2**16).removeprefix(b"\xef\xbb\xbf").split(b"\n")[0].decode("utf-8", errors="replace")
     return [name.strip().strip('"') for name in line.split(",")]
 
 
