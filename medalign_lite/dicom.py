@@ -85,14 +85,15 @@ def read_dicom(path: Path, frame: int | None = None) -> DicomPicture:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without pydicom's warnings and log lines: they quote the header."""
-    logger = logging.getLogger("pydicom")
-    before, logger.disabled = logger.disabled, True
+    logger = logging.getLogger("pydicom")  # its children take their level from it
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = before
+        logger.setLevel(before)
 
 
 def _frame_index(dataset, frame: int | None, path: Path) -> int:

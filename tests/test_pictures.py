@@ -18,7 +18,7 @@ from medalign_lite.dicom import read_dicom
 from medalign_lite.images import ImageError
 from medalign_lite.pictures import save_picture
 
-SHIPPED = Path(pydicom.data.__file__).parent / "data"
+SHIPPED = Path(pydicom.data.__file__).parent
 TEST_FILES = SHIPPED / "test_files"
 
 
