@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor base-model samples claims-bench perf lab clean
+.PHONY: help env reproduce test lint doctor cases base-model samples claims-bench perf lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ $(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), and this needs 3.11 or newer: give PYTHON=path" >&2; exit 1; }
 	@$(PY) -c '' 2>/dev/null || { echo "making $(VENV) with $$($(PYTHON) -V)"; $(PYTHON) -m venv --clear $(VENV) || { echo "error: $(PYTHON) cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }; }
 	@echo "installing the pinned packages into $(VENV): some minutes the first time"
-	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]' | awk -v all=$$(grep -c == constraints.txt) '/^Collecting/ {printf "  %3d of about %d: %s\n", ++n, all, $$2} /^(Installing|Building)/ {print "  " $$1 " ..."} {fflush()}'
+	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,dicom,parquet,nifti]' | awk -v all=$$(grep -c == constraints.txt) '/^Collecting/ {printf "  %3d of about %d: %s\n", ++n, all, $$2} /^(Installing|Building)/ {print "  " $$1 " ..."} {fflush()}'
 	@rm -f $(VENV)/.ready-* && touch $@
 
 reproduce: $(READY) ## the seven notebooks in order, from a model's own answers to report.html
@@ -53,6 +53,9 @@ test: $(READY) lint ## lint, unit tests, the ci run, and every notebook with its
 lint: $(READY) ## ruff on code and notebooks; notebooks are committed without outputs
 	$(PY) -m ruff check .
 	$(if $(NOTEBOOKS),$(PY) -m nbstripout --verify $(STRIP) $(NOTEBOOKS),@echo "no notebooks to check")
+
+cases: $(READY) ## what is read from CASES=, before anything is run on it: counts, splits, a contact sheet
+	@$(PY) -m medalign_lite.overview $(ARGUMENTS)
 
 doctor: $(READY) ## is this machine ready, and what to do if not
 	@$(PY) -m medalign_lite.doctor $(ARGUMENTS)

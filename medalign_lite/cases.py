@@ -16,6 +16,7 @@ Other layouts are read by `medalign_lite/readers/`.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -106,7 +107,8 @@ class Case:
 class CaseSet:
     """What was read: `skipped` lists whole cases, `dropped` single questions and lesions of kept cases.
 
-    Both hold {"id": ..., "reason": ...}. `layout` names the layout and `reason` says why it was taken for that.
+    `notes` lists what is no fault: left out by rule (a question about a held-out image), or worth a look (burned-in
+    text). All three hold {"id": ..., "reason": ...}. `layout` names the layout, `reason` why it was taken for that.
     """
 
     cases: tuple[Case, ...]
@@ -114,32 +116,40 @@ class CaseSet:
     layout: str = ""
     reason: str = ""
     dropped: list[dict] = field(default_factory=list)
+    notes: list[dict] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a reader makes of one entry: a case with its dropped parts, or no case and one fault that says why."""
+    """What a reader makes of one entry: a case with its dropped parts, or no case and one fault that says why.
+
+    `notes` are sentences that are no faults; each ends in ": " and the words under which they are counted.
+    """
 
     id: str
     case: Case | None
     faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_cases(
-    path: Path | str, strict: bool = False, *, root: Path | str | None = None, check_files: bool = True
+    path: Path | str, strict: bool = False, *, root: Path | str | None = None, check_files: bool = True, **options
 ) -> CaseSet:
     """Read every case under `path`, a file or folder in any layout of `medalign_lite.readers`.
 
     A bad case is skipped and a bad question or lesion dropped, each listed with its reason; with `strict` the first
     one raises CaseError. `root` is the folder that paths are relative to and may not leave (default: that of the
-    list). `check_files=False` skips opening images and masks: for files that this kit has just rendered.
-    Raises CaseError for an unknown layout and where no case is left.
+    list); layouts whose pictures have to be made (DICOM, parquet) write them there and need it. `check_files=False`
+    skips opening images and masks: for files that this kit has just rendered. `options` are the reader's own, as
+    `splits="standard"` of VQA-RAD. Raises CaseError for an unknown layout and where no case is left.
     """
     from medalign_lite import readers  # readers build on this file, so they are only imported when called
 
     path = Path(path)
     module, reason = readers.detect(path)
-    drafts = module.read(path, root=None if root is None else Path(root))
+    if module.MAKES_FILES and root is None:
+        raise CaseError(f"{path} ({module.LAYOUT}): pictures have to be made; say where: read_cases(path, root=folder)")
+    drafts = module.read(path, root=None if root is None else Path(root), **options)
     return collect(drafts, layout=module.LAYOUT, reason=reason, strict=strict, check_files=check_files)
 
 
@@ -147,7 +157,7 @@ def collect(
     drafts: Iterable[Draft], *, layout: str = "", reason: str = "", strict: bool = False, check_files: bool = True
 ) -> CaseSet:
     """Check a reader's drafts and keep the good ones; arguments and errors as in read_cases."""
-    cases, skipped, dropped, seen = [], [], [], set()
+    cases, skipped, dropped, notes, seen = [], [], [], [], set()
     for draft in drafts:
         case, faults = draft.case, list(draft.faults)
         try:
@@ -166,13 +176,20 @@ def collect(
             seen.add(case.id)
             cases.append(case)
             dropped += [{"id": case.id, "reason": fault} for fault in faults]
+        notes += [{"id": draft.id, "reason": note} for note in draft.notes]
         if strict and (skipped or dropped):
             problem = (skipped or dropped)[0]
             raise CaseError(f"case {problem['id']}: {problem['reason']} (without STRICT=1 it would be left out)")
     if not cases:
         examples = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in skipped[:3]) or "the list is empty"
         raise CaseError(f"no usable case was found ({layout}): {examples}. Correct the list, then run again.")
-    return CaseSet(tuple(cases), skipped, layout, reason, dropped)
+    return CaseSet(tuple(cases), skipped, layout, reason, dropped, notes)
+
+
+def count_notes(notes: Iterable[dict]) -> str:
+    """The notes in one sentence, counted under the words after their first ": "; empty where there are none."""
+    counted = Counter(note["reason"].split(": ", 1)[-1] for note in notes)
+    return "; ".join(f"{number} x {words}" for words, number in counted.most_common())
 
 
 def check_case(case: Case) -> tuple[Case, list[str]]:

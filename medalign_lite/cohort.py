@@ -2,7 +2,8 @@
 
 Stage 00 keeps `cases.jsonl`, `skipped.json` (cases and parts of cases that were left out, with reasons) and
 `source.json` (layout, why, how the splits came about). Images stay where they are: a user's in the user's folder, the
-phantom world's in `OUT/cache`, where it is rendered again if somebody has cleared it.
+phantom world's and those that a reader had to make (DICOM, parquet) in `OUT/cache`, where they are made again if
+somebody has cleared it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medalign_lite.cases import Case, CaseError, CaseSet, assign_splits, find_leaks, read_cases, write_cases
-from medalign_lite.fingerprint import short
+from medalign_lite import readers
+from medalign_lite.cases import (
+    Case,
+    CaseError,
+    CaseSet,
+    assign_splits,
+    count_notes,
+    find_leaks,
+    read_cases,
+    write_cases,
+)
+from medalign_lite.fingerprint import digest, short
 from medalign_lite.manifest import read_json
 from medalign_lite.phantom.dataset import build_world
 from medalign_lite.presets import ROOT
@@ -33,7 +44,7 @@ def input_files(cases: str) -> list[Path]:
     Raises CaseError where the list holds no usable case.
     """
     path = ROOT / Path(cases).expanduser()
-    if not cases or not path.is_file():
+    if not cases or not path.is_file() or readers.detect(path)[0].MAKES_FILES:
         return [path] if cases else []
     files = {path.resolve()}
     for case in read_cases(path, check_files=False).cases:
@@ -49,7 +60,11 @@ def choose_cohort(stage: Stage, *, strict: bool = False) -> CaseSet:
     there are too few groups to divide.
     """
     found = cache(lambda: _find(stage, strict))
-    lists = {"skipped": lambda: found().skipped, "dropped": lambda: found().dropped}
+    lists = {
+        "skipped": lambda: found().skipped,
+        "dropped": lambda: found().dropped,
+        "notes": lambda: found().notes,
+    }
     source = {"layout": lambda: found().layout, "reason": lambda: found().reason, "root": lambda: short(_root(stage))}
     stage.path("cases.jsonl", lambda part: write_cases(part, found().cases, root=_root(stage)))
     left_out = stage.json("skipped.json", lambda: {name: value() for name, value in lists.items()})
@@ -57,6 +72,11 @@ def choose_cohort(stage: Stage, *, strict: bool = False) -> CaseSet:
     for problem in [*left_out["skipped"], *left_out["dropped"]] if strict else []:
         raise CaseError(f"case {problem['id']}: {problem['reason']} (without STRICT=1 it would be left out)")
     return _load(stage, stage.output("cases.jsonl"), left_out, about)
+
+
+def made_files(cases: Path, out: Path) -> Path:
+    """The folder under OUT for pictures that a reader makes of the data set `cases`; OUT is `out`."""
+    return out / "cache" / f"cases-{digest(str(cases.resolve()))[:12]}"
 
 
 def read_cohort(stage: Stage) -> CaseSet:
@@ -106,12 +126,16 @@ def _find(stage: Stage, strict: bool) -> CaseSet:
     if stage.cases is None:
         found = read_cases(_root(stage), check_files=False)
         return replace(found, layout="phantom world", reason="rendered for this run; splits by person and wording")
-    return settle_splits(read_cases(stage.cases, strict), seed=stage.seed)
+    root = _root(stage) if readers.detect(stage.cases)[0].MAKES_FILES else None
+    found = settle_splits(read_cases(stage.cases, strict, root=root), seed=stage.seed)
+    return replace(found, reason="; ".join(filter(None, [found.reason, count_notes(found.notes)])))
 
 
 def _root(stage: Stage) -> Path:
     """The folder that paths in cases.jsonl count from; a phantom world that is not there is rendered."""
     if stage.cases is not None:
+        if readers.detect(stage.cases)[0].MAKES_FILES:
+            return made_files(stage.cases, stage.run_folder.parent)
         return stage.cases if stage.cases.is_dir() else stage.cases.parent
     preset, place = stage.preset, stage.run_folder.parent / "cache"
     counts = {"train": preset.n_pool, "val": preset.n_val, "test": preset.n_test, "shifted": preset.n_shifted}
@@ -120,4 +144,8 @@ def _root(stage: Stage) -> Path:
 
 def _load(stage: Stage, path: Path, left_out: dict, about: dict) -> CaseSet:
     found = read_cases(path, root=_root(stage), check_files=False)
-    return CaseSet(found.cases, left_out["skipped"], about["layout"], about["reason"], left_out["dropped"])
+    if stage.cases is not None and not all(case.image.is_file() for case in found.cases):
+        read_cases(stage.cases, root=_root(stage), check_files=False)  # made again under the same names
+    return CaseSet(
+        found.cases, left_out["skipped"], about["layout"], about["reason"], left_out["dropped"], left_out["notes"]
+    )

@@ -17,7 +17,7 @@ from medalign_lite.presets import ROOT, find_model
 PACKAGE = ROOT / "medalign_lite"
 # Modules that only show or run things: changing them makes no saved result stale.
 APPARATUS = (
-    *("figures", "widgets", "report", "gallery", "reading", "doctor", "export", "notebook", "reproduce"),
+    *("figures", "widgets", "report", "gallery", "reading", "doctor", "export", "notebook", "reproduce", "overview"),
     *("presets", "stages", "manifest", "fingerprint", "train_cli"),
 )
 # Cells with these tags only show or practise; parameters count through their values.

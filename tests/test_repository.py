@@ -77,7 +77,7 @@ def test_constraints_hold_exact_pins_and_nothing_else():
 
 
 def test_every_import_of_the_package_is_declared():
-    declared = {canonical(r.name) for r in CORE}
+    declared = {canonical(r.name) for r in [*CORE, *(r for extra in EXTRAS.values() for r in extra)]}
     for path in (ROOT / "medalign_lite").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -98,8 +98,8 @@ def test_the_conda_environment_agrees_with_pyproject():
     assert environment["channels"][0] == "conda-forge"
     assert "python" + PYPROJECT["project"]["requires-python"] in conda
     # pip takes everything else from pyproject and constraints.txt, as `make env` does: nothing is listed twice
-    assert pip == {"pip": ["--constraint constraints.txt", "--editable .[dev]"]}
-    assert "-c constraints.txt -e '.[dev]'" in MAKEFILE
+    assert pip == {"pip": ["--constraint constraints.txt", "--editable .[dev,dicom,parquet,nifti]"]}
+    assert "-c constraints.txt -e '.[dev,dicom,parquet,nifti]'" in MAKEFILE
     assert not {canonical(re.split("[>=<]", name)[0]) for name in conda} & {canonical(r.name) for r in CORE}
 
 

@@ -1,16 +1,21 @@
-"""One file per data set layout. Each has LAYOUT (its name), `detect(path)` and `read(path, *, root)`.
+"""One file per data set layout, each with the same few names:
 
-`detect` returns why the path has this layout, or None; `read` yields one `cases.Draft` per entry and never raises
-for a bad entry.
+- `LAYOUT`, its name; `NEEDS`, what it looks for, for the error that no layout fits;
+- `MAKES_FILES`: whether its pictures have to be made (DICOM, parquet) and are written to `root`;
+- `detect(path)`: why `path` has this layout, or None;
+- `read(path, *, root)`: yields one `cases.Draft` per entry and never raises for a bad one.
+
+`make cases CASES=path` shows what is read from a folder.
 """
 
 from pathlib import Path
 from types import ModuleType
 
 from medalign_lite.cases import CaseError
-from medalign_lite.readers import kit, slake
+from medalign_lite.readers import coco, kit, mimic_cxr, nih, openi, parquet, r2gen, slake, table, vindr, vqa_rad
 
-READERS = (kit, slake)
+# The order of asking. The table of your own pictures comes last: it also takes a folder of DICOM without any table.
+READERS = (kit, slake, vqa_rad, mimic_cxr, r2gen, nih, vindr, coco, openi, parquet, table)
 
 
 def detect(path: Path) -> tuple[ModuleType, str]:

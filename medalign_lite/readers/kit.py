@@ -23,6 +23,7 @@ from medalign_lite.cases import (
 
 LAYOUT = "medalign-lite cases.jsonl"
 NEEDS = "a .jsonl file, or a folder that holds cases.jsonl"
+MAKES_FILES = False
 SAFE_ID = re.compile(r"[^\s/\\.\x00-\x1f][^/\\\x00-\x1f]{0,127}")  # ids become file names
 
 CASE_KEYS = {"id", "group", "split", "image", "questions"}

@@ -5,7 +5,6 @@ gives the outline inside each box; on X-rays mask.png is a picture with boxes dr
 Which of the two it is shows in its values. Labels of healthy organs are not lesions.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,10 @@ import numpy as np
 
 from medalign_lite.cases import Case, CaseError, Draft, Lesion, Question, resolve_inside
 from medalign_lite.images import ImageError, image_size, read_labels
+from medalign_lite.readers.entries import LEAK, load_list, safe_id, text_in
 
 LAYOUT = "SLAKE"
+MAKES_FILES = False
 NEEDS = "a folder that holds imgs/ and train.json, validate.json or test.json"
 SPLIT_FILES = {"test": "test.json", "val": "validate.json", "train": "train.json"}  # an image in two stays held out
 KINDS = {"CLOSED": "closed", "OPEN": "open"}
@@ -42,12 +43,12 @@ def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = (
     """One Draft per image, with its questions in `languages`; a split file that cannot be read is one Draft as well."""
     folder = (root or path).resolve()
     by_image: dict[str, tuple[str, list[dict]]] = {}
-    faults: dict[str, list[str]] = {}
+    leaks: dict[str, list[str]] = {}
     for split, name in SPLIT_FILES.items():
         if not (path / name).is_file():
             continue
         try:
-            entries = _load_list(path / name)
+            entries = load_list(path / name)
         except CaseError as error:
             yield Draft(name, None, (str(error),))
             continue
@@ -60,60 +61,64 @@ def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = (
             if first_split == split:
                 questions.append(entry)
             else:
-                fault = f"question {entry.get('qid')} of {name} dropped: its image is held out in {first_split}"
-                faults.setdefault(image, []).append(fault)
+                note = f"question {entry.get('qid')} of {name} left out: {LEAK.format(held=first_split)}"
+                leaks.setdefault(image, []).append(note)
     ids = _read_ids(path / "mask.txt")
     for image, (split, entries) in by_image.items():
-        yield _read_image_case(path, folder, image, split, entries, ids, languages, faults.get(image, []))
+        yield _read_image_case(path, folder, image, split, entries, ids, languages, leaks.get(image, []))
 
 
-def _read_image_case(path, folder, image, split, entries, ids, languages, faults) -> Draft:
+def _read_image_case(path, folder, image, split, entries, ids, languages, notes) -> Draft:
     case_id = image.split("/")[0]
-    faults = list(faults)
+    faults, notes = [], list(notes)
     try:
         place = (path / "imgs" / case_id).absolute()
         source = resolve_inside(folder, str(path.absolute() / "imgs" / image))
-        questions = _read_questions(entries, languages, faults)
+        questions = _read_questions(entries, languages, faults, notes)
         lesions = _read_lesions(place, source, folder, ids, faults)
-        modality = next((e["modality"] for e in entries if isinstance(e.get("modality"), str)), "image")
+        stated = (entry.get("modality") for entry in entries)
+        modality = next((name for name in stated if isinstance(name, str) and name.isprintable()), "image")
         return Draft(
             case_id,
             Case(
-                id=case_id, group=case_id, split=split, image=source, questions=tuple(questions), facts=None,
+                id=safe_id(case_id), group=case_id, split=split, image=source, questions=tuple(questions), facts=None,
                 lesions=tuple(lesions), source=f"SLAKE {modality}", folder=folder,
             ),
             tuple(faults),
+            tuple(notes),
         )  # fmt: skip
     except (CaseError, ImageError) as error:
-        return Draft(case_id, None, (str(error),))
+        return Draft(case_id, None, (str(error),), tuple(notes))
 
 
-def _read_questions(entries: list[dict], languages: tuple[str, ...], faults: list[str]) -> list[Question]:
+def _read_questions(
+    entries: list[dict], languages: tuple[str, ...], faults: list[str], notes: list[str]
+) -> list[Question]:
     questions, seen = [], set()
     for entry in entries:
         qid = entry.get("qid")
-        missing = [key for key in QUESTION_KEYS if entry.get(key) in (None, "")]
-        if missing:
-            faults.append(f"question {qid} dropped: without {', '.join(missing)}")
-        elif entry["q_lang"] not in languages:
-            faults.append(f"question {qid} left out: language {entry['q_lang']}, read are {', '.join(languages)}")
-        elif entry["answer_type"] not in KINDS:
-            faults.append(f"question {qid} dropped: answer_type {entry['answer_type']!r}, known are {', '.join(KINDS)}")
-        elif not all(isinstance(entry[key], str) and entry[key].strip() for key in ("question", "answer")):
-            faults.append(f"question {qid} dropped: question and answer must be text")
-        elif qid in seen:
-            faults.append(f"question {qid} dropped: its id was used before for this image")
-        else:
-            seen.add(qid)
-            kind, topic = KINDS[entry["answer_type"]], str(entry["content_type"])
-            questions.append(Question(str(qid), entry["question"], entry["answer"], kind, topic))
+        try:
+            found = {key: text_in(entry, key, number=key == "qid") for key in QUESTION_KEYS}
+            if found["answer_type"] not in KINDS:
+                raise CaseError(f"answer_type {found['answer_type']!r}, known are {', '.join(KINDS)}")
+            if safe_id(found["qid"]) in seen:
+                raise CaseError("its id was used before for this image")
+        except CaseError as error:
+            faults.append(f"question {qid!r} dropped: {error}")
+            continue
+        if found["q_lang"] not in languages:
+            notes.append(f"question {qid} left out: language {found['q_lang']}, read are {', '.join(languages)}")
+            continue
+        seen.add(found["qid"])
+        kind, topic = KINDS[found["answer_type"]], found["content_type"]
+        questions.append(Question(found["qid"], found["question"], found["answer"], kind, topic))
     return questions
 
 
 def _read_lesions(place: Path, source: Path, folder: Path, ids: dict[str, int], faults: list[str]) -> list[Lesion]:
     detections, outlines = place / "detection.json", resolve_inside(folder, str(place / "mask.png"))
     try:
-        boxes = [pair for entry in _load_list(detections) for pair in entry.items()]
+        boxes = [pair for entry in load_list(detections) for pair in entry.items()]
     except (CaseError, AttributeError) as error:
         faults.append(f"lesions dropped: {error}")
         return []
@@ -146,14 +151,3 @@ def _read_ids(path: Path) -> dict[str, int]:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     return {label.strip(): int(number) for number, label in re.findall(r"(?m)^(\d+):(.+)$", text)}
 
-
-def _load_list(path: Path) -> list:
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise CaseError(f"{path} cannot be read ({error.strerror}); copy it again from the data set") from error
-    except (ValueError, RecursionError) as error:
-        raise CaseError(f"{path} is not complete JSON in UTF-8 ({error}); copy it again from the data set") from error
-    if not isinstance(content, list):
-        raise CaseError(f"{path} holds a JSON {type(content).__name__}, not a list")
-    return content

@@ -1,0 +1,206 @@
+"""DICOM, NIfTI, TIFF and deep PNG as 8-bit pictures: the grey scale by hand, nothing of the header in what is kept."""
+
+import io
+import json
+import warnings
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pydicom
+import pydicom.data
+import pytest
+from layouts import SIZE, put
+from PIL import Image
+
+from medalign_lite.cases import CaseError, read_cases, write_cases
+from medalign_lite.dicom import read_dicom
+from medalign_lite.images import ImageError
+from medalign_lite.pictures import save_picture
+
+SHIPPED = Path(pydicom.data.__file__).parent
+TEST_FILES = SHIPPED / "test_files"
+
+
+def levels(number, frames=1):
+    return np.random.default_rng(number).integers(0, 4096, (frames, *SIZE[::-1]), dtype=np.uint16)
+
+
+def shown(tmp_path, frame=None, **changes):
+    put(tmp_path, "x.dcm", layouts.dicom(5, **changes))
+    return read_dicom(tmp_path / "x.dcm", frame)
+
+
+def linear(values, centre, width):
+    """DICOM PS3.3 C.11.2.1.2.1, scaled to 0..255."""
+    return np.round(255 * np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1))
+
+
+def test_rescale_then_window_then_inversion(tmp_path):
+    values = levels(5)[0] * 2.0 - 1000
+    plain = shown(tmp_path, RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=[1500, 40], WindowWidth=[3000, 400])
+    assert np.abs(plain.pixels - linear(values, 1500, 3000)).max() <= 1
+    inverted = shown(tmp_path, RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=1500, WindowWidth=3000,
+                     PhotometricInterpretation="MONOCHROME1")  # fmt: skip
+    assert np.abs(inverted.pixels - (255.0 - linear(values, 1500, 3000))).max() <= 1
+    assert plain.notes == () and plain.about == "DICOM DX CHEST PA"
+
+
+def test_a_lookup_table_goes_before_the_window(tmp_path):
+    item = pydicom.Dataset()
+    item.LUTDescriptor = [4096, 0, 8]
+    item.LUTData = (255 - np.arange(4096) // 16).astype(np.uint16).tobytes()
+    picture = shown(tmp_path, VOILUTSequence=[item])
+    assert (picture.pixels == 255 - levels(5)[0] // 16).all()
+
+
+@pytest.mark.parametrize("width", [None, 0])
+def test_without_a_usable_window_quantiles_are_shown_and_said(tmp_path, width):
+    picture = shown(tmp_path, WindowWidth=width, PixelPaddingValue=0)
+    low, high = np.quantile(levels(5)[0], (0.001, 0.999))
+    assert np.abs(picture.pixels - np.round(255 * np.clip((levels(5)[0] - low) / (high - low), 0, 1))).max() <= 1
+    assert "no window in the file" in picture.notes[0]
+
+
+def test_frames_are_counted_from_one(tmp_path):
+    put(tmp_path, "x.dcm", layouts.dicom(5, frames=3))
+    second = read_dicom(tmp_path / "x.dcm", 2).pixels
+    assert np.abs(second - linear(levels(5, 3)[1], 2048, 4096)).max() <= 1
+    for frame, sentence in ((None, "holds 3 frames"), (0, "no frame 0"), (4, "no frame 4; it holds 3")):
+        with pytest.raises(ImageError, match=sentence):
+            read_dicom(tmp_path / "x.dcm", frame)
+
+
+@pytest.mark.parametrize(("value", "words"), [("YES", "is declared"), (None, "does not say"), ("NO", None)])
+def test_burned_in_text_is_warned_of(tmp_path, value, words):
+    notes = shown(tmp_path, BurnedInAnnotation=value).notes
+    assert notes == () if words is None else words in notes[0]
+
+
+def test_header_values_leave_only_from_the_allowed_lists(tmp_path):
+    about = shown(tmp_path, Modality="SUE", BodyPartExamined="CHEST", ViewPosition="SECRET^SUE").about
+    assert about == "DICOM CHEST"
+    assert "MRN" not in repr(shown(tmp_path))
+
+
+def test_the_shipped_files_are_shown_or_refused_in_a_sentence(tmp_path, caplog):
+    files = [path for path in sorted(SHIPPED.rglob("*")) if path.is_file() and path.suffix == ".dcm"]
+    kept, refused = {}, {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pydicom's warnings quote header values
+        for path in files:
+            try:
+                kept[path.name] = save_picture(path, tmp_path)
+            except ImageError as error:
+                refused[path.name] = str(error)
+    assert len(kept) >= 50 and len(kept) + len(refused) == len({path.name for path in files}) and not caplog.text
+    same = ("MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm",
+            "MR_small_jpeg_ls_lossless.dcm", "MR_small_implicit.dcm")  # fmt: skip
+    assert len({kept[name].name for name in same}) == 1  # one picture, in six transfer syntaxes
+    assert "pylibjpeg-libjpeg" in refused["JPGExtended.dcm"] and "JPEG Extended" in refused["JPGExtended.dcm"]
+    assert "holds 30 frames" in refused["examples_ybr_color.dcm"]
+    assert "without pixel data" in refused["reportsi.dcm"] and "damaged" in refused["MR_truncated.dcm"]
+    assert "preamble" in refused["no_meta.dcm"]
+
+
+def test_colours_are_those_of_the_file(tmp_path):
+    expected = pydicom.dcmread(TEST_FILES / "SC_rgb_rle.dcm").pixel_array
+    for name in ("SC_rgb_rle.dcm", "SC_rgb_rle_16bit.dcm", "SC_rgb_rle_32bit.dcm", "SC_rgb_jpeg_gdcm.dcm"):
+        picture = read_dicom(TEST_FILES / name)
+        assert picture.pixels.dtype == np.uint8 and np.abs(picture.pixels.astype(int) - expected).max() <= 1, name
+
+
+def test_deep_png_and_tiff_pages_keep_their_order_of_grey(tmp_path):
+    deep = levels(3)[0] * 16
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    put(tmp_path, "deep.tif", layouts.tiff(np.stack([levels(4)[0], deep])))
+    expected = np.round((deep - deep.min()) / float(deep.max() - deep.min()) * 255)
+    for name, frame in (("deep.png", None), ("deep.tif", 2)):
+        assert (read(save_picture(tmp_path / name, tmp_path / "made", frame)) == expected).all()
+    with pytest.raises(ImageError, match="holds 2 frames"):
+        save_picture(tmp_path / "deep.tif", tmp_path / "made")
+
+
+def read(picture):
+    return np.asarray(Image.open(picture.path))
+
+
+def test_a_nifti_slice_shows_the_front_on_top_and_the_patients_right_on_the_left(tmp_path):
+    volume = np.zeros((12, 10, 4), np.float32)  # to the right, to the front, to the head
+    volume[10:, :, 2] = 1  # the patient's right
+    volume[:, 8:, 2] = 2  # the front
+    put(tmp_path, "x.nii.gz", layouts.nifti(volume))
+    pixels = read(save_picture(tmp_path / "x.nii.gz", tmp_path / "made", 3))
+    assert pixels.shape == (10, 12) and (pixels[:2] == 255).all() and (pixels[4:, :2] > pixels[4:, 4:].max()).all()
+
+
+def test_nothing_of_a_patient_is_kept(tmp_path):
+    folder = tmp_path / "Secret^Sue"
+    layouts.dicom_table(folder)
+    (folder / "alpine" / "IM0.dcm").rename(folder / "alpine" / "SUE.dcm")
+    csv = (folder / "questions.csv").read_text().replace("alpine/IM0.dcm", "alpine/SUE.dcm")
+    put(folder, "questions.csv", csv + "Sue/gone.dcm,,Q?,yes,\nborrow/(it's Sue).jpg,,Q?,yes,\n../Sue.dcm,,Q?,yes,\n")
+    put(folder, "borrow/(it's Sue).jpg", b"no picture")
+    found = read_cases(folder, root=tmp_path / "made")
+    write_cases(tmp_path / "made" / "cases.jsonl", found.cases)
+    kept = b"".join(path.name.encode() + path.read_bytes() for path in (tmp_path / "made").rglob("*") if path.is_file())
+    kept += json.dumps([found.skipped, found.dropped, found.notes]).encode()
+    assert len(found.cases) == 3 and len(found.skipped) == 3
+    assert not [word for word in (b"Secret", b"SUE", b"Sue", b"MRN", b"1970") if word in kept]
+    assert found.cases[0].group == found.cases[1].group != found.cases[2].group  # MRN-0 has two pictures
+
+
+def test_a_table_says_what_is_wrong_by_line(tmp_path):
+    layouts.dicom_table(tmp_path / "set")
+    put(tmp_path / "set", "questions.csv", "\n".join([
+        "image,frame,question,answer,report,split,kind,label,x,y,width,height,patient",
+        "alpine/IM0.dcm,,Is it?,yes,,test,,,,,,,",
+        "alpine/IM0.dcm,,Is it?,yes,,train,,,,,,,",
+        "alpine/IM0.dcm,,Is it?,,,test,,,,,,,",
+        "alpine/IM0.dcm,,,,,,,spot,2,3,5,6,",
+        "alpine/IM0.dcm,,,,,,,spot,2,3,five,6,",
+        "borrow/IM0.dcm,1,Which?,the left,,,essay,,,,,,",
+        "cactus/IM0.dcm,,Which?,the left,,,,,,,,,",
+        "cactus/IM0.dcm,two,Which?,the left,,,,,,,,,",
+        "cactus/IM0.dcm,1,Which?,the left,,,,,,,,,A",
+        "cactus/IM0.dcm,1,Which?,the left,,,,,,,,,B",
+    ]))  # fmt: skip
+    found = read_cases(tmp_path / "set", root=tmp_path / "made")
+    (case,) = found.cases
+    assert (case.split, [q.kind for q in case.questions], case.lesions[0].box) == ("test", ["closed"], (2, 3, 5, 6))
+    assert [entry["reason"] for entry in found.dropped] == [
+        "questions.csv line 4 dropped: a question without an answer",
+        "questions.csv line 6 dropped: width is 'five', which is not a number",
+    ]
+    reasons = {entry["id"].split()[-1]: entry["reason"] for entry in found.skipped}
+    assert "kind is 'essay'" in reasons["7"] and "holds 3 frames" in reasons["8"]
+    assert "'two' is not a whole number" in reasons["9"] and "several patients" in reasons["10"]
+    assert "left out: its image is held out in test" in found.notes[0]["reason"]
+
+
+def test_a_folder_of_dicom_without_a_table_says_what_to_write(tmp_path):
+    put(tmp_path, "a/IM0", layouts.dicom(1))
+    with pytest.raises(CaseError, match=r"write questions\.csv into the folder.*make cases"):
+        read_cases(tmp_path, root=tmp_path / "made")
+
+
+def test_a_data_frame_gives_what_its_table_gives(tmp_path):
+    import pandas
+
+    from medalign_lite.readers.table import read_frame
+
+    layouts.mixed_table(tmp_path / "set")
+    frame = pandas.read_json(tmp_path / "set" / "questions.jsonl", lines=True)
+    found = read_frame(frame, folder=tmp_path / "set", root=tmp_path / "made")
+    assert found.cases == read_cases(tmp_path / "set", root=tmp_path / "made").cases
+    write_cases(tmp_path / "made" / "cases.jsonl", found.cases)
+    assert read_cases(tmp_path / "made").cases == tuple(found.cases)
+
+
+def test_a_picture_of_a_table_loses_its_exif(tmp_path):
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010E] = "Secret Sue"
+    Image.fromarray(layouts.pixels(1, "RGB")).save(stream, format="PNG", exif=exif)
+    put(tmp_path, "x.png", stream.getvalue())
+    assert b"Secret" not in save_picture(tmp_path / "x.png", tmp_path / "made").path.read_bytes()
