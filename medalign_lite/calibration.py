@@ -69,7 +69,7 @@ def calibration(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def reliability(sums: np.ndarray) -> Reliability:
-    """The diagram's data from (B, 4) sums: `figures.reliability_diagram` draws it."""
+    """The diagram's data from (B, 4) sums."""
     edges = _edges(len(sums))
     n, p, yes = np.asarray(sums, float)[:, :3].T
     mean = [np.divide(top, n, out=np.full_like(n, np.nan), where=n > 0) for top in (p, yes)]

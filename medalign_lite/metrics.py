@@ -2,11 +2,8 @@
 
 Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
 `style`. Real data without structured facts has no countable claims; its fact metrics have n = 0.
-
-Run as `python -m medalign_lite.metrics` this scores a file of predictions against a file of references (`scorecard`).
 """
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -235,9 +232,3 @@ def _grounding(margin: Margins) -> dict[str, float]:
     if margin.lesion is not None and margin.control is not None:
         row |= {"selectivity_n": 1, "selectivity": margin.control - margin.lesion}
     return row
-
-
-if __name__ == "__main__":
-    from medalign_lite.scorecard import main
-
-    sys.exit(main())

@@ -155,7 +155,7 @@ def score_answer(candidate: str, gold: str, kind: str) -> dict[str, float]:
 
 
 def score_table(answers: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, float]]:
-    """{kind: {scorer: mean score}} of (candidate, gold, kind) rows; `scorecard` adds intervals."""
+    """{kind: {scorer: mean score}} of (candidate, gold, kind) rows."""
     rows = defaultdict(list)
     for candidate, gold, kind in answers:
         rows[kind].append(score_answer(candidate, gold, kind))
