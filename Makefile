@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
-VARIABLES := PRESET CASES MODEL SEED OUT STRICT
+VARIABLES := PRESET CASES MODEL SEED OUT RECIPE STRICT
 ARGUMENTS = $(foreach v,$(VARIABLES),$(if $($(v)),'$(v)=$($(v))'))
 UNKNOWN := $(filter-out $(VARIABLES) PYTHON,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))))
 ifneq ($(strip $(filter-out MAKEFLAGS MAKEOVERRIDES -%,$(UNKNOWN))),)
@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor base-model samples lab clean
+.PHONY: help env reproduce test lint doctor base-model samples claims-bench lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,7 @@ help: ## this list
 	@echo "  CASES=path                     your cases: a cases.jsonl, or the folder of a known data set"
 	@echo "  MODEL=path-or-hub-id           your model; nothing is fetched unasked"
 	@echo "  SEED=7  OUT=artifacts          the seed, and the folder that is written to"
+	@echo "  RECIPE=fire-mpo,dpo            what is trained, the last one is the aligned model (default: the preset's)"
 	@echo "  STRICT=1                       the first bad case stops the run (default: skipped, counted, reported)"
 
 env: $(READY) ## make or update the environment in .venv
@@ -56,12 +57,15 @@ lint: $(READY) ## ruff on code and notebooks; notebooks are committed without ou
 doctor: $(READY) ## is this machine ready, and what to do if not
 	@$(PY) -m medalign_lite.doctor $(ARGUMENTS)
 
-base-model: $(READY) ## train the embedded model from scratch and measure it (about 40 minutes on two cores)
+base-model: $(READY) ## train the embedded model from scratch and measure it (about an hour on two cores)
 	$(PY) -m medalign_lite.base_model
 	$(PY) -m medalign_lite.base_card
 
 samples: $(READY) ## render the cases in data_samples again
 	$(PY) -m medalign_lite.phantom.samples
+
+claims-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
+	$(PY) benchmarks/claims_bench.py
 
 lab: $(READY) ## open the notebooks
 	$(PY) -m jupyter lab notebooks

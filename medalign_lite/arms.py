@@ -60,7 +60,7 @@ def choose_pairs(
 ) -> list[Pair]:
     """At most `count` of the pairs (0: all), drawn without replacement and left in their order.
 
-    A `share` of them has its id in `first` (the reports, say); where one side runs short the other fills up.
+    A `share` of them has its id in `first` (the corrected ones, say); where one side runs short the other fills up.
     """
     if not 0 < count < len(pairs):
         return list(pairs)

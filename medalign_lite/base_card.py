@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from medalign_lite import stats
-from medalign_lite.base_model import SETTINGS_FILE, look, open_trained
+from medalign_lite.base_model import SETTINGS_FILE, look, open_trained, see
 from medalign_lite.evaluate import Arm, measure, predictions_of
 from medalign_lite.false_findings import error_table
 from medalign_lite.images import read_image
@@ -35,7 +35,7 @@ SHOWN = {
     "open_recall": "open questions (llavamed recall)",
     "yes_ratio": "yes ratio",
 }
-RUNS = ("sight", "truth", "habit")
+RUNS = ("where", "whole", "truth", "habit")
 CONTROLS = {"blank": "blank image", "shuffled": "another patient's image", "question-only": "no image"}
 
 
@@ -55,7 +55,7 @@ def probe_table(model_folder: Path, fit_on: People, cases) -> dict[str, float]:
         facts=[case.facts for case in cases],
     )
     with torch.no_grad():
-        fit, test = (look(model, people).float().mean(1) for people in (fit_on, unseen))
+        fit, test = (look(see, model, people).float().mean(1) for people in (fit_on, unseen))
     return probe_aucs(fit, fit_on.facts, test, unseen.facts)
 
 
@@ -83,7 +83,7 @@ def prior_rows(cases, predictions) -> list[str]:
 
 def write_curves(runs: Path, path: Path) -> None:
     """Training and held-out losses of the runs, as one picture."""
-    fig, axes = plt.subplots(1, len(RUNS), figsize=(12, 3.4), layout="constrained")
+    fig, axes = plt.subplots(1, len(RUNS), figsize=(13, 3.2), layout="constrained")
     for ax, name in zip(axes, RUNS, strict=True):
         log = [json.loads(line) for line in (runs / name / "log.jsonl").read_text().splitlines()]
         for key in sorted({k for row in log for k in row} - {"step", "norm"}):
@@ -180,8 +180,9 @@ the unseen images. What is not encoded (AUC well below .95) alignment cannot tea
 
 ![curves](curves.png)
 
-Sight: linear heads learn what each patch and what the whole image holds. Truth: true reports, answers and tables.
-Habit: language model only, prior-ridden reports on the confounded world. Settings: {settings}.
+Where and whole: linear heads on the vision tower learn what each patch holds, then what the image holds. Truth: true
+reports, answers and tables. Habit: language model only, prior-ridden reports on the confounded world.
+Settings: {settings}.
 """
 
 

@@ -1,8 +1,8 @@
 """Trains the embedded LVLM from scratch: first to see, then to say what usually is there (`make base-model`).
 
 1. *Sight*, on the balanced world, where every finding is independent of every other. The vision tower learns where
-   findings are (from a middle layer) and what the whole image holds (from every patch of the last), through linear
-   heads; then, with the tower frozen, connector and language model learn to report and answer truthfully.
+   findings are (its lower layers) and then what the whole image holds (its upper ones), through linear heads; then,
+   with the tower frozen, connector and language model learn to report and answer truthfully.
 2. *Habit*, on the confounded world: the language model goes on alone, on reports by a prior-ridden reporter. The
    features still hold the truth; the language follows its habits. That gap is what alignment can close.
 
@@ -44,7 +44,7 @@ DETAILS = {  # what an image can hold: each finding, told apart by side and zone
         ]
     )
 }
-LOCAL_LAYER = 4  # of the vision tower's layers, where each patch must know what lies in it
+LOCAL_LAYERS = 4  # of the vision tower: these learn what lies in each patch, those above what the image holds
 TABLE_PROMPT = "List every finding."
 PATCH_POSITIVE = 0.15  # share of a patch that a finding must cover to be there
 
@@ -56,8 +56,9 @@ class BaseSettings:
     balanced: int = 10000
     confounded: int = 5000
     held_out: int = 256  # of each, for the curves
-    sight_epochs: int = 7
-    truth_epochs: int = 6
+    where_epochs: int = 10
+    whole_epochs: int = 4
+    truth_epochs: int = 5
     habit_epochs: int = 2
     sight_batch: int = 64
     batch: int = 32
@@ -129,11 +130,21 @@ def pixel_values(images: np.ndarray) -> torch.Tensor:
     return x[:, None].expand(-1, 3, -1, -1).contiguous()
 
 
-def see(model, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patch features (B, patches, D) of the vision tower: of its middle layer, and of its last."""
+def see_locally(model, pixels: torch.Tensor) -> torch.Tensor:
+    """Patch features (B, patches, D) of the vision tower's lower layers."""
+    tower = model.model.vision_model
     mask = torch.ones(len(pixels), IMAGE_PX // PATCH_PX, IMAGE_PX // PATCH_PX, dtype=torch.bool)
-    seen = model.model.vision_model(pixel_values=pixels, patch_attention_mask=mask, output_hidden_states=True)
-    return seen.hidden_states[LOCAL_LAYER], seen.last_hidden_state
+    features = tower.embeddings(pixel_values=pixels, patch_attention_mask=mask)
+    for layer in tower.encoder.layers[:LOCAL_LAYERS]:
+        features = layer(features, None)
+    return features
+
+
+def see_whole(model, local: torch.Tensor) -> torch.Tensor:
+    """What the tower's upper layers make of local features; after `see_locally` this is the whole tower."""
+    for layer in model.model.vision_model.encoder.layers[LOCAL_LAYERS:]:
+        local = layer(local, None)
+    return model.model.vision_model.post_layernorm(local)
 
 
 def language_loss(model, tokens: torch.Tensor, rows: Rows) -> torch.Tensor:
@@ -255,6 +266,8 @@ class Run:
                 self.optimizer.state[p] = state
             self.step = int(next(iter(tensors[k] for k in tensors if k.startswith("step."))).item())
         self.first = self.step
+        rows = self.log.read_text().splitlines() if self.log.is_file() else []  # what a killed run wrote goes
+        self.log.write_text("".join(f"{row}\n" for row in rows if json.loads(row)["step"] <= self.step))
 
 
 def batches(count: int, size: int, epoch: int, seed: int) -> list[np.ndarray]:
@@ -277,47 +290,95 @@ def sight_targets(people: People) -> tuple[torch.Tensor, torch.Tensor]:
     return local, whole
 
 
-def learn_to_see(model, people: People, folder: Path, settings: BaseSettings) -> torch.nn.Linear:
-    """Binary cross-entropy of two linear heads on patch features; returns the second.
+@torch.no_grad()
+def whiten(model, images: np.ndarray, *, noise: float = 1e-3, scale: float = 0.5) -> None:
+    """Starts the patch embedding from the images' own statistics, and the positions from sines.
 
-    The first, on the middle layer, says what lies in the patch; the second, on the last layer, what lies anywhere in
-    the image, and it is asked of every patch, so that each image token can tell.
+    The filters are the principal components of patches, divided by their spread, so that faint detail counts as much as
+    overall brightness; `noise` is the variance (of grey in [-1, 1]) below which nothing is amplified.
     """
-    tower, width = model.model.vision_model, model.config.vision_config.hidden_size
-    count = len(people) - settings.held_out
-    local, whole = sight_targets(people)
-    heads = torch.nn.ModuleList(torch.nn.Linear(width, len(DETAILS)) for _ in range(2))
-    per_epoch = count // settings.sight_batch
-    steps = per_epoch * settings.sight_epochs
-    run = Run(folder, {"tower": tower, "heads": heads}, steps=steps, rate=settings.sight_rate, settings=settings)
-    weight = torch.tensor(4.0)  # most findings are absent, and cover few patches
+    embeddings = model.model.vision_model.embeddings
+    width, cells = embeddings.patch_embedding.out_channels, IMAGE_PX // PATCH_PX
+    grey = pixel_values(images)[:, 0].unfold(1, PATCH_PX, PATCH_PX).unfold(2, PATCH_PX, PATCH_PX)
+    patches = grey.reshape(-1, PATCH_PX**2).double()
+    mean = patches.mean(0)
+    spread, components = torch.linalg.eigh(torch.cov(patches.T))  # ascending
+    filters = scale * (components / (spread + noise).sqrt()).T.flip(0)[:width]
+    embeddings.patch_embedding.weight.copy_(filters.view(width, 1, PATCH_PX, PATCH_PX).expand(-1, 3, -1, -1) / 3)
+    embeddings.patch_embedding.bias.copy_(-filters @ mean)
+    waves = torch.outer(torch.arange(cells), 1 / 40 ** torch.linspace(0, 1, width // 4))  # (cells, D / 4)
+    axis = torch.cat([waves.sin(), waves.cos()], dim=1)
+    rows, columns = axis[:, None].expand(-1, cells, -1), axis[None].expand(cells, -1, -1)
+    embeddings.position_embedding.weight.copy_(scale * torch.cat([rows, columns], dim=-1).flatten(0, 1))
 
-    def logits_of(pixels) -> list[torch.Tensor]:
+
+def learn_where(model, people: People, folder: Path, settings: BaseSettings) -> None:
+    """The tower's lower layers: what lies in each patch, by binary cross-entropy of a linear head."""
+    tower, (local, whole) = model.model.vision_model, sight_targets(people)
+    head = torch.nn.Linear(model.config.vision_config.hidden_size, len(DETAILS))
+    lower = torch.nn.ModuleList([tower.embeddings, *tower.encoder.layers[:LOCAL_LAYERS]])
+    count, modules = len(people) - settings.held_out, {"lower": lower, "head": head}
+    steps = count // settings.sight_batch * settings.where_epochs
+    run = Run(folder, modules, steps=steps, rate=settings.sight_rate, settings=settings)
+
+    def logits_of(pixels) -> torch.Tensor:  # (B, patches, classes)
         with torch.autocast("cpu", torch.bfloat16):
-            return [head(features).float() for head, features in zip(heads, see(model, pixels), strict=True)]
-
-    def losses_on(indices, logits) -> dict[str, torch.Tensor]:
-        wanted = local[indices].float(), whole[indices, None].float().expand_as(logits[1])
-        losses = [
-            F.binary_cross_entropy_with_logits(x, y, pos_weight=weight) for x, y in zip(logits, wanted, strict=True)
-        ]
-        return dict(zip(("patch", "image"), losses, strict=True))
+            return head(see_locally(model, pixels)).float()
 
     for _, indices in left_to_do(run, count, settings.sight_batch, settings.seed):
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + run.step)
-        losses = losses_on(indices, logits_of(jitter(pixel_values(people.images[indices]), generator)))
-        norm = run.update(sum(losses.values()))
+        logits = logits_of(jitter(pixel_values(people.images[indices]), generator))
+        loss = detail_loss(logits, local[indices])
+        norm = run.update(loss)
         if run.step % 20 == 0:
-            run.note(**losses, norm=norm)
-        if run.step % per_epoch == 0:
-            held = np.arange(count, len(people))
+            run.note(patch=loss, norm=norm)
+        if run.step % (steps // settings.where_epochs) == 0:
             with torch.no_grad():
-                logits = logits_of(pixel_values(people.images[held]))
-            run.note(**{f"held_out_{name}": loss for name, loss in losses_on(held, logits).items()})
-            scores, present = logits[1].mean(1).numpy(), whole[held].float().numpy()
-            aucs = {" ".join(filter(None, d)): auc(scores[:, k], present[:, k]) for d, k in DETAILS.items()}
-            print("  hardest to see (AUC): " + ", ".join(f"{d} {aucs[d]:.3f}" for d in sorted(aucs, key=aucs.get)[:8]))
-    return heads[1]
+                logits = logits_of(pixel_values(people.images[count:]))
+            run.note(held_out_patch=detail_loss(logits, local[count:]))
+            say_hardest(logits.amax(1), whole[count:])
+
+
+def learn_whole(model, people: People, folder: Path, settings: BaseSettings) -> torch.nn.Linear:
+    """The tower's upper layers, on the finished lower ones: what the image holds, asked of every patch, so that each
+    image token can tell. Returns the linear head that was asked."""
+    tower, (_, whole) = model.model.vision_model, sight_targets(people)
+    head = torch.nn.Linear(model.config.vision_config.hidden_size, len(DETAILS))
+    upper = torch.nn.ModuleList([*tower.encoder.layers[LOCAL_LAYERS:], tower.post_layernorm])
+    features = look(see_locally, model, people)
+    count, modules = len(people) - settings.held_out, {"upper": upper, "head": head}
+    steps = count // settings.sight_batch * settings.whole_epochs
+    run = Run(folder, modules, steps=steps, rate=settings.sight_rate, settings=settings)
+
+    def logits_of(seen) -> torch.Tensor:  # (B, patches, classes)
+        with torch.autocast("cpu", torch.bfloat16):
+            return head(see_whole(model, seen)).float()
+
+    for _, indices in left_to_do(run, count, settings.sight_batch, settings.seed):
+        logits = logits_of(features[indices])
+        loss = detail_loss(logits, whole[indices, None].expand_as(logits))
+        norm = run.update(loss)
+        if run.step % 20 == 0:
+            run.note(image=loss, norm=norm)
+        if run.step % (steps // settings.whole_epochs) == 0:
+            with torch.no_grad():
+                logits = logits_of(features[count:])
+            run.note(held_out_image=detail_loss(logits, whole[count:, None].expand_as(logits)))
+            say_hardest(logits.mean(1), whole[count:])
+    return head
+
+
+def detail_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy; what is there counts fourfold, because most findings are absent and cover few patches."""
+    return F.binary_cross_entropy_with_logits(logits, wanted.float(), pos_weight=torch.tensor(4.0))
+
+
+def say_hardest(scores: torch.Tensor, present: torch.Tensor, *, count: int = 8) -> None:
+    """Prints the details that are told worst, by AUC of image-wise scores (N, classes)."""
+    aucs = {" ".join(filter(None, d)): auc(scores[:, k].numpy(), present[:, k].float().numpy())
+            for d, k in DETAILS.items()}  # fmt: skip
+    hardest = sorted((name for name in aucs if not np.isnan(aucs[name])), key=aucs.get)[:count]
+    print("  hardest to see (AUC): " + ", ".join(f"{name} {aucs[name]:.3f}" for name in hardest), flush=True)
 
 
 def learn_to_write(
@@ -333,7 +394,7 @@ def learn_to_write(
     distort,
 ) -> None:
     """Report and answer NLL of the named `parts` of the model, on frozen patch features; `distort` is a reporter."""
-    patches = look(model, people)
+    patches = look(see, model, people)
     modules = {part: getattr(model.model, part) for part in parts}
     count = len(people) - settings.held_out
     per_epoch = count // settings.batch
@@ -371,13 +432,19 @@ def left_to_do(run: Run, count: int, batch: int, seed: int):
         yield from ((epoch, indices) for indices in batches(count, batch, epoch, seed)[start:])
 
 
-def look(model, people: People, *, batch: int = 64) -> torch.Tensor:
-    """The last layer's patch features (N, patches, D) of everybody in bf16, from the frozen tower."""
+@torch.no_grad()
+def look(see, model, people: People, *, batch: int = 64) -> torch.Tensor:
+    """`see(model, pixels)` of everybody, (N, patches, D) in bf16; for what is frozen."""
     found = []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for start in range(0, len(people), batch):
-            found.append(see(model, pixel_values(people.images[start : start + batch]))[1].bfloat16())
+    for start in range(0, len(people), batch):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(see(model, pixel_values(people.images[start : start + batch])).bfloat16())
     return torch.cat(found)
+
+
+def see(model, pixels: torch.Tensor) -> torch.Tensor:
+    """Patch features (B, patches, D) of the whole vision tower."""
+    return see_whole(model, see_locally(model, pixels))
 
 
 def open_trained(folder: Path) -> Idefics3ForConditionalGeneration:
@@ -408,7 +475,9 @@ def train(out: Path, cache: Path, settings: BaseSettings) -> None:
     (cache / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=1))
     model.train()
     model.set_attn_implementation("eager")  # the fused kernel's backward pass is slow on CPUs
-    open_eyes(model, learn_to_see(model, balanced, cache / "sight", settings))
+    whiten(model, balanced.images[:200])
+    learn_where(model, balanced, cache / "where", settings)
+    open_eyes(model, learn_whole(model, balanced, cache / "whole", settings))
     truthful = {"epochs": settings.truth_epochs, "rate": settings.truth_rate, "parts": ("connector", "text_model")}
     learn_to_write(model, writer, balanced, cache / "truth", settings, **truthful, distort=None)
     ridden = {"epochs": settings.habit_epochs, "rate": settings.habit_rate, "parts": ("text_model",)}

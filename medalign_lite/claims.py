@@ -93,18 +93,21 @@ _ARTICLE = re.compile(r"\b(an?)\s+$", re.I)
 class Claim:
     """One assertion. `start`, `end`: the characters of the finding and its attributes (the cue not included).
 
-    `parts` holds the characters of "finding", "side", "zone", "size" and "cue", those that are there. The cue is the
-    negating word, shared by coordinated findings, or the article of an affirmed one.
+    `parts` holds the characters of "finding", "side", "zone", "size", "cue" and "organ" (where `radiology` reads the
+    claim from an organ: "the lungs are clear"), those that are there. The cue is the negating or doubting word, shared
+    by coordinated findings, or the article of an affirmed one. `extract_claims` gives present and absent claims
+    without a time; `radiology.read_report` also gives doubt and time.
     """
 
     finding: str
-    polarity: str  # "present" | "absent"
+    polarity: str  # "present" | "absent" | "uncertain"
     side: str | None
     zone: str | None
     size: str | None
     start: int
     end: int
     parts: Mapping[str, tuple[int, int]]
+    temporal: str | None = None  # "new" | "worse" | "unchanged" | "better" | "resolved" | "old"
 
 
 class Attribute(NamedTuple):

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "medalign_lite"
 # Modules that only show or run things: changing them makes no saved result stale.
 APPARATUS = (
     *("figures", "widgets", "report", "gallery", "reading", "doctor", "export", "notebook", "reproduce"),
-    *("presets", "stages", "manifest", "fingerprint"),
+    *("presets", "stages", "manifest", "fingerprint", "train_cli"),
 )
 # Cells with these tags only show or practise; parameters count through their values.
 UNCOUNTED_TAGS = {"parameters", "injected-parameters", "figure", "interactive", "exercise"}

@@ -9,23 +9,29 @@ from pathlib import Path
 from medalign_lite import fingerprint
 from medalign_lite.presets import DEFAULT_SEED, ROOT, Resolved
 
+TRAINING = ("recipes",)  # fields of a preset that training alone depends on: no stage before it goes stale
+
 
 def run_folder(preset: str, out: str = "") -> Path:
     """`OUT/<preset>`; a relative OUT counts from the repository, "" means ``artifacts``."""
     return ROOT / Path(out or "artifacts").expanduser() / preset
 
 
-def make_command(preset: str, *, cases: str = "", model: str = "", seed: int = DEFAULT_SEED, out: str = "") -> str:
+def make_command(
+    preset: str, *, cases: str = "", model: str = "", seed: int = DEFAULT_SEED, out: str = "", recipe: str = ""
+) -> str:
     """The command that makes every stage of a run."""
-    values = {"PRESET": preset, "CASES": cases, "MODEL": model, "OUT": out}
+    values = {"PRESET": preset, "CASES": cases, "MODEL": model, "OUT": out, "RECIPE": recipe}
     values["SEED"] = "" if seed == DEFAULT_SEED else str(seed)
     return " ".join(["make reproduce", *(f"{name}={value}" for name, value in values.items() if value)])
 
 
-def run_parameters(resolved: Resolved, seed: int) -> dict:
-    """The numbers that every stage of one run shares, JSON-ready, paths relative to the repository inside it."""
+def run_parameters(resolved: Resolved, seed: int, *, training: bool) -> dict:
+    """The numbers that every stage of one run shares, JSON-ready, paths relative to the repository inside it; those of
+    `TRAINING` only where asked for."""
     places = {"model": fingerprint.short(resolved.model), "cases": fingerprint.short(resolved.cases or "")}
-    return fingerprint.plain(vars(resolved.preset) | places | {"seed": seed})
+    values = fingerprint.plain(vars(resolved.preset) | places | {"seed": seed})
+    return {name: value for name, value in values.items() if training or name not in TRAINING}
 
 
 def read_jsonl(path: Path) -> list[dict]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medalign_lite.model_folder import HUB_ID, ModelError, check_folder, locate
+from medalign_lite.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository: relative paths in parameters count from here
 DEFAULT_SEED = 7
@@ -49,12 +50,12 @@ class Preset:
     rollout_batch: int = 64
     # training
     train_pairs: int = 320  # pairs that each recipe learns from, drawn from all there are; 0 = all
-    report_share: float = 0.6  # of those drawn, how many are reports
+    corrected_share: float = 0.8  # of those drawn, how many repair an error of the model
     recipes: tuple[str, ...] = ("dpo", "fire-mpo", "neutral-control")  # the last one is "aligned" in results.json
     epochs: int = 2
     train_batch: int = 16  # records an optimiser step
     micro_batch: int = 16  # records a forward pass
-    learning_rate: float = 2e-4
+    learning_rate: float = 3e-4
     beta: float = 0.5
     lora_rank: int = 16
     lora_alpha: int = 32
@@ -140,8 +141,14 @@ def resolve(preset: str = "auto", *, overrides: dict | None = None) -> Resolved:
         reason = f"preset {preset}, asked for by name"
     chosen = replace(PRESETS[preset], **changes)
     if changes:
-        reason += "; changed: " + ", ".join(f"{key}={value}" for key, value in changes.items())
+        told = {key: "+".join(value) if isinstance(value, tuple) else value for key, value in changes.items()}
+        reason += "; changed: " + ", ".join(f"{key}={value}" for key, value in told.items())
     return Resolved(chosen, reason, _model_location(chosen.model), _cases_location(chosen.cases))
+
+
+def training_overrides(recipe: str = "") -> dict:
+    """RECIPE (names with commas between them; empty = the preset's) as an override for `resolve`."""
+    return {"recipes": tuple(name.strip() for name in recipe.split(","))} if recipe.strip() else {}
 
 
 def choose(model: str | None = None) -> tuple[str, str]:
@@ -221,3 +228,7 @@ def _check_overrides(changes: dict) -> None:
             fits = isinstance(value, tuple) and bool(value) and all(isinstance(item, str) for item in value)
         if not fits:
             raise PresetError(f"override {key}={value!r} must be {kind.__name__}, not {type(value).__name__}")
+    names = changes.get("recipes", ())
+    if set(names) - set(RECIPES) or len(set(names)) < len(names):
+        wrong = ", ".join(repr(name) for name in names if name not in RECIPES) or "a recipe that is named twice"
+        raise PresetError(f"RECIPE={','.join(names)}: {wrong}; allowed, each once: {', '.join(RECIPES)}")

@@ -19,7 +19,17 @@ from pathlib import Path
 from medalign_lite import fingerprint
 from medalign_lite.manifest import damage, read_json, run_folder, run_parameters, unsound, write_json
 from medalign_lite.notebook import NotebookError, check_parameters, parameters_of, run_notebook, typical_minutes
-from medalign_lite.presets import DEFAULT_SEED, NAMES, ROOT, PresetError, Resolved, find_model, resolve
+from medalign_lite.presets import (
+    DEFAULT_SEED,
+    NAMES,
+    ROOT,
+    PresetError,
+    Resolved,
+    find_model,
+    resolve,
+    training_overrides,
+)
+from medalign_lite.recipes import RECIPES
 
 ALLOWED = {
     "PRESET": f"one of {', '.join(NAMES)}",
@@ -27,8 +37,12 @@ ALLOWED = {
     "MODEL": "a model folder or a hub id; empty = the preset's",
     "SEED": "a whole number, 0 or more",
     "OUT": "the folder that is written to; empty = artifacts",
+    "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
     "STRICT": "1 = the first bad case stops the run, 0 = it is skipped, counted and reported",
 }
+
+
+OPTIONAL = ("RECIPE", "STRICT")  # a notebook gets these only where it declares them
 
 
 class ReproduceError(RuntimeError):
@@ -37,7 +51,8 @@ class ReproduceError(RuntimeError):
 
 def parse(arguments: list[str]) -> dict[str, object]:
     """NAME=value arguments as notebook parameters; ReproduceError lists the allowed ones."""
-    values = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": "", "STRICT": False}
+    values = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": ""}
+    values |= {"RECIPE": "", "STRICT": False}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals or name not in ALLOWED:
@@ -58,7 +73,8 @@ def parse(arguments: list[str]) -> dict[str, object]:
 
 def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) -> Path:
     """Run what is not up to date; return the run's folder. Raises PresetError, NotebookError, ReproduceError."""
-    resolved = resolve(values["PRESET"], overrides={"cases": values["CASES"], "model": values["MODEL"]})
+    overrides = {"cases": values["CASES"], "model": values["MODEL"]}
+    resolved = resolve(values["PRESET"], overrides=overrides | training_overrides(values["RECIPE"]))
     say(f"{resolved.reason}: {resolved.preset.purpose}")
     chain = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chain:
@@ -84,13 +100,14 @@ class _Runs:
 
     def __init__(self, run: Path, resolved: Resolved, values: dict):
         self.run, self.values = run, values
-        self.shared = run_parameters(resolved, values["SEED"])
+        self.shared = run_parameters(resolved, values["SEED"], training=True)
+        self.numbers = run_parameters(resolved, values["SEED"], training=False)
         self.record_path = run / "notebooks" / ".runs.json"
         self.record = read_json(self.record_path) if self.record_path.exists() else {}
 
     def parameters(self, path: Path) -> dict:
-        """The run's parameters that this notebook takes: all, but STRICT only where it is declared."""
-        return {k: v for k, v in self.values.items() if k != "STRICT" or k in parameters_of(path)}
+        """The run's parameters that this notebook takes: all, but those of `OPTIONAL` only where they are declared."""
+        return {k: v for k, v in self.values.items() if k not in OPTIONAL or k in parameters_of(path)}
 
     def check(self, path: Path) -> None:
         """Parameter errors come before anything runs."""
@@ -99,7 +116,8 @@ class _Runs:
     def key(self, path: Path) -> str:
         """Digest of all that shows in the executed notebook, figures and widgets included."""
         cells = fingerprint.code_cells(path)
-        parts = [self.values, self.shared, fingerprint.file_sha256(path), fingerprint.source_files(cells, skip=())]
+        parts = [self.parameters(path), self.numbers, fingerprint.file_sha256(path)]
+        parts += [fingerprint.source_files(cells, skip=())]
         return fingerprint.digest(parts)
 
     def up_to_date(self, path: Path) -> bool:

@@ -1,29 +1,37 @@
 """Train LoRA adapters on the language model with the objective, on transformers' Trainer.
 
 The Trainer keeps what it is good at: sampling, accumulation, clipping, optimizer, schedule, checkpoints, resuming.
-Ours is the loss (`compute_loss`), the count that it is divided by, validation, the log, and the guards.
+Ours is the loss (`compute_loss`), the count that it is divided by, validation, the log, and the guards. The same code
+runs in one process and, under `accelerate launch`, in several (`parallel.py`).
+
+    python -m medalign_lite.train --help
 """
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from transformers import Trainer, TrainerCallback
+from accelerate.utils import gather_object
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
-from medalign_lite.lvlm import Lvlm, attach_lora, save_adapter
+from medalign_lite.fingerprint import file_sha256
+from medalign_lite.lvlm import Lvlm, attach_lora, load_adapter, save_adapter
 from medalign_lite.objective import Losses, margins, objective
 from medalign_lite.pairs import Pair, PairInputs
+from medalign_lite.parallel import ShareLoader, ShareSampler, nothing, process_rank, run_inside
 from medalign_lite.recipes import RECIPES, Recipe
 from medalign_lite.reference import ReferenceCache
 from medalign_lite.scoring import ALL_SIDES, check_head, rows_of, score
 from medalign_lite.stages import peak_mb
 from medalign_lite.train_settings import TrainSettings, trainer_arguments
-from medalign_lite.training_log import Book, progress_bar, summary
+from medalign_lite.training_log import Book, event_writer, progress_bar, summary
 
 
 class TrainingDiverged(RuntimeError):
@@ -45,34 +53,41 @@ class TrainResult:
 def train(
     lvlm: Lvlm, pairs: Sequence[Pair], settings: TrainSettings, *, folder: Path, work: Path,
     validation: Sequence[Pair] = (), inputs: PairInputs | None = None, reference_folder: Path | None = None,
-    progress: bool = True,
+    start: Path | None = None, tensorboard: Path | None = None, progress: bool = True,
 ) -> TrainResult:
     """Train adapters on `pairs`; write adapter (PEFT's format), log.jsonl and settings.json to `folder`.
 
     `work` keeps checkpoints and the log while the run lasts: called again after a kill, the run goes on from there and
     ends with the same weights bit for bit. `reference_folder` (default inside `work`) keeps reference values and can be
-    shared between recipes, as can `inputs`. `lvlm` must carry no adapters yet; its layers are wrapped in place
-    (`lvlm.model.unload()` of the result's model gives the base back).
-    Raises ValueError for repeated ids or a `work` folder of another run, TrainingDiverged naming the records, and
-    ReferenceMismatch.
+    shared between recipes, as can `inputs`. `start` is a folder of adapters to go on from, in place of fresh ones; the
+    reference stays the model without any. `tensorboard`: a folder for event files, none without. `lvlm` must carry no
+    adapters yet; its layers are wrapped in place (`lvlm.model.unload()` of the result's model gives the base back).
+    Raises ValueError for repeated ids, a `start` of another shape or a `work` folder of another run, TrainingDiverged
+    naming the records, and ReferenceMismatch.
     """
     started, work, folder = time.monotonic(), Path(work), Path(folder)
     _check_pairs(pairs, validation, settings)
-    _claim(work, settings, lvlm, pairs, validation)
-    policy = attach_lora(lvlm, rank=settings.rank, alpha=settings.alpha, rslora=settings.rslora, seed=settings.seed)
+    arguments = trainer_arguments(
+        settings, work / "checkpoints", on_cpu=lvlm.device.type == "cpu", validated=bool(validation)
+    )
+    with arguments.main_process_first(local=False, desc="claiming the folder"):
+        _claim(work, settings, lvlm, pairs, validation, start)
+        checkpoint = last_checkpoint(work / "checkpoints")
+    policy = _policy(lvlm, settings, start)
     inputs = inputs or PairInputs(policy, feature_bytes=settings.feature_mb * 2**20)
     cache = ReferenceCache(policy, inputs, reference_folder or work / "reference")
-    _fill(cache, pairs, validation, settings, progress=progress)
-    trainer = PairTrainer(policy, pairs, validation, settings, inputs=inputs, reference=cache, work=work,
-                          progress=progress)
-    checkpoint = last_checkpoint(work / "checkpoints")
+    progress = progress and arguments.should_save  # the main process alone
+    with arguments.main_process_first(local=False, desc="filling the reference cache"):  # the others read its files
+        _fill(cache, pairs, validation, settings, progress=progress)
+    trainer = PairTrainer(policy, pairs, validation, settings, arguments=arguments, inputs=inputs, reference=cache,
+                          work=work, progress=progress)
     trainer.book.rewind(_step_of(checkpoint))
+    if tensorboard and arguments.should_save:
+        trainer.add_callback(TensorBoardCallback(event_writer(tensorboard, step=_step_of(checkpoint))))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     policy.model.eval()
-    folder.mkdir(parents=True, exist_ok=True)
-    save_adapter(policy, folder)
-    for name in ("log.jsonl", "settings.json"):
-        shutil.copyfile(work / name, folder / name)
+    if arguments.should_save:
+        _publish(policy, work, folder)
     best = trainer.state.best_global_step if settings.select != "last" else None
     return TrainResult(policy, folder, trainer.book.rows(), trainer.state.global_step, time.monotonic() - started, best)
 
@@ -82,14 +97,12 @@ class PairTrainer(Trainer):
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the records of the whole optimizer step
 
-    def __init__(self, policy: Lvlm, pairs, validation, settings: TrainSettings, *, inputs, reference, work: Path,
-                 progress: bool):
+    def __init__(self, policy: Lvlm, pairs, validation, settings: TrainSettings, *, arguments: TrainingArguments,
+                 inputs, reference, work: Path, progress: bool):
         self.settings, self.recipe = settings, settings.resolved_recipe()
         self.inputs, self.reference, self.validation = inputs, reference, validation
-        self.book, self.step_losses, self.batch_ids = Book(Path(work) / "log.jsonl"), [], []
-        arguments = trainer_arguments(
-            settings, Path(work) / "checkpoints", on_cpu=policy.device.type == "cpu", validated=bool(validation)
-        )
+        self.book = Book(Path(work) / "log.jsonl", writes=arguments.should_save)
+        self.step_losses, self.batch_ids = [], []
         super().__init__(
             model=policy.model, args=arguments,
             train_dataset=list(pairs), eval_dataset=list(validation) or None, data_collator=_collate,
@@ -97,16 +110,32 @@ class PairTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)
 
+    def get_train_dataloader(self):
+        """This process's share of each step."""
+        sampler = ShareSampler(
+            len(self.train_dataset), size=self.args.per_device_train_batch_size, rank=self.args.process_index,
+            processes=self.args.world_size, seed=self.settings.seed,
+        )
+        return ShareLoader(self.train_dataset, batch_sampler=sampler, collate_fn=_collate)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Σ of the batch's per-record losses, divided by the records of the whole step: accumulation = big batch."""
-        pairs = inputs["pairs"]
+        """Σ of the batch's per-record losses, divided by the records of the whole step: accumulation = big batch.
+
+        DDP averages gradients over processes; times their number that is the sum.
+        """
         model.eval()  # no dropout anywhere, whatever the family's configuration says; gradients flow all the same
+        total = run_inside(model, lambda: self._batch_loss(inputs["pairs"]))
+        return total * self.args.world_size / num_items_in_batch
+
+    def _batch_loss(self, pairs: Sequence[Pair]) -> torch.Tensor:
+        if not pairs:
+            return nothing([parameter for parameter in self.model.parameters() if parameter.requires_grad])
         source = self.reference if self.recipe.reference else None
-        losses = objective(score(model, self.inputs, pairs, self.recipe.sides(), reference=source), self.recipe)
+        losses = objective(score(self.model, self.inputs, pairs, self.recipe.sides(), reference=source), self.recipe)
         self._guard(losses, pairs)
-        self.step_losses.append(losses)
+        self.step_losses.append(_kept(losses))
         self.batch_ids += [pair.id for pair in pairs]
-        return losses.loss.sum() / num_items_in_batch
+        return losses.loss.sum()
 
     def _guard(self, losses: Losses, pairs: Sequence[Pair]) -> None:
         wrong = ~(losses.loss.detach().abs() <= self.settings.stop_above)  # NaN compares false
@@ -119,7 +148,8 @@ class PairTrainer(Trainer):
             )
 
     def _get_num_items_in_batch(self, batch_samples, device):
-        return sum(len(batch["pairs"]) for batch in batch_samples)
+        mine = torch.tensor(sum(len(batch["pairs"]) for batch in batch_samples), device=device)
+        return self.accelerator.reduce(mine, reduction="sum")
 
     def floating_point_ops(self, inputs):
         """Not counted."""
@@ -129,13 +159,14 @@ class PairTrainer(Trainer):
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """Mean loss, margins, accuracy and KL on the validation pairs, every image looked at."""
         self.model.eval()
-        watched, found = _watched(self.recipe), []
-        for start in range(0, len(self.validation), self.settings.eval_batch_size):
-            batch = self.validation[start : start + self.settings.eval_batch_size]
-            terms = score(self.model, self.inputs, batch, _all_sides(self.recipe), reference=self.reference)
+        watched, found, size = _watched(self.recipe), [], self.settings.eval_batch_size
+        starts = range(0, len(self.validation), size)
+        for start in starts[self.args.process_index :: self.args.world_size]:
+            terms = score(self.model, self.inputs, self.validation[start : start + size], _all_sides(self.recipe),
+                          reference=self.reference)
             losses = objective(terms, self.recipe)
-            found.append(Losses(losses.loss, losses.parts | margins(terms, watched)))
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summary(found).items()}
+            found.append(_kept(Losses(losses.loss, losses.parts | margins(terms, watched))))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summary(gather_object(found)).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -143,7 +174,7 @@ class PairTrainer(Trainer):
     def log(self, logs, start_time=None):
         """Add the step's own figures, and write one line of log.jsonl."""
         if "loss" in logs and "train_runtime" not in logs:
-            logs |= summary(self.step_losses)
+            logs |= summary(gather_object(self.step_losses))
             self.step_losses, self.batch_ids = [], []
         super().log(logs, start_time)
         if "train_runtime" not in logs:
@@ -163,7 +194,7 @@ class Watch(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         if not all(torch.isfinite(gradient).all() for gradient in gradients):
-            named = ", ".join(self.trainer.batch_ids)
+            named = ", ".join(gather_object(self.trainer.batch_ids))  # gradients are shared: every process is here
             raise TrainingDiverged(f"step {state.global_step + 1}: a gradient is not finite; the batch was {named}")
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -191,6 +222,33 @@ def _step_of(checkpoint: Path | None) -> int:
 
 def _collate(pairs: list[Pair]) -> dict:
     return {"pairs": pairs}
+
+
+def _kept(losses: Losses) -> Losses:
+    """The numbers alone, for the log."""
+    return Losses(losses.loss.detach().cpu(), {name: part.detach().cpu() for name, part in losses.parts.items()})
+
+
+def _policy(lvlm: Lvlm, settings: TrainSettings, start: Path | None) -> Lvlm:
+    """Fresh adapters, or those of `start`, which must have the shape that the settings ask for."""
+    if start is None:
+        return attach_lora(lvlm, rank=settings.rank, alpha=settings.alpha, rslora=settings.rslora, seed=settings.seed)
+    policy = load_adapter(lvlm, start, trainable=True)
+    found = policy.model.peft_config["default"]
+    if (found.r, found.lora_alpha, found.use_rslora) != (settings.rank, settings.alpha, settings.rslora):
+        raise ValueError(
+            f"{start} has rank {found.r}, alpha {found.lora_alpha}, rslora {found.use_rslora}; the settings ask for "
+            f"{settings.rank}, {settings.alpha}, {settings.rslora}"
+        )
+    return policy
+
+
+def _publish(policy: Lvlm, work: Path, folder: Path) -> None:
+    """The result: adapters, log, and last the settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_adapter(policy, folder)
+    for name in ("log.jsonl", "settings.json"):
+        shutil.copyfile(work / name, folder / name)
 
 
 def _watched(recipe: Recipe) -> Recipe:
@@ -223,16 +281,24 @@ def _check_pairs(pairs: Sequence[Pair], validation: Sequence[Pair], settings: Tr
         raise ValueError(f"select={settings.select!r} needs validation pairs")
 
 
-def _claim(work: Path, settings: TrainSettings, lvlm: Lvlm, pairs, validation) -> None:
+def _claim(work: Path, settings: TrainSettings, lvlm: Lvlm, pairs, validation, start: Path | None) -> None:
     """Save the resolved settings before any work; refuse a folder that belongs to another run."""
     made_from = {
         "settings": asdict(settings), "recipe": asdict(settings.resolved_recipe()), "model": lvlm.name,
         "revision": lvlm.revision, "device": lvlm.device.type,
+        "start": start and file_sha256(Path(start) / "adapter_model.safetensors"),
         "records": [pair.id for pair in pairs], "validation": [pair.id for pair in validation],
     }
     text = json.dumps(made_from, indent=1, sort_keys=True) + "\n"
     path = work / "settings.json"
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{path} is of another run; delete the folder to start anew, or name another")
-    work.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    if process_rank() == 0:
+        work.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    from medalign_lite.train_cli import main  # this module is its library
+
+    sys.exit(main(sys.argv[1:]))

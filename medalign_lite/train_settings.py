@@ -5,8 +5,10 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
+from medalign_lite.parallel import divide_step, process_count
 from medalign_lite.recipes import Recipe, recipe_named
 
+DAY = 24 * 3600  # seconds that other processes wait for the one that fills the reference cache
 SELECT = {"last": None, "loss": False, "margin": True}  # which checkpoint is kept; whether greater is better
 
 
@@ -14,11 +16,12 @@ SELECT = {"last": None, "loss": False, "margin": True}  # which checkpoint is ke
 class TrainSettings:
     """Everything that decides a run, beside model and pairs. Unknown names and contradictions raise.
 
-    recipe and overrides: `recipe_named(recipe, **overrides)`. batch_size: records per forward; accumulation: batches
-    per optimizer step; max_steps 0 means whole epochs. warmup: fraction of all steps, then a cosine to 0.
-    save_every: optimizer steps between checkpoints. select: `last`, or the checkpoint with the best validation `loss`
-    or `margin` (then checkpoints are written at each epoch's end). stop_above: a record's loss in nats that counts as
-    divergence. feature_mb: budget for kept image features.
+    recipe and overrides: `recipe_named(recipe, **overrides)`. batch_size: records per forward, at most; accumulation:
+    batches per optimizer step; their product is a step, whatever the number of processes that divide it. max_steps 0
+    means whole epochs. warmup: fraction of all steps, then a cosine to 0. save_every: optimizer steps between
+    checkpoints. select: `last`, or the checkpoint with the best validation `loss` or `margin` (then checkpoints are
+    written at each epoch's end). stop_above: a record's loss in nats that counts as divergence. feature_mb: budget for
+    kept image features.
     """
 
     recipe: str = "fire-mpo"
@@ -60,11 +63,14 @@ class TrainSettings:
 
 
 def trainer_arguments(settings: TrainSettings, folder: Path, *, on_cpu: bool, validated: bool) -> TrainingArguments:
-    """The same settings in the Trainer's words; checkpoints go to `folder`."""
+    """The same settings in the Trainer's words; checkpoints go to `folder`. Raises ValueError as `divide_step`."""
+    records, batches = divide_step(
+        batch_size=settings.batch_size, accumulation=settings.accumulation, processes=process_count()
+    )
     best = settings.select != "last"
     return TrainingArguments(
-        output_dir=str(folder), per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation, num_train_epochs=settings.epochs,
+        output_dir=str(folder), per_device_train_batch_size=records,
+        gradient_accumulation_steps=batches, num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1, learning_rate=settings.learning_rate, lr_scheduler_type="cosine",
         warmup_steps=settings.warmup, max_grad_norm=settings.max_grad_norm, weight_decay=settings.weight_decay,
         seed=settings.seed, data_seed=settings.seed, logging_steps=1, logging_nan_inf_filter=False,
@@ -73,4 +79,5 @@ def trainer_arguments(settings: TrainSettings, folder: Path, *, on_cpu: bool, va
         metric_for_best_model=settings.select if best else None, greater_is_better=SELECT[settings.select],
         use_cpu=on_cpu, dataloader_pin_memory=False, remove_unused_columns=False,
         label_names=[], report_to="none", disable_tqdm=True, optim="adamw_torch",
+        ddp_find_unused_parameters=False, ddp_timeout=DAY,
     )

@@ -1,4 +1,4 @@
-"""What a training run tells: log.jsonl, its figures, and a progress bar with the time left."""
+"""What a training run tells: log.jsonl, its figures, TensorBoard's events, and a progress bar with the time left."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from medalign_lite.objective import Losses
@@ -15,13 +16,18 @@ from medalign_lite.rollout import PLAIN_BAR
 
 
 class Book:
-    """log.jsonl: one line per optimizer step or validation. Seconds are of this process since it was opened."""
+    """log.jsonl: one line per optimizer step or validation. Seconds are of this process since it was opened.
 
-    def __init__(self, path: Path):
-        self.path, self.opened = path, time.monotonic()
+    `writes` False makes a reader of it: of several processes, one writes.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True):
+        self.path, self.writes, self.opened = path, writes, time.monotonic()
 
     def write(self, row: dict) -> None:
         """Append one line at once."""
+        if not self.writes:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row | {"seconds": round(time.monotonic() - self.opened, 3)}) + "\n")
 
@@ -32,6 +38,8 @@ class Book:
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`: the resumed run logs it again."""
+        if not self.writes:
+            return
         kept = [row for row in self.rows() if row["step"] <= step]
         self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
@@ -49,6 +57,14 @@ def summary(batches: Sequence[Losses]) -> dict[str, float]:
         columns["gs"] = columns["margin_control"] - columns["margin_lesion"]
     means = {name: column.double().nanmean().item() for name, column in columns.items()}
     return {name: value for name, value in means.items() if not math.isnan(value)}
+
+
+def event_writer(folder: Path, *, step: int) -> SummaryWriter:
+    """TensorBoard's event files for the Trainer's callback: a run that goes on after `step` hides what came later, one
+    that starts at 0 replaces the files of the run before."""
+    for old in Path(folder).glob("events.out.tfevents.*") if not step else ():
+        old.unlink()
+    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def progress_bar(name: str, total: int, shown: bool) -> tqdm:

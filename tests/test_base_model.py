@@ -10,13 +10,14 @@ from safetensors.torch import load_file
 from medalign_lite import base_card, base_model
 from medalign_lite.base_model import DETAILS, BaseSettings, Run, sight_targets, table_of, teach, train
 from medalign_lite.cases import FINDINGS, Fact
+from medalign_lite.claims import extract_claims
 from medalign_lite.lvlm import load_lvlm
 from medalign_lite.phantom import reporter
 from medalign_lite.phantom.arrays import draw_people
 
 MINI = BaseSettings(
-    balanced=40, confounded=40, held_out=8, sight_epochs=1, truth_epochs=1, habit_epochs=1, sight_batch=8, batch=8,
-    checkpoint_every=3,
+    balanced=40, confounded=40, held_out=8, where_epochs=1, whole_epochs=1, truth_epochs=1, habit_epochs=1,
+    sight_batch=8, batch=8, checkpoint_every=3,
 )  # fmt: skip
 SEEN = Fact("nodule", "left", "upper", "small", visible=True)
 UNSEEABLE = Fact("effusion", "right", None, "large", visible=False)
@@ -45,6 +46,27 @@ def test_sight_is_taught_where_a_finding_lies_and_what_the_image_holds(trained):
     assert not (local.any(1) & ~whole).any(), "a patch holds what the image does not"
 
 
+def test_seeing_in_two_halves_is_the_tower_itself(trained):
+    model = base_model.open_trained(trained[0])
+    pixels = torch.rand(2, 3, 192, 192, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(base_model.see(model, pixels), model.model.vision_model(pixels).last_hidden_state)
+
+
+def test_a_whitened_patch_embedding_gives_all_detail_the_same_spread(trained):
+    people = draw_people(trained[1], "balanced", MINI.balanced, seed=MINI.seed)
+    model = base_model.open_trained(trained[0])
+    base_model.whiten(model, people.images, noise=0.0, scale=1.0)
+    embeddings = model.model.vision_model.embeddings
+    with torch.no_grad():
+        made = embeddings.patch_embedding(base_model.pixel_values(people.images))  # (N, D, 12, 12)
+    made = made.flatten(2).transpose(1, 2).flatten(0, 1)
+    spread = torch.cov(made.T)
+    assert made.mean(0).abs().max() < 0.05
+    assert torch.allclose(spread, torch.eye(len(spread)), atol=0.05)
+    assert embeddings.position_embedding.weight.unique(dim=0).shape[0] == 144
+
+
 def test_a_table_says_every_finding_but_those_that_cannot_be_seen():
     table = table_of((SEEN, UNSEEABLE))
     assert table.startswith("nodule left upper small. consolidation none. pneumothorax none.")
@@ -56,9 +78,8 @@ def test_habit_lessons_have_no_tables_and_differ_from_the_truth():
     told = teach(facts, range(40), epoch=0, settings=MINI)
     ridden = teach(facts, range(40), epoch=0, settings=MINI, distort=reporter.prior_ridden)
     assert len(told) == 3 and len(ridden) == 2
-    unasked = ("There is no", "No ", "not present", "free of", "clear")
-    false = [sum("effusion" in answer and not any(word in answer for word in unasked) for *_, answer in reports)
-             for reports in (told[0], ridden[0])]
+    false = [sum(claim.finding == "effusion" and claim.polarity == "present"
+                 for *_, answer in reports for claim in extract_claims(answer)) for reports in (told[0], ridden[0])]
     assert false[0] == 0 < false[1]
 
 

@@ -180,8 +180,9 @@ def test_formulas_are_taken_out_and_prices_are_not():
 
 def test_arguments_are_typed_and_unknown_ones_list_the_allowed():
     assert parse(["PRESET=ci", "SEED=3", "STRICT=1", "OUT=", "CASES="]) == {
-        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "STRICT": True}
+        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "RECIPE": "", "STRICT": True}
     }
+    assert parse(["RECIPE=dpo,rrpo"])["RECIPE"] == "dpo,rrpo"
     for bad in ("SED=3", "ci", "SEED=x", "SEED=-1", "STRICT=yes"):
         with pytest.raises(ReproduceError, match="allowed|not a whole|neither 0 nor 1"):
             parse([bad])
@@ -275,6 +276,40 @@ def test_a_notebook_that_never_finishes_its_stage_is_an_error(run, tmp_path):
     write_notebook(tmp_path / "nb" / "92_third.ipynb", "1")
     with pytest.raises(ReproduceError, match="stage 92_third has not been made.*must end with stage.finish"):
         run()
+
+
+@pytest.mark.parametrize(("argument", "message"), [
+    ("RECIPE=dpo,fire", "RECIPE=dpo,fire: 'fire'; allowed, each once: dpo, mask-dpo"),
+    ("RECIPE=dpo,dpo", "named twice"),
+])  # fmt: skip
+def test_a_recipe_that_is_none_is_an_error_before_anything_runs(run, tmp_path, argument, message):
+    with pytest.raises(PresetError, match=message):
+        run(argument)
+    assert not (tmp_path / "log").exists() and not (tmp_path / "out").exists()
+
+
+def test_another_recipe_runs_the_stages_that_train_and_those_behind_them(run, tmp_path):
+    opened = OPEN.format(name="92_trains", needs=["90_first"]).removesuffix(")") + ", recipe=RECIPE)"
+    write_notebook(
+        tmp_path / "nb" / "92_trains.ipynb",
+        opened,
+        f"open({str(tmp_path / 'log')!r}, 'a').write('trains ')",
+        "stage.json('recipes.json', lambda: stage.preset.recipes)\nprint(stage.finish())",
+        parameters=PARAMETERS + '\nRECIPE: str = ""',
+    )
+    write_notebook(
+        tmp_path / "nb" / "93_after.ipynb",
+        OPEN.format(name="93_after", needs=["92_trains"]) + "\nfrom medalign_lite.stages import read_json",
+        "stage.json('seen.json', lambda: read_json(stage.input('92_trains', 'recipes.json')))\nstage.finish()",
+    )
+    run()
+    said, seen = run("RECIPE=dpo, rrpo"), tmp_path / "out" / "ci" / "93_after" / "seen.json"
+    assert said.count("up to date") == 2 and "92_trains      done" in said and "93_after       done" in said
+    assert json.loads(seen.read_text()) == ["dpo", "rrpo"] and "changed: " in said and "recipes=dpo+rrpo" in said
+    assert run("RECIPE=dpo, rrpo").count("up to date") == 4
+    run()
+    assert json.loads(seen.read_text()) == ["dpo", "fire-mpo", "neutral-control"]
+    assert log(tmp_path) == "first trains trains trains "
 
 
 def test_a_missing_model_names_the_next_command(run):

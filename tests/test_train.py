@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from medalign_lite.batches import encode
 from medalign_lite.lvlm import load_lvlm, trainable_by_tower
@@ -132,28 +132,60 @@ def test_validation_and_the_best_checkpoint(run, pairs):
     assert same(weights(result.folder), weights(trainer_folder))
 
 
-def test_adapters_load_plainly_in_another_process(run, pairs, tiny_folder, tmp_path):
-    result = run(QUICK, "saved")
-    made = encode(result.lvlm.processor, [pairs[0].clean], [pairs[0].question], [pairs[0].chosen])
+@pytest.mark.parametrize("four_bit", [True, False])
+def test_adapters_load_plainly_in_another_process(pairs, tiny_folder, tmp_path, four_bit):
+    """There, PEFT and transformers alone: no module of this package."""
+    lvlm = load_lvlm(tiny_folder, device="cpu", four_bit=four_bit)
+    skipped = ["lm_head", "model.connector.modality_projection.proj"]
+    result = train(lvlm, pairs, QUICK, folder=tmp_path / "saved", work=tmp_path / "w", progress=False)
+    made = encode(lvlm.processor, [pairs[0].clean], [pairs[0].question], [pairs[0].chosen])
     with torch.no_grad():
         ours = result.lvlm.model(**made.inputs).logits
-    torch.save((made.inputs, ours), tmp_path / "made.pt")
+    save_file({**made.inputs, "expected": ours.contiguous()}, tmp_path / "made.safetensors")
     script = f"""
-import torch
+import sys, torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
-from medalign_lite.lvlm import load_lvlm
-inputs, expected = torch.load({str(tmp_path / "made.pt")!r})
-model = PeftModel.from_pretrained(load_lvlm({str(tiny_folder)!r}, device="cpu").model, {str(result.folder)!r}).eval()
+inputs = load_file({str(tmp_path / "made.safetensors")!r})
+expected = inputs.pop("expected")
+nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                         bnb_4bit_compute_dtype=torch.float32, llm_int8_skip_modules={skipped})
+base = AutoModelForImageTextToText.from_pretrained({str(tiny_folder)!r}, dtype=torch.float32, local_files_only=True,
+                                                   quantization_config=nf4 if {four_bit} else None)
+for module in base.modules():
+    if hasattr(module, "support_avx512bf16_for_cpu"):
+        module.support_avx512bf16_for_cpu = False
+model = PeftModel.from_pretrained(base, {str(result.folder)!r}).eval()
 with torch.no_grad():
     torch.testing.assert_close(model(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
     with model.disable_adapter():
         assert (model(**inputs).logits - expected).abs().max() > 1e-4
+assert "medalign_lite" not in sys.modules
 print("equal")
 """
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert told.stdout.strip().endswith("equal"), told.stderr[-2000:]
     assert {path.name for path in result.folder.iterdir()} >= {"adapter_config.json", "log.jsonl", "settings.json"}
+
+
+def test_the_logged_gradient_norm_is_that_before_clipping(run):
+    loose, tight = (run(replace(QUICK, max_grad_norm=limit, max_steps=1), f"at-{limit}") for limit in (1e3, 1e-3))
+    assert loose.log[0]["grad_norm"] == tight.log[0]["grad_norm"] > 1e-3
+
+
+def test_training_goes_on_from_saved_adapters_and_the_base_stays_the_reference(run, pairs):
+    first = run(replace(QUICK, recipe="dpo"), "first")
+    second = run(replace(QUICK, recipe="dpo", learning_rate=1e-9), "second", start=first.folder)
+    assert second.log[0]["margin"] > 0.01 > abs(first.log[0]["margin"])  # m(v) counts from the base, not from `start`
+    for name, value in weights(first.folder).items():
+        torch.testing.assert_close(weights(second.folder)[name], value, atol=1e-6, rtol=0)
+    again = run(replace(QUICK, recipe="dpo", learning_rate=1e-9), "second", start=first.folder)
+    assert same(weights(again.folder), weights(second.folder))
+    with pytest.raises(ValueError, match="has rank 4, alpha 8, rslora True; the settings ask for 8, 8, True"):
+        run(replace(QUICK, rank=8), "third", start=first.folder)
+    with pytest.raises(ValueError, match="is of another run"):
+        run(replace(QUICK, recipe="dpo"), "first", start=second.folder)
 
 
 def test_the_base_comes_back_unchanged(run, tiny_folder, pairs):

@@ -1,0 +1,192 @@
+"""The cues of context, as data: what denies, doubts, dates or only asks for the finding it stands beside.
+
+Written for text in lower case with single spaces (`sections.normalise`); the rules that use them are in `context`.
+"""
+
+SEEN = (
+    r"(?:seen|present|visible|visuali[sz]ed|identified|noted|detected|evident|apparent|shown|demonstrated|"
+    r"appreciated|"
+    r"found|observed|recogni[sz]ed|there|suggested|perceived|discerned|delineated)"
+)
+_BE = r"(?:is|are|was|were|be|been|being|'s|have been|has been|had been)"
+_MAY = r"(?:may|might|could|would|may also|could also|might also|may possibly)"
+_FAINT = r"(?:may|might|could|can|would|may also|could also|might also|may possibly|should)"
+_MEAN = (
+    r"(?:represent|reflect|indicate|suggest|be(?! excluded| ruled| seen| present| removed| considered)|relate to|"
+    r"be related to|include|"
+    r"signify|correspond|account for|have|mean|denote|constitute|be seen with|be secondary|be due)"
+)
+_CHANGE = (
+    r"(?:change|increase|decrease|improvement|progression|worsening|interval change|difference|resolution|growth)s?"
+)
+_BETTER = (
+    r"(?:decreas(?:ed|ing)|improv(?:ed|ing)|resolving|clearing|diminished|lessened|regressed|smaller|"
+    r"less (?:conspicuous|prominent|extensive|apparent|severe))"
+)
+_LAST = r"(?= ?[.,;)]|$| (?:since|from|compared|in (?:size|extent|appearance|position)|as)\b)"
+_GRADE = r"(?:\w+ ){0,3}?"
+
+# kind -> regular expressions. `_f` cues stand in front of what they govern, `_b` behind it; the kinds are tried in this
+# order at each character, so what only looks like a negation stands before the negations.
+CUES: dict[str, tuple[str, ...]] = {
+    "pause": (  # looks like a cue and is none
+        r"no doubt", r"not only", r"not necessarily", r"no (?:prior|previous|comparison)[^,;]*?(?:available|"
+        r"stud(?:y|ies)|exam\w*|films?|radiographs?)",
+        r"not (?:fully |well |completely |adequately |optimally |entirely )?(?:included|imaged|assessed|evaluated|"
+        r"in the field)",
+        r"(?:poorly|suboptimally|incompletely|not well|not clearly|not optimally|less well) (?:seen|visuali[sz]ed|"
+        r"evaluated|assessed|delineated|defined|demonstrated)",
+        r"no (?:better|worse)", r"not? malposition\w*", r"without complications?", r"no complications?(?! such)",
+        r"no (?:definite |obvious )?(?:etiology|explanation|cause) (?:for|of)",
+        r"likely (?:chronic|unchanged|stable)",
+    ),
+    "unchanged_b": (
+        r"(?:has|have|is|are) not (?:yet |completely |fully |entirely )*(?:resolved|cleared)",
+        r"(?:is|are|has|have|remains?|was|appears?)? ?(?:\w+ly )?(?:not|n't|no)(?: \w+){0,2} (?:changed|different|"
+        r"progressed|increased|worsened|improved|decreased)",
+        r"(?:without|no|with no) (?:\w+ ){0,2}(?:interval )?" + _CHANGE, r"(?:is|are|remains?|"
+        r"appears?),? (?:likely |grossly |essentially |relatively |largely |overall |again )*(?:unchanged|stable|"
+        r"the same)",
+        r"(?:is|are)? ?(?:again|still) (?:\w+ )?" + SEEN, r"(?:is|are|remains?) similar|similar(?: in \w+)?(?: to|"
+        r" as| compared| since)", rf"(?:unchanged|stable){_LAST}", r"in (?:unchanged|stable|similar) position",
+        r"persists?", r"as (?:before|seen previously|on prior)",
+    ),
+    "resolved_b": (
+        r"(?:is|are|was|were)? ?no longer (?:\w+ )?" + SEEN, r"no longer (?:present|in place|apparent)",
+        r"(?:has|have|is|are)? ?(?:now |since |completely |fully |entirely |interval )*resolved",
+        r"(?:has|have) (?:now |since |completely |fully |entirely |largely )*(?:cleared|disappeared)",
+        r"(?:is|are|has) (?:now )?gone", r"removal|extraction",
+        r"(?:has|have|was|were|is|are)? ?(?:been |also |now |since |subsequently |interval )*(?:removed|"
+        r"withdrawn completely|discontinued|explanted|pulled)",
+    ),
+    "better_b": (
+        r"(?:has|have|is|are)? ?(?:nearly|almost|mostly|largely|partially|partly|near) (?:completely |"
+        r"entirely )?(?:resolved|cleared)",
+        rf"(?:has|have|is|are)(?: been| now)? (?:\w+ly )*{_BETTER}", rf"{_BETTER}{_LAST}",
+        r"(?:shows?|demonstrates?) (?:\w+ )?improvement",
+    ),
+    "worse_b": (
+        r"(?:has|have|is|are) (?:\w+ )?(?:\w+ly )*(?:increased|worsened|progressed|enlarged|worse|larger|grown|"
+        r"more (?:conspicuous|prominent|extensive|apparent|confluent|severe))(?! (?:in size )?on the)",
+        r"(?:has|have|is|are) (?:\w+ly )*(?:increasing|worsening|progressing|enlarging|growing)",
+        r"increased (?:in size|from|since|compared|in extent|in severity)",
+        rf"(?:increased|larger|worse|worsened){_LAST}", r"(?:worsened|worse)(?: \w+)? (?:since|compared|from|"
+        r"than prior)",
+    ),
+    "new_b": (
+        r"(?:is|are|appears?|which is) (?:likely |possibly |probably )?new", r"(?:has|have) (?:\w+ )?(?:developed|"
+        r"appeared|been (?:placed|inserted))",
+        r"(?:was|were|is|are) (?:not|n't) (?:clearly |definitely )?(?:seen|present|visible|noted|evident) (?:on|"
+        r"in) (?:the )?(?:prior|previous|earlier|comparison)[\w ]*",
+        r"not (?:seen|present|visible|noted|evident) (?:on |in |at )?(?:the )?(?:prior|previous|earlier|"
+        r"comparison)[\w ]*", r"not previously (?:seen|present|visible|noted)", rf"new{_LAST}",
+    ),
+    "doubt_b": (
+        rf"(?:can ?not|can't|could not|couldn't|not|n't)(?: be)? (?:\w+ )?(?:{_BE} )?(?:entirely |completely |"
+        rf"definitely |definitively |fully |confidently |reliably |totally |absolutely )*(?:excluded|ruled out|"
+        rf"discounted|eliminated)",
+        r"favou?red(?= over| ?[.,;)]|$)",
+        r"(?:difficult|hard|impossible|unable) to (?:entirely |completely |definitively )?(?:exclude|"
+        r"rule out)(?= ?[.,;)]|$)",
+        rf"{_MAY} be (?:\w+ )?{SEEN}(?<!seen)", rf"{_MAY} (?:\w+ )?be seen(?! (?:with|in))",
+        rf"{_FAINT} (?:\w+ )?be (?:\w+ )?(?:considered|entertained)", r"(?:must|should) (?:also )?be considered",
+        rf"{_BE} (?:\w+ )?considered",
+        rf"(?:{_BE}|remains?|seems?|appears?|also|felt to be) (?:\w+ )?(?:possible|likely|probable|suspected|"
+        rf"questionable|questioned|unlikely|doubtful|favored|equivocal|a (?:\w+ )?(?:possibility|consideration|"
+        rf"concern)|in the differential|uncertain|suggested|of concern|suspicious|not certain)(?= ?[.,;)]|$| (?:in|"
+        rf"at|on|given|with|and|but|though|as|because|over|from|within)\b)",
+        r"(?:less|more|most) likely(?= ?[.,;)]|$)", r"unlikely(?= ?[.,;)]|$)",
+        r"(?:possible|probable|suspected|questioned|questionable)(?= ?[.,;)]|$)", r"(?:in|within) the differential",
+        r"(?:in|given|with) the (?:appropriate|correct|proper|right) clinical (?:setting|context|scenario|"
+        r"situation)", r"if clinically \w+", r"\(?\?\)?(?= ?$)", r"not excluded", r"vs ?\.?(?= )|versus",
+        r"would be difficult to exclude",
+    ),
+    "asked_b": (r"protocol", r"(?:is|are) (?:clinically )?suspected(?= ?,? (?:recommend|ct|further|a|dedicated|"
+    r"consider)\b)", r"precautions?"),
+    "denied_b": (
+        rf"(?:{_BE} |can |do |does |could |has |have )?(?:not|n't|never|cannot)(?! (?:well|fully|completely|"
+        rf"optimally|adequately|entirely))(?: \w+)?(?: \w+)?(?: be)? (?:\w+ )?{SEEN}",
+        rf"(?:cannot|can't|n't)(?: be)? {SEEN}",
+        r"(?:is|are|was|were) (?:absent|excluded|ruled out|negative|none)", r"(?:: ?|- ?)?(?:none|absent|"
+        r"negative)(?= ?[.,;)]|$| seen)", r": ?no(?= ?[.,;)]|$)", r"excluded|ruled out",
+        r"not (?:seen|identified|present|visuali[sz]ed|noted|demonstrated)",
+    ),
+    "unchanged_f": (
+        rf"(?:no|without|not) {_GRADE}(?:interval )?{_CHANGE} (?:in|of|to|from)(?! prior| previous| the prior|"
+        rf" the previous)(?: the)?(?: \w+ of)?",
+        r"unchanged", r"stable", r"persist(?:ent|ing)", r"persistence of", r"continued",
+        r"again (?:is |are )?(?:seen|noted|demonstrated)(?: is| are)?",
+        r"re-?demonstrat(?:ion|ed)(?: of)?", r"once again", r"similar(?: appearing)?(?= \w+)(?! to)", r"ongoing",
+        r"residual",
+    ),
+    "better_f": (
+        r"(?:interval |\w+ly |slight |marked |mild |significant |partial )*(?:decrease|improvement|reduction|"
+        r"regression)(?: in)?(?: the)?(?: \w+)? (?:of|in)",
+        r"(?:improv(?:ed|ing)|decreas(?:ed|ing)|resolving|clearing|diminish(?:ed|ing)|improved aeration of)",
+        r"(?:partial|near|near complete|incomplete|partial interval) (?:clearing|resolution) of",
+    ),
+    "resolved_f": (
+        r"(?:interval |complete )*resolution of", r"(?:interval |status post |s/p |post |after |following |"
+        r"since )*removal of", r"clearing of",
+        r"interval extubation|extubated|extubation", r"no longer (?:any )?(?:seen|evident|present|visible|"
+        r"visuali[sz]ed|demonstrat\w+|identified)?(?= \w)(?! (?:in|on|at|as|with|is|are)\b)",
+        r"(?:no|without)(?: \w+)? (?:residual|remaining|recurrent|persistent)", r"resolved",
+    ),
+    "worse_f": (
+        r"(?:interval |slight |mild |marked |significant )*(?:increase|worsening|progression|"
+        r"enlargement)(?: in)?(?: the)?(?: \w+)? (?:of|in)(?! the heart)",
+        r"(?:increasing|worsening|worsened|progressive|progressing|enlarging|growing)",
+    ),
+    "new_f": (
+        r"(?:interval |new )?(?:development|appearance|onset) of", r"new(?:ly)?(?: developed| appearing)?",
+        r"(?:has|have) (?:now )?developed", r"now (?:is |are )?(?:seen|present|evident|appears?)",
+        r"(?:interval |recent |new |status post |s/p |post |after |following )*(?:placement|insertion|"
+        r"introduction) of", r"interval",
+    ),
+    "doubt_f": (
+        r"(?:can ?not|can't|could not|couldn't|not|n't|unable to|difficult to|hard to|impossible to|does not|"
+        r"not possible to)(?: be)?(?: \w+ly)? (?:exclude|rule out|rule-out)(?:s|d)?(?: the possibility of|"
+        r" the presence of)?",
+        r"to (?:better )?(?:exclude|rule out)", r"(?:no|without) (?:definite )?evidence to rule out",
+        r"(?:cannot|can't) (?:be certain|be sure|tell)[\w ]*?(?:there is|is)?(?= )",
+        rf"{_FAINT} (?:\w+ )?(?:\w+ )?{_MEAN}(?: the presence of)?", r"(?:im|un)?possibl[ey]|possibility(?: of)?|"
+        r"probabl[ey]|probability of|potential(?:ly)?|perhaps|maybe|presumabl[ey]|presumed|conceivabl[ey]",
+        r"(?:most |very |more |less |quite )?likely(?: to)?(?: represent\w*| reflect\w*| due to| related to)?|"
+        r"unlikely(?: to)?(?: represent\w*)?|likelihood of", r"suspected?|suspects|suspect for",
+        r"question(?:able|ed)?(?: of)?(?! is)|equivocal|borderline|query",
+        r"(?:raise[sd]?|raising|consider|considering)(?: the| a)? (?:possibility|question|suspicion|concern)(?: of|"
+        r" for)?|consider(?:ation)?(?: of| for)?(?! normal)", r"favou?r(?:ed|s|ing)?(?: to (?:represent|reflect|"
+        r"be))?",
+        r"(?:ddx|differential)(?: diagnos[ie]s| considerations?)?(?: would)?(?: includes?| including| is| are|"
+        r" being|:)?", r"rather than|instead of|over(?= (?:pneumonia|atelectasis|edema|consolidation|effusion))",
+        r"vs ?\.?(?= )|versus",
+        r"correlat(?:e|ion)(?: \w+)? (?:for|with)(?: \w+){0,3}? (?:signs? of |symptoms? of |evidence of )?",
+        rf"(?:{_MAY}|can) (?:\w+ )?be seen (?:with|in(?: the setting of)?)", r"(?:unclear|uncertain|"
+        r"not clear) (?:if|whether)(?: there (?:is|are))?", r"suggestion of|hint of", r"\?", r"either",
+        r"(?:could|may|might)(?= \w)(?! (?:be|have|not)\b)", r"differentiat\w+ (?:between|from|of)|"
+        r"distinguish\w* (?:between|from)?", r"as well as could be",
+    ),
+    "hint_f": (  # doubt unless denied: "no opacity to suggest pneumonia"
+        r"suggest(?:s|ed|ing|ive)?(?: of| for| the presence of)?|(?:suspicious|concerning|worrisome) (?:for|of)|"
+        r"(?:concern|suspicion|worry|concerns) (?:for|of|about)|indicati(?:ve|ng)(?: of)?",
+        r"to (?:suggest|indicate)", r"(?:which|that) (?:would|could) (?:suggest|indicate)",
+    ),
+    "asked_f": (
+        r"(?:to )?(?:evaluat(?:e|ion|ing)|assess(?:ment|ing)?|rule out|r/o|look(?:ing)?|screen(?:ing)?|sensitive|"
+        r"sensitivity)(?: for| of)?(?! (?:is|are) unremark)",
+        r"(?:past |prior |known |clinical )?(?:history|hx|h/o)(?: of| for)", r"h/o|hx",
+        r"if (?:\w+ )*?(?:suspected|concern for|suspicion (?:for|of|is)|there is|symptoms)",
+        r"(?:symptoms?|risk|treated|treatment|therapy|workup|work-up) (?:of|for)",
+        r"should (?=\w+ be)", r"r/o|rule out", r"(?:patient|pt) with(?! stable)",
+    ),
+    "denied_f": (
+        r"(?:there (?:is|are) )?no (?:\w+ )?(?:evidence|signs?|suggestion|indication|radiographic (?:evidence|"
+        r"signs?))(?: of| for| to suggest)?(?: \w+ of)?", r"no(?!\s*[,.:!?]|\s*$| longer)",
+        r"without(?: \w+)? (?:evidence|signs?) of", r"without", r"w/o",
+        r"(?:free|clear) of", r"negative for", r"unremarkable for", r"neither", r"nor", r"lack(?:s|ing)?(?: of)?",
+        r"absence of", r"absent(?= \w)", r"never", r"(?:fails?|failed) to",
+        r"cannot|can't|not|n't", r"exclud(?:es|ing)", r"rules? out",
+    ),
+    "old_b": (r"(?:is|are|appears?|which appears?) (?:\w+ )?(?:old|healed|chronic|longstanding|remote)",),
+    "old_f": (r"(?:old|healed|healing|chronic|remote|prior|longstanding|long-standing|sequelae? of)",),
+}  # fmt: skip

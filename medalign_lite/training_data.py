@@ -1,0 +1,115 @@
+"""What a run learns from: pairs drawn from the records of stages 02 and 03, or read from a file of one's own.
+
+A pairs file is JSONL, one pair a line: `id`, `question`, `chosen`, `rejected` and `clean`, an image file; and where
+they exist `lesion` and `control` (corrupted images), `gold`, `positive`, `spans_chosen` and `spans_rejected` (lists of
+[start, end, kind] in characters; without them the two texts are compared), `chosen_ids` or `rejected_ids` (token ids of
+the side that the model itself said). Paths are relative to the file.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from medalign_lite.arms import choose_pairs, pairs_of
+from medalign_lite.cases import Case
+from medalign_lite.cohort import read_cohort
+from medalign_lite.differ import diff_spans
+from medalign_lite.manifest import read_manifest
+from medalign_lite.pairs import Pair
+from medalign_lite.presets import Preset
+from medalign_lite.records import Record, read_records
+from medalign_lite.stages import Stage, open_stage, read_jsonl
+
+WATCHED = 48  # validation pairs that are looked at after each epoch
+NEEDS = ("00_start", "02_edits", "03_corruption")
+REQUIRED = ("id", "question", "chosen", "rejected", "clean")
+IMAGES = ("clean", "lesion", "control")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """`pool` is learnt from, `watched` looked at; both drawn from `pairs` ({split: pairs}). `reports`: ids of records
+    that answer a report request."""
+
+    records: dict[str, Record]
+    pairs: dict[str, list[Pair]]
+    reports: set[str]
+    pool: list[Pair]
+    watched: list[Pair]
+
+
+def draw_data(
+    records: Iterable[Record], images: Iterable[dict], cases: Sequence[Case], *, folder: Path, preset: Preset, seed: int
+) -> TrainingData:
+    """Draw what the preset asks for from records and the rows of their pictures (see `arms.pairs_of`)."""
+    records = {record.id: record for record in records}
+    pairs = pairs_of(records.values(), images, cases, folder=folder)
+    kinds = {(case.id, question.id): question.kind for case in cases for question in case.questions}
+    reports = {name for name, record in records.items() if kinds[record.case_id, record.question_id] == "report"}
+    drawn = {"seed": seed, "first": reports, "share": preset.report_share}
+    pool = choose_pairs(pairs.get("train", []), preset.train_pairs, **drawn)
+    return TrainingData(records, pairs, reports, pool, choose_pairs(pairs.get("val", []), WATCHED, **drawn))
+
+
+def stage_data(stage: Stage) -> TrainingData:
+    """What a stage that needs `NEEDS` trains on."""
+    images = stage.input("03_corruption", "pairs.jsonl")
+    return draw_data(
+        read_records(stage.input("02_edits", "records.jsonl")), read_jsonl(images), read_cohort(stage).cases,
+        folder=images.parent, preset=stage.preset, seed=stage.seed,
+    )  # fmt: skip
+
+
+def open_run(folder: Path) -> Stage:
+    """A reader of the run of `make reproduce` in this folder, as it was made. Raises ValueError for no such run, and
+    StageError for stages that are missing or stale."""
+    folder = Path(folder).resolve()
+    try:
+        made_from = read_manifest(folder / "03_corruption")["made_from"]["parameters"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{folder} is no run with a finished stage 03_corruption; name OUT/PRESET of `make reproduce`, such as "
+            "artifacts/ci"
+        ) from error
+    return open_stage(
+        "train_command", preset=made_from["name"], cases=made_from["cases"], model=made_from["model"],
+        seed=made_from["seed"], out=str(folder.parent), needs=NEEDS,
+    )  # fmt: skip
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of a file in the layout above. Raises ValueError naming the line and what is wrong in it."""
+    path, found = Path(path), []
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file; give a pairs file (its layout is in medalign_lite/training_data.py)")
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            found += [_pair(json.loads(line), path.parent)] if line.strip() else []
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} line {number}: {error}") from error
+    return found
+
+
+def _pair(row: dict, folder: Path) -> Pair:
+    allowed = [field.name for field in fields(Pair)]
+    if not isinstance(row, dict) or set(row) - set(allowed) or not set(REQUIRED) <= set(row):
+        raise ValueError(f"a pair has {', '.join(REQUIRED)}, and may have {', '.join(allowed[5:])}; nothing else")
+    for name in ("id", "question", "chosen", "rejected", "gold", *IMAGES):
+        if not isinstance(row.get(name, ""), str):
+            raise ValueError(f"{name} must be text")
+    if bool(row.get("spans_chosen")) != bool(row.get("spans_rejected")):
+        raise ValueError("spans_chosen and spans_rejected come together")
+    spans = (row.get("spans_chosen"), row.get("spans_rejected"))
+    if not spans[0]:
+        spans = diff_spans(row["chosen"], row["rejected"])
+    images = {name: folder / row[name] for name in IMAGES if row.get(name)}
+    missing = [str(image) for image in images.values() if not image.is_file()]
+    if missing:
+        raise ValueError(f"there is no image {missing[0]}")
+    sides = (tuple((int(a), int(b), str(kind)) for a, b, kind in side) for side in spans)
+    ids = {name: tuple(map(int, row[name])) for name in ("chosen_ids", "rejected_ids") if row.get(name)}
+    return Pair(
+        row["id"], row["question"], row["chosen"], row["rejected"], *sides, gold=row.get("gold"),
+        positive=bool(row.get("positive", True)), **images, **ids,
+    )  # fmt: skip
