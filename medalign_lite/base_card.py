@@ -16,10 +16,10 @@ import torch
 from medalign_lite import stats
 from medalign_lite.base_model import SETTINGS_FILE, look, open_trained, see
 from medalign_lite.evaluate import Arm, measure, predictions_of
+from medalign_lite.false_findings import error_table
 from medalign_lite.images import read_image
 from medalign_lite.linear_probe import probe_aucs
 from medalign_lite.lvlm import load_lvlm
-from medalign_lite.metrics import error_table
 from medalign_lite.phantom.arrays import People, draw_people
 from medalign_lite.phantom.dataset import build_cases
 from medalign_lite.phantom.world import COMPANY, CONFOUNDED

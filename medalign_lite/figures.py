@@ -304,7 +304,7 @@ def _rows(ax: Axes, names: Sequence[str]) -> None:
 def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, title: str = "") -> Axes:
     """False findings by prior: how often a finding that is not there was affirmed, with and without a co-finding.
 
-    `rows` are metrics.ErrorRow of one arm; `pairs` are (finding, cofinding). The counts stand at the bars.
+    `rows` are false_findings.ErrorRow of one arm; `pairs` are (finding, cofinding). The counts stand at the bars.
     """
     table = {(r.finding, r.cofinding, r.cofinding_present): r for r in rows if r.kind == "cofinding"}
     for i, (finding, cofinding) in enumerate(pairs):

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
+from medalign_lite.agreement import affirmed, countable, on_side
 from medalign_lite.cases import Case, Question
-from medalign_lite.claims import yes_no
 from medalign_lite.corrupt import lesion_mask
 from medalign_lite.images import read_image
-from medalign_lite.metrics import Prediction, affirmed, countable, on_side
+from medalign_lite.metrics import Prediction
 from medalign_lite.report import Failure
-from medalign_lite.vqa import strict_match
+from medalign_lite.vqa import strict_closed
 from medalign_lite.widgets import outlined, png
 
 KINDS = ("new false finding", "false finding kept", "true finding lost", "wrong answer, the base was right",
@@ -46,9 +46,9 @@ def failure_kind(case: Case, question: Question, base: str, aligned: str) -> str
         if false["aligned"]:
             return KINDS[1]
         return KINDS[2] if _found(base, case) - _found(aligned, case) else None
-    if question.kind != "closed" or _right(question, aligned):
+    if question.kind != "closed" or strict_closed(aligned, question.answer):
         return None
-    return KINDS[3] if _right(question, base) else KINDS[4]
+    return KINDS[3] if strict_closed(base, question.answer) else KINDS[4]
 
 
 def _false(text: str, case: Case) -> set[tuple[str, str | None]]:
@@ -60,11 +60,6 @@ def _false(text: str, case: Case) -> set[tuple[str, str | None]]:
 def _found(text: str, case: Case) -> set[str]:
     claims = affirmed(text)
     return {fact.finding for fact in case.facts if fact.visible and any(on_side(claim, fact) for claim in claims)}
-
-
-def _right(question: Question, text: str) -> bool:
-    gold = yes_no(question.answer)
-    return strict_match(text, question.answer) if gold is None else yes_no(text) == gold
 
 
 def _failure(case: Case, question: Question, base: str, aligned: str, kind: str) -> Failure:

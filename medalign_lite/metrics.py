@@ -1,25 +1,33 @@
 """What a model said, counted per image; ratios come last, so that a bootstrap can draw images.
 
-A *countable claim* is an affirmed claim of a report that does not match an invisible fact: what cannot be seen is
-neither right nor wrong. Real data without structured facts has no countable claims; its fact metrics have n = 0.
+Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
+`style`. Real data without structured facts has no countable claims; its fact metrics have n = 0.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from medalign_lite.cases import FINDINGS, SIDES, Case, Fact, Question
-from medalign_lite.claims import Claim, extract_claims, wrong_attributes, yes_no
-from medalign_lite.vqa import llavamed_open, strict_match
+from medalign_lite.agreement import overclaim_counts, report_counts
+from medalign_lite.cases import Case, Question
+from medalign_lite.claims import yes_no
+from medalign_lite.grounding import change_counts
+from medalign_lite.probing import probe_counts
+from medalign_lite.style import style_counts
+from medalign_lite.vqa import llavamed_open, strict_closed
 
-CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only")
+CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only", "moved", "lesion", "control")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer of one arm. `condition` names the image it saw; `hidden` is the image without its lesions."""
+    """One answer of one arm. `condition` names the image it saw.
+
+    `hidden` is the image without its lesions, `moved` with one elsewhere; `lesion` and `control` are the image with its
+    lesion corrupted, and with as much of the rest.
+    """
 
     case_id: str
     question_id: str
@@ -52,24 +60,48 @@ class TokenKL:
     values: tuple[float, ...]
 
 
-# metric -> (numerator column, denominator column); fact_f1 is made of two of them
+# metric -> (numerator column, denominator column). Facts agree in finding, side and zone, where a name says no more.
 RATIOS = {
     "fact_precision": ("claims_right", "claims"),
     "fact_recall": ("facts_found", "facts"),
+    "fact_precision_finding": ("claims_right_finding", "claims"),
+    "fact_recall_finding": ("facts_found_finding", "facts"),
+    "fact_precision_side": ("claims_right_side", "claims"),
+    "fact_recall_side": ("facts_found_side", "facts"),
+    "fact_precision_size": ("claims_right_size", "claims"),
+    "fact_recall_size": ("facts_found_size", "facts"),
     "hallucination_rate": ("claims_hallucinated", "claims"),
+    "chair_mention": ("mentions_false", "mentions"),
+    "chair_report": ("reports_false", "reports"),
+    "match_ratio": ("match_ratio", "match_reports"),
+    "false_findings_per_report": ("false_findings", "reports"),
+    "missing_findings_per_report": ("missing_findings", "reports"),
+    "location_errors_per_report": ("location_errors", "reports"),
+    "severity_errors_per_report": ("severity_errors", "reports"),
+    "side_accuracy": ("sides_right", "sides"),
+    "zone_accuracy": ("zones_right", "zones"),
     "size_accuracy": ("sizes_right", "sizes"),
+    "attributes_stated": ("attributes_stated", "attributes"),
     "closed_accuracy": ("closed_right", "closed"),
     "open_recall": ("open_recall", "open"),
     "yes_ratio": ("yes", "yes_no"),
+    "twin_accuracy": ("twins_right", "twins"),
+    "premise_rejection": ("premises_rejected", "premises"),
     "grounding_selectivity": ("selectivity", "selectivity_n"),
     "flip_rate": ("flipped", "flipped_n"),
     "invariance_rate": ("invariant", "invariant_n"),
+    "change_lesion": ("changed_lesion", "changes"),
+    "change_control": ("changed_control", "changes"),
+    "change_selectivity": ("changed_gap", "changes"),
     "overclaim_lesion_hidden": ("overclaimed", "hidden_facts"),
     "style_edit_distance": ("edit_distance", "edit_answers"),
+    "within_few_words": ("within_few_words", "edit_answers"),
     "answer_words": ("words", "word_answers"),
     "kl_to_reference": ("kl", "kl_tokens"),
 }
-METRICS = ("fact_f1", *RATIOS)
+_LEVELS = ("", "_finding", "_side", "_size")
+F1S = {f"fact_f1{level}": (f"fact_precision{level}", f"fact_recall{level}") for level in _LEVELS}
+METRICS = (*F1S, *RATIOS)
 COLUMNS = tuple(dict.fromkeys(column for pair in RATIOS.values() for column in pair))
 
 
@@ -82,7 +114,7 @@ class Counts:
 
     def images(self, metric: str) -> np.ndarray:
         """bool (G,): the groups that contribute to the metric."""
-        denominators = ("claims", "facts") if metric == "fact_f1" else (RATIOS[metric][1],)
+        denominators = [RATIOS[name][1] for name in F1S.get(metric, (metric,))]
         return sum(self.table[:, COLUMNS.index(name)] for name in denominators) > 0
 
 
@@ -93,13 +125,12 @@ def ratios(sums: np.ndarray, names: Iterable[str] = METRICS) -> dict[str, np.nda
         top, bottom = (sums[..., COLUMNS.index(column)] for column in RATIOS[name])
         return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
 
-    def f1() -> np.ndarray:
-        precision, recall = ratio("fact_precision"), ratio("fact_recall")
+    def f1(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
         precision = np.where(np.isnan(precision) & ~np.isnan(recall), 0.0, precision)  # silence: F1 is 0
         total = precision + recall
         return np.divide(2 * precision * recall, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0)
 
-    return {name: f1() if name == "fact_f1" else ratio(name) for name in names}
+    return {name: f1(*map(ratio, F1S[name])) if name in F1S else ratio(name) for name in names}
 
 
 def count(
@@ -115,7 +146,8 @@ def count(
     """Counts of one arm over `cases`, one row per image group (sorted).
 
     Answers of cases that are not in `cases` are left out. Style is measured against the answers of `reference` under
-    the same condition. Over-claims come from the answers with condition `hidden`.
+    the same condition. Over-claims come from the answers with condition `hidden`; how often an answer changes, from
+    those with `real`, `lesion` and `control`.
 
     Raises ValueError for an unknown condition, a question that its case does not have, or two answers to one question.
     """
@@ -123,15 +155,24 @@ def count(
         raise ValueError(f"unknown condition {condition!r}: use one of {', '.join(CONDITIONS)}")
     by_id = {case.id: case for case in cases}
     rows: dict[str, Counter] = defaultdict(Counter)
-    answers = _answers(by_id, predictions)
+    answers = answers_of(by_id, predictions)
+    asked: dict[str, dict[str, str]] = defaultdict(dict)
     for (case_id, question_id), text in answers[arm, condition].items():
         case = by_id[case_id]
-        question = _question(case, question_id)
+        question = question_of(case, question_id)
+        asked[case_id][question_id] = text
         rows[case.group].update(_tally(case, question, text))
-        rows[case.group].update(_style(question, text, answers[reference, condition].get((case_id, question_id))))
+        if question.kind != "closed":  # there another word is another answer, not a style
+            rows[case.group].update(style_counts(text, answers[reference, condition].get((case_id, question_id))))
+    for case_id, texts in asked.items():
+        rows[by_id[case_id].group].update(probe_counts(by_id[case_id], texts))
     for (case_id, question_id), text in answers[arm, "hidden"].items():
-        if _question(by_id[case_id], question_id).kind == "report":
-            rows[by_id[case_id].group].update(_overclaims(text, by_id[case_id].facts))
+        if question_of(by_id[case_id], question_id).kind == "report":
+            rows[by_id[case_id].group].update(overclaim_counts(text, by_id[case_id].facts))
+    for key in answers[arm, "real"].keys() & answers[arm, "lesion"].keys() & answers[arm, "control"].keys():
+        case, texts = by_id[key[0]], [answers[arm, name][key] for name in ("real", "lesion", "control")]
+        if question_of(case, key[1]).visible:
+            rows[case.group].update(change_counts(question_of(case, key[1]).kind, *texts))
     for margin in margins:
         if margin.arm == arm and margin.case_id in by_id:
             rows[by_id[margin.case_id].group].update(_grounding(margin))
@@ -143,7 +184,7 @@ def count(
     return Counts(groups, np.asarray(table, float).reshape(len(groups), len(COLUMNS)))
 
 
-def _answers(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> dict[tuple[str, str], dict]:
+def answers_of(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> dict[tuple[str, str], dict]:
     """{(arm, condition): {(case_id, question_id): text}} of the answers to these cases."""
     answers: dict[tuple[str, str], dict] = defaultdict(dict)
     for p in predictions:
@@ -159,7 +200,8 @@ def _answers(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> di
     return answers
 
 
-def _question(case: Case, question_id: str) -> Question:
+def question_of(case: Case, question_id: str) -> Question:
+    """The case's question of this id; raises ValueError where it has none."""
     for question in case.questions:
         if question.id == question_id:
             return question
@@ -171,70 +213,13 @@ def _question(case: Case, question_id: str) -> Question:
 
 def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
     if question.kind == "report":
-        return _report(text, case.facts)
+        return report_counts(text, case.facts)
     if not question.visible:
         return {}
     if question.kind == "open":
         return {"open": 1, "open_recall": llavamed_open(text, question.answer)[2]}
-    gold, said = yes_no(question.answer), yes_no(text)
-    if gold is None:
-        return {"closed": 1, "closed_right": strict_match(text, question.answer)}
-    return {"closed": 1, "closed_right": said == gold, "yes_no": 1, "yes": said is True}
-
-
-def on_side(claim: Claim, fact: Fact) -> bool:
-    """The claim's finding is this fact's and the side, where both state one, agrees."""
-    return claim.finding == fact.finding and "side" not in wrong_attributes(claim, fact)
-
-
-def in_place(claim: Claim, fact: Fact) -> bool:
-    """Finding, side and zone, where stated, agree. Size is scored apart."""
-    return on_side(claim, fact) and "zone" not in wrong_attributes(claim, fact)
-
-
-def affirmed(text: str) -> list[Claim]:
-    """The findings that the text asserts to be there; a bilateral one is asserted once for each side."""
-    claims = [claim for claim in extract_claims(text) if claim.polarity == "present"]
-    return [
-        replace(claim, side=side)
-        for claim in claims
-        for side in (SIDES if claim.side == "bilateral" else (claim.side,))
-    ]
-
-
-def countable(claims: Iterable[Claim], facts: Iterable[Fact]) -> list[Claim]:
-    """The claims that can be right or wrong: not those that match only what cannot be seen."""
-    facts = tuple(facts)
-    seen = [fact for fact in facts if fact.visible]
-    unseen = [fact for fact in facts if not fact.visible]
-    return [
-        claim for claim in claims if any(on_side(claim, f) for f in seen) or not any(on_side(claim, f) for f in unseen)
-    ]
-
-
-def _report(text: str, facts: Sequence[Fact] | None) -> dict[str, float]:
-    if facts is None:
-        return {}
-    seen = [fact for fact in facts if fact.visible]
-    claims = countable(affirmed(text), facts)
-    right = [(claim, fact) for claim in claims for fact in seen if in_place(claim, fact)]
-    sized = [(claim, fact) for claim, fact in right if claim.size and fact.size]
-    return {
-        "claims": len(claims),
-        "claims_right": sum(any(in_place(claim, f) for f in seen) for claim in claims),
-        "claims_hallucinated": sum(not any(on_side(claim, f) for f in seen) for claim in claims),
-        "facts": len(seen),
-        "facts_found": sum(any(in_place(claim, f) for claim in claims) for f in seen),
-        "sizes": len(sized),
-        "sizes_right": sum(claim.size == fact.size for claim, fact in sized),
-    }
-
-
-def _overclaims(text: str, facts: Sequence[Fact] | None) -> dict[str, float]:
-    """Of the visible findings that were removed from the image, those that the text still affirms."""
-    removed = [fact for fact in facts or () if fact.visible]
-    said = {claim.finding for claim in affirmed(text)}
-    return {"hidden_facts": len(removed), "overclaimed": sum(fact.finding in said for fact in removed)}
+    row = {"closed": 1, "closed_right": strict_closed(text, question.answer)}
+    return row if yes_no(question.answer) is None else row | {"yes_no": 1, "yes": yes_no(text) is True}
 
 
 def _grounding(margin: Margins) -> dict[str, float]:
@@ -247,77 +232,3 @@ def _grounding(margin: Margins) -> dict[str, float]:
     if margin.lesion is not None and margin.control is not None:
         row |= {"selectivity_n": 1, "selectivity": margin.control - margin.lesion}
     return row
-
-
-def _style(question: Question, text: str, reference: str | None) -> dict[str, float]:
-    """Words and edit distance; closed answers are left out: there another word is another answer, not a style."""
-    if question.kind == "closed":
-        return {}
-    row = {"word_answers": 1, "words": len(text.split())}
-    if reference is not None:
-        row |= {"edit_answers": 1, "edit_distance": edit_distance(text, reference)}
-    return row
-
-
-def edit_distance(a: str, b: str) -> float:
-    """Word-level Levenshtein distance over the longer text's words: 0 the same, 1 nothing shared."""
-    left, right = a.split(), b.split()
-    previous = list(range(len(right) + 1))
-    for i, word in enumerate(left, 1):
-        row = [i]
-        for j, other in enumerate(right, 1):
-            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (word != other)))
-        previous = row
-    return previous[-1] / max(len(left), len(right), 1)
-
-
-@dataclass(frozen=True)
-class ErrorRow:
-    """How often a finding that is not there was affirmed: `false` of `images` images.
-
-    kind `absent`: all images without the finding; `side`: of those, affirmed on `side`; `wrong side`: the finding is
-    there, on the other side than the stated `side`; `cofinding`: images without the finding, by whether `cofinding`
-    is seen in them (`cofinding_present`), which is where a language prior shows.
-    """
-
-    kind: str
-    finding: str
-    false: int
-    images: int
-    side: str | None = None
-    cofinding: str | None = None
-    cofinding_present: bool | None = None
-
-
-def error_table(
-    cases: Sequence[Case], predictions: Iterable[Prediction], *, arm: str, condition: str = "real"
-) -> list[ErrorRow]:
-    """False findings of an arm's reports by finding, side and co-finding. Images are counted once."""
-    by_id = {case.id: case for case in cases}
-    said: dict[str, set[tuple[str, str | None]]] = defaultdict(set)
-    for (case_id, question_id), text in _answers(by_id, predictions)[arm, condition].items():
-        if by_id[case_id].facts is not None and _question(by_id[case_id], question_id).kind == "report":
-            said[case_id] |= {(claim.finding, claim.side) for claim in affirmed(text)}
-    facts = {case_id: by_id[case_id].facts for case_id in said}
-    return [row for finding in FINDINGS for row in _errors_of(finding, facts, said)]
-
-
-def _errors_of(finding: str, facts: Mapping[str, Sequence[Fact]], said: Mapping[str, set]) -> Iterable[ErrorRow]:
-    present = {case_id: {f.finding for f in fs} for case_id, fs in facts.items()}
-    without = [case_id for case_id in said if finding not in present[case_id]]
-    wrong = {case_id for case_id in without if any(name == finding for name, _ in said[case_id])}
-    yield ErrorRow("absent", finding, len(wrong), len(without))
-    for side in SIDES:
-        yield ErrorRow("side", finding, sum((finding, side) in said[c] for c in without), len(without), side)
-        other = [c for c in said if {f.side for f in facts[c] if f.finding == finding and f.visible} == {_other(side)}]
-        yield ErrorRow("wrong side", finding, sum((finding, side) in said[c] for c in other), len(other), side)
-    for cofinding in FINDINGS:
-        if cofinding == finding:
-            continue
-        for there in (True, False):
-            images = [c for c in without if (cofinding in present[c]) == there]
-            yield ErrorRow("cofinding", finding, sum(c in wrong for c in images), len(images), None, cofinding, there)
-
-
-def _other(side: str) -> str:
-    return SIDES[1 - SIDES.index(side)]

@@ -1,12 +1,20 @@
-"""Scorers for short answers, each exact and named.
+"""Three scorers for short answers, each exact and named; every score lies in 0..1.
 
-`llavamed` follows the rules published with LLaVA-Med v1.0 (Li et al. 2023), quirks included, so that numbers can be
-compared with the literature. `strict` is ours: whole words, and a negation is a negation.
+`llavamed`  the rules published with LLaVA-Med v1.0 (Li et al. 2023), quirks included, to compare with the literature:
+            open questions by recall of words, closed ones by substring.
+`strict`    ours. Closed: yes/no as `claims.yes_no` reads it, negation included, other choices by whole words that are
+            not negated. Open: recall of words with multiplicity.
+`lmms`      exact match after normalising, as lmms-eval scores SLAKE (see `lmms_normalise`), for both kinds.
 """
 
 import re
-from collections import Counter
+import string
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
+from medalign_lite.claims import yes_no
+
+SCORERS = ("llavamed", "strict", "lmms")
 OPEN_SCORER = "llavamed"
 CLOSED_SCORER = "strict"
 
@@ -93,3 +101,62 @@ def strict_match(candidate: str, gold: str) -> bool:
         if wanted and said[start : start + len(wanted)] == wanted:
             return start == 0 or said[start - 1] not in ("not", "no", "without")
     return False
+
+
+def strict_closed(candidate: str, gold: str) -> bool:
+    """True if the candidate says yes or no as the gold answer does; another gold answer (a choice) must be matched.
+
+    An answer that says neither yes nor no is wrong. A candidate that names two choices matches both: the choices are
+    not known here.
+    """
+    wanted = yes_no(gold)
+    return strict_match(candidate, gold) if wanted is None else yes_no(candidate) == wanted
+
+
+def strict_recall(candidate: str, gold: str) -> float:
+    """Share of the gold answer's words that the candidate says, each as often as both have it: repeating earns nothing.
+
+    0 for a gold answer without words.
+    """
+    said, wanted = Counter(words(candidate)), Counter(words(gold))
+    return (said & wanted).total() / wanted.total() if wanted else 0.0
+
+
+_LMMS_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation, " "))
+_LMMS_WHOLE = {"x ray": "xray"} | dict.fromkeys(("yeah", "yep", "true"), "yes") | dict.fromkeys(("nope", "false"), "no")
+
+
+def lmms_normalise(text: str) -> str:
+    """`text` as lmms-eval's SLAKE task compares English answers.
+
+    Lower case; what stands in round brackets goes; every ASCII punctuation mark becomes a space; runs of white space
+    become one space. Then whole answers are unified: "x ray" is "xray", yeah, yep and true are "yes", nope and false
+    are "no". Articles and number words stay, and so do Chinese answers, which lmms-eval maps as well.
+    """
+    text = re.sub(r"\([^)]*\)", " ", text.lower())
+    text = " ".join(text.translate(_LMMS_PUNCTUATION).split())
+    return _LMMS_WHOLE.get(text, text)
+
+
+def lmms_match(candidate: str, gold: str) -> bool:
+    """True if both are the same after `lmms_normalise`: a right answer in a sentence does not count."""
+    return lmms_normalise(candidate) == lmms_normalise(gold)
+
+
+def score_answer(candidate: str, gold: str, kind: str) -> dict[str, float]:
+    """{scorer: score} of one answer by all SCORERS; `kind` is "closed" or "open". Raises ValueError for another."""
+    if kind not in ("closed", "open"):
+        raise ValueError(f"kind {kind!r} is no short answer: use closed or open, and score reports by their facts")
+    if kind == "closed":
+        scores = llavamed_closed(candidate, gold), strict_closed(candidate, gold), lmms_match(candidate, gold)
+    else:
+        scores = llavamed_open(candidate, gold)[2], strict_recall(candidate, gold), lmms_match(candidate, gold)
+    return dict(zip(SCORERS, map(float, scores), strict=True))
+
+
+def score_table(answers: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, float]]:
+    """{kind: {scorer: mean score}} of (candidate, gold, kind) rows."""
+    rows = defaultdict(list)
+    for candidate, gold, kind in answers:
+        rows[kind].append(score_answer(candidate, gold, kind))
+    return {kind: {name: sum(row[name] for row in some) / len(some) for name in SCORERS} for kind, some in rows.items()}

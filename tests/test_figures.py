@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from medalign_lite import figures
-from medalign_lite.metrics import ErrorRow
+from medalign_lite.false_findings import ErrorRow
 
 matplotlib.use("Agg")
 HOSTILE = ("<b>bold</b>", " $x^2$", " \\frac{", "\n", " left", "", " a" * 90)
