@@ -15,7 +15,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from medalign_lite.lvlm import Lvlm, attach_lora, save_adapter
+from medalign_lite.lvlm import Lvlm, attach_lora, recompute_layers, save_adapter
 from medalign_lite.objective import Losses, margins, objective
 from medalign_lite.pairs import Pair, PairInputs
 from medalign_lite.recipes import RECIPES, Reads, Recipe
@@ -60,6 +60,7 @@ def train(
     _check_pairs(pairs, validation, settings)
     _claim(work, settings, lvlm, pairs, validation)
     policy = attach_lora(lvlm, rank=settings.rank, alpha=settings.alpha, rslora=settings.rslora, seed=settings.seed)
+    recompute_layers(policy.model, settings.recompute)
     inputs = inputs or PairInputs(policy, feature_bytes=settings.feature_mb * 2**20)
     cache = ReferenceCache(policy, inputs, reference_folder or work / "reference")
     _fill(cache, pairs, validation, settings, progress=progress)
