@@ -17,6 +17,7 @@ from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import is_torchvision_available, logging
 
@@ -162,6 +163,35 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
         return
     with model.disable_adapter():
         yield
+
+
+def recompute_layers(model: nn.Module, wanted: bool) -> None:
+    """Whether the language model's layers keep their input alone for the backward pass and are run again in it.
+
+    Less memory for about a third more time, and the same gradients. Raises ModelError where the family cannot.
+    """
+    decoder = base_of(model).get_decoder()
+    if not wanted:
+        decoder.activation_checkpointing_disable()
+    elif not decoder.supports_gradient_checkpointing:
+        raise ModelError(f"{type(decoder).__name__} cannot run its layers again; train with recompute=False.")
+    else:
+        decoder.activation_checkpointing_enable({"use_reentrant": False})
+
+
+@contextmanager
+def layers_recomputing(model: nn.Module) -> Iterator[None]:
+    """Within it `recompute_layers` takes effect: transformers asks each layer whether it is training, and ours are not,
+    so that no dropout is ever on."""
+    layers = [m for m in base_of(model).get_decoder().modules()
+              if isinstance(m, GradientCheckpointingLayer) and m.gradient_checkpointing]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 @contextmanager

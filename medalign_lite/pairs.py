@@ -14,11 +14,11 @@ from medalign_lite.families import why_unshared
 from medalign_lite.features import ImageEncoder, Vision, beside_tokens
 from medalign_lite.images import read_image
 from medalign_lite.lvlm import Lvlm, base_of
-from medalign_lite.prefix import Packed, Text, groups_of, pack, packed_length, read_states
+from medalign_lite.prefix import Batch, Packed, Text, groups_of, join, like_lengths, pack, packed_length, read_states
 from medalign_lite.records import Record
 
 Picture = Image.Image | Path | str
-WORTH = 1.0  # sharing is chosen when it saves more than this factor of tokens
+PASS_TOKENS = 128  # one more forward pass costs about as much as these tokens on the embedded model
 AGREES = {2: 5e-2, 4: 1e-3, 8: 1e-6}  # by bytes per number: relative difference of states that are the same
 
 
@@ -104,18 +104,19 @@ class PairInputs:
         """Whether images are encoded once and kept, as far as is known."""
         return self.encoder.possible
 
-    def batch(self, rows: Sequence[Row]) -> Sequences | Packed:
-        """Inputs of one batch of rows; rows with one question and image share their prefix where that pays.
+    def batch(self, rows: Sequence[Row]) -> Batch:
+        """Inputs of one batch of rows, in parts of like length; rows with one question and image share their prefix
+        where that pays.
 
         Raises ValueError as `encode` does, naming the record.
         """
-        texts = self._text_rows(rows)
-        groups = groups_of([(row.pair.question, self._identify(row)[0]) for row in rows])
-        width = max(packed_length([texts[n] for n in group]) for group in groups)
-        longest = max(len(text.completion) for text in texts)
-        if len(groups) * width * WORTH > len(rows) * longest or not self._may_share(rows, groups, longest):
-            return self.sequences(rows)
-        return self._packed(rows, groups)
+        texts, groups = self._text_rows(rows), self._prefixes(rows)
+        shared, plain = [packed_length([texts[n] for n in group]) for group in groups], [len(t.kinds) for t in texts]
+        units, lengths, make = groups, shared, self._packed
+        if len(groups) * max(shared) > len(rows) * max(plain) or not self._may_share(rows, groups, max(plain)):
+            units, lengths, make = [[n] for n in range(len(rows))], plain, self.sequences
+        cuts = [[n for unit in cut for n in units[unit]] for cut in like_lengths(lengths, pass_tokens=PASS_TOKENS)]
+        return join([(cut, make([rows[n] for n in cut])) for cut in cuts])
 
     def sequences(self, rows: Sequence[Row]) -> Sequences:
         """The same, one row per sequence and right padded."""
@@ -189,7 +190,12 @@ class PairInputs:
                 self._features[key] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
                 self.free_bytes -= vision.nbytes
 
-    def _packed(self, rows: Sequence[Row], groups: list[list[int]]) -> Packed:
+    def _prefixes(self, rows: Sequence[Row]) -> list[list[int]]:
+        """Rows with one question about one image, together."""
+        return groups_of([(row.pair.question, self._identify(row)[0]) for row in rows])
+
+    def _packed(self, rows: Sequence[Row]) -> Packed:
+        groups = self._prefixes(rows)
         firsts = [rows[group[0]] for group in groups]
         visions = self._visions(firsts)
         if visions is not None:
@@ -212,7 +218,7 @@ class PairInputs:
     @torch.no_grad()
     def _disagreement(self, rows: Sequence[Row]) -> str | None:
         """What is wrong with the shared states of these rows of one prefix; None where they are the plain ones."""
-        made = self._packed(rows, [list(range(len(rows)))]), self.sequences(rows)
+        made = self._packed(rows), self.sequences(rows)
         shared, plain = (read_states(self.body, batch) for batch in made)
         if (shared - plain).norm() <= AGREES[plain.element_size()] * plain.norm():
             return None

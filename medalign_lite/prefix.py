@@ -31,7 +31,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Packed:
-    """A batch of G sequences that hold N rows; read as `Sequences` is.
+    """G sequences that hold N rows; read as `Sequences` is.
 
     inputs: the model's keyword arguments, one sequence per prefix. read (M,): which of the flattened states predict the
     answers' tokens, row after row; targets and answer_kinds (M,): those tokens and their kinds; counts: tokens per row.
@@ -39,6 +39,20 @@ class Packed:
 
     inputs: dict
     read: Tensor
+    targets: Tensor
+    answer_kinds: Tensor
+    counts: list[int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows in parts of like length, each a forward pass of its own; read as `Sequences` is, in the order of the rows.
+
+    order (M,): where each answer token lies in the parts, one after another.
+    """
+
+    parts: list[Sequences | Packed]
+    order: Tensor
     targets: Tensor
     answer_kinds: Tensor
     counts: list[int]
@@ -79,6 +93,33 @@ def packed_length(texts: Sequence[Text]) -> int:
     return shared + sum(len(text.completion) - shared for text in texts)
 
 
+def like_lengths(lengths: Sequence[int], *, pass_tokens: int) -> list[list[int]]:
+    """Indices in groups, each to be padded to its longest, so that Σ (members · longest + `pass_tokens`) is least.
+
+    `pass_tokens`: how many tokens cost as much as one more forward pass. Within a group indices keep their order.
+    """
+    order = sorted(range(len(lengths)), key=lambda n: (lengths[n], n))
+    best = [(0, 0)]  # of the first n: least cost, and where its last group starts
+    for stop in range(1, len(order) + 1):
+        longest = lengths[order[stop - 1]]
+        best.append(min((best[start][0] + (stop - start) * longest + pass_tokens, start) for start in range(stop)))
+    groups, stop = [], len(order)
+    while stop:
+        groups.insert(0, sorted(order[best[stop][1] : stop]))
+        stop = best[stop][1]
+    return groups
+
+
+def join(parts: Sequence[tuple[Sequence[int], "Sequences | Packed"]]) -> Batch:
+    """Parts as one batch; with each part the numbers of its rows."""
+    rows = [n for numbers, _ in parts for n in numbers]
+    counts = [count for _, part in parts for count in part.counts]
+    places, back = torch.arange(sum(counts)).split(counts), sorted(range(len(rows)), key=rows.__getitem__)
+    targets, kinds = (torch.cat([getattr(part, name) for _, part in parts]) for name in ("targets", "answer_kinds"))
+    order = torch.cat([places[n] for n in back]).to(targets.device)
+    return Batch([part for _, part in parts], order, targets[order], kinds[order], [counts[n] for n in back])
+
+
 def pack(body: nn.Module, texts: Sequence[Text], groups: Sequence[Sequence[int]], image_inputs: dict,
          about: Sequence[dict[str, Tensor]], *, pad_id: int) -> Packed:
     """One sequence per group of `texts` (indices) that continue the same prompt about the same image.
@@ -113,8 +154,10 @@ def visible(branch: Tensor, blocks: Tensor) -> Tensor:
     return (earlier & ((j == 0) | (i == j))) | mutual
 
 
-def read_states(body: nn.Module, batch: "Sequences | Packed") -> Tensor:
+def read_states(body: nn.Module, batch: "Sequences | Packed | Batch") -> Tensor:
     """Hidden states that predict the answers' tokens, row after row: (M, D). No logits are made."""
+    if isinstance(batch, Batch):
+        return torch.cat([read_states(body, part) for part in batch.parts])[batch.order]
     return body(**batch.inputs, use_cache=False).last_hidden_state.flatten(0, 1)[batch.read]
 
 

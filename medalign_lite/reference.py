@@ -13,10 +13,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from medalign_lite.batches import Sequences
 from medalign_lite.lvlm import Lvlm, base_of
 from medalign_lite.pairs import Pair, PairInputs, Row
-from medalign_lite.prefix import Packed
+from medalign_lite.prefix import Batch
 from medalign_lite.recipes import EVERYWHERE, NOWHERE, Reads
 from medalign_lite.scoring import LiveReference, Reference, rows_of
 
@@ -50,7 +49,7 @@ class ReferenceCache:
             if rows:
                 self._load(path, rows)
 
-    def read(self, rows: Sequence[Row], batch: Sequences | Packed, reads: Sequence[Reads]) -> list[Reference]:
+    def read(self, rows: Sequence[Row], batch: Batch, reads: Sequence[Reads]) -> list[Reference]:
         """Reference values of each row, on the model's device. Raises KeyError for a row that `fill` has not seen."""
         found = []
         for row, read in zip(rows, reads, strict=True):

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from medalign_lite.batches import Sequences
-from medalign_lite.lvlm import Lvlm, adapters_off, base_of
+from medalign_lite.lvlm import Lvlm, adapters_off, base_of, layers_recomputing
 from medalign_lite.objective import Side, Terms, margins
 from medalign_lite.pairs import Pair, PairInputs, Row
-from medalign_lite.prefix import Packed, read_states
+from medalign_lite.prefix import Batch, read_states
 from medalign_lite.readout import read_tokens
 from medalign_lite.recipes import EVERYWHERE, Reads, Recipe
 
@@ -34,15 +34,16 @@ class Reference:
 class ReferenceSource(Protocol):
     """Whatever hands out reference values by row: `reference.ReferenceCache`, or the live model."""
 
-    def read(self, rows: Sequence[Row], batch: Sequences | Packed, reads: Sequence[Reads]) -> list[Reference]: ...
+    def read(self, rows: Sequence[Row], batch: Batch, reads: Sequence[Reads]) -> list[Reference]: ...
 
 
-def answer_states(model: nn.Module, batch: Sequences | Packed) -> tuple[Tensor, Tensor, list[int]]:
+def answer_states(model: nn.Module, batch: Batch | Sequences) -> tuple[Tensor, Tensor, list[int]]:
     """Hidden states that predict the answers' tokens, flat over the batch: (N, D); their targets (N,); tokens per row.
 
     No logits are made.
     """
-    return read_states(base_of(model).base_model, batch), batch.targets, batch.counts
+    with layers_recomputing(model):
+        return read_states(base_of(model).base_model, batch), batch.targets, batch.counts
 
 
 def head_of(model: nn.Module) -> nn.Module:
@@ -57,7 +58,7 @@ class LiveReference:
     model: nn.Module
 
     @torch.no_grad()
-    def read(self, rows: Sequence[Row], batch: Sequences | Packed, reads: Sequence[Reads]) -> list[Reference]:
+    def read(self, rows: Sequence[Row], batch: Batch, reads: Sequence[Reads]) -> list[Reference]:
         """Log p of each row where it is read, NaN elsewhere; hidden states where F and R are.
 
         Positions go through the head in the groups in which the policy's do: where the two models are equal, so are

@@ -22,7 +22,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from medalign_lite.fingerprint import file_sha256
-from medalign_lite.lvlm import Lvlm, attach_lora, load_adapter, save_adapter
+from medalign_lite.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
 from medalign_lite.objective import Losses, margins, objective
 from medalign_lite.pairs import Pair, PairInputs
 from medalign_lite.parallel import ShareLoader, ShareSampler, nothing, process_rank, run_inside
@@ -74,6 +74,7 @@ def train(
         _claim(work, settings, lvlm, pairs, validation, start)
         checkpoint = last_checkpoint(work / "checkpoints")
     policy = _policy(lvlm, settings, start)
+    recompute_layers(policy.model, settings.recompute)
     inputs = inputs or PairInputs(policy, feature_bytes=settings.feature_mb * 2**20)
     cache = ReferenceCache(policy, inputs, reference_folder or work / "reference")
     progress = progress and arguments.should_save  # the main process alone

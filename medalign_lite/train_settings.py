@@ -21,7 +21,7 @@ class TrainSettings:
     means whole epochs. warmup: fraction of all steps, then a cosine to 0. save_every: optimizer steps between
     checkpoints. select: `last`, or the checkpoint with the best validation `loss` or `margin` (then checkpoints are
     written at each epoch's end). stop_above: a record's loss in nats that counts as divergence. feature_mb: budget for
-    kept image features.
+    kept image features. recompute: `lvlm.recompute_layers`.
     """
 
     recipe: str = "fire-mpo"
@@ -43,6 +43,7 @@ class TrainSettings:
     select: str = "last"
     stop_above: float = 1e3
     feature_mb: int = 1024
+    recompute: bool = False
 
     def __post_init__(self):
         self.resolved_recipe()

@@ -10,7 +10,7 @@ from families import FAMILIES, save_family
 
 from medalign_lite.batches import KINDS, encode
 from medalign_lite.features import KeptFeatures
-from medalign_lite.lvlm import attach_lora, load_adapter, load_lvlm, trainable_by_tower
+from medalign_lite.lvlm import attach_lora, load_adapter, load_lvlm, recompute_layers, trainable_by_tower
 from medalign_lite.objective import RECIPES, objective
 from medalign_lite.pairs import Pair, PairInputs
 from medalign_lite.prefix import Packed
@@ -92,8 +92,9 @@ def test_shared_equals_plain(policy, pairs, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         batch = shared.batch(rows)
-    assert isinstance(batch, Packed) and shared.unshared is None and shared.shares_features
-    assert len(batch.inputs["input_ids"]) == 5 and len(rows) == 10
+    assert all(isinstance(part, Packed) for part in batch.parts)
+    assert shared.unshared is None and shared.shares_features
+    assert sum(len(part.inputs["input_ids"]) for part in batch.parts) == 5 and len(rows) == 10
     plain = PairInputs(policy)
     plain.encoder.possible = False
     monkeypatch.setattr(plain, "batch", plain.sequences)
@@ -129,6 +130,14 @@ def test_an_image_changes_the_answers_log_probability(policy, pairs):
     one, other = (score(policy.model, PairInputs(policy), [replace(pairs[0], clean=picture)], {side: Reads()},
                         reference=None).sides[side].logp for picture in (pairs[0].clean, pairs[1].clean))
     assert (one - other).abs().max() > 1e-4
+
+
+def test_recomputed_layers_give_the_same_gradients(policy, pairs):
+    loss, gradient = losses_and_gradients(policy, pairs, PairInputs(policy))
+    recompute_layers(policy.model, True)
+    again, same = losses_and_gradients(policy, pairs, PairInputs(policy))
+    recompute_layers(policy.model, False)
+    assert torch.equal(loss, again) and torch.equal(gradient, same)
 
 
 def test_rollout(policy, pairs):

@@ -9,7 +9,7 @@ from naive import naive_loss
 from torch.nn.functional import pad
 
 from medalign_lite.batches import Sequences, encode
-from medalign_lite.lvlm import adapters_off, attach_lora, base_of, load_lvlm
+from medalign_lite.lvlm import adapters_off, attach_lora, base_of, load_lvlm, recompute_layers
 from medalign_lite.objective import RECIPES, kl_terms, objective, recipe_named
 from medalign_lite.pairs import Pair, PairInputs, Row, pair_of
 from medalign_lite.readout import read_tokens
@@ -175,6 +175,23 @@ def test_the_head_runs_only_where_a_term_reads(policy, pairs, name, monkeypatch)
     assert (gradient - expected).norm() <= 1e-5 * expected.norm()
 
 
+def test_length_groups_change_nothing(policy, pairs, monkeypatch):
+    """A pass for each length, and one padded pass for all."""
+    found = {}
+    for pass_tokens, parts in ((0, 3), (10**9, 1)):
+        monkeypatch.setattr("medalign_lite.pairs.PASS_TOKENS", pass_tokens)
+        inputs = PairInputs(policy)
+        rows = [row for _, row in rows_of(pairs, RECIPES["fire-mpo"].sides())]
+        assert len(inputs.batch(rows).parts) == parts  # the prefixes have three lengths
+        losses = losses_of(policy, pairs, RECIPES["fire-mpo"], inputs=inputs).loss
+        adapters = [p for p in policy.model.parameters() if p.requires_grad]
+        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(losses.sum(), adapters)])
+        found[pass_tokens] = losses.detach(), gradient
+    (a, ours), (b, theirs) = found.values()
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
+
+
 def test_kept_features_equal_pixels_whatever_the_budget(policy, pairs):
     recipe = RECIPES["fire-mpo"]
     pixels = PairInputs(policy)
@@ -245,6 +262,25 @@ def test_gradients_reach_the_adapters_alone(policy, pairs):
     touched = {name for name, p in policy.model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert touched and all("lora_" in name and "text_model" in name for name in touched)
     policy.model.zero_grad(set_to_none=True)
+
+
+def test_recomputed_layers_give_the_same_gradients_from_less(policy, pairs):
+    """Same losses and gradients; between forward and backward the graph keeps fewer numbers; no dropout is ever on."""
+    adapters = [p for p in policy.model.parameters() if p.requires_grad]
+    found, kept = {}, {}
+    for wanted in (False, True, False):
+        recompute_layers(policy.model, wanted)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ):
+            loss = losses_of(policy, pairs, RECIPES["fire-mpo"]).loss
+        again = torch.cat([g.flatten() for g in torch.autograd.grad(loss.sum(), adapters)])
+        assert not any(module.training for module in policy.model.modules())
+        torch.testing.assert_close(found.setdefault("loss", loss.detach()), loss.detach(), atol=0, rtol=0)
+        assert torch.equal(found.setdefault("gradient", again), again) and again.norm() > 0
+        kept.setdefault(wanted, sum(sizes))
+    assert kept[True] < kept[False] / 2
 
 
 def test_sampled_ids_are_scored_unchanged(policy, pairs):
