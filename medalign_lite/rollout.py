@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from medalign_lite.batches import conversation, encode_prompts, special_tokens
-from medalign_lite.lvlm import Lvlm
+from medalign_lite.lvlm import Lvlm, adapters_digest
 
 PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"
 
@@ -76,6 +76,7 @@ def rollout(
         "seed": seed,
         "model": lvlm.name,
         "revision": lvlm.revision,
+        "adapters": adapters_digest(lvlm.model),
     }
     batches = _batches(lvlm.processor, prompts, size=max(1, batch_size // samples))
     journal = _Journal(resume, key=_key(prompts, decoding)) if resume else None
