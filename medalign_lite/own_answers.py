@@ -37,8 +37,9 @@ def own_answers(
 ) -> list[Rollout]:
     """Answers to all questions of `cases` that can be seen, in their order; ids are case/question/greedy or /sampled.
 
-    With `adapter`, a folder of saved adapters, it is the adapted model that answers. `scratch` keeps finished batches: a run that was killed goes on from there to the same answers. A line about the
-    progress is printed every so many seconds. Raises as `load_lvlm` and `rollout` do.
+    With `adapter`, a folder of saved adapters, it is the adapted model that answers. `scratch` keeps finished batches:
+    a run that was killed goes on from there to the same answers. A line about the progress is printed every so many
+    seconds. Raises as `load_lvlm` and `rollout` do.
     """
     shards = [tuple(cases[n::SHARDS]) for n in range(SHARDS)]
     jobs = [

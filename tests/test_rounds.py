@@ -1,4 +1,4 @@
-"""Two rounds in miniature, with the embedded model on sample cases: whose answers they are, and going on after kills."""
+"""Two rounds in miniature, the embedded model on sample cases: whose answers they are, and going on after kills."""
 
 import json
 from dataclasses import replace
