@@ -1,4 +1,4 @@
-"""What a run draws to learn from: as many as asked for, errors that are repaired first."""
+"""The data of a run: it is opened as it was made, and as many pairs are drawn as asked for, repairs first."""
 
 from dataclasses import replace
 
@@ -7,7 +7,18 @@ import pytest
 from medalign_lite.cases import Case, Question
 from medalign_lite.presets import PRESETS
 from medalign_lite.records import Record
-from medalign_lite.training_data import draw_data
+from medalign_lite.stages import open_stage
+from medalign_lite.training_data import draw_data, open_run
+
+
+@pytest.mark.parametrize("cases", ["", "data_samples/cases"])
+def test_a_run_is_opened_as_it_was_made(tmp_path, cases):
+    made = open_stage("03_corruption", preset="ci", cases=cases, seed=11, out=str(tmp_path))
+    made.jsonl("pairs.jsonl", list)
+    made.finish()
+    found = open_run(tmp_path / "ci", needs=("03_corruption",))
+    assert (found.cases, found.model, found.seed, found.preset) == (made.cases, made.model, 11, made.preset)
+    assert (found.cases is None) == (cases == "") and found.run_folder == made.run_folder
 
 
 @pytest.mark.parametrize(("share", "corrected"), [(0.75, 3), (1.0, 4), (0.0, 2)])  # 0: two are left to fill up
