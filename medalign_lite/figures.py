@@ -16,6 +16,7 @@ BASE, ALIGNED = "#5A6570", "#0072B2"
 CHOSEN, REJECTED = "#009E73", "#D55E00"
 LESION, CONTROL = "#E69F00", "#56B4E9"
 SERIES = (ALIGNED, REJECTED, CHOSEN, LESION, "#CC79A7", BASE)
+DASHES = ("solid", "dashed", "dotted", "dashdot")
 DIVERGING = LinearSegmentedColormap.from_list("red-white-blue", [REJECTED, "#FFFFFF", ALIGNED])
 SEQUENTIAL = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", "#8CC4E8", ALIGNED])
 RATES = (
@@ -220,6 +221,16 @@ def is_dark(colour) -> bool:
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722))) < 0.179  # equal contrast with black and with white
 
 
+def series_style(i: int) -> dict:
+    """Keywords of `plot` for line i of a figure: the colours of `SERIES`, then the same ones in other dashes.
+
+    Raises ValueError where two lines would look the same.
+    """
+    if not 0 <= i < len(SERIES) * len(DASHES):
+        raise ValueError(f"line {i}: a figure can tell {len(SERIES) * len(DASHES)} lines apart, draw fewer in one")
+    return {"color": SERIES[i % len(SERIES)], "linestyle": DASHES[i // len(SERIES)], "linewidth": 1.4}
+
+
 def curves(
     ax: Axes,
     rows: Sequence[Mapping],
@@ -234,7 +245,7 @@ def curves(
         points = [(row[x], row[key]) for row in rows if row.get(key) is not None and row.get(x) is not None]
         if points:
             mark = {"marker": "o", "markersize": 3} if len(points) < 40 else {}
-            ax.plot(*zip(*points, strict=True), color=SERIES[i % len(SERIES)], label=key, linewidth=1.4, **mark)
+            ax.plot(*zip(*points, strict=True), label=key, **series_style(i), **mark)
     if reference is not None:
         ax.axhline(reference, color="#9AA3AB", linestyle="--", linewidth=1)
     ax.set(xlabel=x, ylabel=ylabel)

@@ -4,6 +4,7 @@ One call loads the embedded model, any local folder and any hub model; nothing t
 ALLOW_NETWORK=1, only safetensors weights are read, and no model's own code is run.
 """
 
+import hashlib
 import os
 import re
 import warnings
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import torch
 from bitsandbytes.nn import Linear4bit
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -135,6 +136,16 @@ def load_adapter(lvlm: Lvlm, folder: Path | str, *, trainable: bool = False) -> 
 def save_adapter(lvlm: Lvlm, folder: Path | str) -> None:
     """Write the adapters alone, as plain `PeftModel.from_pretrained` reads them."""
     lvlm.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+
+
+def adapters_digest(model: nn.Module) -> str | None:
+    """sha256 of the adapters' weights as they are now; None for a model without adapters, or with adapters off."""
+    if not isinstance(model, PeftModel) or not model.get_model_status().enabled:
+        return None
+    digest = hashlib.sha256()
+    for name, value in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items()):
+        digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def lora_targets(model: nn.Module) -> str:

@@ -29,7 +29,8 @@ def make_command(
 def run_parameters(resolved: Resolved, seed: int, *, training: bool) -> dict:
     """The numbers that every stage of one run shares, JSON-ready, paths relative to the repository inside it; those of
     `TRAINING` only where asked for."""
-    places = {"model": fingerprint.short(resolved.model), "cases": fingerprint.short(resolved.cases or "")}
+    cases = fingerprint.short(resolved.cases) if resolved.cases else ""  # not ".", which would be a folder
+    places = {"model": fingerprint.short(resolved.model), "cases": cases}
     values = fingerprint.plain(vars(resolved.preset) | places | {"seed": seed})
     return {name: value for name, value in values.items() if training or name not in TRAINING}
 

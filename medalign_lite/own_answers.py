@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medalign_lite.cases import Case
 from medalign_lite.features import KeptFeatures
-from medalign_lite.lvlm import Lvlm, load_lvlm
+from medalign_lite.lvlm import Lvlm, load_adapter, load_lvlm
 from medalign_lite.presets import Preset
 from medalign_lite.rollout import Prompt, Rollout, rollout
 from medalign_lite.shards import SHARDS, run_shards
@@ -21,9 +21,10 @@ PASSES = ("reports", "sampled", "questions")
 
 @dataclass(frozen=True)
 class _Job:
-    """One shard: what it asks, of which model, and where it keeps finished batches."""
+    """One shard: what it asks, of which model with which adapters, and where it keeps finished batches."""
 
     model: str
+    adapter: Path | None
     cases: tuple[Case, ...]
     preset: Preset
     seed: int
@@ -31,16 +32,20 @@ class _Job:
 
 
 def own_answers(
-    cases: Sequence[Case], *, model: str, preset: Preset, seed: int, scratch: Path, every: float = 10.0
+    cases: Sequence[Case], *, model: str, preset: Preset, seed: int, scratch: Path, adapter: Path | None = None,
+    every: float = 10.0,
 ) -> list[Rollout]:
     """Answers to all questions of `cases` that can be seen, in their order; ids are case/question/greedy or /sampled.
 
-    `scratch` keeps finished batches: a run that was killed goes on from there to the same answers. A line about the
-    progress is printed every so many seconds. Raises as `load_lvlm` and `rollout` do.
+    With `adapter`, a folder of saved adapters, it is the adapted model that answers. `scratch` keeps finished batches:
+    a run that was killed goes on from there to the same answers. A line about the progress is printed every so many
+    seconds. Raises as `load_lvlm` and `rollout` do.
     """
     shards = [tuple(cases[n::SHARDS]) for n in range(SHARDS)]
     jobs = [
-        _Job(model, shard, preset, SHARDS * seed + n, scratch / f"shard{n}") for n, shard in enumerate(shards) if shard
+        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}")
+        for n, shard in enumerate(shards)
+        if shard
     ]
     times = {"sampled": preset.samples_per_case}
     total = sum(len(_prompts(cases, name, preset)) * times.get(name, 1) for name in PASSES)
@@ -57,7 +62,7 @@ def loaded(model: str) -> Lvlm:
 
 def _answer(job: _Job) -> list[Rollout]:
     job.journals.mkdir(parents=True, exist_ok=True)
-    lvlm = loaded(job.model)
+    lvlm = load_adapter(load_lvlm(job.model), job.adapter) if job.adapter else loaded(job.model)
     features = KeptFeatures(lvlm) if lvlm.device.type == "cpu" else None  # a large model's would fill a GPU
     if features:
         features.warm([case.image for case in job.cases])

@@ -24,6 +24,14 @@ def process_rank() -> int:
     return int(os.environ.get("RANK", "0")) if "LOCAL_RANK" in os.environ else 0
 
 
+def refuse_sharding() -> None:
+    """Raise ValueError where the launcher asks for FSDP, under which body and head cannot be called apart."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise ValueError(
+            "FSDP is not supported: docs/TRAINING.md says what it needs; launch with DDP (--multi_gpu, no --use_fsdp)"
+        )
+
+
 def divide_step(*, batch_size: int, accumulation: int, processes: int) -> tuple[int, int]:
     """(records a forward, forwards a step) of each process, at most `batch_size` records a forward.
 

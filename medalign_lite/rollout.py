@@ -15,7 +15,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from medalign_lite.batches import conversation, encode_prompts, special_tokens
 from medalign_lite.families import branch_positions
-from medalign_lite.lvlm import Lvlm, base_of
+from medalign_lite.lvlm import Lvlm, adapters_digest, base_of
 
 PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"
 
@@ -77,6 +77,7 @@ def rollout(
         "seed": seed,
         "model": lvlm.name,
         "revision": lvlm.revision,
+        "adapters": adapters_digest(lvlm.model),
     }
     batches = _batches(lvlm.processor, prompts, size=max(1, batch_size // samples))
     journal = _Journal(resume, key=_key(prompts, decoding)) if resume else None

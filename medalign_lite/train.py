@@ -25,7 +25,7 @@ from medalign_lite.fingerprint import file_sha256
 from medalign_lite.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
 from medalign_lite.objective import Losses, margins, objective
 from medalign_lite.pairs import Pair, PairInputs
-from medalign_lite.parallel import ShareLoader, ShareSampler, nothing, process_rank, run_inside
+from medalign_lite.parallel import ShareLoader, ShareSampler, nothing, process_rank, refuse_sharding, run_inside
 from medalign_lite.recipes import RECIPES, Reads, Recipe
 from medalign_lite.reference import ReferenceCache
 from medalign_lite.scoring import ALL_SIDES, check_head, rows_of, score
@@ -62,9 +62,10 @@ def train(
     shared between recipes, as can `inputs`. `start` is a folder of adapters to go on from, in place of fresh ones; the
     reference stays the model without any. `tensorboard`: a folder for event files, none without. `lvlm` must carry no
     adapters yet; its layers are wrapped in place (`lvlm.model.unload()` of the result's model gives the base back).
-    Raises ValueError for repeated ids, a `start` of another shape or a `work` folder of another run, TrainingDiverged
-    naming the records, and ReferenceMismatch.
+    Raises ValueError for repeated ids, a `start` of another shape, a `work` folder of another run or FSDP,
+    TrainingDiverged naming the records, and ReferenceMismatch.
     """
+    refuse_sharding()
     started, work, folder = time.monotonic(), Path(work), Path(folder)
     _check_pairs(pairs, validation, settings)
     arguments = trainer_arguments(

@@ -29,12 +29,13 @@ IMAGES = ("clean", "lesion", "control")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """`pool` is learnt from, `watched` looked at; both drawn from `pairs` ({split: pairs}). `reports`: ids of records
-    that answer a report request."""
+    """`pool` is learnt from, `watched` looked at; both drawn from `pairs` ({split: pairs}). Ids of records: `reports`
+    answer a report request, `corrected` repair an error of the model."""
 
     records: dict[str, Record]
     pairs: dict[str, list[Pair]]
     reports: set[str]
+    corrected: set[str]
     pool: list[Pair]
     watched: list[Pair]
 
@@ -47,9 +48,11 @@ def draw_data(
     pairs = pairs_of(records.values(), images, cases, folder=folder)
     kinds = {(case.id, question.id): question.kind for case in cases for question in case.questions}
     reports = {name for name, record in records.items() if kinds[record.case_id, record.question_id] == "report"}
-    drawn = {"seed": seed, "first": reports, "share": preset.report_share}
+    corrected = {name for name, record in records.items() if record.source == "corrected"}
+    drawn = {"seed": seed, "first": corrected, "share": preset.corrected_share}
     pool = choose_pairs(pairs.get("train", []), preset.train_pairs, **drawn)
-    return TrainingData(records, pairs, reports, pool, choose_pairs(pairs.get("val", []), WATCHED, **drawn))
+    watched = choose_pairs(pairs.get("val", []), WATCHED, **drawn)
+    return TrainingData(records, pairs, reports, corrected, pool, watched)
 
 
 def stage_data(stage: Stage) -> TrainingData:
@@ -61,9 +64,9 @@ def stage_data(stage: Stage) -> TrainingData:
     )  # fmt: skip
 
 
-def open_run(folder: Path) -> Stage:
+def open_run(folder: Path, *, needs: Sequence[str] = NEEDS) -> Stage:
     """A reader of the run of `make reproduce` in this folder, as it was made. Raises ValueError for no such run, and
-    StageError for stages that are missing or stale."""
+    StageError for stages of `needs` that are missing or stale."""
     folder = Path(folder).resolve()
     try:
         made_from = read_manifest(folder / "03_corruption")["made_from"]["parameters"]
@@ -73,8 +76,8 @@ def open_run(folder: Path) -> Stage:
             "artifacts/ci"
         ) from error
     return open_stage(
-        "train_command", preset=made_from["name"], cases=made_from["cases"], model=made_from["model"],
-        seed=made_from["seed"], out=str(folder.parent), needs=NEEDS,
+        "command", preset=made_from["name"], cases=made_from["cases"], model=made_from["model"],
+        seed=made_from["seed"], out=str(folder.parent), needs=needs,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from medalign_lite import figures
 from medalign_lite.false_findings import ErrorRow
+from medalign_lite.recipes import RECIPES
 
 matplotlib.use("Agg")
 HOSTILE = ("<b>bold</b>", " $x^2$", " \\frac{", "\n", " left", "", " a" * 90)
@@ -84,6 +85,15 @@ def test_curves_pass_over_rows_without_the_key():
     rows = [{"step": 0, "loss": 1.0}, {"step": 1}, {"step": 2, "loss": 0.5, "margin": None}]
     ax = drawn(figures.curves(axis(), rows, ["loss", "margin"], reference=0.69))
     assert ax.lines[0].get_xdata().tolist() == [0, 2] and len(ax.lines) == 2
+
+
+def test_every_recipe_has_a_line_of_its_own():
+    rows = [{"step": n, **{name: n for name in RECIPES}} for n in range(3)]
+    ax = drawn(figures.curves(axis(), rows, list(RECIPES)))
+    looks = {(line.get_color(), line.get_linestyle()) for line in ax.lines}
+    assert len(looks) == len(ax.lines) == len(RECIPES) > len(figures.SERIES)
+    with pytest.raises(ValueError, match="can tell 24 lines apart"):
+        figures.series_style(24)
 
 
 def test_forest_says_what_is_not_measurable():

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from medalign_lite import lvlm as module
 from medalign_lite.batches import encode, encode_prompts
 from medalign_lite.lvlm import (
+    adapters_digest,
     adapters_off,
     attach_lora,
     load_adapter,
@@ -249,6 +250,9 @@ def test_adapters_off_is_the_base_model_and_saving_keeps_the_policy(tiny_folder,
     assert sum(trainable_by_tower(again.model).values()) == 0
     going_on = load_adapter(load_lvlm(tiny_folder, device="cpu"), tmp_path / "adapter", trainable=True)
     assert trainable_by_tower(going_on.model) == trainable_by_tower(policy.model)
+    assert adapters_digest(again.model) == adapters_digest(policy.model) and adapters_digest(loaded.model.model) is None
+    with adapters_off(policy.model):
+        assert adapters_digest(policy.model) is None
     plain = PeftModel.from_pretrained(load_lvlm(tiny_folder, device="cpu").model, tmp_path / "adapter").eval()
     with torch.no_grad():
         assert torch.equal(plain(**batch(policy, pictures).inputs).logits, moved)

@@ -12,7 +12,7 @@ from accelerate.data_loader import SeedableRandomSampler
 from safetensors.torch import load_file
 from test_train_command import pairs, pairs_file  # noqa: F401 - fixtures
 
-from medalign_lite.parallel import ShareSampler, divide_step
+from medalign_lite.parallel import ShareSampler, divide_step, refuse_sharding
 
 
 @pytest.mark.parametrize(("batch_size", "accumulation", "processes", "each"), [
@@ -26,6 +26,13 @@ def test_processes_divide_a_step_and_never_change_it(batch_size, accumulation, p
 def test_a_step_that_cannot_be_divided_is_said():
     with pytest.raises(ValueError, match="3 records cannot be divided between 2 processes; give a multiple of 2"):
         divide_step(batch_size=3, accumulation=1, processes=2)
+
+
+def test_sharding_is_refused_and_not_ignored(monkeypatch):
+    refuse_sharding()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="FSDP is not supported: docs/TRAINING.md says what it needs"):
+        refuse_sharding()
 
 
 @pytest.mark.parametrize("records", [8, 7, 1])
