@@ -247,7 +247,9 @@ def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.
     if lesion.mask is not None:
         pixels &= read_mask(folder / lesion.mask, size, value=lesion.label_id)
     if not pixels.any():
-        raise CaseError(f"lesion {lesion.label!r}: its box, polygons and mask share no pixel; correct one of them")
+        what = f"{lesion.mask}: nothing of the mask" if lesion.mask else "nothing of the polygons"
+        where = "the polygons" if lesion.box is None else f"box {list(lesion.box)}"
+        raise CaseError(f"{what} lies inside {where}; correct one of them")
     return pixels
 
 

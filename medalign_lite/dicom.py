@@ -186,7 +186,7 @@ def _windowed(levels: np.ndarray, settings, padding: set[int]) -> tuple[np.ndarr
 
 
 def _looked_up(values: np.ndarray, settings) -> np.ndarray:
-    """Grey in 0..1 by the first VOI LUT (PS3.3 C.11.2.1.1); pydicom's own wraps indices above 255 where it has 8 bits."""
+    """Grey in 0..1 by the first VOI LUT (PS3.3 C.11.2.1.1); pydicom's own wraps indices above 255 in one of 8 bits."""
     item = settings.VOILUTSequence[0]
     count, first, bits = (int(value) for value in item.LUTDescriptor)
     table = item.LUTData

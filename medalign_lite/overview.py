@@ -54,13 +54,13 @@ def contact_sheet(cases: Sequence[Case]):
     """A matplotlib figure of up to TILES cases, spread over the splits, lesions outlined; pictures with some first."""
     from matplotlib.figure import Figure
 
-    from medalign_lite.figures import overlay
+    from medalign_lite.figures import LESION, overlay
     from medalign_lite.images import read_image
 
     shown = spread(cases, TILES)
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(3.0 * columns, 3.9 * rows), layout="constrained")
+    figure = Figure(figsize=(3.0 * columns, 3.7 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
@@ -70,6 +70,8 @@ def contact_sheet(cases: Sequence[Case]):
         )
         ax.set_axis_on()  # for the words below; overlay leaves it without lines
         _square(ax)
+        for x, y in (point for lesion in case.lesions for point in lesion.points):
+            ax.plot(x - 0.5, y - 0.5, marker="+", color=LESION, markersize=12)
         ax.set_xlabel(_caption(case), fontsize=7, loc="left", parse_math=False)
     return figure
 
@@ -126,7 +128,8 @@ def _reasons(entries: Sequence[dict]) -> list[str]:
 def _caption(case: Case) -> str:
     labels = ", ".join(dict.fromkeys([lesion.label for lesion in case.lesions]))
     question = case.questions[0]
-    text = [f"lesions ({mask_source(case)}): {labels}"] if labels else []
+    marked = "points only" if mask_source(case) == "none" else mask_source(case)
+    text = [f"lesions ({marked}): {labels}"] if labels else []
     text += [f"{question.text} → {question.answer}"]
     lines = [line for part in text for line in textwrap.wrap(" ".join(part.split()), WRAP)]
     return "\n".join([*lines[:3], "..."] if len(lines) > 4 else lines)

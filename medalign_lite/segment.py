@@ -2,8 +2,8 @@
 
 A segmenter is a function of an image and a lesion that returns bool (H, W), or None where it finds nothing. Trust goes
 the data set's marks first (METHOD.md §6): what has a mask or polygon is left alone, a box stays and bounds what is
-drawn inside it, and an outline that misses a given point is refused. The result is a new case list with its own copies of the
-images, `OUT/masks/<set>/cases.jsonl`; every mask made here carries the segmenter's name (`Lesion.made_by`).
+drawn inside it, and an outline that misses a given point is refused. The result is a new case list with its own copies
+of the images in `OUT/masks/`; every mask made here carries the segmenter's name (`Lesion.made_by`).
 """
 
 from __future__ import annotations
