@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor cases base-model samples claims-bench perf lab clean
+.PHONY: help env reproduce test lint doctor cases masks base-model samples claims-bench perf lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ lint: $(READY) ## ruff on code and notebooks; notebooks are committed without ou
 
 cases: $(READY) ## what is read from CASES=, before anything is run on it: counts, splits, a contact sheet
 	@$(PY) -m medalign_lite.overview $(ARGUMENTS)
+
+masks: $(READY) ## outlines for lesions that CASES= marks by box or point, by a SAM-family MODEL=
+	@$(PY) -m medalign_lite.segment $(ARGUMENTS)
 
 doctor: $(READY) ## is this machine ready, and what to do if not
 	@$(PY) -m medalign_lite.doctor $(ARGUMENTS)

@@ -11,7 +11,9 @@ The kit's own layout is a file `cases.jsonl`: one JSON object a line, paths rela
      "hidden": "images/p7_hidden.png", "source": "my hospital"}
 
 `facts` is null where nobody wrote down the whole truth of the picture (real data); `lesions` then says where
-lesions are, by box `[x, y, width, height]` in pixels from the top left, by mask PNG, or both.
+lesions are: by `box` `[x, y, width, height]` in pixels from the top left, by `mask` PNG, by `polygons`
+`[[x1, y1, x2, y2, x3, y3, ...], ...]`, or where they agree if there are several. `points` `[[x, y], ...]` alone only
+say where to look: `make masks` outlines them with a segmenter (medalign_lite/segment.py).
 Other layouts are read by `medalign_lite/readers/`.
 """
 
@@ -22,6 +24,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from skimage.draw import polygon2mask
 
 from medalign_lite.images import ImageError, read_image, read_mask
 
@@ -58,16 +61,25 @@ class Fact:
 
 @dataclass(frozen=True)
 class Lesion:
-    """Where a lesion is: `box` (x, y, width, height) in pixels from the top left, `mask` a PNG path or both.
+    """Where a lesion is: `box` (x, y, width, height) in pixels from the top left, `mask` a PNG path, or `polygons`.
 
     `label_id` is the number that marks this lesion in a mask PNG that holds several labels; None: a plain mask.
-    With both box and mask the lesion is the mask's part inside the box.
+    A polygon is (x1, y1, x2, y2, ...), several are one lesion in pieces. With two of the three the lesion is where they
+    agree. `points` (x, y) in it are for a segmenter; `made_by` names the segmenter that drew the mask, if one did.
     """
 
     label: str
     box: tuple[float, float, float, float] | None = None
     mask: str | None = None
     label_id: int | None = None
+    polygons: tuple[tuple[float, ...], ...] = ()
+    points: tuple[tuple[float, float], ...] = ()
+    made_by: str | None = None
+
+    @property
+    def outlined(self) -> bool:
+        """False where only points say where it is: such a lesion has no pixels yet."""
+        return bool(self.box or self.mask or self.polygons)
 
 
 @dataclass(frozen=True)
@@ -208,7 +220,9 @@ def check_case(case: Case) -> tuple[Case, list[str]]:
     for lesion in case.lesions:
         try:
             lesion = lesion if lesion.box is None else replace(lesion, box=check_box(lesion.box, size))
-            lesion_pixels(lesion, folder=case.folder, size=size)
+            if lesion.outlined:
+                lesion_pixels(lesion, folder=case.folder, size=size)
+            check_points(lesion.points, size)
             good.append(lesion)
         except (CaseError, ImageError) as error:
             faults.append(f"lesion {lesion.label!r} dropped: {error}")
@@ -216,21 +230,47 @@ def check_case(case: Case) -> tuple[Case, list[str]]:
 
 
 def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.ndarray:
-    """The pixels of one lesion as bool (H, W) for an image of `size` (width, height): mask, box, or mask in box.
+    """The pixels of one lesion as bool (H, W) for an image of `size` (width, height): where its marks agree.
 
-    Raises ImageError for an unusable mask and CaseError where the mask holds nothing inside the box.
+    Raises ImageError for an unusable mask, and CaseError where the marks share no pixel, polygons cover none or all of
+    the image, or the lesion has points only.
     """
-    boxed = np.ones(size[::-1], bool)
+    if not lesion.outlined:
+        raise CaseError(f"lesion {lesion.label!r} is marked by points only; `make masks` outlines it")
+    pixels = np.ones(size[::-1], bool)
     if lesion.box is not None:
         x, y, width, height = lesion.box
-        boxed[:] = False
-        boxed[int(np.floor(y)) : int(np.ceil(y + height)), int(np.floor(x)) : int(np.ceil(x + width))] = True
-    if lesion.mask is None:
-        return boxed
-    pixels = read_mask(folder / lesion.mask, size, value=lesion.label_id) & boxed
+        pixels[:] = False
+        pixels[int(np.floor(y)) : int(np.ceil(y + height)), int(np.floor(x)) : int(np.ceil(x + width))] = True
+    if lesion.polygons:
+        pixels &= polygon_pixels(lesion.polygons, size)
+    if lesion.mask is not None:
+        pixels &= read_mask(folder / lesion.mask, size, value=lesion.label_id)
     if not pixels.any():
-        raise CaseError(f"{lesion.mask}: nothing of the mask lies inside box {list(lesion.box)}; correct one of them")
+        what = f"{lesion.mask}: nothing of the mask" if lesion.mask else "nothing of the polygons"
+        where = "the polygons" if lesion.box is None else f"box {list(lesion.box)}"
+        raise CaseError(f"{what} lies inside {where}; correct one of them")
     return pixels
+
+
+def polygon_pixels(polygons: Iterable[tuple[float, ...]], size: tuple[int, int]) -> np.ndarray:
+    """The pixels whose centre lies in one of the polygons, bool (H, W); `size` is (width, height).
+
+    Raises CaseError where that is no pixel, or every one.
+    """
+    inside = np.zeros(size[::-1], bool)
+    for polygon in polygons:  # pixel 0 spans 0 to 1, so its centre is at one half
+        inside |= polygon2mask(inside.shape, np.reshape(polygon, (-1, 2))[:, ::-1] - 0.5)
+    if not inside.any() or inside.all():
+        raise CaseError(f"its polygon covers {'all' if inside.any() else 'none'} of the image")
+    return inside
+
+
+def check_points(points: Iterable[tuple[float, float]], size: tuple[int, int]) -> None:
+    """Raise CaseError for a point outside an image of `size` (width, height)."""
+    for x, y in points:
+        if not (0 <= x < size[0] and 0 <= y < size[1]):
+            raise CaseError(f"point [{x:g}, {y:g}] is outside the image of {size[0]}x{size[1]} pixels")
 
 
 def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:

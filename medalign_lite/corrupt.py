@@ -1,6 +1,7 @@
 """Taking the evidence out of an image, and the same damage elsewhere as the control (METHOD.md §6).
 
-Where a lesion is comes from the data set's own masks or boxes, or nowhere: `Masks.source` says which.
+Where a lesion is comes from the data set's own masks, polygons or boxes, from a segmenter, or from nowhere:
+`Masks.source` says which.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from skimage.filters import threshold_otsu
 from skimage.restoration import inpaint_biharmonic
 from skimage.transform import resize
 
-from medalign_lite.cases import Case, lesion_pixels
+from medalign_lite.cases import Case, Lesion, lesion_pixels
 from medalign_lite.images import image_size, read_mask
 
 INSIDE = ("noise", "blur", "inpaint", "texture", "mean", "black")  # change pixels of the mask only
@@ -28,6 +29,7 @@ MARGIN = 0.02  # how far a control keeps from lesions, as a fraction of the long
 SEARCH_SIDE = 192  # pixels; placements are searched on a grid of at most this side, then checked exactly
 INPAINT_PIXELS = 6000  # unknowns that biharmonic inpainting solves for; larger masks are solved at lower resolution
 TRIES = 64  # placements checked exactly per turn
+NO_MASK = "the case has no lesion mask or box for this"
 
 STRETCHES = (1.0, 1.25, 0.8, 1.5, 0.67, 1.75, 0.57, 2.0, 0.5)  # width factor of a control; the height shrinks by it
 CALMEST_OF = 8  # healthy patches that texture chooses from
@@ -47,7 +49,8 @@ TURNS = (
 class Masks:
     """The lesion mask M and its control M°, bool (H, W) or None; `reason` says why one is missing, else "".
 
-    `source`: "mask" or "box" (the data set's own; "mask and box" where both occur), or "none".
+    `source`: "mask", "polygon" or "box" (the data set's own), the name of the segmenter that drew the mask, several of
+    these joined by "and", or "none".
     """
 
     lesion: np.ndarray | None
@@ -104,7 +107,8 @@ def corrupt(
 def lesion_mask(case: Case, select: Collection[str] | None = None) -> np.ndarray | None:
     """The union of the case's lesions at image size, bool (H, W), or None where it has none that is asked for.
 
-    Counts every fact with a mask and every lesion; `select` keeps those findings or labels (case does not matter).
+    Counts every fact with a mask and every lesion that is outlined; `select` keeps those findings or labels, small and
+    capital letters alike.
     Raises ImageError or CaseError for an unusable mask.
     """
     size = image_size(case.image)
@@ -114,11 +118,18 @@ def lesion_mask(case: Case, select: Collection[str] | None = None) -> np.ndarray
 
 
 def mask_source(case: Case, select: Collection[str] | None = None) -> str:
-    """Where lesion_mask takes its pixels from: "mask", "box", "mask and box" or "none"."""
-    lesions = _chosen_lesions(case, select)
-    has_mask = bool(_chosen_facts(case, select)) or any(lesion.mask for lesion in lesions)
-    has_box = any(lesion.mask is None for lesion in lesions)
-    return " and ".join(name for name, found in (("mask", has_mask), ("box", has_box)) if found) or "none"
+    """Where lesion_mask takes its pixels from, as `Masks.source`."""
+    names = ["mask"] if _chosen_facts(case, select) else []
+    for lesion in _chosen_lesions(case, select):
+        names += [lesion_source(lesion)] if lesion_source(lesion) not in names else []
+    return " and ".join(names) or "none"
+
+
+def lesion_source(lesion: Lesion) -> str:
+    """Where the pixels of one lesion come from, as `Masks.source`."""
+    if lesion.mask:
+        return lesion.made_by or "mask"
+    return "polygon" if lesion.polygons else "box" if lesion.box else "none"
 
 
 def find_masks(case: Case, image: Image.Image, *, select: Collection[str] | None = None, seed: int) -> Masks:
@@ -126,7 +137,9 @@ def find_masks(case: Case, image: Image.Image, *, select: Collection[str] | None
     source = mask_source(case, select)
     lesion = lesion_mask(case, select)
     if lesion is None:
-        return Masks(None, None, source, "the case has no lesion mask or box for this")
+        pointed = any(_is_chosen(lesion.label, select) for lesion in case.lesions)
+        reason = "only points mark the lesion: `make masks` outlines it" if pointed else NO_MASK
+        return Masks(None, None, source, reason)
     control = control_mask(lesion, body_mask(image), lesions_dilated=dilate(lesion_mask(case)), id=case.id, seed=seed)
     reason = "" if control is not None else "no place in the body holds the mask clear of the lesions"
     return Masks(lesion, control, source, reason)
@@ -328,7 +341,7 @@ def _chosen_facts(case: Case, select: Collection[str] | None) -> list:
 
 
 def _chosen_lesions(case: Case, select: Collection[str] | None) -> list:
-    return [lesion for lesion in case.lesions if _is_chosen(lesion.label, select)]
+    return [lesion for lesion in case.lesions if lesion.outlined and _is_chosen(lesion.label, select)]
 
 
 def _is_chosen(name: str, select: Collection[str] | None) -> bool:

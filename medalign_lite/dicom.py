@@ -158,6 +158,7 @@ def _settings(dataset, index: int):
     from pydicom import Dataset
 
     found = Dataset()
+    found.file_meta = dataset.file_meta  # says in which byte order a table of the modality LUT is
     for name in TOP_LEVEL:
         if name in dataset:
             found[name] = dataset[name]
@@ -175,14 +176,27 @@ def _windowed(levels: np.ndarray, settings, padding: set[int]) -> tuple[np.ndarr
 
     values = apply_modality_lut(levels, settings).astype(np.float64)
     if settings.get("VOILUTSequence"):
-        highest = 2 ** int(settings.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        return _between(apply_voi_lut(np.round(values).astype(np.int64), settings), 0, highest), ()
+        return _looked_up(values, settings), ()
     if _has_window(settings):
         low, high = apply_voi_lut(np.array([-1e9, 1e9]), settings)  # what the window's two ends become
         return _between(apply_voi_lut(values, settings), low, high), ()
     counted = values[~np.isin(levels, list(padding))] if padding else values
     low, high = np.quantile(counted if counted.size else values, QUANTILES)
     return _between(values, low, high), (f"window: {NO_WINDOW}",)
+
+
+def _looked_up(values: np.ndarray, settings) -> np.ndarray:
+    """Grey in 0..1 by the first VOI LUT (PS3.3 C.11.2.1.1); pydicom's own wraps indices above 255 in one of 8 bits."""
+    item = settings.VOILUTSequence[0]
+    count, first, bits = (int(value) for value in item.LUTDescriptor)
+    table = item.LUTData
+    if isinstance(table, bytes):
+        wide = len(table) >= 2 * (count or 2**16)
+        order = "<" if settings.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        table = np.frombuffer(table, f"{order}u2" if wide else "u1")
+    table = np.ravel(table)[: count or 2**16].astype(np.float64)
+    index = np.clip(np.round(values) - first, 0, len(table) - 1).astype(np.int64)
+    return _between(table[index], 0, 2**bits - 1)
 
 
 def _has_window(settings) -> bool:

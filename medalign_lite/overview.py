@@ -16,6 +16,7 @@ from pathlib import Path
 from medalign_lite import readers
 from medalign_lite.cases import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks, read_cases
 from medalign_lite.cohort import made_files, settle_splits
+from medalign_lite.corrupt import lesion_mask, mask_source
 from medalign_lite.manifest import write_json
 from medalign_lite.presets import ROOT
 from medalign_lite.readers import table
@@ -24,7 +25,7 @@ from medalign_lite.reproduce import ReproduceError, parse
 COLUMNS = ("split", "images", "groups", "report", "closed", "open", "lesions", "with lesion")
 SHOWN = 6  # reasons
 TILES = 12
-WRAP = 34  # characters under a picture
+WRAP = 52  # characters under a picture
 
 
 def overview(found: CaseSet, *, seed: int) -> str:
@@ -41,7 +42,7 @@ def overview(found: CaseSet, *, seed: int) -> str:
     except CaseError as error:
         lines += ["", f"in a run: {error}"]
     missing = sum("no such image file" in entry["reason"] for entry in found.skipped)
-    lines += ["", f"missing image files: {missing}"]
+    lines += ["", *_origins(found.cases), "", f"missing image files: {missing}"]
     for name, entries in (("cases left out", found.skipped), ("parts left out of kept cases", found.dropped)):
         lines += [f"{name}: {len(entries)}", *_reasons(entries)]
     lines += [f"notes, no faults: {len(found.notes)}"]
@@ -53,14 +54,13 @@ def contact_sheet(cases: Sequence[Case]):
     """A matplotlib figure of up to TILES cases, spread over the splits, lesions outlined; pictures with some first."""
     from matplotlib.figure import Figure
 
-    from medalign_lite.corrupt import lesion_mask
-    from medalign_lite.figures import overlay
+    from medalign_lite.figures import LESION, overlay
     from medalign_lite.images import read_image
 
     shown = spread(cases, TILES)
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(3.0 * columns, 3.9 * rows), layout="constrained")
+    figure = Figure(figsize=(3.0 * columns, 3.7 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
@@ -69,6 +69,9 @@ def contact_sheet(cases: Sequence[Case]):
             ax, read_image(case.image), lesion_mask(case), title=f"{case.split}  {_short(case.id, 24)}", sides=False
         )
         ax.set_axis_on()  # for the words below; overlay leaves it without lines
+        _square(ax)
+        for x, y in (point for lesion in case.lesions for point in lesion.points):
+            ax.plot(x - 0.5, y - 0.5, marker="+", color=LESION, markersize=12)
         ax.set_xlabel(_caption(case), fontsize=7, loc="left", parse_math=False)
     return figure
 
@@ -96,6 +99,19 @@ def _counts(cases: Iterable[Case]) -> list[str]:
     return ["".join(f"{value:>12}" if i else f"{value:8}" for i, value in enumerate(row)) for row in rows]
 
 
+def _origins(cases: Iterable[Case]) -> list[str]:
+    """How many images have their lesion mask from where; images without one give no grounding row."""
+    counted = Counter(_origin(case) for case in cases)
+    return ["lesion masks of images from", *(f"{number:8}  {origin}" for origin, number in counted.most_common())]
+
+
+def _origin(case: Case) -> str:
+    source = mask_source(case)
+    if source != "none":
+        return source
+    return "points only: `make masks` outlines them" if case.lesions else "none: no grounding row from these"
+
+
 def _reasons(entries: Sequence[dict]) -> list[str]:
     """The commonest reasons, numbers and quoted words taken as equal, each with its count and first example."""
     kinds: dict[str, list[dict]] = {}
@@ -112,10 +128,18 @@ def _reasons(entries: Sequence[dict]) -> list[str]:
 def _caption(case: Case) -> str:
     labels = ", ".join(dict.fromkeys([lesion.label for lesion in case.lesions]))
     question = case.questions[0]
-    text = [f"lesions: {labels}"] if labels else []
-    text += [f"{question.text} {question.answer}"]
+    marked = "points only" if mask_source(case) == "none" else mask_source(case)
+    text = [f"lesions ({marked}): {labels}"] if labels else []
+    text += [f"{question.text} → {question.answer}"]
     lines = [line for part in text for line in textwrap.wrap(" ".join(part.split()), WRAP)]
     return "\n".join([*lines[:3], "..."] if len(lines) > 4 else lines)
+
+
+def _square(ax) -> None:
+    """Room around a picture so that it has a square tile: titles and words of a row then stand in line."""
+    x, y = ax.get_xlim(), ax.get_ylim()
+    half = max(x[1] - x[0], y[0] - y[1]) / 2
+    ax.set(xlim=(sum(x) / 2 - half, sum(x) / 2 + half), ylim=(sum(y) / 2 + half, sum(y) / 2 - half))
 
 
 def _short(text: str, length: int) -> str:

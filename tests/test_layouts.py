@@ -9,7 +9,7 @@ import pytest
 from layouts import LABELS, WORDS, put
 
 from medalign_lite.cases import CaseError, count_notes, find_leaks, read_cases, require_no_leaks
-from medalign_lite.corrupt import lesion_mask
+from medalign_lite.corrupt import lesion_mask, mask_source
 from medalign_lite.readers import detect
 from medalign_lite.readers.report_text import describing_part
 
@@ -17,8 +17,8 @@ REAL = Path(os.environ.get("VQA_RAD", Path(__file__).parents[2] / "shared" / "re
 needs_real = pytest.mark.skipif(not (REAL / "images").is_dir(), reason=f"no VQA-RAD at {REAL}; set VQA_RAD=folder")
 DETECTED = {
     "kit": "medalign-lite cases.jsonl", "slake": "SLAKE", "vqa_rad": "VQA-RAD",
-    "parquet": "visual questions in parquet",
-    "r2gen": "IU X-ray (R2Gen)", "openi": "IU X-ray (Open-i XML)", "mimic_cxr": "MIMIC-CXR-JPG",
+    "parquet": "visual questions in parquet", "r2gen": "IU X-ray (R2Gen)",
+    "openi": "IU X-ray (Open-i XML)", "mimic_cxr": "MIMIC-CXR-JPG",
     "nih": "NIH ChestX-ray14", "vindr": "VinDr-CXR", "coco": "COCO", "dicom_table": "pictures with a table",
     "mixed_table": "pictures with a table",
 }  # fmt: skip
@@ -178,7 +178,8 @@ def test_coco_polygons_become_masks_and_boxes_stay_boxes(read):
     found = read(layouts.coco)
     boxed, drawn, _ = found.cases
     assert boxed.lesions[0].box == (3, 4, 6, 7) and boxed.lesions[0].mask is None
-    assert lesion_mask(drawn)[4:11, 3:9].all() and abs(int(lesion_mask(drawn).sum()) - 6 * 7) <= 6 + 7
+    assert lesion_mask(drawn)[4:11, 3:9].all() and lesion_mask(drawn).sum() == 6 * 7
+    assert [mask_source(case) for case in (boxed, drawn)] == ["box", "polygon"]
     assert [question.answer for question in drawn.questions] == ["Yes", "No"]
 
 

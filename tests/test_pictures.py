@@ -1,4 +1,4 @@
-"""DICOM, NIfTI, TIFF and deep PNG as 8-bit pictures: the grey scale by hand, nothing of the header in what is kept."""
+"""DICOM, NIfTI, TIFF and deep PNG as 8-bit pictures: the grey scale by hand, and nothing of the header is kept."""
 
 import io
 import json

@@ -1,8 +1,8 @@
 """COCO boxes and polygons (Lin et al. 2014): a JSON of images, annotations and categories, as drawing tools export it.
 
-Annotations are lesions: polygons become mask PNGs, else the box [x, y, width, height] is taken. Questions ask for the
-categories that an image has, and for as many that it has not: the list is taken to be complete for its categories. A
-further key `patient_id` of an image says which images belong together.
+Annotations are lesions: their polygons, else the box [x, y, width, height] (of a run-length mask, too). Questions ask
+for the categories that an image has, and for as many that it has not: the list is taken to be complete for its
+categories. A further key `patient_id` of an image says which images belong together.
 """
 
 from collections.abc import Iterator
@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-from skimage.draw import polygon2mask
-
 from medalign_lite.cases import Case, CaseError, Draft, Lesion
 from medalign_lite.images import ImageError
-from medalign_lite.pictures import Picture, save_picture, save_png
+from medalign_lite.pictures import Picture, save_picture
 from medalign_lite.readers.entries import (
     Remarks,
     choose_absent,
     draft,
     first_bytes,
     load_list,
+    polygon_of,
     presence_questions,
     text_in,
 )
@@ -52,7 +50,7 @@ def detect(path: Path) -> str | None:
 
 
 def read(path: Path, *, root: Path) -> Iterator[Draft]:
-    """One Draft per image of the lists; pictures and masks are written to `root`."""
+    """One Draft per image of the lists; pictures are written to `root`."""
     root = root.resolve()
     for file in _files(path):
         try:
@@ -112,7 +110,7 @@ def _case(image: dict, listed: _List, path: Path, root: Path, remarks: Remarks) 
             if type(category) not in (int, str) or category not in listed.categories:
                 raise CaseError(f"category_id {category!r} is none of the list's categories")
             labels.append(listed.categories[category])
-            lesions.append(_lesion(annotation, listed.categories[category], picture, root))
+            lesions.append(_lesion(annotation, listed.categories[category]))
         except CaseError as error:
             remarks.faults.append(f"annotation {annotation.get('id')!r} dropped: {error}")
     present = list(dict.fromkeys(labels))
@@ -152,26 +150,12 @@ def _is_inside(place: Path, path: Path) -> bool:
         return False
 
 
-def _lesion(annotation: dict, label: str, picture: Picture, root: Path) -> Lesion:
+def _lesion(annotation: dict, label: str) -> Lesion:
     polygons = annotation.get("segmentation")
     if isinstance(polygons, list) and polygons:
-        mask = np.zeros(picture.size[::-1], bool)
-        for polygon in polygons:
-            mask |= polygon2mask(mask.shape, _corners(polygon))
-        if not mask.any() or mask.all():
-            raise CaseError(f"its polygon covers {'all' if mask.any() else 'none'} of the image")
-        name = f"masks/{picture.name}-{sha256(np.packbits(mask).tobytes()).hexdigest()[:8]}.png"
-        save_png(mask.astype(np.uint8) * 255, root / name)
-        return Lesion(label, mask=name)
+        return Lesion(label, polygons=tuple(polygon_of(polygon) for polygon in polygons))
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
         raise CaseError(f"neither polygons nor a bbox of four numbers, got {box!r}")
     return Lesion(label, tuple(map(float, box)))
 
-
-def _corners(polygon: object) -> np.ndarray:
-    """[x1, y1, x2, y2, ...] as (row, column) pairs; raises CaseError."""
-    fine = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-    if not fine or not all(type(value) in (int, float) and abs(value) < 1e6 for value in polygon):
-        raise CaseError("its polygon is not a list [x1, y1, x2, y2, x3, y3, ...] of numbers")
-    return np.array(polygon, float).reshape(-1, 2)[:, ::-1]

@@ -15,6 +15,7 @@ from medalign_lite.cases import FINDINGS, Case, CaseError, Draft, Question
 HELD_OUT_FIRST = ("test", "val", "train")
 SPLIT_MODES = ("clean", "standard")
 LEAK = "its image is also asked about in {held} and stays out of training (a leak of the split as published)"
+MAX_COORDINATE = 1e6  # pixels; no picture is that large
 REPORT_PROMPT = "Write a report of this image."
 ID_CHARACTERS = re.compile(r"[A-Za-z0-9][\w.()+-]{0,127}", re.ASCII)
 
@@ -132,6 +133,14 @@ def file_name_in(entry: dict, key: str) -> str:
     if re.search(r"[/\\\x00]", name) or name.startswith("."):
         raise CaseError(f"{key} {name!r} is not a plain file name")
     return name
+
+
+def polygon_of(value: object) -> tuple[float, ...]:
+    """A polygon [x1, y1, x2, y2, x3, y3, ...] of at least three corners; raises CaseError."""
+    fine = isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0
+    if not fine or not all(type(number) in (int, float) and abs(number) < MAX_COORDINATE for number in value):
+        raise CaseError("its polygon is not a list [x1, y1, x2, y2, x3, y3, ...] of numbers")
+    return tuple(map(float, value))
 
 
 def safe_id(text: str) -> str:

@@ -20,6 +20,7 @@ from medalign_lite.cases import (
     Question,
     resolve_inside,
 )
+from medalign_lite.readers.entries import polygon_of
 
 LAYOUT = "medalign-lite cases.jsonl"
 NEEDS = "a .jsonl file, or a folder that holds cases.jsonl"
@@ -33,7 +34,7 @@ QUESTION_OPTIONS = {"finding", "visible"}
 FACT_KEYS = {"finding"}
 FACT_OPTIONS = {"side", "zone", "size", "visible", "cnr", "mask"}
 LESION_KEYS = {"label"}
-LESION_OPTIONS = {"box", "mask", "label_id"}
+LESION_OPTIONS = {"box", "mask", "label_id", "polygons", "points", "made_by"}
 
 
 def detect(path: Path) -> str | None:
@@ -144,14 +145,23 @@ def read_lesion(record: dict, folder: Path) -> Lesion:
     """One lesion from its JSON object; raises CaseError. Whether it lies in the image is checked with the image."""
     _check_keys(record, LESION_KEYS, LESION_OPTIONS, "lesion")
     box, mask, label_id = record.get("box"), _mask(record, folder), record.get("label_id")
-    if box is None and mask is None:
-        raise CaseError("neither box nor mask; give one of them")
+    polygons = tuple(polygon_of(entry) for entry in _list(record.get("polygons") or [], "polygons"))
+    points = tuple(_point(entry) for entry in _list(record.get("points") or [], "points"))
+    if box is None and mask is None and not polygons and not points:
+        raise CaseError("neither box nor mask nor polygons nor points; give one of them")
     if box is not None and (not isinstance(box, list) or len(box) != 4):
         raise CaseError(f"box {box!r} is not [x, y, width, height]")
     if label_id is not None and (type(label_id) is not int or mask is None):
         raise CaseError(f"label_id {label_id!r} must be an integer that occurs in a mask")
     box = None if box is None else tuple(_number(value, "box") for value in box)
-    return Lesion(_text(record, "label"), box, mask, label_id)
+    made_by = _text(record, "made_by", optional=True)
+    return Lesion(_text(record, "label"), box, mask, label_id, polygons, points, made_by)
+
+
+def _point(entry: object) -> tuple[float, float]:
+    if not isinstance(entry, list) or len(entry) != 2:
+        raise CaseError(f"point {entry!r} is not [x, y]")
+    return _number(entry[0], "points"), _number(entry[1], "points")
 
 
 def _read_parts(entries: object, what: str, read_one) -> tuple[list, list[str]]:

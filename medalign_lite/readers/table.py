@@ -1,7 +1,8 @@
 """Your own pictures (DICOM, NIfTI, TIFF, PNG, JPEG) and one table of questions or reports: questions.csv or .jsonl.
 
 A row names an `image` (a path from the table's folder) and has a `question` with its `answer`, a `report`, or a
-`label` with a box `x`, `y`, `width`, `height`; rows of one image are one case. Further columns, all optional:
+`label` with a box `x`, `y`, `width`, `height` (or only a point `x`, `y`); rows of one image are one case. Further
+columns, all optional:
 
 | column    | what                                                                              |
 |-----------|-----------------------------------------------------------------------------------|
@@ -219,4 +220,6 @@ def _lesion(row: dict) -> list[Lesion]:
         return []
     if not row.get("label"):
         raise CaseError("a box without a label")
+    if not row.get("width") and not row.get("height"):
+        return [Lesion(row["label"], points=((number_in(row, "x"), number_in(row, "y")),))]
     return [Lesion(row["label"], tuple(number_in(row, name) for name in BOX))]
