@@ -61,9 +61,9 @@ def stage_data(stage: Stage) -> TrainingData:
     )  # fmt: skip
 
 
-def open_run(folder: Path) -> Stage:
+def open_run(folder: Path, *, needs: Sequence[str] = NEEDS) -> Stage:
     """A reader of the run of `make reproduce` in this folder, as it was made. Raises ValueError for no such run, and
-    StageError for stages that are missing or stale."""
+    StageError for stages of `needs` that are missing or stale."""
     folder = Path(folder).resolve()
     try:
         made_from = read_manifest(folder / "03_corruption")["made_from"]["parameters"]
@@ -73,8 +73,8 @@ def open_run(folder: Path) -> Stage:
             "artifacts/ci"
         ) from error
     return open_stage(
-        "train_command", preset=made_from["name"], cases=made_from["cases"], model=made_from["model"],
-        seed=made_from["seed"], out=str(folder.parent), needs=NEEDS,
+        "command", preset=made_from["name"], cases=made_from["cases"], model=made_from["model"],
+        seed=made_from["seed"], out=str(folder.parent), needs=needs,
     )  # fmt: skip
 
 
