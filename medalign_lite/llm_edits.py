@@ -68,14 +68,16 @@ class LlmEditor:
         if reply["verdict"] == "unsure":
             raise NoEdit("the language model is not sure")
         if reply["verdict"] == "wrong":
-            return self._edit(apply_changes(answer, reply["changes"]), answer, "corrected", case, question, prompt)
+            chosen = apply_changes(answer, reply["changes"])
+            return self._edit((chosen, answer), "corrected", case, question, prompt)
         if reply["changes"]:
             raise NoEdit("the language model calls the answer right and changes it")
         if rng.random() >= self.counterfactual_share:
             raise NoEdit("a right answer, left out of the counterfactual share")
         prompt = read_prompt("counterfactual_v1")
         reply = self._ask(prompt, answer, case, question, COUNTERFACTUAL)
-        return self._edit(answer, apply_changes(answer, reply["changes"]), "counterfactual", case, question, prompt)
+        rejected = apply_changes(answer, reply["changes"])
+        return self._edit((answer, rejected), "counterfactual", case, question, prompt)
 
     def _ask(self, prompt: Prompt, answer: str, case: Case, question: Question, schema: dict) -> dict:
         kind, reference = describe_truth(case, question)
@@ -86,18 +88,19 @@ class LlmEditor:
         except BadReply as error:
             raise NoEdit("the language model's reply does not fit the schema") from error
 
-    def _edit(self, chosen: str, rejected: str, source: str, case: Case, question: Question, prompt: Prompt) -> Edit:
+    def _edit(self, pair: tuple[str, str], source: str, case: Case, question: Question, prompt: Prompt) -> Edit:
+        """The edit of (chosen, rejected), if it is verified."""
         kind, _ = describe_truth(case, question)
-        facts = case.facts or ()
+        facts, answer = case.facts or (), pair[source == "corrected"]
         if kind == BY_FACTS:
-            verify_by_facts(chosen, rejected, facts)
+            verify_by_facts(*pair, facts, answer=answer)
         elif kind == BY_GOLD:
-            verify_by_gold(chosen, rejected, question=question.text, gold=question.answer)
+            verify_by_gold(*pair, question=question.text, gold=question.answer, answer=answer)
         else:
-            verify_by_report(chosen, rejected, question.answer)
-        evidence = concerned(chosen, rejected, facts) if kind == BY_FACTS else asked(question, facts)
+            verify_by_report(*pair, question.answer, answer=answer)
+        evidence = concerned(*pair, facts) if kind == BY_FACTS else asked(question, facts)
         how = f"{kind}; edited by {self.chat.endpoint.model} with prompt {prompt.version}"
-        return edit_of(chosen, rejected, source, evidence, how)
+        return edit_of(*pair, source, evidence, how)
 
 
 def read_prompt(name: str) -> Prompt:

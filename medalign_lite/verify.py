@@ -1,7 +1,8 @@
 """Is y+ true and y- false (METHOD §1, D5)? Asked of an edit that others made, against whatever truth a case has.
 
 Facts and gold answers decide as they do for the rules; a reference report, read by `radiology`, decides about what it
-mentions. What cannot be decided is refused: a reason to drop the edit, never a guess.
+mentions. What cannot be decided is refused: a reason to drop the edit, never a guess. `answer` is the model's own
+answer, one of the two: a word of y+ that neither it nor the truth has was made up by the editor.
 """
 
 from collections.abc import Sequence
@@ -13,23 +14,24 @@ from medalign_lite.radiology import read_report
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.vqa import strict_match
 
-_PLAIN = frozenset("a an the is are it its there this that in on at of to with and or but no not yes seen side".split())
+_PLAIN = frozenset(
+    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size".split()
+)
 _DENIALS = {"no", "not", "none", "without"}
 
 
-def verify_by_facts(chosen: str, rejected: str, facts: Sequence[Fact]) -> None:
-    """Raise NoEdit unless every claim of `chosen` is true, one of `rejected` is false, and no new word of `chosen`
-    lies outside what was read as a claim."""
+def verify_by_facts(chosen: str, rejected: str, facts: Sequence[Fact], *, answer: str) -> None:
+    """Raise NoEdit unless every claim of `chosen` is true, one of `rejected` is false, and every new word of `chosen`
+    lies within what was read as a claim."""
     claims = extract_claims(chosen)
     if not claims or any(judge(c, facts).verdict != "true" for c in claims):
         raise NoEdit("the better answer is not verified true by the facts")
     if not any(judge(c, facts).verdict == "false" for c in extract_claims(rejected)):
         raise NoEdit("the worse answer is not verified false by the facts")
-    read = " ".join(chosen[a:b] for c in claims for a, b in [(c.start, c.end), *c.parts.values()])
-    _check_new_words(chosen, rejected, known=read)
+    _check_new_words(chosen, answer, known=_read(chosen, claims))
 
 
-def verify_by_gold(chosen: str, rejected: str, *, question: str, gold: str) -> None:
+def verify_by_gold(chosen: str, rejected: str, *, question: str, gold: str, answer: str) -> None:
     """Raise NoEdit unless `chosen` says what the gold answer says, and `rejected` says something else."""
     truth = yes_no(gold) if normalise(gold) in ("yes", "no") else None
     if truth is not None:
@@ -42,10 +44,10 @@ def verify_by_gold(chosen: str, rejected: str, *, question: str, gold: str) -> N
             raise NoEdit("the better answer is not verified true by the gold answer")
         if _may_agree(rejected, gold) or _may_agree(rejected, chosen) or _same_claims(chosen, rejected):
             raise NoEdit("the worse answer may say the same as the gold answer in other words")
-    _check_new_words(chosen, rejected, known=f"{question} {gold}")
+    _check_new_words(chosen, answer, known=f"{question} {gold}")
 
 
-def verify_by_report(chosen: str, rejected: str, report: str) -> None:
+def verify_by_report(chosen: str, rejected: str, report: str, *, answer: str) -> None:
     """Raise NoEdit unless the reference report says every claim that `chosen` alone makes, contradicts none that it
     shares with `rejected`, and contradicts one that `rejected` alone makes.
 
@@ -60,12 +62,17 @@ def verify_by_report(chosen: str, rejected: str, report: str) -> None:
         raise NoEdit("the better answer still contradicts the reference report")
     if not any(_contradicted(c, truth) for c in worse if _key(c) not in shared):
         raise NoEdit("the worse answer is not verified false by the reference report")
-    _check_new_words(chosen, rejected, known=report)
+    _check_new_words(chosen, answer, known=f"{report} {_read(chosen, better)}")
 
 
-def _check_new_words(chosen: str, rejected: str, *, known: str) -> None:
-    """What the truth does not hold was made up."""
-    said, before, there = (set(normalise(text).split()) for text in (chosen, rejected, known))
+def _read(text: str, claims: Sequence[Claim]) -> str:
+    """The words that were read as claims."""
+    return " ".join(text[a:b] for c in claims for a, b in [(c.start, c.end), *c.parts.values()])
+
+
+def _check_new_words(chosen: str, answer: str, *, known: str) -> None:
+    """What neither the answer nor the truth holds was made up."""
+    said, before, there = (set(normalise(text).split()) for text in (chosen, answer, known))
     if said - before - there - _PLAIN:
         raise NoEdit("the better answer brings words that the truth does not hold")
 

@@ -1,6 +1,7 @@
 """Edits by a language model behind a real server: what it proposes is verified, checked and counted like any edit."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +9,15 @@ import pytest
 from chat_server import serving
 from PIL import Image
 from test_edits import make_case, make_rollout
+from test_text import random_facts
 
 from medalign_lite import llm_editor
 from medalign_lite.cases import Fact, Question, write_cases
 from medalign_lite.chat import Budget, Chat, Endpoint
 from medalign_lite.cohort import choose_cohort
-from medalign_lite.edits import BY_FACTS, BY_GOLD
+from medalign_lite.edits import BY_FACTS, BY_GOLD, correct, counterfactual
 from medalign_lite.llm_edits import BY_REPORT, LlmEditor, apply_changes, describe_truth, read_prompt
+from medalign_lite.phantom.text import report
 from medalign_lite.records import build_records, check_record, read_records
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.stages import open_stage, write_jsonl
@@ -202,19 +205,59 @@ BAD = [
 @pytest.mark.parametrize(("verify", "pair", "truth", "reason"), BAD)
 def test_what_is_not_verified_is_refused(verify, pair, truth, reason):
     with pytest.raises(NoEdit) as error:
-        verify(*pair, **truth)
+        verify(*pair, **truth, answer=pair[1])
     assert any(part in str(error.value) for part in reason.split("|")), error.value
 
 
-def test_what_is_verified_passes():
-    verify_by_gold("In the left lung.", "In the right lung.", **GOLD)
-    verify_by_gold("Two", "Three", question="How many kidneys?", gold="2")
-    verify_by_gold("Yes.", "No.", question="Is it?", gold="yes")
-    verify_by_gold("There is cardiomegaly.", "There is atelectasis.", question="What?", gold="Cardiomegaly")
-    verify_by_report("Small left effusion.", "Small right effusion.", REPORT)
-    verify_by_report("No pneumothorax.", "There is a pneumothorax.", REPORT)
-    verify_by_report("Mild cardiomegaly.", "The heart is not enlarged.", REPORT)
-    verify_by_facts("No nodule.", "A nodule.", ())
+PASSES = [
+    (verify_by_gold, ("In the left lung.", "In the right lung."), GOLD),
+    (verify_by_gold, ("Two", "Three"), {"question": "How many kidneys?", "gold": "2"}),
+    (verify_by_gold, ("Yes.", "No."), {"question": "Is it?", "gold": "yes"}),
+    (verify_by_gold, ("There is cardiomegaly.", "There is atelectasis."), {"question": "?", "gold": "Cardiomegaly"}),
+    (verify_by_report, ("Small left effusion.", "Small right effusion."), {"report": REPORT}),
+    (verify_by_report, ("No pneumothorax.", "There is a pneumothorax."), {"report": REPORT}),
+    (verify_by_report, ("Mild cardiomegaly.", "The heart is not enlarged."), {"report": REPORT}),
+    (verify_by_facts, ("No nodule.", "A nodule."), {"facts": ()}),
+]
+
+
+@pytest.mark.parametrize(("verify", "pair", "truth"), PASSES)
+def test_what_is_verified_passes(verify, pair, truth):
+    verify(*pair, **truth, answer=pair[1])
+    with pytest.raises(NoEdit):
+        verify(*reversed(pair), **truth, answer=pair[1])
+
+
+def rule_edit(answer, facts, rng):
+    """The rules' edit of a report, with its answer; None where there is none."""
+    try:
+        return correct(answer, facts) or counterfactual(answer, facts, rng)
+    except NoEdit:
+        return None
+
+
+def test_what_the_rules_make_of_the_phantoms_reports_is_verified():
+    made, refused = Counter(), Counter()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        facts = random_facts(rng)
+        true, other = (report(told, rng, "pool").text for told in (facts, random_facts(rng)))
+        for answer in (true, other):
+            if (edit := rule_edit(answer, facts, rng)) is None:
+                continue
+            made[edit.source] += 1
+            verify_by_facts(edit.chosen, edit.rejected, facts, answer=answer)
+            try:
+                verify_by_report(edit.chosen, edit.rejected, true, answer=answer)
+            except NoEdit as reason:
+                refused[str(reason)] += 1
+            for verify, truth in ((verify_by_facts, facts), (verify_by_report, true)):
+                with pytest.raises(NoEdit):  # the wrong way round
+                    verify(edit.rejected, edit.chosen, truth, answer=answer)
+    assert min(made["corrected"], made["counterfactual"]) > 20
+    # a report is silent about much that facts decide; it refuses for no other reason, and not most
+    assert set(refused) == {"the better answer is not verified true by the reference report"}
+    assert refused.total() < made.total() / 2
 
 
 # The command, on a run made of two real stages
