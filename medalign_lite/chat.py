@@ -148,7 +148,7 @@ class Chat:
         except (OSError, http.client.HTTPException) as error:  # URLError and TimeoutError are OSErrors
             self.tokens += len(body) // BYTES_A_TOKEN
             raise _Passing(f"no whole reply ({error or type(error).__name__})") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.tokens += (len(body) + len(raw)) // BYTES_A_TOKEN
             raise _Passing("a reply that is not JSON") from error
         self.tokens += _used(reply) or (len(body) + len(raw)) // BYTES_A_TOKEN
@@ -193,11 +193,12 @@ class Chat:
 
 
 def parse_reply(content: str, schema: dict) -> dict:
-    """The JSON of a reply. Raises BadReply where it is not JSON, names a key twice, or does not fit the schema."""
+    """The JSON of a reply. Raises BadReply where it is not JSON or text, names a key twice, or does not fit."""
     try:
         value = json.loads(content, object_pairs_hook=_unique)
         jsonschema.Draft202012Validator(schema).validate(value)
-    except (ValueError, jsonschema.ValidationError) as error:
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could not be written later
+    except (ValueError, RecursionError, jsonschema.ValidationError) as error:
         raise BadReply(str(error).splitlines()[0]) from error
     return value
 
@@ -296,5 +297,5 @@ def _read_kept(path: Path, request: dict) -> str | None:
 def _keep(path: Path, entry: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(entry, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

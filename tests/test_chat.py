@@ -85,6 +85,7 @@ def once(trouble):
         (lambda http: http.raw(b'{"choices": [{"mess'), "not JSON"),
         (lambda http: http.raw(b"\xff\xfe<html>"), "not JSON"),
         (lambda http: http.raw(b""), "not JSON"),
+        (lambda http: http.raw(b"[" * 200_000), "not JSON"),
         (lambda http: http.raw(b'{"choices": []}'), "without choices"),
         (lambda http: http.raw(b"[1]"), "without choices"),
         (lambda http: http.connection.close(), "no whole reply"),
@@ -152,7 +153,8 @@ def test_nobody_listens(tmp_path):
 
 
 WRONG = ['{"side": "up"}', '{"side": "left", "why": 1}', "{}", "[]", "left", '{"side": "le', "", None,
-         '```json\n{"side": "left"}\n```', '{"side": "left", "side": "right"}', '{"side": NaN}']  # fmt: skip
+         '```json\n{"side": "left"}\n```',
+         '{"side": "left", "side": "right"}', '{"side": NaN}', "[" * 200_000]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", WRONG)
@@ -233,5 +235,7 @@ def test_addresses(tmp_path):
 
 def test_a_reply_is_parsed_strictly():
     assert parse_reply(GOOD, SCHEMA) == {"side": "left"}
+    with pytest.raises(BadReply, match="surrogates"):
+        parse_reply('{"text": "\\ud800"}', {"type": "object"})
     with pytest.raises(BadReply, match="twice"):
         parse_reply('{"side": "left", "side": "left"}', SCHEMA)
