@@ -1,7 +1,8 @@
 """Minimal edits of a model's own answer: correct what is wrong, or make one thing wrong, and touch nothing else.
 
-The paper asks a language model for its edits. Ours come from rules: `rewrite` makes a report agree with a table of
-facts, `answers` exchanges the differing words of a short answer, and the reader of `claims` checks the result.
+The paper asks a language model for its edits; so does `llm_edits`. Here they come from rules: `rewrite` makes a report
+agree with a table of facts, `answers` exchanges the differing words of a short answer, and the reader of `claims`
+checks the result.
 """
 
 from collections.abc import Sequence
@@ -56,9 +57,11 @@ def correct(
     facts, gold = _truths(truth, question)
     if gold is not None:
         chosen = correct_answer(answer, gold)
-        return None if chosen is None else _edit(chosen, answer, "corrected", _asked(question, facts), BY_GOLD)
+        return None if chosen is None else edit_of(chosen, answer, "corrected", asked(question, facts), BY_GOLD)
     chosen = rewrite(answer, facts, add_omitted=add_omitted)
-    return None if chosen == answer else _edit(chosen, answer, "corrected", _concerned(chosen, answer, facts), BY_FACTS)
+    if chosen == answer:
+        return None
+    return edit_of(chosen, answer, "corrected", concerned(chosen, answer, facts), BY_FACTS)
 
 
 def counterfactual(
@@ -85,7 +88,7 @@ def counterfactual(
         return _false_report(answer, facts, rng)
     if normalise(rejected) == normalise(gold):
         raise NoEdit("the false answer is the gold answer")
-    return _edit(answer, rejected, "counterfactual", _asked(question, facts), BY_GOLD)
+    return edit_of(answer, rejected, "counterfactual", asked(question, facts), BY_GOLD)
 
 
 def _truths(truth: Sequence[Fact] | str, question: Question | None) -> tuple[Sequence[Fact], str | None]:
@@ -105,7 +108,7 @@ def _false_report(answer: str, facts: Sequence[Fact], rng: np.random.Generator) 
         except NoEdit:
             continue
         if any(judge(c, facts).verdict == "false" for c in extract_claims(rejected)):
-            return _edit(answer, rejected, "counterfactual", _concerned(answer, rejected, facts), BY_FACTS)
+            return edit_of(answer, rejected, "counterfactual", concerned(answer, rejected, facts), BY_FACTS)
     raise NoEdit("no false variant can be verified")
 
 
@@ -127,18 +130,19 @@ def _invent(finding: str, rng: np.random.Generator) -> Fact:
     return Fact(finding, **chosen)
 
 
-def _concerned(true: str, false: str, facts: Sequence[Fact]) -> tuple[str, ...]:
+def concerned(true: str, false: str, facts: Sequence[Fact]) -> tuple[str, ...]:
     """Visible findings of which the two texts say different things."""
     said = [{(c.finding, c.polarity, c.side, c.zone, c.size) for c in extract_claims(t)} for t in (true, false)]
     differ = {claim[0] for claim in said[0] ^ said[1]}
     return tuple(sorted({f.finding for f in facts if f.visible} & differ))
 
 
-def _asked(question: Question | None, facts: Sequence[Fact]) -> tuple[str, ...]:
+def asked(question: Question | None, facts: Sequence[Fact]) -> tuple[str, ...]:
     """The question's finding, if it is there to be seen."""
     return tuple(f.finding for f in facts if question and f.visible and f.finding == question.finding)[:1]
 
 
-def _edit(chosen: str, rejected: str, source: str, evidence: tuple[str, ...], how: str) -> Edit:
+def edit_of(chosen: str, rejected: str, source: str, evidence: tuple[str, ...], how: str) -> Edit:
+    """The edit of two texts, whoever wrote them, with the spans in which they differ."""
     spans_chosen, spans_rejected = diff_spans(chosen, rejected)
     return Edit(chosen, rejected, spans_chosen, spans_rejected, source, evidence, how)

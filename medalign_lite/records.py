@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from medalign_lite.edits import Edit, correct, counterfactual
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.rollout import Rollout
 
+Editor = Callable[[Rollout, Case, Question, np.random.Generator], Edit]  # raises NoEdit with the reason
 HELD_OUT = ("test", "shifted")  # validation has records too: they are looked at, never learnt from
 _GENERAL = re.compile(r"\b(?:abnormal\w*|diseases?|lesions?|tumou?rs?|unhealthy|healthy|normal)\b", re.I)
 
@@ -130,12 +132,13 @@ def build_records(
     seed: int = 0,
     counterfactual_share: float = 1.0,
     max_edit_ratio: float = 0.35,
+    editor: Editor | None = None,
 ) -> tuple[list[Record], Counter]:
     """Records of all rollouts that give a sound one, and how many were rejected by reason.
 
     Training and validation cases give records, those of the test sets and of a group in two splits do not (D6). A wrong
     answer is corrected; of the right ones a share gets a counterfactual. The draw of each depends on `seed` and its id
-    only.
+    only. `editor` takes the place of the rules of `edits`; who made an edit changes nothing in what is checked.
 
     Raises:
         KeyError: for a rollout whose case or question is not among `cases`.
@@ -145,13 +148,15 @@ def build_records(
     for case in cases:
         splits[case.group].add(case.split)
     held_out = {group for group, found in splits.items() if len(found) > 1 or found & set(HELD_OUT)}
+    rules = partial(_edit, share=counterfactual_share)
     records, rejected, seen = [], Counter(), set()
     for rollout in rollouts:
         case = by_id[rollout.case_id]
         question = {q.id: q for q in case.questions}[rollout.question_id]
         rng = _generator(seed, f"{rollout.id}/{rollout.sample}")
         try:
-            edit = _edit(rollout, case, question, rng, counterfactual_share)
+            _check_answer(rollout, question)
+            edit = (editor or rules)(rollout, case, question, rng)
         except NoEdit as reason:
             rejected[str(reason)] += 1
             continue
@@ -200,11 +205,14 @@ def _from_json(entry: dict) -> Record:
     return Record(**entry)
 
 
-def _edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Generator, share: float) -> Edit:
+def _check_answer(rollout: Rollout, question: Question) -> None:
     if not question.visible:
         raise NoEdit("a question about what cannot be seen")
     if not rollout.decoding.get("finished", True):
         raise NoEdit("an answer cut off at the token limit")
+
+
+def _edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Generator, *, share: float) -> Edit:
     if case.facts is None and question.kind == "report":
         raise NoEdit("a report without a table of facts")
     truth = question.answer if case.facts is None else case.facts

@@ -1,0 +1,120 @@
+"""``python -m medalign_lite.llm_editor``: preference records of a finished run, edited by a language model.
+
+    ALLOW_NETWORK=1 python -m medalign_lite.llm_editor --run artifacts/ci --url http://127.0.0.1:11434/v1 \\
+        --model NAME --out edits/NAME
+
+The model's own answers of stage 01 go, with their questions and references, as text to a server with
+/v1/chat/completions (vLLM, Ollama, llama.cpp, or a hosted one; its key in LLM_API_KEY). OUT gets records.jsonl,
+rejected.json (reasons with counts), editor.json (settings and what was used) and replies/, every reply in a file of its
+own: a run that stopped, for whatever reason, goes on from there, and a finished one costs nothing again.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+from transformers import AutoProcessor
+
+from medalign_lite.cases import Case, Question
+from medalign_lite.chat import Budget, Chat, ChatError, Endpoint
+from medalign_lite.cohort import read_cohort
+from medalign_lite.edits import Edit
+from medalign_lite.llm_edits import LlmEditor
+from medalign_lite.manifest import write_json
+from medalign_lite.model_folder import ModelError, locate
+from medalign_lite.presets import PresetError
+from medalign_lite.records import HELD_OUT, build_records, write_records
+from medalign_lite.rollout import Rollout
+from medalign_lite.stages import Stage, StageError, read_jsonl
+from medalign_lite.training_data import open_run
+
+
+def parser() -> argparse.ArgumentParser:
+    """Data, server, budget."""
+    made = argparse.ArgumentParser(
+        prog="python -m medalign_lite.llm_editor",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--run", type=Path, required=True, help="a run of `make reproduce` (OUT/PRESET)")
+    made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
+    made.add_argument("--url", required=True, help="the server, up to /v1")
+    made.add_argument("--model", required=True, help="the model's name there")
+    made.add_argument("--limit", type=int, default=0, help="only so many answers, the first; 0 = all (default: 0)")
+    made.add_argument("--max-requests", type=int, default=1000, help="budget of this call (default: 1000)")
+    made.add_argument(
+        "--max-tokens", type=int, default=1_000_000, help="budget of this call, prompts and replies (default: 1000000)"
+    )
+    made.add_argument("--timeout", type=float, default=120.0, help="seconds for one reply (default: 120)")
+    made.add_argument(
+        "--counterfactual-share", type=float, default=1.0, help="of the answers called right (default: 1.0)"
+    )
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0 done, 2 bad arguments or data, 1 a server or budget that ended the run, 130 interrupted."""
+    given = parser().parse_args(arguments)
+    try:
+        stage = open_run(given.run, needs=("00_start", "01_rollout"))
+        make_records(given, stage)
+    except ChatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, StageError, PresetError, ModelError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the replies that are kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make_records(given: argparse.Namespace, stage: Stage) -> None:
+    """Ask about every answer that may be learnt from, and write OUT. Raises ChatError as `Chat.ask` does."""
+    cases = read_cohort(stage).cases
+    rollouts = learnable([Rollout(**row) for row in read_jsonl(stage.input("01_rollout", "rollouts.jsonl"))], cases)
+    rollouts = rollouts[: given.limit] if given.limit else rollouts
+    endpoint = Endpoint(given.url, given.model, timeout=given.timeout)
+    budget = Budget(given.max_requests, given.max_tokens)
+    leaves = f"text alone, of up to {len(rollouts)} answers, each with its question and its reference as they stand; " \
+             "no image, no name of a file or case"  # fmt: skip
+    chat = Chat(endpoint, budget, cache=given.out / "replies", leaves=leaves, say=tqdm.write)
+    editor = LlmEditor(chat, given.counterfactual_share)
+    with tqdm(total=len(rollouts), unit="answer") as bar:
+
+        def edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
+            bar.update()
+            bar.set_postfix_str(f"{chat.requests} requests, {chat.tokens} tokens")
+            return editor(rollout, case, question, rng)
+
+        records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=edit)
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_records(given.out / "records.jsonl", records)
+    write_json(given.out / "rejected.json", dict(rejected.most_common()))
+    write_json(given.out / "editor.json", {"endpoint": asdict(endpoint), "used": chat.progress()})
+    print(f"{len(rollouts)} answers: {len(records)} records, {rejected.total()} rejected")
+    print(json.dumps(dict(rejected.most_common()), indent=1, ensure_ascii=False))
+    print(chat.progress())
+
+
+def learnable(rollouts: Sequence[Rollout], cases: Sequence[Case]) -> list[Rollout]:
+    """Answers about cases that no test set holds: others give no record, and are not sent."""
+    kept = {case.id for case in cases if case.split not in HELD_OUT}
+    return [rollout for rollout in rollouts if rollout.case_id in kept]
+
+
+def decoder(model: str):
+    """Token ids as text, without special tokens; for D1."""
+    processor = AutoProcessor.from_pretrained(locate(model)[0], local_files_only=True, trust_remote_code=False)
+    return lambda ids: processor.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

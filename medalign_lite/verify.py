@@ -1,0 +1,136 @@
+"""Is y+ true and y- false (METHOD §1, D5)? Asked of an edit that others made, against whatever truth a case has.
+
+Facts and gold answers decide as they do for the rules; a reference report, read by `radiology`, decides about what it
+mentions. What cannot be decided is refused: a reason to drop the edit, never a guess. `answer` is the model's own
+answer, one of the two: a word of y+ that neither it nor the truth has was made up by the editor.
+"""
+
+from collections.abc import Sequence
+
+from medalign_lite.answers import normalise
+from medalign_lite.cases import Fact
+from medalign_lite.claims import Claim, extract_claims, find_attributes, judge, yes_no
+from medalign_lite.radiology import read_report
+from medalign_lite.rewrite import NoEdit
+from medalign_lite.vqa import strict_match
+
+_PLAIN = frozenset(
+    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size".split()
+)
+_DENIALS = {"no", "not", "none", "without"}
+
+
+def verify_by_facts(chosen: str, rejected: str, facts: Sequence[Fact], *, answer: str) -> None:
+    """Raise NoEdit unless every claim of `chosen` is true, one of `rejected` is false, and every new word of `chosen`
+    lies within what was read as a claim."""
+    claims = extract_claims(chosen)
+    if not claims or any(judge(c, facts).verdict != "true" for c in claims):
+        raise NoEdit("the better answer is not verified true by the facts")
+    if not any(judge(c, facts).verdict == "false" for c in extract_claims(rejected)):
+        raise NoEdit("the worse answer is not verified false by the facts")
+    _check_new_words(chosen, answer, known=_read(chosen, claims))
+
+
+def verify_by_gold(chosen: str, rejected: str, *, question: str, gold: str, answer: str) -> None:
+    """Raise NoEdit unless `chosen` says what the gold answer says, and `rejected` says something else."""
+    truth = yes_no(gold) if normalise(gold) in ("yes", "no") else None
+    if truth is not None:
+        if yes_no(chosen) is not truth:
+            raise NoEdit("the better answer is not verified true by the gold answer")
+        if yes_no(rejected) is not (not truth):
+            raise NoEdit("the worse answer is not verified false by the gold answer")
+    else:
+        if not _says(chosen, gold):
+            raise NoEdit("the better answer is not verified true by the gold answer")
+        if _may_agree(rejected, gold) or _may_agree(rejected, chosen) or _same_claims(chosen, rejected):
+            raise NoEdit("the worse answer may say the same as the gold answer in other words")
+    _check_new_words(chosen, answer, known=f"{question} {gold}")
+
+
+def verify_by_report(chosen: str, rejected: str, report: str, *, answer: str) -> None:
+    """Raise NoEdit unless the reference report says every claim that `chosen` alone makes, contradicts none that it
+    shares with `rejected`, and contradicts one that `rejected` alone makes.
+
+    What both sides say and the report is silent about is not judged.
+    """
+    truth = read_report(report)
+    better, worse = read_report(chosen), read_report(rejected)
+    shared = {_key(c) for c in better} & {_key(c) for c in worse}
+    if any(not _supported(c, truth) for c in better if _key(c) not in shared):
+        raise NoEdit("the better answer is not verified true by the reference report")
+    if any(_contradicted(c, truth) for c in better):
+        raise NoEdit("the better answer still contradicts the reference report")
+    if not any(_contradicted(c, truth) for c in worse if _key(c) not in shared):
+        raise NoEdit("the worse answer is not verified false by the reference report")
+    _check_new_words(chosen, answer, known=f"{report} {_read(chosen, better)}")
+
+
+def _read(text: str, claims: Sequence[Claim]) -> str:
+    """The words that were read as claims."""
+    return " ".join(text[a:b] for c in claims for a, b in [(c.start, c.end), *c.parts.values()])
+
+
+def _check_new_words(chosen: str, answer: str, *, known: str) -> None:
+    """What neither the answer nor the truth holds was made up."""
+    said, before, there = (set(normalise(text).split()) for text in (chosen, answer, known))
+    if said - before - there - _PLAIN:
+        raise NoEdit("the better answer brings words that the truth does not hold")
+
+
+def _says(text: str, gold: str) -> bool:
+    """The gold answer's words stand in the text, and no other side, zone or size beside those of the gold answer."""
+    if normalise(text) == normalise(gold):
+        return True
+    said, right = ({(a.name, a.value) for a in find_attributes(t)} for t in (text, gold))
+    names = {name for name, _ in right}
+    return strict_match(normalise(text), normalise(gold)) and {pair for pair in said if pair[0] in names} == right
+
+
+def _may_agree(text: str, other: str) -> bool:
+    """The words of one lie within the other, and both deny or both affirm."""
+    said, right = (set(normalise(t).split()) for t in (text, other))
+    denies = [bool(found & _DENIALS) for found in (said, right)]
+    said, right = said - _PLAIN - _DENIALS, right - _PLAIN - _DENIALS
+    return denies[0] == denies[1] and (said <= right or right <= said)
+
+
+def _same_claims(chosen: str, rejected: str) -> bool:
+    """Both are read as the same findings: "enlarged heart" and "cardiomegaly"."""
+    better, worse = ({_key(c) for c in read_report(t)} for t in (chosen, rejected))
+    return bool(better) and better == worse
+
+
+def _key(claim: Claim) -> tuple:
+    return claim.finding, claim.polarity, claim.side, claim.zone, claim.size
+
+
+def _about(claim: Claim, truth: Sequence[Claim]) -> list[Claim]:
+    """What the report says of the same finding, on the same side where both name one."""
+    same = [c for c in truth if c.finding == claim.finding]
+    return [c for c in same if None in (claim.side, c.side) or claim.side == c.side]
+
+
+def _supported(claim: Claim, truth: Sequence[Claim]) -> bool:
+    """The report says it: the same finding and polarity, and every side, zone and size that the claim names."""
+    about = _about(claim, truth)
+    named = [(n, v) for n in ("side", "zone", "size") if (v := getattr(claim, n))]
+    agree = [c for c in about if c.polarity == claim.polarity]
+    return bool(agree) and agree == about and any(all(getattr(c, n) == v for n, v in named) for c in agree)
+
+
+def _contradicted(claim: Claim, truth: Sequence[Claim]) -> bool:
+    """The report says the opposite, or only another side, zone or size of the same finding; without any doubt."""
+    same = [c for c in truth if c.finding == claim.finding]
+    if not same or "uncertain" in {c.polarity for c in (claim, *same)}:
+        return False
+    about = _about(claim, same)
+    if about and all(c.polarity != claim.polarity for c in about):
+        return True
+    present = [c for c in same if c.polarity == "present"]
+    if claim.polarity == "absent" or not present:
+        return False
+    return any(all(_differ(getattr(claim, n), getattr(c, n)) for c in present) for n in ("side", "zone", "size"))
+
+
+def _differ(said: str | None, right: str | None) -> bool:
+    return None not in (said, right) and said != right and "bilateral" not in (said, right)
