@@ -38,6 +38,7 @@ def test_zone_level_lies_between_side_and_size():
     ("A small left pleural effusion. A small nodule in the right upper zone. A left rib fracture.", FACTS,
      (3, 0, 0, 0, 0)),
     ("A large nodule in the left upper zone.", (NODULE,), (0, 0, 0, 1, 1)),  # one pair with two errors
+    ("A small nodule in the right lower zone.", (NODULE,), (0, 0, 0, 1, 0)),
     ("A small left effusion. The left effusion is small.", (EFFUSION,), (1, 0, 0, 0, 0)),  # twice is no error
     ("Bilateral pleural effusions.", (EFFUSION,), (1, 1, 0, 0, 0)),
     ("No pleural effusion.", (EFFUSION,), (0, 0, 1, 0, 0)),

@@ -12,7 +12,7 @@ from medalign_lite.metrics import Prediction, count, ratios
 NODULE = Fact("nodule", "right", "upper", "small")
 EFFUSION = Fact("effusion", "left", None, "large")
 QUESTIONS = (
-    Question("report", "Describe.", "A small nodule in the right upper zone. A large left effusion.", "report", "report"),
+    Question("report", "Describe.", "A small nodule in the right upper zone.", "report", "report"),
     Question("there", "Is there a nodule?", "Yes.", "closed", "presence", "nodule"),
     Question("on-right", "Is there a nodule on the right?", "Yes.", "closed", "on-side", "nodule"),
     Question("on-left", "Is there a nodule on the left?", "No.", "closed", "on-side", "nodule"),
