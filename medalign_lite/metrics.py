@@ -2,8 +2,10 @@
 
 Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
 `style`. Real data without structured facts has no countable claims; its fact metrics have n = 0.
+``python -m medalign_lite.metrics --help``: the suite on two files of your own.
 """
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -232,3 +234,9 @@ def _grounding(margin: Margins) -> dict[str, float]:
     if margin.lesion is not None and margin.control is not None:
         row |= {"selectivity_n": 1, "selectivity": margin.control - margin.lesion}
     return row
+
+
+if __name__ == "__main__":
+    from medalign_lite.metrics_cli import main  # this module is its library
+
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""Changed answers and counterfactual truth, by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medalign_lite.cases import Case, Fact, Question
+from medalign_lite.grounding import answer_changed, counterfactual_case, moved_facts, removed_facts
+from medalign_lite.metrics import Prediction, count, ratios
+
+NODULE = Fact("nodule", "right", "upper", "small")
+EFFUSION = Fact("effusion", "left", None, "large")
+QUESTIONS = (
+    Question("report", "Describe.", "A small nodule in the right upper zone.", "report", "report"),
+    Question("there", "Is there a nodule?", "Yes.", "closed", "presence", "nodule"),
+    Question("on-right", "Is there a nodule on the right?", "Yes.", "closed", "on-side", "nodule"),
+    Question("on-left", "Is there a nodule on the left?", "No.", "closed", "on-side", "nodule"),
+    Question("gone", "Is the picture free of a nodule?", "No.", "closed", "absence", "nodule"),
+    Question("side", "Which side is the nodule on?", "Right.", "open", "side", "nodule"),
+    Question("zone", "In which zone is the nodule?", "Upper.", "open", "zone", "nodule"),
+    Question("where", "Where is the nodule?", "Right upper.", "open", "where", "nodule"),
+    Question("size", "How large is the nodule?", "Small.", "open", "size", "nodule"),
+    Question("effusion", "Is there an effusion?", "Yes.", "closed", "presence", "effusion"),
+    Question("odd", "Is it odd?", "Yes.", "closed", "oddness", "nodule"),
+)  # fmt: skip
+CASE = Case("a", "a", "test", Path("x.png"), QUESTIONS, (NODULE, EFFUSION))
+
+
+def answers_under(facts):
+    return {q.id: (q.answer, q.topic) for q in counterfactual_case(CASE, facts).questions}
+
+
+@pytest.mark.parametrize(("kind", "first", "second", "changed"), [
+    ("closed", "Yes.", "Yes, there is.", False), ("closed", "Yes.", "There is no nodule.", True),
+    ("closed", "left", "Left.", False), ("closed", "Yes.", "Unsure", True),
+    ("open", "Upper zone.", "upper zone", False), ("open", "upper", "lower", True),
+    ("report", "A small left effusion.", "There is an effusion on the left, which is small. No nodule.", False),
+    ("report", "A small left effusion.", "A large left effusion.", True),
+    ("report", "A small left effusion.", "", True),
+])  # fmt: skip
+def test_an_answer_has_changed_when_it_says_something_else(kind, first, second, changed):
+    assert answer_changed(kind, first, second) is answer_changed(kind, second, first) is changed
+
+
+def test_change_under_the_lesion_minus_under_the_control():
+    said = {  # question: real, lesion, control
+        "there": ("Yes.", "No.", "Yes."), "on-right": ("Yes.", "No.", "No."), "side": ("Right.", "Left.", "right"),
+        "zone": ("Upper.", "Upper.", "Lower."), "size": ("Small.", "small", "Small."), "where": ("Right.", "Left."),
+    }  # fmt: skip
+    predictions = [
+        Prediction("a", name, text, condition=condition)
+        for name, texts in said.items()
+        for condition, text in zip(("real", "lesion", "control"), texts, strict=False)
+    ]
+    got = ratios(count([CASE], predictions, arm="base").table.sum(axis=0))  # "where" lacks its control: left out
+    names = ("change_lesion", "change_control", "change_selectivity")
+    assert [float(got[name]) for name in names] == pytest.approx([3 / 5, 2 / 5, 1 / 5])
+
+
+def test_blind_answers_change_nowhere():
+    same = [Prediction("a", "there", "Yes.", condition=condition) for condition in ("real", "lesion", "control")]
+    got = ratios(count([CASE], same, arm="base").table.sum(axis=0))
+    assert (got["change_lesion"], got["change_control"], got["change_selectivity"]) == (0, 0, 0)
+    assert np.isnan(ratios(count([CASE], same[:2], arm="base").table.sum(axis=0))["change_selectivity"])
+
+
+def test_truth_after_the_lesion_is_removed():
+    got = answers_under(removed_facts(CASE.facts, ["nodule"]))
+    wrong_premise = ("There is no nodule.", "premise")
+    assert got == {
+        "report": ("", "report"), "there": ("No.", "presence"), "on-right": ("No.", "on-side"),
+        "on-left": ("No.", "on-side"), "gone": ("Yes.", "absence"), "side": wrong_premise, "zone": wrong_premise,
+        "where": wrong_premise, "size": wrong_premise, "effusion": ("Yes.", "presence"),
+    }  # fmt: skip
+
+
+def test_truth_after_the_lesion_is_moved():
+    got = answers_under(moved_facts(CASE.facts, NODULE, side="left", zone="lower"))
+    assert got == {
+        "report": ("", "report"), "there": ("Yes.", "presence"), "on-right": ("No.", "on-side"),
+        "on-left": ("Yes.", "on-side"), "gone": ("No.", "absence"), "side": ("Left.", "side"),
+        "zone": ("Lower.", "zone"), "where": ("Left lower.", "where"), "size": ("Small.", "size"),
+        "effusion": ("Yes.", "presence"),
+    }  # fmt: skip
+
+
+def test_unchanged_facts_leave_every_known_answer_as_it_was():
+    questions = counterfactual_case(CASE, CASE.facts).questions
+    assert [q.answer for q in questions[1:]] == [q.answer for q in QUESTIONS[1:]]
+
+
+def test_an_arm_that_looks_is_right_about_the_changed_picture_and_a_blind_one_is_not():
+    closed = ("there", "on-right", "gone")
+    changed = counterfactual_case(CASE, removed_facts(CASE.facts, ["nodule"]))
+    truth = {q.id: q.answer for q in changed.questions}
+    blind = {q.id: q.answer for q in QUESTIONS}
+    for said, accuracy in ((truth, 1), (blind, 0)):
+        predictions = [Prediction("a", name, said[name], condition="hidden") for name in closed]
+        got = ratios(count([changed], predictions, arm="base", condition="hidden").table.sum(axis=0))
+        assert got["closed_accuracy"] == accuracy
+
+
+def test_what_is_not_there_cannot_be_moved():
+    with pytest.raises(ValueError, match="nodule is not one of the case's facts"):
+        moved_facts((EFFUSION,), NODULE, side="left")
+    assert moved_facts(CASE.facts, NODULE, side="left")[0] == Fact("nodule", "left", "upper", "small")

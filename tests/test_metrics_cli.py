@@ -1,0 +1,108 @@
+"""The suite as a command: the documented example by hand, and bad files by their line."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from medalign_lite.metrics_cli import main, read_references, score
+from medalign_lite.presets import ROOT
+
+DOC = (ROOT / "docs" / "METRICS.md").read_text(encoding="utf-8")
+REFERENCES, PREDICTIONS = re.findall(r"```json\n(.*?)```", DOC, re.S)
+CLOSED = '{"id": "1", "kind": "closed", "answer": "yes"}\n'
+SAID = '{"id": "1", "text": "Yes."}\n'
+
+
+def run(folder, references, predictions, *options):
+    (folder / "r.jsonl").write_text(references, encoding="utf-8")
+    (folder / "p.jsonl").write_text(predictions, encoding="utf-8")
+    return main(["--references", str(folder / "r.jsonl"), "--predictions", str(folder / "p.jsonl"), *options])
+
+
+def scores_of(folder, references, predictions):
+    assert run(folder, references, predictions, "--out", str(folder / "s.json")) == 0
+    rows = json.loads((folder / "s.json").read_text(encoding="utf-8"))
+    return {(row["metric"], row["scorer"]): row for row in rows}
+
+
+def test_the_documented_example_prints_what_the_page_shows(tmp_path, capsys):
+    assert run(tmp_path, REFERENCES, PREDICTIONS) == 0
+    assert capsys.readouterr().out == re.search(r"```text\n(.*?)```", DOC, re.S)[1]
+
+
+def test_the_documented_example_by_hand(tmp_path):
+    got = {key: row["value"] for key, row in scores_of(tmp_path, REFERENCES, PREDICTIONS).items()}
+    known = {
+        ("closed_accuracy", "llavamed"): 1, ("closed_accuracy", "strict"): 1 / 2, ("closed_accuracy", "lmms"): 0,
+        ("open_recall", "llavamed"): 3 / 4, ("open_recall", "strict"): 2 / 3, ("open_accuracy", "lmms"): 0,
+        ("fact_precision", "facts"): 1 / 2, ("fact_recall", "facts"): 1, ("fact_f1", "facts"): 2 / 3,
+        ("fact_f1_size", "facts"): 0, ("hallucination_rate", "facts"): 1 / 2, ("chair_report", "facts"): 1 / 2,
+        ("match_ratio", "facts"): 0, ("severity_errors_per_report", "facts"): 1 / 2,
+    }  # fmt: skip
+    assert {key: got[key] for key in known} == pytest.approx(known)
+    assert got["zone_accuracy", "facts"] is None
+
+
+def test_only_the_kinds_that_occur_are_scored(tmp_path):
+    got = scores_of(tmp_path, CLOSED, SAID)
+    assert set(got) == {("closed_accuracy", name) for name in ("llavamed", "strict", "lmms")}
+    assert got["closed_accuracy", "strict"] == {
+        "metric": "closed_accuracy", "scorer": "strict", "value": 1.0, "low": None, "high": None, "groups": 1,
+    }  # fmt: skip
+
+
+def test_reports_without_known_facts_count_for_nothing(tmp_path):
+    got = scores_of(tmp_path, '{"id": "1", "kind": "report", "facts": null}\n', '{"id": "1", "text": "A nodule."}')
+    assert {(row["value"], row["groups"]) for row in got.values()} == {(None, 0)}
+
+
+def test_lines_of_one_group_are_drawn_together(tmp_path):
+    def width(groups):
+        lines = (f'{{"id": "{i}", "kind": "closed", "answer": "yes", "group": "{i % groups}"}}\n' for i in range(400))
+        (tmp_path / "r.jsonl").write_text("".join(lines))
+        references = read_references(tmp_path / "r.jsonl")
+        rows = score(references, {name: "Yes." if int(ref.group) % 2 else "No." for name, ref in references.items()})
+        strict = rows[1]
+        assert (strict.scorer, strict.value, strict.groups) == ("strict", 0.5, groups)
+        return strict.high - strict.low
+
+    assert width(400) == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.1)
+    assert width(40) == pytest.approx(width(400) * 10**0.5, rel=0.15)
+
+
+@pytest.mark.parametrize(("references", "predictions", "message"), [
+    (CLOSED + "\n{oops\n", SAID, "r.jsonl line 3: not one complete JSON object"),
+    ("[1]\n", SAID, "r.jsonl line 1: a JSON list"),
+    (CLOSED + CLOSED, SAID, "r.jsonl line 2: id '1' was used before"),
+    ('{"id": "1", "kind": "essay"}', SAID, "r.jsonl line 1: kind is 'essay'; use one of report, closed, open"),
+    ('{"id": "1", "kind": "closed"}', SAID, "r.jsonl line 1: lacks answer; the keys are answer, id, kind"),
+    ('{"id": "1", "kind": "open", "answer": " "}', SAID, "r.jsonl line 1: answer must be text and not empty"),
+    ('{"id": "1", "kind": "report", "facts": [], "answer": "x"}', SAID, "r.jsonl line 1: has unknown answer"),
+    ('{"id": "1", "kind": "report", "facts": [{"finding": "cold"}]}', SAID, "r.jsonl line 1: finding is 'cold'"),
+    ('{"id": "1", "kind": "report", "facts": {}}', SAID, "r.jsonl line 1: facts must be a JSON list"),
+    ('{"id": 1, "kind": "open", "answer": "x"}', SAID, "r.jsonl line 1: id must be text"),
+    ("", SAID, "r.jsonl holds no line"),
+    (CLOSED, "\n" + SAID + SAID, "p.jsonl line 3: a second prediction for id '1'"),
+    (CLOSED, SAID + '{"id": "2", "text": ""}', "p.jsonl line 2: id '2' is in no reference"),
+    (CLOSED, '{"id": "1", "text": null}', "p.jsonl line 1: text must be text"),
+    (CLOSED, '{"id": "1", "answer": "Yes."}', "p.jsonl line 1: lacks text"),
+    (CLOSED + CLOSED.replace("1", "2"), SAID, "p.jsonl: 1 references have no prediction, first '2'"),
+])  # fmt: skip
+def test_bad_files_are_named_by_line(tmp_path, capsys, references, predictions, message):
+    assert run(tmp_path, references, predictions, "--out", str(tmp_path / "s.json")) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "s.json").exists()
+
+
+def test_absent_files_and_draws(tmp_path, capsys):
+    assert main(["--references", str(tmp_path / "no.jsonl"), "--predictions", "p"]) == 2
+    assert "no.jsonl" in capsys.readouterr().err
+    assert run(tmp_path, CLOSED, SAID, "--draws", "0") == 2
+
+
+def test_the_module_is_a_command():
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "medalign_lite.metrics", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--references" in done.stdout and "docs/METRICS.md" in done.stdout

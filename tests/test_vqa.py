@@ -1,0 +1,56 @@
+"""`lmms` and the three scorers side by side, by hand; `test_metrics` holds the published LLaVA-Med cases."""
+
+import pytest
+
+from medalign_lite.vqa import lmms_match, lmms_normalise, score_answer, score_table, strict_recall
+
+
+@pytest.mark.parametrize(("text", "normal"), [
+    ("Yes.", "yes"), ("  Chest   X-Ray\n", "chest x ray"), ("X-ray", "xray"), ("Left lung (upper lobe)", "left lung"),
+    ("True", "yes"), ("yeah!", "yes"), ("Nope.", "no"), ("false", "no"), ("nope, never", "nope never"),
+    ("the two lungs", "the two lungs"), ("(all of it)", ""), ("", ""),
+])  # fmt: skip
+def test_lmms_normalise(text, normal):
+    assert lmms_normalise(text) == normal
+
+
+def test_lmms_wants_the_whole_answer():
+    assert lmms_match("LEFT, lower", "left lower") and lmms_match("Yep", "True.")
+    assert not lmms_match("Yes, there is.", "yes") and not lmms_match("the left", "left")
+
+
+@pytest.mark.parametrize(("candidate", "gold", "recall"), [
+    ("left left left", "left lower", 1 / 2), ("Lower, LEFT zone", "left lower", 1), ("", "left", 0), ("left", "", 0),
+    ("two two", "two two two", 2 / 3),
+])  # fmt: skip
+def test_strict_recall_earns_nothing_by_repeating(candidate, gold, recall):
+    assert strict_recall(candidate, gold) == pytest.approx(recall)
+
+
+@pytest.mark.parametrize(("candidate", "gold", "kind", "llavamed", "strict", "lmms"), [
+    ("Yes.", "yes", "closed", 1, 1, 1),
+    ("Yes, there is.", "yes", "closed", 1, 1, 0),
+    ("There is an effusion.", "yes", "closed", 0, 1, 0),  # an answer without the word
+    ("It is abnormal.", "no", "closed", 1, 0, 0),  # "no" as a substring
+    ("left", "Left", "closed", 0, 1, 1),  # a choice: the published rule knows yes and no alone
+    ("left left lower", "left lower zone", "open", 3 / 4, 2 / 3, 0),  # the published recall rewards repetition
+    ("The left lower zone", "left lower zone", "open", 1, 1, 0),
+    ("Left lower zone.", "left lower zone", "open", 1, 1, 1),
+])  # fmt: skip
+def test_scorers_side_by_side(candidate, gold, kind, llavamed, strict, lmms):
+    got = score_answer(candidate, gold, kind)
+    assert got == pytest.approx({"llavamed": llavamed, "strict": strict, "lmms": lmms})
+
+
+def test_a_report_is_no_short_answer():
+    with pytest.raises(ValueError, match="score reports by their facts"):
+        score_answer("x", "y", "report")
+
+
+def test_table_of_means_names_kind_and_scorer():
+    rows = [("Yes.", "yes", "closed"), ("It is abnormal.", "no", "closed"), ("left", "left lower", "open")]
+    assert score_table(rows) == {
+        "closed": {"llavamed": 1.0, "strict": 0.5, "lmms": 0.5},
+        "open": {"llavamed": 0.5, "strict": 0.5, "lmms": 0.0},
+    }
+    assert score_table([]) == {}
