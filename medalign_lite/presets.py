@@ -50,7 +50,7 @@ class Preset:
     rollout_batch: int = 64
     # training
     train_pairs: int = 320  # pairs that each recipe learns from, drawn from all there are; 0 = all
-    corrected_share: float = 0.8  # of those drawn, how many repair an error of the model
+    corrected_share: float = 1.0  # of those drawn, how many repair an error of the model
     recipes: tuple[str, ...] = ("dpo", "fire-mpo", "neutral-control")  # the last one is "aligned" in results.json
     epochs: int = 2
     train_batch: int = 16  # records an optimiser step
