@@ -48,7 +48,8 @@ def kit(folder):
     for n, word in enumerate(WORDS):
         put(folder, f"images/{word}.png", png(n))
         question = {"id": "q1", "text": f"Is this {word}?", "answer": word, "kind": "open", "topic": "presence"}
-        lesion = {"label": f"{word} spot", "box": [2, 3, 5, 6]}
+        marks = ({"box": [2, 3, 5, 6]}, {"polygons": [[2, 3, 9, 3, 9, 12]]}, {"points": [[4.5, 6]], "made_by": None})
+        lesion = {"label": f"{word} spot"} | marks[n]
         case = {"id": word, "group": word, "split": "train", "image": f"images/{word}.png", "questions": [question]}
         lines.append(json.dumps(case | {"lesions": [lesion]}))
     put(folder, "cases.jsonl", "\n".join(lines))
