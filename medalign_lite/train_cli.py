@@ -51,6 +51,7 @@ ABOUT = {
     "select": f"which checkpoint is kept: {', '.join(SELECT)}; all but last need validation pairs",
     "stop_above": "a record's loss in nats that counts as divergence and stops the run",
     "feature_mb": "budget for kept image features, MB",
+    "recompute": "layers are run again in the backward pass: less memory, about a third more time",
 }
 
 
