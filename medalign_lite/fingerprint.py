@@ -81,7 +81,8 @@ def source_files(cells: list[str] | None, *, skip: tuple[str, ...] = APPARATUS) 
     return {p.relative_to(ROOT).as_posix(): file_sha256(p) for p in sorted([*found, *data])}
 
 
-def _imports(source: str, folder: Path) -> list[Path]:
+@functools.cache  # the stages share most of their sources
+def _imports(source: str, folder: Path) -> tuple[Path, ...]:
     """Files of this package that a piece of source imports; `folder` is what a relative import counts from."""
     plain = "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
     paths = []
@@ -101,7 +102,7 @@ def _imports(source: str, folder: Path) -> list[Path]:
                 packages = [bare, *(p for p in bare.parents if PACKAGE in p.parents)]
                 candidates = [bare.with_suffix(".py"), *(p / "__init__.py" for p in packages)]
                 paths += [p for p in candidates if p.is_file()]
-    return paths
+    return tuple(paths)
 
 
 def model_revision(model: str) -> str | None:

@@ -30,7 +30,7 @@ WRAP = 52  # characters under a picture
 
 def overview(found: CaseSet, *, seed: int) -> str:
     """A page of text about what was read, and the splits that a run would make of it with `seed`."""
-    lines = [f"layout   {found.layout}: {found.reason.split(': ', 1)[-1]}", "", *_counts(found.cases)]
+    lines = [f"layout   {found.layout}: {found.reason}", "", *_counts(found.cases)]
     leaks = find_leaks(found.cases)
     if leaks:
         lines.append(f"\nwarning: {len(leaks)} groups stand in training and in a held-out split; see notes below")

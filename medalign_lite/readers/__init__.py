@@ -25,6 +25,6 @@ def detect(path: Path) -> tuple[ModuleType, str]:
     for reader in READERS:
         reason = reader.detect(path)
         if reason is not None:
-            return reader, f"{reader.LAYOUT}: {reason}"
+            return reader, reason
     known = "; ".join(f"{reader.LAYOUT} ({reader.NEEDS})" for reader in READERS)
     raise CaseError(f"{path}: no known case layout. Known are {known}. The kit's own is described in cases.py.")
