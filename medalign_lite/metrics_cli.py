@@ -5,12 +5,14 @@
 Both files are JSONL, one object a line. References, of the kinds closed, open and report:
 
     {"id": "1", "kind": "closed", "answer": "yes", "group": "patient7"}
-    {"id": "2", "kind": "report", "facts": [{"finding": "effusion", "side": "left", "size": "small"}]}
+    {"id": "2", "kind": "report", "facts": [{"finding": "effusion", "side": "left", "size": "small"}],
+     "answer": "A small left effusion."}
 
 Predictions: {"id": "1", "text": "Yes, there is."}, exactly one for each reference; an empty text is a silent model.
 Closed and open answers are scored by llavamed, strict and lmms side by side, reports against their facts (null: no
-facts known, nothing counted). Intervals are 95 % bootstraps that draw groups (patients or images); without "group"
-a line is its own. docs/METRICS.md says what each number is.
+facts known, nothing counted) and, where a report has an "answer", its reference text, against that by BLEU and
+ROUGE-L. Intervals are 95 % bootstraps that draw groups (patients or images); without "group" a line is its own.
+docs/METRICS.md says what each number is.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medalign_lite import overlap
 from medalign_lite.agreement import report_counts
 from medalign_lite.cases import KINDS, Fact
 from medalign_lite.metrics import COLUMNS, Counts, ratios
@@ -37,11 +40,13 @@ FACT_METRICS = (
     "side_accuracy", "zone_accuracy", "size_accuracy", "attributes_stated",
 )  # fmt: skip
 REFERENCE_KEYS = {"closed": {"answer"}, "open": {"answer"}, "report": {"facts"}}
+REFERENCE_OPTIONS = {"closed": {"group"}, "open": {"group"}, "report": {"group", "answer"}}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is right: `answer` of a closed or open question, `facts` of a report. `group` is drawn by the bootstrap."""
+    """What is right: `answer` of a closed or open question, `facts` of a report and, as its `answer`, a reference text
+    (empty: none). `group` is drawn by the bootstrap."""
 
     id: str
     kind: str
@@ -54,7 +59,8 @@ class Reference:
 class Score:
     """One number with its 95 % interval; `groups` contribute. None: nothing to divide by, or no interval of one group.
 
-    `scorer` is llavamed, strict or lmms for short answers, facts for reports.
+    `scorer` is llavamed, strict or lmms for short answers, facts, sacrebleu or rouge_score for reports. `variant` is
+    what else must be told to compare the number with somebody else's: tokens, case, smoothing, stemming, version.
     """
 
     metric: str
@@ -63,6 +69,7 @@ class Score:
     low: float | None
     high: float | None
     groups: int
+    variant: str = ""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -98,7 +105,7 @@ def read_references(path: Path) -> dict[str, Reference]:
         name, kind = record.get("id"), record.get("kind")
         if kind not in KINDS:
             raise ValueError(f"{place}: kind is {kind!r}; use one of {', '.join(KINDS)}")
-        _check_keys(place, record, needed={"id", "kind"} | REFERENCE_KEYS[kind], optional={"group"})
+        _check_keys(place, record, needed={"id", "kind"} | REFERENCE_KEYS[kind], optional=REFERENCE_OPTIONS[kind])
         _check_text(place, record, "id", *({"answer", "group"} & record.keys()))
         if name in found:
             raise ValueError(f"{place}: id {name!r} was used before; give each reference its own")
@@ -151,12 +158,17 @@ def score(references: dict[str, Reference], texts: dict[str, str], *, draws: int
         many = int(counts.images(name).sum())
         estimate = _estimate(counts.table, lambda s, name=name: ratios(s, [name])[name], many, draws=draws, seed=seed)
         scores.append(Score(name, "facts", *estimate))
+    for name in overlap.METRICS if any(ref.kind == "report" and ref.answer for ref in references.values()) else ():
+        counts = table(overlap.COLUMNS)
+        many = int((counts[:, overlap.COLUMNS.index("texts")] > 0).sum())
+        estimate = _estimate(counts, lambda s, name=name: overlap.overlap(s, name), many, draws=draws, seed=seed)
+        scores.append(Score(name, overlap.SCORER[name], *estimate, overlap.variant(name)))
     return scores
 
 
 def _counted(ref: Reference, text: str) -> dict[str, float]:
     if ref.kind == "report":
-        return report_counts(text, ref.facts)
+        return report_counts(text, ref.facts) | (overlap.overlap_counts(text, ref.answer) if ref.answer else {})
     return {ref.kind: 1} | {f"{ref.kind}_{name}": x for name, x in score_answer(text, ref.answer, ref.kind).items()}
 
 
@@ -177,9 +189,11 @@ def _table(scores: Sequence[Score]) -> Iterator[str]:
     def shown(number: float | None) -> str:
         return f"{'-' if number is None else f'{number:.3f}':>7}"
 
-    yield f"{'metric':29}{'scorer':10}{'value':>7}{'low':>7}{'high':>7}{'groups':>8}"
+    yield f"{'metric':29}{'scorer':12}{'value':>7}{'low':>7}{'high':>7}{'groups':>8}"
     for row in scores:
-        yield f"{row.metric:29}{row.scorer:10}{shown(row.value)}{shown(row.low)}{shown(row.high)}{row.groups:8}"
+        yield f"{row.metric:29}{row.scorer:12}{shown(row.value)}{shown(row.low)}{shown(row.high)}{row.groups:8}"
+    for scorer, variant in dict.fromkeys((row.scorer, row.variant) for row in scores if row.variant):
+        yield f"{scorer}: {variant}"
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict]]:

@@ -12,7 +12,7 @@ from scipy import stats as distributions
 from statsmodels.stats.multitest import multipletests
 
 from medalign_lite.cases import Case
-from medalign_lite.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL, count, ratios
+from medalign_lite.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL, TokenLogp, count, ratios
 
 RESULT_METRICS = (
     "fact_precision",
@@ -29,7 +29,10 @@ RESULT_METRICS = (
     "style_edit_distance",
     "kl_to_reference",
 )
-EXTRA_METRICS = ("size_accuracy", "answer_words")
+EXTRA_METRICS = ("size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
+                 "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict", "open_accuracy_lmms")
+CHANGE_METRICS = ("change_lesion", "change_control", "change_selectivity")
+COUNTERFACTUAL_METRICS = ("closed_accuracy", "premise_rejection", "fact_f1", "hallucination_rate")
 CONTROL_METRICS = ("fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio")
 TEST_SPLITS = ("test", "shifted")
 DIGITS = 6
@@ -108,6 +111,7 @@ def results(
     base: str = "base",
     margins: Sequence[Margins] = (),
     kl: Sequence[TokenKL] = (),
+    logp: Sequence[TokenLogp] = (),
     condition: str = "real",
     names: Sequence[str] = RESULT_METRICS,
     seed: int = 0,
@@ -126,7 +130,7 @@ def results(
     for split in TEST_SPLITS:
         chosen = [case for case in cases if case.split == split]
         first, second = (
-            count(chosen, predictions, arm=arm, reference=base, condition=condition, margins=margins, kl=kl)
+            count(chosen, predictions, arm=arm, reference=base, condition=condition, margins=margins, kl=kl, logp=logp)
             for arm in (base, aligned)
         )
         _zero_own_kl(first, second)
