@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
-VARIABLES := PRESET CASES MODEL SEED OUT RECIPE STRICT
+VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT
 ARGUMENTS = $(foreach v,$(VARIABLES),$(if $($(v)),'$(v)=$($(v))'))
 UNKNOWN := $(filter-out $(VARIABLES) PYTHON,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))))
 ifneq ($(strip $(filter-out MAKEFLAGS MAKEOVERRIDES -%,$(UNKNOWN))),)
@@ -30,6 +30,7 @@ help: ## this list
 	@echo "  MODEL=path-or-hub-id           your model; nothing is fetched unasked"
 	@echo "  SEED=7  OUT=artifacts          the seed, and the folder that is written to"
 	@echo "  RECIPE=fire-mpo,dpo            what is trained, the last one is the aligned model (default: the preset's)"
+	@echo "  ROUNDS=2                       the aligned policy answers again and learns from that (default: one round)"
 	@echo "  STRICT=1                       the first bad case stops the run (default: skipped, counted, reported)"
 
 env: $(READY) ## make or update the environment in .venv
