@@ -84,7 +84,8 @@ class Exam:
             reference = [Prediction(r.case_id, r.question_id, r.text, "reference") for r in self.base[split]]
             margins = self._margins(policy, arm, split) if whole else []
             drift = self._drift(policy, arm, split) if whole else []
-            found[split] = count(cases, said + reference, arm=arm, reference="reference", margins=margins, kl=drift).table
+            counts = count(cases, said + reference, arm=arm, reference="reference", margins=margins, kl=drift)
+            found[split] = counts.table
         return found
 
     def _ask(self, lvlm: Lvlm, prompts: Sequence[Prompt], features: KeptFeatures, resume: Path | None = None):
@@ -93,7 +94,8 @@ class Exam:
 
     def _margins(self, policy: Lvlm, arm: str, split: str) -> list[Margins]:
         pairs = self._truths[split]
-        gaps = pair_margins(policy, [pair for _, pair in pairs], RAW_GAPS, batch_size=SCORED_AT_ONCE, inputs=self.inputs)
+        both = [pair for _, pair in pairs]
+        gaps = pair_margins(policy, both, RAW_GAPS, batch_size=SCORED_AT_ONCE, inputs=self.inputs)
         rows = []
         for (case_id, pair), values in zip(pairs, gaps, strict=True):
             seen = [values[name] for name in ("margin", "margin_lesion", "margin_control")]

@@ -1,8 +1,8 @@
 """The line-up: every arm that the claims are about, which pairs it learns from, and what is searched for it.
 
-All arms learn from the same number of pairs in the same number of steps. An arm either has a search of its own (learning
-rate x beta, then its own weight), or it is a control and takes what was chosen for the arm that it differs from in one
-thing, so that nothing but that thing can make the difference.
+All arms learn from the same number of pairs in the same number of steps. An arm either has a search of its own
+(learning rate x beta, then its own weight), or it is a control and takes what was chosen for the arm that it differs
+from in one thing, so that nothing but that thing can make the difference.
 """
 
 from dataclasses import dataclass, field

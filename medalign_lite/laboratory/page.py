@@ -8,7 +8,7 @@ from medalign_lite.laboratory import plots, search
 from medalign_lite.laboratory.hypotheses import LOWER_IS_BETTER
 from medalign_lite.laboratory.lineup import ARMS, BATCH, EPOCHS, RANK
 from medalign_lite.laboratory.store import Bench
-from medalign_lite.laboratory.verdicts import LEVEL, LOST_CLOSED, METRICS, SPLITS, Estimate, Judged, Results, wins
+from medalign_lite.laboratory.verdicts import LEVEL, LOST_CLOSED, SPLITS, Estimate, Judged, Results, wins
 
 CURVED = ("dpo", "mask-dpo", "fire-mpo", "neutral-control")
 OURS = tuple(arm.name for arm in ARMS.values() if arm.ours)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 from medalign_lite.laboratory import search, store
 from medalign_lite.laboratory.exam import Exam
@@ -66,13 +65,13 @@ def result(bench: Bench, arm: Arm, number: int) -> dict | None:
 
 
 def do_all(bench: Bench, *, report: Callable[[], object], say: Callable = print) -> None:
-    """Everything that is left, block after block, with a `report` after each. Raises as training, loading and rendering do."""
+    """Everything that is left, block after block, with a `report` after each. Raises as training and loading do."""
     blocks = plan(bench)
     total, began = sum(map(len, blocks)), time.monotonic()
     say(f"claims: {total} pieces of work left" if total else "claims: nothing left to run")
     done = 0
     for block in blocks:
-        number, kind = block[0].number, block[0].kind
+        number, kind = block[-1].number, block[-1].kind
         _prepare(bench, search=kind == SEARCH, say=say)
         for wanted in {job.number for job in block if job.arm != BASE}:
             make_pool(wanted, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed, say=say)

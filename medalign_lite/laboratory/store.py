@@ -1,7 +1,7 @@
 """Result files: one small JSON file a run, named by a hash of all that its numbers depend on.
 
-A run is looked for under OUT, where it is written, and in `docs/claims`, where finished work is kept with the code: what
-was measured on one occasion is found on the next. Counts are packed: per image, in thousandths, compressed.
+A run is looked for under OUT, where it is written, and in `docs/claims`, where finished work is kept with the code:
+what was measured on one occasion is found on the next. Counts are packed: per image, in thousandths, compressed.
 """
 
 import ast
@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -30,7 +30,8 @@ KEPT = (
     "selectivity", "selectivity_n", "flipped", "flipped_n", "invariant", "invariant_n", "kl", "kl_tokens",
     "edit_distance", "edit_answers", "words", "word_answers",
 )  # fmt: skip
-PHANTOM = ("anatomy", "findings", "phrases", "questions", "render", "text", "world")  # what decides a picture and its words
+# What decides a picture and its words
+PHANTOM = ("anatomy", "findings", "phrases", "questions", "render", "text", "world")
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,8 @@ def _code_digest(paths: Iterable[Path]) -> str:
 def _without_words(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            node.body = body[1:]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
     return ast.dump(tree)
 
 
@@ -168,8 +168,3 @@ def machine() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-
-
-def tables(results: Sequence[dict], split: str) -> np.ndarray:
-    """(S, G, COLUMNS) counts of several runs on the same images."""
-    return np.stack([unpack(result["counts"][split]) for result in results])

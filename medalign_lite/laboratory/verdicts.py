@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from medalign_lite.laboratory import runs, search
-from medalign_lite.laboratory.hypotheses import CLAIMS, CLOSED, LOWER_IS_BETTER, RIVALS, Claim, Contrast, goal
+from medalign_lite.laboratory.hypotheses import CLAIMS, CLOSED, RIVALS, Claim, Contrast, goal
 from medalign_lite.laboratory.lineup import ARMS, BASE, train_settings
 from medalign_lite.laboratory.store import Bench, unpack
 from medalign_lite.metrics import COLUMNS, F1S, RATIOS, ratios
