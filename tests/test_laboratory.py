@@ -122,7 +122,8 @@ def test_a_result_is_found_by_all_that_it_depends_on(bench):
     store.write(bench, "runs", facts, {"arm": "dpo"})
     assert store.read(bench, "runs", facts)["arm"] == "dpo"
     others = [store.run_facts(bench, arm, point, 2), store.run_facts(bench, arm, arm.points()[1], 1),
-              store.run_facts(bench, ARMS["mask-dpo"], point, 1), store.run_facts(replace(bench, seed=8), arm, point, 1),
+              store.run_facts(bench, ARMS["mask-dpo"], point, 1),
+              store.run_facts(replace(bench, seed=8), arm, point, 1),
               store.run_facts(bench, ARMS["dpo-reference"], point, 1),
               store.run_facts(replace(bench, sizes=replace(FULL, test=10)), arm, point, 1)]
     assert [store.read(bench, "runs", other) for other in others] == [None] * len(others)
@@ -153,7 +154,7 @@ def test_the_criterion_is_f1_among_what_is_allowed():
 
 
 def fill_search(bench, figures):
-    base = {"fact_f1": 0.7, "hallucination_rate": 0.2, "closed_accuracy": 0.9, "fact_precision": 0.7, "fact_recall": 0.7}
+    base = {name: 0.7 for name in search.WATCHED}
     store.write(bench, "search", store.search_facts(bench, ARMS[BASE], {}, 0), {"val": base})
     for arm in ARMS.values():
         while points := search.missing_points(bench, arm):

@@ -69,6 +69,7 @@ def report(bench: store.Bench, *, say=print) -> dict:
     bench.out.mkdir(parents=True, exist_ok=True)
     for place in {folder, bench.out}:
         (place / "claims.json").write_text(dumps(found), encoding="utf-8")
+    store.write_index(folder, bench, results)
     command = "make claims" + " SMALL=1" * (bench.sizes == pool.SMALL)
     page.write_page(path, bench=bench, results=results, found=found, judged=judged, goal=goal, figures=figures,
                     command=command)

@@ -163,7 +163,7 @@ def _search(bench: Bench) -> str:
             rows.append([f"`{arm.name}`", settings, *(_number(figures.get(name)) for name in search.WATCHED), picked])
     if not rows or base is None:
         return "## The search\n\nNothing was searched here: the settings are those of the committed search, else the "\
-               "first of each grid."
+               "second of each grid."
     likes = [f"`{arm.name}` takes those of `{arm.like}`" for arm in ARMS.values() if arm.like]
     heads = ("arm", "settings", *(plots.spoken(name) for name in search.WATCHED), "")
     return f"""## The search

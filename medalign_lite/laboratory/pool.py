@@ -35,7 +35,7 @@ SEARCHED = 0  # the number of the pool that settings are searched on; no result 
 class Sizes:
     """How many images of each kind, seeds, and pairs for margins on each split; `tier` is the last that is run."""
 
-    pool: int = 480
+    pool: int = 320
     val: int = 300
     test: int = 1000
     shifted: int = 1000
@@ -44,11 +44,11 @@ class Sizes:
     seeds: int = 5
     tier: int = 3
     pairs: int = PAIRS
-    search: bool = True  # False: the first value of everything, no search
+    search: bool = True  # False: no search, see search.chosen
 
 
 FULL = Sizes()
-SMALL = Sizes(pool=240, val=60, test=200, shifted=200, margins=60, drift=40, seeds=2, tier=1, pairs=160, search=False)
+SMALL = Sizes(pool=150, val=60, test=200, shifted=200, margins=60, drift=40, seeds=2, tier=1, pairs=160, search=False)
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,23 @@ def make_pool(number: int, sizes: Sizes, *, model: str, cache: Path, seed: int, 
     """The pool of this number, made or read back; what is finished of it is kept in `cache`."""
     preset, own_seed = asking(sizes), seed * POOL_SEEDS + number
     people = build_cases(cache, {"train": sizes.pool}, seed=own_seed, questions=preset.questions_per_case).cases
-    folder = cache / f"pool-{seed}-{number}-{sizes.pool}"
+    folder = cache / f"pool-{seed}-{number}-{sizes.pool}-{sizes.pairs}"
     folder.mkdir(parents=True, exist_ok=True)
     answers = _kept(folder / "answers.jsonl", lambda part: write_jsonl(part, map(asdict, own_answers(
         people, model=model, preset=preset, seed=own_seed, scratch=folder / "asked"))))
-    records = read_records(_kept(folder / "records.jsonl", lambda part: write_records(part, build_records(
+    made = read_records(_kept(folder / "records.jsonl", lambda part: write_records(part, build_records(
         [Rollout(**row) for row in read_jsonl(answers)], people, decode=_decoder(model), seed=own_seed)[0])))
+    repairs = {record.id for record in made if record.source == "corrected"}
+    sides = ([record for record in made if (record.id in repairs) == wanted] for wanted in (True, False))
+    records = [record for side in sides for record in choose_pairs(side, sizes.pairs, seed=own_seed)]
     by_id = {case.id: case for case in people}
     images = _kept(folder / "pairs.jsonl", lambda part: write_jsonl(part, [
         {"id": record.id, **row} for record, row in zip(records, corrupt_all(
             [(by_id[r.case_id], r.evidence) for r in records], folder, method="noise", seed=own_seed, say=say,
         ), strict=True)]))
     pairs = pairs_of(records, read_jsonl(images), people, folder=folder)["train"]
-    corrected = frozenset(record.id for record in records if record.source == "corrected")
-    say(f"pool {number}: {len(pairs)} pairs about {len(people)} people, {len(corrected)} repair an error")
-    return Pool(people, tuple(pairs), corrected, own_seed, sizes.pairs)
+    say(f"pool {number}: {len(made)} pairs about {len(people)} people, {len(repairs)} repair an error")
+    return Pool(people, tuple(pairs), frozenset(repairs), own_seed, sizes.pairs)
 
 
 def _decoder(model: str) -> Callable[[Sequence[int]], str]:

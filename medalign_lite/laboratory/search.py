@@ -23,7 +23,8 @@ CRITERION = (
 def chosen(bench: Bench, arm: Arm) -> dict | None:
     """The settings that the arm's search chose (or those of the arm that it is like); None while that is unfinished.
 
-    Where nothing is searched, as in the small run, the settings are those of the committed search, else the first.
+    Where nothing is searched, as in the small run, the settings are those of the committed search, else the second of
+    the grid.
     """
     if arm.name == BASE:
         return {}
@@ -32,7 +33,7 @@ def chosen(bench: Bench, arm: Arm) -> dict | None:
     if bench.sizes.search:
         return best_point(lambda point: look(bench, arm, point), base_line(bench), arm)
     full = Bench(bench.model, FULL, bench.seed, bench.out, bench.keep)
-    return best_point(lambda point: look(full, arm, point), base_line(full), arm) or arm.points()[0]
+    return best_point(lambda point: look(full, arm, point), base_line(full), arm) or arm.points()[1]
 
 
 def best_point(find: Callable[[dict], dict | None], base: dict | None, arm: Arm) -> dict | None:

@@ -115,6 +115,20 @@ def publish(bench: Bench) -> int:
     return new
 
 
+def write_index(folder: Path, bench: Bench, results: Mapping[str, Mapping[int, dict]]) -> None:
+    """index.json beside claims.json: which file holds each arm at each seed, {arm: {seed: name}}."""
+    names = {arm: {number: path_of(bench, "runs", run["facts"]).name for number, run in found.items()}
+             for arm, found in results.items() if found}
+    (folder / "index.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+
+
+def read_index(folder: Path) -> dict[str, dict[int, dict]]:
+    """{arm: {seed: result}} as they were when claims.json was written, whatever has changed since."""
+    names = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    return {arm: {int(number): json.loads((folder / "runs" / name).read_text(encoding="utf-8"))
+                  for number, name in found.items()} for arm, found in names.items()}
+
+
 def pack(table: np.ndarray) -> str:
     """Counts (images, COLUMNS) as text: the KEPT columns in thousandths, column after column, compressed."""
     columns = np.stack([table[:, COLUMNS.index(name)] for name in KEPT])
