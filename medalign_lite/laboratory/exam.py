@@ -2,7 +2,8 @@
 
 A report and one closed question an image; on some images the margins of a true statement against a false one with the
 lesion as it is, corrupted and spared (by a corruption that no pair shows); on a few the divergence from the base on the
-base's own answers. The base's answers and the corrupted pictures are made once, and the image features once a process.
+base's own answers, and how many words the report is from the base's. The base's answers and the corrupted pictures are
+made once, and the image features once a process.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,7 +82,9 @@ class Exam:
         for split, cases in self.cases.items():
             answers = self.base[split] if arm == "base" else self._ask(policy, self.prompts[split], self.features)
             said = [Prediction(r.case_id, r.question_id, r.text, arm) for r in answers]
-            reference = [Prediction(r.case_id, r.question_id, r.text, "reference") for r in self.base[split]]
+            styled = {case.id for case in cases[: self.bench.sizes.margins]}
+            reference = [Prediction(r.case_id, r.question_id, r.text, "reference") for r in self.base[split]
+                         if r.case_id in styled]
             margins = self._margins(policy, arm, split) if whole else []
             drift = self._drift(policy, arm, split) if whole else []
             counts = count(cases, said + reference, arm=arm, reference="reference", margins=margins, kl=drift)

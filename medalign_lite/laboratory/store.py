@@ -1,7 +1,7 @@
 """Result files: one small JSON file a run, named by a hash of all that its numbers depend on.
 
 A run is looked for under OUT, where it is written, and in `docs/claims`, where finished work is kept with the code:
-what was measured on one occasion is found on the next. Counts are packed: per image, in thousandths, compressed.
+what was measured on one occasion is found on the next. Counts are packed: per image, in hundredths, compressed.
 """
 
 import ast
@@ -24,11 +24,11 @@ from medalign_lite.laboratory.pool import Sizes
 from medalign_lite.metrics import COLUMNS
 
 EDITION = 1  # to be raised when a change of code changes what a run gives: older results are then not used any more
-UNIT = 1000  # counts are kept in thousandths
+UNIT = 100  # counts are kept in hundredths
 KEPT = (
     "claims", "claims_right", "claims_hallucinated", "facts", "facts_found", "closed", "closed_right",
     "selectivity", "selectivity_n", "flipped", "flipped_n", "invariant", "invariant_n", "kl", "kl_tokens",
-    "edit_distance", "edit_answers", "words", "word_answers",
+    "edit_distance", "edit_answers",
 )  # fmt: skip
 # What decides a picture and its words
 PHANTOM = ("anatomy", "findings", "phrases", "questions", "render", "text", "world")
@@ -130,14 +130,14 @@ def read_index(folder: Path) -> dict[str, dict[int, dict]]:
 
 
 def pack(table: np.ndarray) -> str:
-    """Counts (images, COLUMNS) as text: the KEPT columns in thousandths, column after column, compressed."""
+    """Counts (images, COLUMNS) as text: the KEPT columns in hundredths, column after column, compressed."""
     columns = np.stack([table[:, COLUMNS.index(name)] for name in KEPT])
-    return base64.b64encode(zlib.compress(np.round(columns * UNIT).astype("<i4").tobytes(), 9)).decode()
+    return base64.b85encode(zlib.compress(np.round(columns * UNIT).astype("<i4").tobytes(), 9)).decode()
 
 
 def unpack(text: str) -> np.ndarray:
     """Counts (images, COLUMNS) from `pack`; columns that were not kept are 0."""
-    columns = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i4").reshape(len(KEPT), -1) / UNIT
+    columns = np.frombuffer(zlib.decompress(base64.b85decode(text)), "<i4").reshape(len(KEPT), -1) / UNIT
     table = np.zeros((columns.shape[1], len(COLUMNS)))
     for name, values in zip(KEPT, columns, strict=True):
         table[:, COLUMNS.index(name)] = values

@@ -21,7 +21,7 @@ from medalign_lite.stats import DIGITS, holm
 SPLITS = ("test", "shifted")
 METRICS = (
     "fact_f1", "fact_precision", "fact_recall", "hallucination_rate", "closed_accuracy", "grounding_selectivity",
-    "flip_rate", "invariance_rate", "kl_to_reference", "style_edit_distance", "answer_words",
+    "flip_rate", "invariance_rate", "kl_to_reference", "style_edit_distance",
 )  # fmt: skip
 LEVEL = 0.05
 DRAWS = 2000
