@@ -7,7 +7,7 @@ made once, and the image features once a process.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -39,7 +39,8 @@ class Exam:
         self.bench, self.splits = bench, tuple(splits)
         everyone = exam_cases(bench.sizes, cache=bench.cache, seed=bench.seed)
         self.cases = {split: tuple(case for case in everyone if case.split == split) for split in splits}
-        self.folder = bench.cache / f"exam-{bench.seed}-{'-'.join(map(str, asdict(bench.sizes).values()))}"
+        sizes = (bench.sizes.val, bench.sizes.test, bench.sizes.shifted, bench.sizes.margins)
+        self.folder = bench.cache / f"exam-{bench.seed}-{'-'.join(map(str, sizes))}"
         self.prompts = {
             split: [_prompt(case, kind) for kind in KINDS for case in cases if _question(case, kind)]
             for split, cases in self.cases.items()
