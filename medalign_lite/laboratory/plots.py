@@ -50,7 +50,8 @@ def trade_off(
         ax.annotate(name, (across["value"], up["value"]), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
         drawn.add(family)
     ax.set(xlabel=spoken(x), ylabel=f"{spoken(y)} ({split})")
-    ax.legend(frameon=False, fontsize=8, loc="best")
+    if drawn:
+        ax.legend(frameon=False, fontsize=8, loc="best")
     return _plain(ax)
 
 

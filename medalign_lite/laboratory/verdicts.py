@@ -104,15 +104,18 @@ def wins(won: Sequence[Estimate], closed: Sequence[Estimate]) -> bool:
 
 
 def measure(contrast: Contrast, results: Results, *, draws: int = DRAWS) -> Estimate:
-    """The contrast over the seeds that all of its arms have; the base counts for every seed."""
-    having = [set(results.get(arm, {})) for arm, _ in contrast.weights if arm != BASE]
-    seeds = tuple(sorted(set.intersection(*having))) if having else ()
-    if not seeds or (BASE in dict(contrast.weights) and not results.get(BASE)):
+    """The contrast over the seeds that all of its arms have; the base, which has one run, counts for every seed."""
+    arms = [arm for arm, _ in contrast.weights]
+    having = [set(results.get(arm, {})) for arm in arms if arm != BASE] or [set(results.get(BASE, {}))]
+    seeds = tuple(sorted(set.intersection(*having)))
+    if not seeds or (BASE in arms and not results.get(BASE)):
         return Estimate(contrast, ())
     columns = _columns(contrast.metric)
     blocks = np.stack([_table(contrast, results, seed, columns) for seed in seeds])
-    summary = summarise_seeds(blocks, _statistic(contrast, columns), draws=draws)
-    return _estimate(contrast, seeds, summary)
+    statistic = _statistic(contrast, columns)
+    if np.isnan(statistic(blocks.sum(axis=1))).any():  # nothing of the kind was asked
+        return Estimate(contrast, ())
+    return _estimate(contrast, seeds, summarise_seeds(blocks, statistic, draws=draws))
 
 
 def correct(estimates: Sequence[Estimate]) -> list[Estimate]:
@@ -124,14 +127,8 @@ def correct(estimates: Sequence[Estimate]) -> list[Estimate]:
 
 def describe(results: Results, arm: str, split: str, metric: str, *, draws: int = DRAWS) -> dict:
     """{"value", "low", "high"} of one arm's mean over its seeds; None where there is nothing."""
-    own = results.get(arm, {})
-    if not own:
-        return dict.fromkeys(("value", "low", "high"))
-    contrast, columns = Contrast(metric, ((arm, 1.0),), (split,)), _columns(metric)
-    blocks = np.stack([_table(contrast, results, seed, columns) for seed in sorted(own)])
-    summary = summarise_seeds(blocks, _statistic(contrast, columns), draws=draws)
-    low, high = summary.both if len(own) > 1 else summary.sampling
-    return {"value": _tidy(summary.mean), "low": _tidy(low), "high": _tidy(high)}
+    measured = measure(Contrast(metric, ((arm, 1.0),), (split,)), results, draws=draws)
+    return {"value": measured.value, "low": measured.low, "high": measured.high}
 
 
 def claims_json(bench: Bench, results: Results, judged: Sequence[Judged], recommended: str | None) -> dict:
