@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_edits import make_case, make_rollout
+from test_llm_edits import run  # noqa: F401
 
+from medalign_lite import human_edits
 from medalign_lite.annotation import (
     Change,
     Journal,
@@ -28,7 +30,7 @@ from medalign_lite.annotation import (
 )
 from medalign_lite.cases import Question
 from medalign_lite.human_edits import people_editor
-from medalign_lite.records import build_records, check_record
+from medalign_lite.records import build_records, check_record, read_records
 
 SAID = "A small left effusion. No nodule."
 LEFT = Change(8, 12, "right")
@@ -248,3 +250,21 @@ def test_without_facts_people_decide_where_the_reference_is_silent(picture, tmp_
     records, rejected = build_records([rollout], [case], editor=people_editor(tmp_path / "n"))
     assert [record.chosen for record in records] == ([chosen] if kept else []), rejected
     assert kept or rejected == {"the case's own truth is against what people say": 1}
+
+
+def test_the_command_makes_records_of_a_run(run, tmp_path, capsys):  # noqa: F811
+    arguments = ["--run", str(run), "--notes", str(tmp_path / "notes"), "--out", str(tmp_path / "out")]
+    assert human_edits.main(arguments) == 2
+    assert "there is no journal" in capsys.readouterr().err
+    case = make_case(image=run.parent.parent / "c1.png")
+    [item] = items_of(case, "A small left effusion is seen.")
+    Journal(tmp_path / "notes", "AB").write(item, "replace", Judgement(None, (LEFT,)))
+    assert human_edits.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "3 answers, 1 of them judged: 1 records, 2 rejected" in printed
+    assert '"nobody has judged the answer": 2' in printed
+    [record] = read_records(tmp_path / "out" / "records.jsonl")
+    assert record.case_id == "c1" and record.chosen == "A small right effusion is seen."
+    assert (tmp_path / "out" / "agreement.json").exists()
+    (tmp_path / "notes" / "CD.jsonl").write_text("no note\n")
+    assert human_edits.main(arguments) == 2 and "CD.jsonl line 1" in capsys.readouterr().err
