@@ -57,7 +57,7 @@ def falsify_answer(answer: str, rng: np.random.Generator) -> str:
     a = usable[int(rng.integers(len(usable)))]
     others = [v for v in _VALUES[a.name] if v != a.value]
     value = others[int(rng.integers(len(others)))]
-    return answer[: a.start] + _like(value, answer[a.start : a.end], a.name) + answer[a.end :]
+    return answer[: a.start] + like_word(value, answer[a.start : a.end], a.name) + answer[a.end :]
 
 
 def _correct_yes_no(answer: str, gold: str) -> str | None:
@@ -72,22 +72,23 @@ def _correct_yes_no(answer: str, gold: str) -> str | None:
 def _flip(answer: str) -> str:
     word = _BARE_YES_NO.fullmatch(answer).span(1)
     new = "no" if answer[slice(*word)].lower() == "yes" else "yes"
-    return answer[: word[0]] + _case_like(new, answer[slice(*word)]) + answer[word[1] :]
+    return answer[: word[0]] + case_like(new, answer[slice(*word)]) + answer[word[1] :]
 
 
-def _case_like(new: str, like: str) -> str:
+def case_like(new: str, like: str) -> str:
+    """`new` in the capitals of `like`."""
     if like.isupper() and len(like) > 1:
         return new.upper()
     return new.capitalize() if like[:1].isupper() else new.lower()
 
 
-def _like(value: str, said: str, name: str) -> str:
-    """A value in the form of the word it replaces."""
+def like_word(value: str, said: str, name: str) -> str:
+    """A side, zone or size in the form of the word it replaces: "mildly" makes "large" "markedly"."""
     if name == "size" and said.lower().endswith("ly"):
         value = DEGREES[value]
     elif name == "size" and said.lower() in ("mild", "marked", "severe"):
         value = {"small": "mild", "large": "marked"}.get(value, value)
-    return _case_like(value, said)
+    return case_like(value, said)
 
 
 def _once(found: Sequence[Attribute]) -> bool:
@@ -108,7 +109,7 @@ def _content(text: str) -> set[str]:
 
 def _exchange(answer: str, gold: str, changed: Sequence[tuple[Attribute, Attribute]]) -> str:
     for said, right in sorted(changed, reverse=True):
-        new = _case_like(gold[right.start : right.end], answer[said.start : said.end])
+        new = case_like(gold[right.start : right.end], answer[said.start : said.end])
         answer = answer[: said.start] + new + answer[said.end :]
     return answer
 

@@ -43,8 +43,9 @@ def locate(model: str) -> tuple[Path, str, str | None]:
     return Path(folder), model, Path(folder).name
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a processor, a tokenizer."""
+def check_folder(folder: Path, *, text_only: bool = False) -> None:
+    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a tokenizer, and a processor
+    unless `text_only`."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json. {_again(folder)}")
     if not (folder / INDEX).is_file() and not any(folder.glob("*.safetensors")):
@@ -55,7 +56,7 @@ def check_folder(folder: Path) -> None:
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of its weight files, first {absent[0]}. {_again(folder)}")
     for kind, names in (("processor", PROCESSOR_FILES), ("tokenizer", TOKENIZER_FILES)):
-        if not any((folder / name).is_file() for name in names):
+        if not (text_only and kind == "processor") and not any((folder / name).is_file() for name in names):
             raise ModelError(
                 f"{folder} lacks its {kind} (one of {', '.join(names)}): the weights alone cannot read images or text. "
                 f"{_again(folder)}"

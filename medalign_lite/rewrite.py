@@ -5,7 +5,7 @@ Each false claim has one smallest repair in its own sentence: another side, zone
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from medalign_lite.cases import Fact
@@ -29,16 +29,20 @@ _EXCEPTION = re.compile(r"\s+(?:except(?: for)?|apart from|other than)\s+$", re.
 _EVIDENCE = re.compile(r"\s+((?:\w+ )?(?:evidence|signs?) of\s)", re.I)
 
 
-def rewrite(text: str, facts: Sequence[Fact], *, add_omitted: bool = False) -> str:
+Reader = Callable[[str], Sequence[Claim]]
+
+
+def rewrite(text: str, facts: Sequence[Fact], *, add_omitted: bool = False, read: Reader = extract_claims) -> str:
     """`text` with every false claim repaired; `text` itself where none is false.
 
-    With `add_omitted` a sentence is added for each visible fact that the text does not mention.
+    With `add_omitted` a sentence is added for each visible fact that the text does not mention. `read` is the reader of
+    the text, another one for real reports.
 
     Raises:
         NoEdit: where a claim is about what cannot be seen, where a false claim has no minimal repair, or where the
             repaired text does not read as true.
     """
-    claims = extract_claims(text)
+    claims = read(text)
     verdicts = [judge(c, facts).verdict for c in claims]
     if "unverifiable" in verdicts:
         raise NoEdit("a claim about what cannot be seen")
@@ -60,7 +64,7 @@ def rewrite(text: str, facts: Sequence[Fact], *, add_omitted: bool = False) -> s
     repaired = _apply(text, changes)
     if add_omitted:
         repaired = _add(repaired, [f for f in facts if f.visible and f.finding not in {c.finding for c in claims}])
-    bad = [c for c in extract_claims(repaired) if judge(c, facts).verdict != "true"]
+    bad = [c for c in read(repaired) if judge(c, facts).verdict != "true"]
     if bad:
         raise NoEdit(f"no minimal repair that reads as true ({bad[0].finding})")
     return repaired
@@ -73,6 +77,10 @@ def noun_phrase(fact: Fact, noun: str, *, skip: Sequence[str] = ()) -> str:
     if fact.zone and "zone" not in skip:
         words += [fact.zone] if re.search(r"\bribs?\b", noun) else [fact.zone, "zone"]
     return article(fact.finding, " ".join([*words, noun]))
+
+
+def _noun(fact: Fact) -> str:
+    return NOUNS.get(fact.finding, (fact.finding,))[0]
 
 
 def _fact_for(claim: Claim, facts: Sequence[Fact]) -> Fact | None:
@@ -173,7 +181,7 @@ def _except_for(text: str, wrong: list[Claim], facts: Sequence[Fact]) -> _Change
         tail = re.compile(r"\s+in size\b").match(text, end)
         new = f"{DEGREES[phrases[0].size]} {state}"
         return _Change(start, tail.end() if tail else end, _cased(new, text[start:end]))
-    listed = " and ".join(noun_phrase(f, NOUNS[f.finding][0]) for f in phrases)
+    listed = " and ".join(noun_phrase(f, _noun(f)) for f in phrases)
     return _Change(end, end, f" except for {listed}")
 
 
@@ -241,5 +249,5 @@ def _apply(text: str, changes: list[_Change]) -> str:
 
 def _add(text: str, missing: Sequence[Fact]) -> str:
     for fact in missing:
-        text += f" There is {noun_phrase(fact, NOUNS[fact.finding][0])}."
+        text += f" There is {noun_phrase(fact, _noun(fact))}."
     return text

@@ -8,7 +8,7 @@ answer, one of the two: a word of y+ that neither it nor the truth has was made 
 from collections.abc import Sequence
 
 from medalign_lite.answers import normalise
-from medalign_lite.cases import Fact
+from medalign_lite.cases import Case, Fact, Question
 from medalign_lite.claims import Claim, extract_claims, find_attributes, judge, yes_no
 from medalign_lite.radiology import read_report
 from medalign_lite.rewrite import NoEdit
@@ -63,6 +63,36 @@ def verify_by_report(chosen: str, rejected: str, report: str, *, answer: str) ->
     if not any(_contradicted(c, truth) for c in worse if _key(c) not in shared):
         raise NoEdit("the worse answer is not verified false by the reference report")
     _check_new_words(chosen, answer, known=f"{report} {_read(chosen, better)}")
+
+
+def check_people(chosen: str, rejected: str, case: Case, question: Question) -> None:
+    """Raise NoEdit where the case's own truth is against what people say; where it is silent, they decide.
+
+    Against: facts or report contradict a claim of `chosen`, or bear out all that `rejected` alone claims; a gold answer
+    says the other of yes and no, or another side, zone or size, than `chosen`, or the same as `rejected`.
+    """
+    if question.kind != "report":
+        against = _gold_is_against(chosen, rejected, question.answer)
+    elif case.facts is not None:
+        worse = [judge(c, case.facts).verdict for c in extract_claims(rejected)]
+        wrong = any(judge(c, case.facts).verdict == "false" for c in extract_claims(chosen))
+        against = wrong or (bool(worse) and set(worse) == {"true"})
+    else:
+        truth, better = read_report(question.answer), read_report(chosen)
+        alone = [c for c in read_report(rejected) if _key(c) not in {_key(b) for b in better}]
+        borne_out = bool(alone) and all(_supported(c, truth) for c in alone)
+        against = borne_out or any(_contradicted(c, truth) for c in better)
+    if against:
+        raise NoEdit("the case's own truth is against what people say")
+
+
+def _gold_is_against(chosen: str, rejected: str, gold: str) -> bool:
+    if normalise(rejected) == normalise(gold):
+        return True
+    if normalise(gold) in ("yes", "no"):
+        return yes_no(chosen) is (not yes_no(gold)) or yes_no(rejected) is yes_no(gold)
+    said, right = ({a.name: a.value for a in find_attributes(t)} for t in (chosen, gold))
+    return any(said[name] != right[name] for name in said.keys() & right.keys())
 
 
 def _read(text: str, claims: Sequence[Claim]) -> str:

@@ -44,9 +44,11 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def outlined(image: Image.Image, lesion: np.ndarray | None = None, control: np.ndarray | None = None) -> Image.Image:
-    """The picture scaled to SIDE, with the borders of its masks, bool (H, W): lesion orange, control blue."""
-    scale = SIDE / max(image.size)
+def outlined(
+    image: Image.Image, lesion: np.ndarray | None = None, control: np.ndarray | None = None, *, side: int = SIDE
+) -> Image.Image:
+    """The picture scaled to `side`, with the borders of its masks, bool (H, W): lesion orange, control blue."""
+    scale = side / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     for mask, colour in ((lesion, LESION), (control, CONTROL)):
