@@ -78,6 +78,7 @@ class Job:
     batch_size: int
     seed: int
     folder: Path
+    max_side: int
 
 
 def measure(
@@ -93,7 +94,7 @@ def measure(
     whole = Job(
         0, model, tuple(arms), tuple(cases), tuple(probes), tuple(truth_records(cases, seed=seed)),
         drift_probes(probes, seed=seed), light, max_new_tokens=preset.max_new_tokens, batch_size=preset.eval_batch,
-        seed=seed, folder=folder,
+        seed=seed, folder=folder, max_side=preset.max_side,
     )  # fmt: skip
     jobs = [_shard(whole, number, shards) for number in range(shards)]
     done = run_shards(_measure_shard, jobs, tick=lambda: _progress(jobs))
@@ -160,7 +161,7 @@ def _measure_shard(job: Job) -> dict[str, list[dict]]:
 
 
 def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
-    lvlm = load_lvlm(job.model, seed=job.seed)
+    lvlm = load_lvlm(job.model, seed=job.seed, max_side=job.max_side)
     features, inputs = KeptFeatures(lvlm) if lvlm.device.type == "cpu" else None, PairInputs(lvlm)
     blind = answers_without_image(lvlm)
     probes = [probe for probe in job.probes if blind or probe.image is not None]
