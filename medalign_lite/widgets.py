@@ -130,6 +130,8 @@ def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequen
 
     Red is negative, white 0, blue positive, full colour at the answer's largest value. Hover for the number.
     """
+    if not answers:
+        return ipw.VBox([ipw.HTML("no answer to show")])
     which = ipw.Dropdown(options=list(answers), description="Answer", layout={"width": "40em"})
     series = ipw.ToggleButtons(options=list(answers[which.value][1]))
     text = ipw.HTML()
