@@ -93,8 +93,10 @@ def test_a_method_that_leaves_the_mask_is_refused(jobs, tmp_path):
         corrupt_all(jobs, tmp_path, method="whole_noise", seed=7)
 
 
-def test_training_never_sees_the_evaluations_own_corruption():
+def test_training_never_sees_the_evaluations_own_corruption(jobs, tmp_path):
     assert UNSEEN in METHODS and UNSEEN != TRAINED
+    with pytest.raises(ValueError, match="training must never see it"):
+        corrupt_all(jobs, tmp_path, method=UNSEEN, seed=7)
     code = [*ROOT.glob("medalign_lite/**/*.py"), *ROOT.glob("notebooks/*.ipynb")]
     used = [name for path in code for name in re.findall(r"corrupt_all\(.*method=\W+(\w+)", path.read_text("utf-8"))]
     assert len(used) >= 2 and set(used) == {TRAINED}
