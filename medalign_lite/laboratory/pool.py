@@ -42,7 +42,7 @@ class Sizes:
     margins: int = 300
     drift: int = 100
     seeds: int = 5
-    tier: int = 3
+    tier: int = 4
     pairs: int = PAIRS
     search: bool = True  # False: no search, see search.chosen
 
