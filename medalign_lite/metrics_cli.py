@@ -6,11 +6,13 @@ Both files are JSONL, one object a line. References, of the kinds closed, open a
 
     {"id": "1", "kind": "closed", "answer": "yes", "group": "patient7"}
     {"id": "2", "kind": "report", "facts": [{"finding": "effusion", "side": "left", "size": "small"}]}
+    {"id": "3", "kind": "report", "report": "Small left pleural effusion. No pneumothorax."}
 
 Predictions: {"id": "1", "text": "Yes, there is."}, exactly one for each reference; an empty text is a silent model.
-Closed and open answers are scored by llavamed, strict and lmms side by side, reports against their facts (null: no
-facts known, nothing counted). Intervals are 95 % bootstraps that draw groups (patients or images); without "group"
-a line is its own. docs/METRICS.md says what each number is.
+Closed and open answers are scored by llavamed, strict and lmms side by side; reports against their facts (null: no
+facts known, nothing counted) or against a reference report (what that does not mention is not counted). Intervals are
+95 % bootstraps that draw groups (patients or images); without "group" a line is its own. docs/METRICS.md says what each
+number is.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from medalign_lite.agreement import report_counts
 from medalign_lite.cases import KINDS, Fact
 from medalign_lite.metrics import COLUMNS, Counts, ratios
 from medalign_lite.readers.kit import read_fact
+from medalign_lite.report_truth import reference_counts
 from medalign_lite.stats import bootstrap, interval
 from medalign_lite.vqa import SCORERS, score_answer
 
@@ -36,18 +39,22 @@ FACT_METRICS = (
     "missing_findings_per_report", "location_errors_per_report", "severity_errors_per_report",
     "side_accuracy", "zone_accuracy", "size_accuracy", "attributes_stated",
 )  # fmt: skip
-REFERENCE_KEYS = {"closed": {"answer"}, "open": {"answer"}, "report": {"facts"}}
+REFERENCE_KEYS = {"closed": {"answer"}, "open": {"answer"}, "report": {"facts"}}  # or "report", a reference report
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is right: `answer` of a closed or open question, `facts` of a report. `group` is drawn by the bootstrap."""
+    """What is right: `answer` of a closed or open question, `facts` or a reference `report` of a report.
+
+    `group` is drawn by the bootstrap.
+    """
 
     id: str
     kind: str
     group: str
     answer: str = ""
     facts: tuple[Fact, ...] | None = None
+    report: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,13 @@ def read_references(path: Path) -> dict[str, Reference]:
         name, kind = record.get("id"), record.get("kind")
         if kind not in KINDS:
             raise ValueError(f"{place}: kind is {kind!r}; use one of {', '.join(KINDS)}")
-        _check_keys(place, record, needed={"id", "kind"} | REFERENCE_KEYS[kind], optional={"group"})
-        _check_text(place, record, "id", *({"answer", "group"} & record.keys()))
+        own = {"report"} if kind == "report" and "report" in record else REFERENCE_KEYS[kind]
+        _check_keys(place, record, needed={"id", "kind"} | own, optional={"group"})
+        _check_text(place, record, "id", *({"answer", "group", "report"} & record.keys()))
         if name in found:
             raise ValueError(f"{place}: id {name!r} was used before; give each reference its own")
         answer, facts = record.get("answer", ""), _facts(place, record.get("facts"))
-        found[name] = Reference(name, kind, record.get("group", name), answer, facts)
+        found[name] = Reference(name, kind, record.get("group", name), answer, facts, record.get("report"))
     return found
 
 
@@ -156,7 +164,7 @@ def score(references: dict[str, Reference], texts: dict[str, str], *, draws: int
 
 def _counted(ref: Reference, text: str) -> dict[str, float]:
     if ref.kind == "report":
-        return report_counts(text, ref.facts)
+        return report_counts(text, ref.facts) if ref.report is None else reference_counts(text, ref.report)
     return {ref.kind: 1} | {f"{ref.kind}_{name}": x for name, x in score_answer(text, ref.answer, ref.kind).items()}
 
 

@@ -11,6 +11,7 @@ from medalign_lite.answers import normalise
 from medalign_lite.cases import Case, Fact, Question
 from medalign_lite.claims import Claim, extract_claims, find_attributes, judge, yes_no
 from medalign_lite.radiology import read_report
+from medalign_lite.report_truth import contradicted, supported
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.vqa import strict_match
 
@@ -56,11 +57,11 @@ def verify_by_report(chosen: str, rejected: str, report: str, *, answer: str) ->
     truth = read_report(report)
     better, worse = read_report(chosen), read_report(rejected)
     shared = {_key(c) for c in better} & {_key(c) for c in worse}
-    if any(not _supported(c, truth) for c in better if _key(c) not in shared):
+    if any(not supported(c, truth) for c in better if _key(c) not in shared):
         raise NoEdit("the better answer is not verified true by the reference report")
-    if any(_contradicted(c, truth) for c in better):
+    if any(contradicted(c, truth) for c in better):
         raise NoEdit("the better answer still contradicts the reference report")
-    if not any(_contradicted(c, truth) for c in worse if _key(c) not in shared):
+    if not any(contradicted(c, truth) for c in worse if _key(c) not in shared):
         raise NoEdit("the worse answer is not verified false by the reference report")
     _check_new_words(chosen, answer, known=f"{report} {_read(chosen, better)}")
 
@@ -80,8 +81,8 @@ def check_people(chosen: str, rejected: str, case: Case, question: Question) -> 
     else:
         truth, better = read_report(question.answer), read_report(chosen)
         alone = [c for c in read_report(rejected) if _key(c) not in {_key(b) for b in better}]
-        borne_out = bool(alone) and all(_supported(c, truth) for c in alone)
-        against = borne_out or any(_contradicted(c, truth) for c in better)
+        borne_out = bool(alone) and all(supported(c, truth) for c in alone)
+        against = borne_out or any(contradicted(c, truth) for c in better)
     if against:
         raise NoEdit("the case's own truth is against what people say")
 
@@ -132,35 +133,3 @@ def _same_claims(chosen: str, rejected: str) -> bool:
 
 def _key(claim: Claim) -> tuple:
     return claim.finding, claim.polarity, claim.side, claim.zone, claim.size
-
-
-def _about(claim: Claim, truth: Sequence[Claim]) -> list[Claim]:
-    """What the report says of the same finding, on the same side where both name one."""
-    same = [c for c in truth if c.finding == claim.finding]
-    return [c for c in same if None in (claim.side, c.side) or claim.side == c.side]
-
-
-def _supported(claim: Claim, truth: Sequence[Claim]) -> bool:
-    """The report says it: the same finding and polarity, and every side, zone and size that the claim names."""
-    about = _about(claim, truth)
-    named = [(n, v) for n in ("side", "zone", "size") if (v := getattr(claim, n))]
-    agree = [c for c in about if c.polarity == claim.polarity]
-    return bool(agree) and agree == about and any(all(getattr(c, n) == v for n, v in named) for c in agree)
-
-
-def _contradicted(claim: Claim, truth: Sequence[Claim]) -> bool:
-    """The report says the opposite, or only another side, zone or size of the same finding; without any doubt."""
-    same = [c for c in truth if c.finding == claim.finding]
-    if not same or "uncertain" in {c.polarity for c in (claim, *same)}:
-        return False
-    about = _about(claim, same)
-    if about and all(c.polarity != claim.polarity for c in about):
-        return True
-    present = [c for c in same if c.polarity == "present"]
-    if claim.polarity == "absent" or not present:
-        return False
-    return any(all(_differ(getattr(claim, n), getattr(c, n)) for c in present) for n in ("side", "zone", "size"))
-
-
-def _differ(said: str | None, right: str | None) -> bool:
-    return None not in (said, right) and said != right and "bilateral" not in (said, right)

@@ -59,6 +59,12 @@ def test_reports_without_known_facts_count_for_nothing(tmp_path):
     assert {(row["value"], row["groups"]) for row in got.values()} == {(None, 0)}
 
 
+def test_a_reference_report_is_a_truth_as_far_as_it_goes(tmp_path):
+    reference = '{"id": "1", "kind": "report", "report": "Small left effusion. No pneumothorax."}\n'
+    got = scores_of(tmp_path, reference, '{"id": "1", "text": "Left effusion. Pneumothorax. Hernia."}')
+    assert got["fact_precision", "facts"]["value"] == 0.5 and got["fact_recall", "facts"]["value"] == 1.0
+
+
 def test_lines_of_one_group_are_drawn_together(tmp_path):
     def width(groups):
         lines = (f'{{"id": "{i}", "kind": "closed", "answer": "yes", "group": "{i % groups}"}}\n' for i in range(400))
