@@ -18,6 +18,7 @@ from pathlib import Path
 
 from medalign_lite.cases import Case, Question
 from medalign_lite.fingerprint import digest, file_sha256
+from medalign_lite.rewrite import Change, make_changes
 from medalign_lite.rollout import Rollout
 
 MARKS = ("right", "unsure")
@@ -29,15 +30,6 @@ LONGEST = 2000  # characters of one replacement
 
 class NoteError(ValueError):
     """A note, name or file that cannot be used; the message says what and where."""
-
-
-@dataclass(frozen=True, order=True)
-class Change:
-    """The characters [start, end) of the answer are to read `new`; an empty `new` takes them out."""
-
-    start: int
-    end: int
-    new: str
 
 
 @dataclass(frozen=True)
@@ -135,9 +127,7 @@ def mark(said: Judgement, value: str) -> Judgement:
 
 def corrected(answer: str, changes: Iterable[Change]) -> str:
     """The answer with its changes made."""
-    for change in sorted(changes, reverse=True):
-        answer = answer[: change.start] + change.new + answer[change.end :]
-    return answer
+    return make_changes(answer, changes)
 
 
 def _touch(a: Change, b: Change) -> bool:
@@ -170,7 +160,7 @@ class Journal:
 
     def write(self, item: Item, action: str, said: Judgement, *, saw_reference: bool = False) -> None:
         """Add a line and wait until it is on the disk."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
         note = Note(item.key, self.annotator, now, action, said, item.answer, saw_reference)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if _is_torn(self.path):  # by a crash or a full disk

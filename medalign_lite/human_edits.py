@@ -25,6 +25,7 @@ from medalign_lite.model_folder import ModelError
 from medalign_lite.presets import PresetError
 from medalign_lite.raters import agreement
 from medalign_lite.records import build_records, write_records
+from medalign_lite.report_edits import falsify_by_report
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.rollout import Rollout
 from medalign_lite.stages import Stage, StageError, read_jsonl
@@ -70,10 +71,12 @@ class PeopleEditor:
 
     def _counterfactual(self, answer: str, case: Case, question: Question, rng: np.random.Generator, who: str) -> Edit:
         """What people call right is its own truth; the rules make one statement of it false."""
-        if case.facts is not None and question.kind == "report":
-            made = counterfactual(answer, case.facts, rng, question)
-        else:
+        if question.kind != "report":
             made = counterfactual(answer, answer, rng)
+        elif case.facts is None:
+            made = falsify_by_report(answer, answer, rng)
+        else:
+            made = counterfactual(answer, case.facts, rng, question)
         check_people(answer, made.rejected, case, question)
         evidence = made.evidence or asked(question, case.facts or ())
         return edit_of(answer, made.rejected, made.source, evidence, f"{BY_PEOPLE}: called right by {who}; {made.how}")

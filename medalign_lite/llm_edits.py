@@ -14,11 +14,11 @@ import numpy as np
 from medalign_lite.cases import FINDINGS, Case, Fact, Question
 from medalign_lite.chat import BadReply, KeptReplies
 from medalign_lite.edits import BY_FACTS, BY_GOLD, Edit, asked, concerned, edit_of
+from medalign_lite.report_edits import BY_REPORT
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.rollout import Rollout
 from medalign_lite.verify import verify_by_facts, verify_by_gold, verify_by_report
 
-BY_REPORT = "claims against the reference report"
 PROMPTS = Path(__file__).parent / "prompts"
 _CHANGES = {
     "type": "array",

@@ -5,16 +5,16 @@ changes characters of the answer and nothing else; one that cannot be written gr
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from medalign_lite.annotation import Change
 from medalign_lite.answers import case_like, like_word
 from medalign_lite.cases import SIDES, SIZES, ZONES, Case, Fact
 from medalign_lite.claims import Claim, extract_claims, find_attributes
 from medalign_lite.differ import diff_spans
 from medalign_lite.radiology import read_report
-from medalign_lite.rewrite import NoEdit, Reader, rewrite
+from medalign_lite.report_edits import turns
+from medalign_lite.rewrite import Change, NoEdit, rewrite
 
 _VALUES = {"side": SIDES, "zone": ZONES, "size": SIZES}
 _LEAD = re.compile(r"\W*(yes|no)\b(?=\W*$|\s*[,.;])", re.I)
@@ -59,15 +59,24 @@ def find_spans(answer: str, case: Case) -> list[Span]:
     return sorted(found, key=lambda span: span.start)
 
 
-def _claim_span(answer: str, claim: Claim, claims: Sequence[Claim], read: Reader) -> Span:
+def _claim_span(answer: str, claim: Claim, claims: Sequence[Claim], read: Callable) -> Span:
     named = " ".join(filter(None, (claim.size, claim.side, claim.zone, claim.finding)))
+    label = f"{named}: {claim.polarity}"
+    if read is read_report:
+        return Span(claim.start, claim.end, label, claim.polarity, _real_choices(answer, claim, claims))
     choices = []
     for name in ("side", "zone", "size"):
         if name in claim.parts and getattr(claim, name):
             choices += _other_values(answer, name, getattr(claim, name), claim.parts[name])
-    if claim.polarity != "uncertain":
-        choices += _turned(answer, claim, claims, read)
-    return Span(claim.start, claim.end, f"{named}: {claim.polarity}", claim.polarity, tuple(choices))
+    choices += _turned(answer, claim, claims)
+    return Span(claim.start, claim.end, label, claim.polarity, tuple(choices))
+
+
+def _real_choices(answer: str, claim: Claim, claims: Sequence[Claim]) -> tuple[Choice, ...]:
+    """Of a claim in a real report; none where it is read from an organ that denies many findings."""
+    if sum(other.parts["finding"] == claim.parts["finding"] for other in claims) > 1:
+        return ()
+    return tuple(Choice(label, changes) for label, changes in turns(answer, claim, claims).items())
 
 
 def _other_values(answer: str, name: str, value: str, place: tuple[int, int]) -> list[Choice]:
@@ -77,26 +86,26 @@ def _other_values(answer: str, name: str, value: str, place: tuple[int, int]) ->
     return [Choice(other, (Change(*place, word),)) for other, word in new.items() if word != said]
 
 
-def _turned(answer: str, claim: Claim, claims: Sequence[Claim], read: Reader) -> list[Choice]:
+def _turned(answer: str, claim: Claim, claims: Sequence[Claim]) -> list[Choice]:
     """The finding denied where it is affirmed, affirmed (on each side that it can have) where it is denied."""
     affirmed = [c for c in claims if c.polarity == "present"]
     others = tuple(Fact(c.finding, c.side, c.zone, c.size) for c in affirmed if c.finding != claim.finding)
     if claim.polarity == "absent":
-        if "organ" in claim.parts or len(others) < len(affirmed):  # of many findings, or said to be there elsewhere
+        if len(others) < len(affirmed):  # said to be there elsewhere
             return []
         worlds = {fact_name(fact): (*others, fact) for fact in _possible(claim)}
         said = others
     else:
         worlds = {"not there": others}
         said = (*others, Fact(claim.finding, claim.side, claim.zone, claim.size))
-    own = set(_repairs(answer, said, read))  # what contradicts itself in the answer is not this claim's matter
-    choices = {label: set(_repairs(answer, world, read)) - own for label, world in worlds.items()}
+    own = set(_repairs(answer, said))  # what contradicts itself in the answer is not this claim's matter
+    choices = {label: set(_repairs(answer, world)) - own for label, world in worlds.items()}
     return [Choice(label, tuple(sorted(changes))) for label, changes in choices.items() if changes]
 
 
-def _repairs(answer: str, world: Sequence[Fact], read: Reader) -> tuple[Change, ...]:
+def _repairs(answer: str, world: Sequence[Fact]) -> tuple[Change, ...]:
     try:
-        return differences(answer, rewrite(answer, world, read=read))
+        return differences(answer, rewrite(answer, world))
     except NoEdit:
         return ()
 
