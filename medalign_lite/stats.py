@@ -6,6 +6,7 @@ for all draws. Both arms get the same draws, which is what makes their differenc
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats as distributions
@@ -48,9 +49,12 @@ TEST_SPLITS = ("test", "shifted")
 DIGITS = 6
 
 
+@lru_cache(maxsize=6)  # the same draws for every metric and arm
 def image_weights(images: int, draws: int, seed: int) -> np.ndarray:
     """(draws, images) float64: how often each image is drawn, with replacement, in each draw."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws).astype(float)
+    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws).astype(float)
+    weights.flags.writeable = False
+    return weights
 
 
 def interval(values: np.ndarray, n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
