@@ -327,8 +327,9 @@ def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
         ax.plot(arm.mean_p[held], arm.yes_share[held], color=colour, linewidth=1.4, label=name)
         sizes = 12 + 90 * arm.n[held] / most
         ax.scatter(arm.mean_p[held], arm.yes_share[held], sizes, color=colour, marker=marker, alpha=0.75, linewidths=0)
-    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="p(yes), mean of the bin", ylabel="share of yes")
-    ax.legend(frameon=False, fontsize=FONT_PT - 1, loc="upper left")
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    ax.set(xlabel="p(yes), mean of the bin", ylabel="share whose right answer is yes")
+    ax.legend(frameon=False, fontsize=FONT_PT - 1, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return _plain(ax)
 
 

@@ -13,7 +13,17 @@ from scipy import stats as distributions
 from statsmodels.stats.multitest import multipletests
 
 from medalign_lite.cases import Case
-from medalign_lite.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL, TokenLogp, count, ratios
+from medalign_lite.metrics import (
+    COLUMNS,
+    Counts,
+    Margins,
+    Prediction,
+    TokenKL,
+    TokenLogp,
+    changed_cases,
+    count,
+    ratios,
+)
 
 RESULT_METRICS = (
     "fact_precision",
@@ -141,6 +151,18 @@ def results(
         for arm, block in compare(first, second, names=names, seed=seed, draws=draws).items():
             out[arm][split] = block
     return out
+
+
+def changed_results(
+    cases: Sequence[Case], predictions: Sequence[Prediction], *, condition: str,
+    names: Sequence[str] = COUNTERFACTUAL_METRICS, **options,
+) -> dict:
+    """`results` of the answers to changed pictures, "hidden" or "moved", against the truth that these then show.
+
+    Raises as `results` does.
+    """
+    shown = [p for p in predictions if p.condition == condition]
+    return results(changed_cases(cases, shown, condition), shown, condition=condition, names=names, **options)
 
 
 def compare(

@@ -7,6 +7,7 @@ import pytest
 from test_probes import cases  # noqa: F401 - a fixture
 
 from medalign_lite import evaluate
+from medalign_lite.calibration import gap_table
 from medalign_lite.evaluate import Arm, drift_of, drift_probes, margins_of, measure, predictions_of
 from medalign_lite.lvlm import attach_lora, load_lvlm, save_adapter
 from medalign_lite.pairs import PairInputs
@@ -14,7 +15,7 @@ from medalign_lite.presets import PRESETS
 from medalign_lite.probes import real_probes
 from medalign_lite.rollout import Rollout
 from medalign_lite.scoring import answer_kl, answer_logp
-from medalign_lite.stats import CHANGE_METRICS, RESULT_METRICS, dumps, results
+from medalign_lite.stats import CHANGE_METRICS, RESULT_METRICS, changed_results, dumps, results
 
 PRESET = replace(PRESETS["ci"], max_new_tokens=6, eval_batch=8)
 
@@ -69,6 +70,15 @@ def test_every_arm_answers_what_it_is_asked(measured):
     assert all(said["other", "real", *key] == said["aligned", "real", *key] for key in light)
     blank = {text for key, text in said.items() if key[:2] == ("base", "blank") and key[3] == "q0"}
     assert len(blank) == 1  # one picture, one question
+
+
+def test_p_yes_is_asked_of_yes_no_questions_and_wording_is_scored_by_the_base(cases, measured):  # noqa: F811
+    gaps = evaluate.gaps_of(measured.yes_no)
+    assert len(gaps) == 24 and {gap.question_id for gap in gaps} == {"q0"}
+    by_arm = {arm: gap_table(cases, gaps, arm=arm)[1].sum(axis=(0, 1)) for arm in ("base", "aligned")}
+    assert [sums[0] for sums in by_arm.values()] == [12, 12] and by_arm["base"][2] == 8  # questions, and true yes
+    assert by_arm["base"][1] != pytest.approx(by_arm["aligned"][1], abs=1e-3)
+    assert all(max(row.values) < 0 for row in evaluate.wording_of(measured.wording))
 
 
 def test_margins_and_drift_say_what_they_must(measured):
@@ -131,6 +141,8 @@ def test_results_come_out_of_the_rows(cases, measured):  # noqa: F811
     assert found["aligned"]["test"]["grounding_selectivity"]["n"] == 4
     assert found["aligned"]["test"]["overclaim_lesion_hidden"]["n"] == 4
     assert dumps(found)
+    gone = changed_results(cases, predictions, condition="hidden", aligned="aligned", draws=50)
+    assert gone["base"]["test"]["closed_accuracy"]["n"] == 4
     changes = results(cases, predictions, aligned="aligned", names=CHANGE_METRICS, draws=50)
     assert changes["base"]["test"]["change_selectivity"]["n"] == 4
 
