@@ -180,14 +180,15 @@ def test_the_search_tries_the_grid_then_the_own_weight_at_its_best(bench):
 def test_the_plan_leaves_the_most_that_can_be_said(bench):
     blocks = runs.plan(bench)
     assert {job.kind for job in blocks[0]} == {"search"} and blocks[0][0].arm == BASE
+    assert len(blocks[0]) == 1 + sum(len(ARMS[name].points()) for name in {job.arm for job in blocks[0]} - {BASE})
     assert [block[-1].number for block in blocks[1:4]] == [1, 2, 3] and blocks[4][0].kind == "search"
     core = {job.arm for job in blocks[1]}
     wanted = {arm for claim in hypotheses.CLAIMS if claim.id in ("1", "2", "4", "5")
               for arm in hypotheses.arms_of(claim)}
     assert wanted <= core
-    jobs = [(job.kind, job.arm, job.number) for block in blocks for job in block]
+    jobs = [(job.kind, job.arm, job.number, str(job.point)) for block in blocks for job in block]
     assert len(set(jobs)) == len(jobs)
-    assert sum(kind == "runs" for kind, _, _ in jobs) == 1 + 5 * (len(ARMS) - 1)
+    assert sum(job[0] == "runs" for job in jobs) == 1 + 5 * (len(ARMS) - 1)
     fill_search(bench, lambda point: 0.7)
     facts = store.run_facts(bench, ARMS["dpo"], search.chosen(bench, ARMS["dpo"]), 1)
     store.write(bench, "runs", facts, {"arm": "dpo", "counts": {}})

@@ -28,24 +28,28 @@ CURVES = ("loss", "margin", "margin_lesion", "margin_control")
 
 @dataclass(frozen=True)
 class Job:
-    """A process' piece of work: one run of an arm, or all that is left of its search."""
+    """A process' piece of work: one run of an arm, or one point of its search."""
 
     bench: Bench
     kind: str
     arm: str
     number: int
+    point: dict | None = None
 
 
 def plan(bench: Bench) -> list[list[Job]]:
-    """What is left to do, in blocks that share one pool: a stop after any run leaves the most that can be said.
+    """What is left to do as far as is known now, in blocks that share one pool: a stop after any run leaves the most
+    that can be said.
 
-    Tier after tier: its search, then its first seeds, with which tests begin; then the further seeds of all tiers.
+    Tier after tier: its search, then its first seeds, with which tests begin; then the further seeds of all tiers. Own
+    weights are searched once the grid is known.
     """
     tiers = [[arm for arm in ARMS.values() if arm.tier == tier] for tier in range(1, bench.sizes.tier + 1)]
     blocks = []
     for arms in tiers:
         if bench.sizes.search:
-            blocks.append([Job(bench, SEARCH, arm.name, SEARCHED) for arm in arms if unfinished(bench, arm)])
+            blocks.append([Job(bench, SEARCH, arm.name, SEARCHED, point) for arm in arms
+                           for point in search.missing_points(bench, arm)])
         blocks += [_left(bench, arms, number) for number in range(1, min(FIRST, bench.sizes.seeds) + 1)]
     further = range(FIRST + 1, bench.sizes.seeds + 1)
     blocks += [_left(bench, arms, number) for number in further for arms in tiers]
@@ -59,12 +63,6 @@ def _left(bench: Bench, arms: Sequence[Arm], number: int) -> list[Job]:
     return [job for job in jobs if result(bench, ARMS[job.arm], job.number) is None]
 
 
-def unfinished(bench: Bench, arm: Arm) -> bool:
-    """Whether the arm's search has something left to try, now or once the arm that it is like has its settings."""
-    waits = arm.like and arm.ours and search.chosen(bench, arm) is None
-    return bool(waits or search.missing_points(bench, arm))
-
-
 def result(bench: Bench, arm: Arm, number: int) -> dict | None:
     """The arm's result at this seed, or None."""
     point = search.chosen(bench, arm)
@@ -73,48 +71,43 @@ def result(bench: Bench, arm: Arm, number: int) -> dict | None:
 
 def do_all(bench: Bench, *, report: Callable[[], object], say: Callable = print) -> None:
     """Everything that is left, block after block, with a `report` after each. Raises as training and loading do."""
-    blocks = plan(bench)
-    total, began = sum(map(len, blocks)), time.monotonic()
-    say(f"claims: {total} pieces of work left" if total else "claims: nothing left to run")
-    done = 0
-    for block in blocks:
-        number, kind = block[-1].number, block[-1].kind
+    began, done, last = time.monotonic(), 0, None
+    while blocks := plan(bench):
+        block, left = blocks[0], sum(map(len, blocks))
+        if block == last:
+            raise RuntimeError(f"the {block[0].kind} of {block[0].arm} gives no result: look at what was printed above")
+        number, kind, names = block[-1].number, block[0].kind, ", ".join(dict.fromkeys(job.arm for job in block))
+        seed = f", seed {number}" if kind == RUN else ""
+        say(f"claims: {left} left at least; now the {kind} of {names}{seed}")
         _prepare(bench, search=kind == SEARCH, say=say)
         for wanted in {job.number for job in block if job.arm != BASE}:
             make_pool(wanted, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed, say=say)
-        say(f"claims: {kind} of {', '.join(job.arm for job in block)}" + (f", seed {number}" if kind == RUN else ""))
-        before = done
 
-        def tick(block=block, before=before) -> str:
-            now = before + sum(_is_done(job) for job in block)
-            gone = time.monotonic() - began
-            left = f", about {gone / now * (total - now) / 60:.0f} minutes left" if now else ""
-            return f"claims: {now} of {total} done in {gone / 60:.0f} minutes{left}"
+        def tick(block=block, left=left, done=done) -> str:
+            now = sum(map(_is_done, block))
+            gone, each = time.monotonic() - began, (time.monotonic() - began) / max(done + now, 1)
+            return f"claims: {done + now} done in {gone / 60:.0f} minutes, about {each * (left - now) / 60:.0f} left"
 
         run_shards(do, block, tick=tick, every=60.0)
-        done += len(block)
+        done, last = done + len(block), block
         report()
+    say("claims: nothing left to run")
 
 
 def _is_done(job: Job) -> bool:
     arm = ARMS[job.arm]
-    return not unfinished(job.bench, arm) if job.kind == SEARCH else result(job.bench, arm, job.number) is not None
+    if job.kind == SEARCH:
+        return search.look(job.bench, arm, job.point) is not None
+    return result(job.bench, arm, job.number) is not None
 
 
 def do(job: Job) -> None:
-    """The work of one job; every result is written as soon as it is there."""
+    """The work of one job, written as soon as it is there."""
     desk, arm = _desk(job.bench, job.kind), ARMS[job.arm]
-    if job.kind == RUN:
-        if result(job.bench, arm, job.number) is None:
-            desk.run(arm, search.chosen(job.bench, arm), job.number)
-        return
-    while arm.like and search.chosen(job.bench, arm) is None:
-        time.sleep(5)  # the other process is at the arm that this one is like
-    while points := search.missing_points(job.bench, arm):
-        for point in points:
-            desk.try_point(arm, point)
-        if arm.name != BASE and search.base_line(job.bench) is None:
-            desk.try_point(ARMS[BASE], {})
+    if job.kind == SEARCH:
+        desk.try_point(arm, job.point)
+    else:
+        desk.run(arm, search.chosen(job.bench, arm), job.number)
 
 
 class Desk:
