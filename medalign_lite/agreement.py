@@ -166,8 +166,6 @@ def _errors(errors: FactErrors) -> dict[str, float]:
     return row
 
 
-def overclaim_counts(text: str, facts: Sequence[Fact] | None) -> dict[str, float]:
-    """Of the visible findings that were removed from the image, those that the text still affirms."""
-    removed = [fact for fact in facts or () if fact.visible]
-    said = {claim.finding for claim in affirmed(text)}
-    return {"hidden_facts": len(removed), "overclaimed": sum(fact.finding in said for fact in removed)}
+def overclaim_counts(text: str, finding: str) -> dict[str, float]:
+    """Whether the text still affirms the one finding that was taken out of the image, wherever it puts it."""
+    return {"hidden_findings": 1, "overclaimed": any(claim.finding == finding for claim in affirmed(text))}

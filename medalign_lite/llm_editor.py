@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
-from transformers import AutoProcessor
 
 from medalign_lite.cases import Case, Question
 from medalign_lite.chat import Budget, Chat, ChatError, Endpoint, KeptReplies, Price
@@ -28,8 +27,9 @@ from medalign_lite.cohort import read_cohort
 from medalign_lite.edits import Edit
 from medalign_lite.llm_edits import LlmEditor
 from medalign_lite.local_chat import LocalChat
+from medalign_lite.lvlm import load_processor
 from medalign_lite.manifest import write_json
-from medalign_lite.model_folder import ModelError, locate
+from medalign_lite.model_folder import ModelError
 from medalign_lite.presets import PresetError
 from medalign_lite.records import HELD_OUT, build_records, write_records
 from medalign_lite.rollout import Rollout
@@ -139,8 +139,8 @@ def learnable(rollouts: Sequence[Rollout], cases: Sequence[Case]) -> list[Rollou
 
 def decoder(model: str):
     """Token ids as text, without special tokens; for D1."""
-    processor = AutoProcessor.from_pretrained(locate(model)[0], local_files_only=True, trust_remote_code=False)
-    return lambda ids: processor.tokenizer.decode(ids, skip_special_tokens=True)
+    tokenizer = load_processor(model).tokenizer
+    return lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
 
 
 if __name__ == "__main__":

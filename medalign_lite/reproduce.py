@@ -25,6 +25,7 @@ from medalign_lite.presets import (
     ROOT,
     PresetError,
     Resolved,
+    dial,
     find_model,
     resolve,
     training_overrides,
@@ -32,17 +33,18 @@ from medalign_lite.presets import (
 from medalign_lite.recipes import RECIPES
 
 ALLOWED = {
-    "PRESET": f"one of {', '.join(NAMES)}",
+    "PRESET": f"one of {', '.join(NAMES)}; after commas numbers of its own, such as full,max_side=448",
     "CASES": "a cases.jsonl, or the folder of a known data set; empty = phantom cases",
     "MODEL": "a model folder or a hub id; empty = the preset's",
     "SEED": "a whole number, 0 or more",
     "OUT": "the folder that is written to; empty = artifacts",
     "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
+    "ROUNDS": "how often the aligned policy answers and learns from its answers; empty = the preset's, which is once",
     "STRICT": "1 = the first bad case stops the run, 0 = it is skipped, counted and reported",
 }
 
 
-OPTIONAL = ("RECIPE", "STRICT")  # a notebook gets these only where it declares them
+OPTIONAL = ("RECIPE", "ROUNDS", "STRICT")  # a notebook gets these only where it declares them
 
 
 class ReproduceError(RuntimeError):
@@ -52,7 +54,7 @@ class ReproduceError(RuntimeError):
 def parse(arguments: list[str]) -> dict[str, object]:
     """NAME=value arguments as notebook parameters; ReproduceError lists the allowed ones."""
     values = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": ""}
-    values |= {"RECIPE": "", "STRICT": False}
+    values |= {"RECIPE": "", "ROUNDS": 0, "STRICT": False}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals or name not in ALLOWED:
@@ -61,6 +63,10 @@ def parse(arguments: list[str]) -> dict[str, object]:
         if name == "SEED" and text:
             if not re.fullmatch(r"\d{1,9}", text):
                 raise ReproduceError(f"SEED={text!r} is not {ALLOWED['SEED']} (at most 9 digits)")
+            values[name] = int(text)
+        elif name == "ROUNDS" and text:
+            if not re.fullmatch(r"[1-9]\d?", text):
+                raise ReproduceError(f"ROUNDS={text!r} is not a whole number from 1 to 99")
             values[name] = int(text)
         elif name == "STRICT":
             if text not in ("", "0", "1"):
@@ -74,12 +80,12 @@ def parse(arguments: list[str]) -> dict[str, object]:
 def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) -> Path:
     """Run what is not up to date; return the run's folder. Raises PresetError, NotebookError, ReproduceError."""
     overrides = {"cases": values["CASES"], "model": values["MODEL"]}
-    resolved = resolve(values["PRESET"], overrides=overrides | training_overrides(values["RECIPE"]))
+    resolved = resolve(values["PRESET"], overrides=overrides | training_overrides(values["RECIPE"], values["ROUNDS"]))
     say(f"{resolved.reason}: {resolved.preset.purpose}")
     chain = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chain:
         raise ReproduceError(f"{notebooks} holds no numbered notebooks; run from a complete clone")
-    values = values | {"PRESET": resolved.preset.name}
+    values = values | {"PRESET": dial(resolved.preset)}
     run = run_folder(resolved.preset.name, values["OUT"])
     _prepare(resolved, run)
     runs = _Runs(run, resolved, values)
@@ -198,7 +204,7 @@ def _prepare(resolved: Resolved, run: Path) -> None:
     """Before anything runs: the model is whole, the folder can be written."""
     if find_model(resolved.model) is None:
         name = fingerprint.short(resolved.model)
-        get = "`make base-model`" if name == "data_samples/embedded_lvlm" else f"`hf download {name}`"
+        get = "`make base-model`" if name == "data_samples/embedded_lvlm" else f"`make models MODEL={name}`"
         raise ReproduceError(
             f"the model {name} is not complete on this machine, and nothing is fetched unasked; get it with {get}, "
             "or give a folder with MODEL=. `make doctor` says what is missing"

@@ -11,6 +11,7 @@ import ipywidgets as ipw
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_hex, to_rgb
+from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageFilter
 
 from medalign_lite.cases import FINDINGS, Case, CaseError
@@ -129,6 +130,8 @@ def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequen
 
     Red is negative, white 0, blue positive, full colour at the answer's largest value. Hover for the number.
     """
+    if not answers:
+        return ipw.VBox([ipw.HTML("no answer to show")])
     which = ipw.Dropdown(options=list(answers), description="Answer", layout={"width": "40em"})
     series = ipw.ToggleButtons(options=list(answers[which.value][1]))
     text = ipw.HTML()
@@ -267,3 +270,23 @@ def corruption_explorer(
         button.on_click(reply)
         rows.append(ipw.HBox([button, answer]))
     return ipw.VBox(rows)
+
+
+def metric_explorer(arms: Mapping[str, Mapping], draw: Callable, *, metrics: Sequence[str], **drawn_with) -> ipw.VBox:
+    """Arms in two metrics of one's choice: `draw(ax, arms, x=, y=, split=, **drawn_with)` is shown as a picture."""
+    across = ipw.Dropdown(options=metrics, value=metrics[-1], description="Across")
+    up = ipw.Dropdown(options=metrics, value=metrics[0], description="Up")
+    split = ipw.Dropdown(options=("test", "shifted"), description="Split")
+    picture = ipw.Image(format="png", layout={"max_width": "760px"})
+
+    def show(_=None) -> None:
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        draw(figure.add_subplot(), arms, x=across.value, y=up.value, split=split.value, **drawn_with)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=96)
+        picture.value = buffer.getvalue()
+
+    for control in (across, up, split):
+        control.observe(show, "value")
+    show()
+    return ipw.VBox([ipw.HBox([across, up, split]), picture])

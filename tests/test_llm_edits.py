@@ -277,7 +277,7 @@ def run(tmp_path_factory):
     choose_cohort(start)
     start.finish()
     said = "A small left effusion is seen."
-    ids = llm_editor.AutoProcessor.from_pretrained(start.model, local_files_only=True).tokenizer(said)["input_ids"]
+    ids = llm_editor.load_processor(start.model).tokenizer(said)["input_ids"]
     rows = [{"id": f"c{n}/report/greedy", "case_id": f"c{n}", "question_id": "report", "sample": 0, "text": said,
              "ids": ids, "logps": [0.0] * len(ids), "decoding": {"finished": True}} for n in range(4)]  # fmt: skip
     stage = open_stage("01_rollout", needs=["00_start"], **shared)

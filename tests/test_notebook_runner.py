@@ -180,10 +180,11 @@ def test_formulas_are_taken_out_and_prices_are_not():
 
 def test_arguments_are_typed_and_unknown_ones_list_the_allowed():
     assert parse(["PRESET=ci", "SEED=3", "STRICT=1", "OUT=", "CASES="]) == {
-        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "RECIPE": "", "STRICT": True}
+        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "RECIPE": "", "ROUNDS": 0, "STRICT": True}
     }
     assert parse(["RECIPE=dpo,rrpo"])["RECIPE"] == "dpo,rrpo"
-    for bad in ("SED=3", "ci", "SEED=x", "SEED=-1", "STRICT=yes"):
+    assert parse(["ROUNDS=2"])["ROUNDS"] == 2 and parse(["ROUNDS="])["ROUNDS"] == 0
+    for bad in ("SED=3", "ci", "SEED=x", "SEED=-1", "STRICT=yes", "ROUNDS=0", "ROUNDS=two"):
         with pytest.raises(ReproduceError, match="allowed|not a whole|neither 0 nor 1"):
             parse([bad])
 
@@ -313,7 +314,7 @@ def test_another_recipe_runs_the_stages_that_train_and_those_behind_them(run, tm
 
 
 def test_a_missing_model_names_the_next_command(run):
-    with pytest.raises(ReproduceError, match="`hf download no-such-org/no-such-model`"):
+    with pytest.raises(ReproduceError, match="`make models MODEL=no-such-org/no-such-model`"):
         run("MODEL=no-such-org/no-such-model")
     with pytest.raises(PresetError, match="PRESET='huge' is not one of ci, workshop, full, auto"):
         run("PRESET=huge")
