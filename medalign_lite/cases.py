@@ -139,7 +139,8 @@ class CaseSet:
 class Draft:
     """What a reader makes of one entry: a case with its dropped parts, or no case and one fault that says why.
 
-    `notes` are sentences that are no faults; each ends in ": " and the words under which they are counted.
+    Without case and fault it is no entry, and has notes only. `notes` are sentences that are no faults; each ends in
+    ": " and the words under which they are counted.
     """
 
     id: str
@@ -176,6 +177,9 @@ def collect(
     cases, skipped, dropped, notes, seen = [], [], [], [], set()
     for draft in drafts:
         case, faults = draft.case, list(draft.faults)
+        notes += [{"id": draft.id, "reason": note} for note in draft.notes]
+        if case is None and not faults:
+            continue
         try:
             if case is None:
                 raise CaseError(faults[0])
@@ -192,7 +196,6 @@ def collect(
             seen.add(case.id)
             cases.append(case)
             dropped += [{"id": case.id, "reason": fault} for fault in faults]
-        notes += [{"id": draft.id, "reason": note} for note in draft.notes]
         if strict and (skipped or dropped):
             problem = (skipped or dropped)[0]
             raise CaseError(f"case {problem['id']}: {problem['reason']} (without STRICT=1 it would be left out)")

@@ -2,12 +2,11 @@
 
     python -m medalign_lite.human_edits --run artifacts/ci --notes annotations --out edits/people
 
-Reads the journals that the widget of notebook 02 writes. OUT gets records.jsonl, rejected.json (reasons with counts)
-and agreement.json.
+Reads the journals that the widget of notebook 02 writes. OUT gets records.jsonl, rejected.json (reasons with counts),
+pairs.jsonl and validation.jsonl for `medalign_lite.train`, and agreement.json.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ import numpy as np
 from medalign_lite.annotation import Note, corrected, item_key, last_judgements, list_items, read_journals
 from medalign_lite.cases import Case, Question
 from medalign_lite.cohort import read_cohort
+from medalign_lite.edited import write_edited
 from medalign_lite.edits import Edit, asked, concerned, counterfactual, edit_of
 from medalign_lite.llm_editor import decoder, learnable
 from medalign_lite.manifest import write_json
 from medalign_lite.model_folder import ModelError
 from medalign_lite.presets import PresetError
 from medalign_lite.raters import agreement
-from medalign_lite.records import build_records, write_records
+from medalign_lite.records import build_records
 from medalign_lite.report_edits import falsify_by_report
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.rollout import Rollout
@@ -125,12 +125,9 @@ def make_records(given: argparse.Namespace, stage: Stage) -> None:
     items = {item.key: item for item in list_items(rollouts, cases) if item.key in noted}
     spans = {key: [(s.start, s.end) for s in find_spans(item.answer, item.case)] for key, item in items.items()}
     rows = agreement(journals, spans).rows()
-    given.out.mkdir(parents=True, exist_ok=True)
-    write_records(given.out / "records.jsonl", records)
-    write_json(given.out / "rejected.json", dict(rejected.most_common()))
+    told = write_edited(given.out, records, rejected, cases, seed=stage.seed)
     write_json(given.out / "agreement.json", rows)
-    print(f"{len(rollouts)} answers, {len(items)} of them judged: {len(records)} records, {rejected.total()} rejected")
-    print(json.dumps(dict(rejected.most_common()), indent=1, ensure_ascii=False))
+    print(f"{len(rollouts)} answers, {len(items)} of them judged: {told}")
     print("\n".join("  ".join(row) for row in rows))
 
 

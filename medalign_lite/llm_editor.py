@@ -6,13 +6,12 @@
 
 The model's own answers of stage 01 go, with their questions and references, as text to a server with
 /v1/chat/completions (vLLM, Ollama, llama.cpp, or a hosted one; its key in LLM_API_KEY), or with --local to a model that
-transformers runs here, and nowhere else. OUT gets records.jsonl,
-rejected.json (reasons with counts), editor.json (settings and what was used) and replies/, every reply in a file of its
-own: a run that stopped, for whatever reason, goes on from there, and a finished one costs nothing again.
+transformers runs here, and nowhere else. OUT gets records.jsonl, rejected.json (reasons with counts), pairs.jsonl and
+validation.jsonl for `medalign_lite.train`, editor.json (settings and what was used) and replies/, every reply in a file
+of its own: a run that stopped, for whatever reason, goes on from there, and a finished one costs nothing again.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from medalign_lite.cases import Case, Question
 from medalign_lite.chat import Budget, Chat, ChatError, Endpoint, KeptReplies, Price
 from medalign_lite.cohort import read_cohort
+from medalign_lite.edited import write_edited
 from medalign_lite.edits import Edit
 from medalign_lite.llm_edits import LlmEditor
 from medalign_lite.local_chat import LocalChat
@@ -31,7 +31,7 @@ from medalign_lite.lvlm import load_processor
 from medalign_lite.manifest import write_json
 from medalign_lite.model_folder import ModelError
 from medalign_lite.presets import PresetError
-from medalign_lite.records import HELD_OUT, build_records, write_records
+from medalign_lite.records import HELD_OUT, build_records
 from medalign_lite.rollout import Rollout
 from medalign_lite.stages import Stage, StageError, read_jsonl
 from medalign_lite.training_data import open_run
@@ -100,12 +100,9 @@ def make_records(given: argparse.Namespace, stage: Stage) -> None:
             return editor(rollout, case, question, rng)
 
         records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=edit)
-    given.out.mkdir(parents=True, exist_ok=True)
-    write_records(given.out / "records.jsonl", records)
-    write_json(given.out / "rejected.json", dict(rejected.most_common()))
+    told = write_edited(given.out, records, rejected, cases, seed=stage.seed)
     write_json(given.out / "editor.json", {"model": _about(chat), "used": chat.progress()})
-    print(f"{len(rollouts)} answers: {len(records)} records, {rejected.total()} rejected")
-    print(json.dumps(dict(rejected.most_common()), indent=1, ensure_ascii=False))
+    print(f"{len(rollouts)} answers: {told}")
     print(chat.progress())
 
 

@@ -147,21 +147,31 @@ def _short(text: str, length: int) -> str:
 
 
 def look(cases: Path, *, out: Path, seed: int, strict: bool = False) -> str:
-    """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError."""
+    """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError.
+
+    Pictures without a table get one to fill in instead, and the page says so.
+    """
     folder = out / "cases"
     folder.mkdir(parents=True, exist_ok=True)
     reader, _ = readers.detect(cases)
-    try:
-        found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None)
-    except CaseError as error:
-        if reader is not table or any((cases / name).is_file() for name in table.FILES):
-            raise
-        (folder / table.FILES[0]).write_text(table.template(cases), encoding="utf-8")
-        raise CaseError(f"{error}\nto fill in and put there: {folder / table.FILES[0]}") from error
+    if reader is table and not any((cases / name).is_file() for name in table.FILES):
+        return _to_fill_in(cases, folder / table.FILES[0])
+    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None)
     contact_sheet(found.cases).savefig(folder / "contact_sheet.png", dpi=120)
     lists = {"skipped": found.skipped, "dropped": found.dropped, "notes": found.notes}
     write_json(folder / "left_out.json", lists)
     return f"{overview(found, seed=seed)}\n\nwritten: {folder / 'contact_sheet.png'}, {folder / 'left_out.json'}"
+
+
+def _to_fill_in(cases: Path, empty: Path) -> str:
+    text = table.template(cases)
+    empty.write_text(text, encoding="utf-8")
+    return (
+        f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n"
+        f"1. Fill in question and answer, or report, in  {empty}\n"
+        f"2. Save it as CSV (UTF-8) in                   {cases / table.FILES[0]}\n"
+        "3. Run the same command again. Lines that are not filled in are not read."
+    )
 
 
 def main(arguments: list[str]) -> int:

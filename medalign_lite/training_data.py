@@ -100,6 +100,25 @@ def read_pairs(path: Path) -> list[Pair]:
     return found
 
 
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """A file that `read_pairs` reads; pictures are files, named from the file's folder where they lie in it.
+
+    Raises TypeError for a picture that is no file.
+    """
+    folder = Path(path).resolve().parent
+    lines = []
+    for pair in pairs:
+        row = {field.name: getattr(pair, field.name) for field in fields(Pair)}
+        for name in IMAGES:
+            row[name] = row[name] and _named(Path(row[name]).resolve(), folder)
+        lines.append(json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False))
+    Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _named(file: Path, folder: Path) -> str:
+    return (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
+
+
 def _pair(row: dict, folder: Path) -> Pair:
     allowed = [field.name for field in fields(Pair)]
     if not isinstance(row, dict) or set(row) - set(allowed) or not set(REQUIRED) <= set(row):

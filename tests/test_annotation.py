@@ -31,6 +31,7 @@ from medalign_lite.annotation import (
 from medalign_lite.cases import Question
 from medalign_lite.human_edits import people_editor
 from medalign_lite.records import build_records, check_record, read_records
+from medalign_lite.training_data import read_pairs
 
 SAID = "A small left effusion. No nodule."
 LEFT = Change(8, 12, "right")
@@ -266,5 +267,7 @@ def test_the_command_makes_records_of_a_run(run, tmp_path, capsys):  # noqa: F81
     [record] = read_records(tmp_path / "out" / "records.jsonl")
     assert record.case_id == "c1" and record.chosen == "A small right effusion is seen."
     assert (tmp_path / "out" / "agreement.json").exists()
+    [pair] = read_pairs(tmp_path / "out" / "pairs.jsonl")
+    assert (pair.id, pair.chosen, pair.clean.name) == (record.id, record.chosen, "c1.png") and pair.positive
     (tmp_path / "notes" / "CD.jsonl").write_text("no note\n")
     assert human_edits.main(arguments) == 2 and "CD.jsonl line 1" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from medalign_lite.phantom.text import report
 from medalign_lite.records import build_records, check_record, read_records
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.stages import open_stage, write_jsonl
+from medalign_lite.training_data import read_pairs
 from medalign_lite.verify import verify_by_facts, verify_by_gold, verify_by_report
 
 REPORT = "Small left pleural effusion. Mild cardiomegaly. No pneumothorax. Possible pneumonia at the right base."
@@ -303,6 +304,9 @@ def test_the_command_makes_records_and_a_rerun_is_free(run, tmp_path, capsys):
     assert "price unknown" in printed
     assert {r.case_id for r in read_records(out / "records.jsonl")} == {"c0", "c1", "c2"}
     assert (out / "records.jsonl").read_bytes() == first
+    pairs, watched = (read_pairs(out / name) for name in ("pairs.jsonl", "validation.jsonl"))
+    assert [pair.id for pair in (*pairs, *watched)] == [r.id for r in read_records(out / "records.jsonl")]
+    assert {pair.clean.name for pair in watched} == {"c2.png"} and pairs[0].rejected_ids and pairs[0].spans_chosen
 
 
 def test_the_command_says_in_a_line_what_ended_it(run, tmp_path, capsys, monkeypatch):

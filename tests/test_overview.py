@@ -64,11 +64,17 @@ def test_tiles_come_from_every_split_lesions_first(tmp_path):
 def test_dicom_without_a_table_gets_one_to_fill_in(look, tmp_path):
     put(tmp_path, "set/a/IM0", layouts.dicom(1))
     status, page, folder = look()
-    assert status == 2 and "to fill in and put there" in page
+    assert status == 0 and "holds 1 DICOM or NIfTI files and no table yet" in page
+    assert str(folder / "questions.csv") in page and str(tmp_path / "set" / "questions.csv") in page
     text = (folder / "questions.csv").read_text()
-    put(tmp_path, "set/questions.csv", text.replace('"a/IM0",,,,', '"a/IM0",,Is it?,yes,'))
+    put(tmp_path, "set/questions.csv", text.replace('"a/IM0",,,,', '"a/IM0",,Is it?,yes,') + '"b/IM0",,,,\n')
     status, page, _ = look()
     assert status == 0 and "in a run: 1 groups" in page
+    assert "cases left out: 0" in page and "1 x a line of the table that is not filled in" in page
+    for mark in ";\t":  # as spreadsheets write it in other countries
+        lines = "image;frame;question;answer\na/IM0;;Is it, a?;yes\n"
+        put(tmp_path, "set/questions.csv", lines.replace(";", mark))
+        assert "in a run: 1 groups" in look()[1]
 
 
 def test_a_row_with_x_and_y_only_is_a_point(tmp_path):
@@ -86,3 +92,22 @@ def test_the_page_on_data_names_every_layout_and_column():
         assert f"| {reader.LAYOUT} |" in page
     for column in table.COLUMNS:
         assert f"`{column}`" in page
+
+
+def test_the_ten_minutes_of_the_page_go_as_written(look, tmp_path):
+    pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    page = (ROOT / "docs/DATA.md").read_text()
+    lines = [line.strip() for line in page.split("    image,frame,question")[1].split("\n\n")[0].splitlines()]
+    written = "\n".join(["image,frame,question" + lines[0], *lines[1:]]) + "\n"
+    for line in lines[1:]:
+        name = line.split(",")[0]
+        put(tmp_path, f"set/{name}", Path(get_testdata_file(name, download=False)).read_bytes())
+    status, said, folder = look()
+    assert status == 0 and "5 DICOM or NIfTI files and no table" in said
+    assert written.splitlines()[0] == (folder / "questions.csv").read_text().splitlines()[0]
+    put(tmp_path, "set/questions.csv", written)
+    status, said, _ = look()
+    assert status == 0 and "in a run: no test split in it" in said and "cases left out: 2" in said
+    assert "without pixel data" in said and "holds 2 frames" in said

@@ -46,6 +46,7 @@ FILES = ("questions.csv", "questions.jsonl")
 COLUMNS = ("image", "frame", "question", "answer", "report", "label", "x", "y", "width", "height", "patient", "split",
            "kind", "topic")  # fmt: skip
 BOX = ("x", "y", "width", "height")
+FILLED = ("question", "answer", "report", "label", *BOX)  # a line with none of these says nothing
 LOOKED_AT = 2000  # files of a folder without a table
 PATH_IN_BRACKETS = r" \(.*['/\\].*\)"  # what a decoder says may quote the file's name
 
@@ -96,7 +97,9 @@ def read_rows(rows: Iterable[tuple[str, dict | None, str]], *, folder: Path, roo
     root = root.resolve()
     entries: dict[tuple[str, str], _Entry] = {}
     for place, row, fault in rows:
-        if row is not None and row.get("image"):
+        if row is not None and row.get("image") and not any(row.get(name) for name in FILLED):
+            yield Draft(place, None, notes=("a line of the table that is not filled in",))
+        elif row is not None and row.get("image"):
             entry = entries.setdefault((row["image"], row.get("frame", "")), _Entry(place))
             entry.rows.append((place, row))
         else:

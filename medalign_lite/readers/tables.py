@@ -16,6 +16,9 @@ MAX_BYTES = 2**30  # of an unpacked table
 def rows_of(path: Path, needed: Iterable[str]) -> Iterator[tuple[str, dict[str, str] | None, str]]:
     """(place, row, fault) of each row of a CSV file with a header; values are stripped, a missing one is "".
 
+    Fields are parted by commas, or by semicolons or tabs where the header has more of those (spreadsheets do so in many
+    countries).
+
     A row with more fields than columns is a fault, as is a file that cannot be read as UTF-8 CSV, or lacks a needed
     column: its row is None. Columns without a name are left out.
     """
@@ -57,7 +60,9 @@ def _parse(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         if path.suffix == ".gz":
             with gzip.open(io.BytesIO(content)) as stream:
                 content = stream.read(MAX_BYTES)
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        text = content.decode("utf-8-sig")
+        header = text.split("\n", 1)[0]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
         lines = [(reader.line_num, fields) for fields in reader if any(field.strip() for field in fields)]
     except OSError as error:
         raise CaseError(f"{path.name} cannot be read ({error.strerror or error}); copy it again") from error
