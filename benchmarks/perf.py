@@ -17,7 +17,7 @@ from statistics import median
 
 import torch
 
-from benchmarks import page, rows
+from benchmarks import page, real_size, rows
 from benchmarks.child import run_child
 from medalign_lite.fingerprint import digest, tree, versions
 from medalign_lite.manifest import read_json, write_json
@@ -63,6 +63,11 @@ def plan(*, quick: bool) -> list[Row]:
     found.append(Row("rollouts", rows.rollouts, 60, {
         "prompts": 4 if quick else 64, "rounds": few, "tokens": 8 if quick else 96, "threads": 1}))
     found.append(Row("rendering", rows.rendering, 20, {"images": 4 if quick else 64, "rounds": few}))
+    if torch.cuda.is_available() or quick:
+        for name in real_size.NAMES[:1] if quick else real_size.NAMES:
+            for shape, (micro, passes) in real_size.SHAPES.items():
+                numbers = {"name": name, "micro": micro, "passes": passes, "steps": few, "shrunk": quick}
+                found.append(Row(f"{name}, {shape}", real_size.real_size, 90, numbers))
     return found
 
 

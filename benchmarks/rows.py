@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.child import Peak
-from benchmarks.steps import Step, engine_step, naive_step, trl_step
+from benchmarks.steps import Step, engine_step, naive_step, timed, trl_step
 from benchmarks.worlds import MID, QUESTION, SAMPLES, SMALL, Shape, load_policy, make_model, make_pairs
 from medalign_lite.batches import encode_prompts
 from medalign_lite.cases import read_cases
@@ -62,7 +62,7 @@ def memory(models: Path, *, world: str, batch: int, method: str, threads: int) -
             step = trl_step(theirs, policy, pairs, Path(work), checkpointing=method == "trl, recomputing")
         else:
             step, _ = engine_step(policy, pairs, method, Path(work))
-        seconds = [_timed(step)[0] for _ in range(1 if theirs else 2)]
+        seconds = [timed(step)[0] for _ in range(1 if theirs else 2)]
         return {"mb": peak.above(), "seconds": seconds[-1]}
 
 
@@ -83,7 +83,7 @@ def growth(models: Path, *, axis: str, number: int, steps: int, threads: int) ->
         pairs = make_pairs(policy.processor.tokenizer, batch, (length, length))
         peak = Peak()
         step, _ = engine_step(policy, pairs, "dpo", Path(work))
-        return {"seconds": [_timed(step)[0] for _ in range(steps + 1)][1:], "mb": peak.above()}
+        return {"seconds": [timed(step)[0] for _ in range(steps + 1)][1:], "mb": peak.above()}
 
 
 def four_bit(models: Path, *, batch: int, rounds: int) -> dict:
@@ -163,15 +163,8 @@ def _in_turn(steps: dict[str, Step], rounds: int, warm: int = 1) -> dict:
     for turn in range(rounds + warm):
         for name, step in steps.items():
             gc.collect()
-            seconds, value = _timed(step)
+            seconds, value = timed(step)
             values[name].append(value)
             found[name] += [seconds] if turn >= warm else []
     return found | {"losses": values}
 
-
-def _timed(step: Step) -> tuple[float, float]:
-    started = time.perf_counter()
-    value = step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started, value

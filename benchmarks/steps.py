@@ -19,8 +19,13 @@ LEARNING_RATE = 1e-4
 Step = Callable[[], float]  # does a step and returns its loss
 
 
-def engine_step(policy: Lvlm, pairs: Sequence[Pair], recipe: str, folder: Path) -> tuple[Step, float]:
-    """A step of the engine, and the seconds that it took to fill its caches for these pairs."""
+def engine_step(
+    policy: Lvlm, pairs: Sequence[Pair], recipe: str, folder: Path, *, micro: int | None = None
+) -> tuple[Step, float]:
+    """A step of the engine, and the seconds that it took to fill its caches for these pairs.
+
+    `micro`: how many of them each forward pass takes; None = all.
+    """
     recipe, started = RECIPES[recipe], time.perf_counter()
     inputs = PairInputs(policy)
     inputs.warm(pairs, images=[image for image, _ in recipe.sides()])
@@ -28,11 +33,13 @@ def engine_step(policy: Lvlm, pairs: Sequence[Pair], recipe: str, folder: Path) 
     reference.fill(pairs, recipe.sides(), name="perf")
     seconds = time.perf_counter() - started
 
-    def loss() -> torch.Tensor:
-        terms = score(policy.model, inputs, pairs, recipe.sides(), reference=reference)
-        return objective(terms, recipe).loss.mean()
+    def loss_of(some: Sequence[Pair]) -> torch.Tensor:
+        terms = score(policy.model, inputs, some, recipe.sides(), reference=reference)
+        return objective(terms, recipe).loss.sum() / len(pairs)
 
-    return _updating(policy.model, loss), seconds
+    size = micro or len(pairs)
+    chunks = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    return _updating(policy.model, *(lambda some=some: loss_of(some) for some in chunks)), seconds
 
 
 def trl_step(lvlm: Lvlm, policy: Lvlm, pairs: Sequence[Pair], folder: Path, *, checkpointing: bool) -> Step:
@@ -93,6 +100,15 @@ def _plain_side(policy: Lvlm, pair: Pair, image: str, answer: str, *, kl: bool) 
     forward, reverse = kl_terms(logits, ref_logits) if kl else (None, None)
     kinds = made.kinds[made.completion][None]
     return Side(logp, kinds, torch.ones_like(kinds, dtype=torch.bool), ref_logp, forward, reverse)
+
+
+def timed(step: Step) -> tuple[float, float]:
+    """Seconds of a step, and what it returned."""
+    started = time.perf_counter()
+    value = step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started, value
 
 
 def _updating(model, *losses: Callable[[], torch.Tensor]) -> Step:
