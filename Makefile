@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor cases masks base-model samples claims claims-bench perf lab clean
+.PHONY: help env reproduce test lint doctor models cases masks base-model samples claims claims-bench perf lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ masks: $(READY) ## outlines for lesions that CASES= marks by box or point, by a 
 
 doctor: $(READY) ## is this machine ready, and what to do if not
 	@$(PY) -m medalign_lite.doctor $(ARGUMENTS)
+
+models: $(READY) ## fetch the weights of PRESET= or MODEL= ahead, size first; resumable, and runs are offline after
+	@$(PY) -m medalign_lite.models $(ARGUMENTS)
 
 base-model: $(READY) ## train the embedded model from scratch and measure it (about an hour on two cores)
 	$(PY) -m medalign_lite.base_model

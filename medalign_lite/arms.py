@@ -30,6 +30,7 @@ class TrainJob:
     folder: Path
     work: Path
     reference: Path
+    max_side: int
 
 
 def pairs_of(
@@ -75,13 +76,14 @@ def settings_of(preset: Preset, recipe: str, *, seed: int) -> TrainSettings:
     return TrainSettings(
         recipe=recipe, overrides={"beta": preset.beta}, learning_rate=preset.learning_rate, epochs=preset.epochs,
         batch_size=preset.micro_batch, accumulation=max(1, preset.train_batch // preset.micro_batch),
-        rank=preset.lora_rank, alpha=preset.lora_alpha, seed=seed,
+        rank=preset.lora_rank, alpha=preset.lora_alpha, seed=seed, recompute=preset.recompute,
+        eval_batch_size=min(16, max(1, preset.eval_batch // 4)),  # six rows a pair, against one a question
     )  # fmt: skip
 
 
 def train_arms(
     settings: Sequence[TrainSettings], pairs: Sequence[Pair], validation: Sequence[Pair], *, model: str, folder: Path,
-    work: Path, shards: int = SHARDS,
+    work: Path, shards: int = SHARDS, max_side: int = 0,
 ) -> dict[str, Path]:
     """Train every recipe from the same base; {recipe: folder with its adapter, log.jsonl and settings.json}.
 
@@ -91,7 +93,8 @@ def train_arms(
     jobs = []
     for number, share in enumerate(share_out(settings, shards)):
         left = tuple(one for one in share if not (paths[one.recipe] / DONE).exists())
-        jobs.append(TrainJob(model, left, tuple(pairs), tuple(validation), folder, work, work / f"reference-{number}"))
+        reference = work / f"reference-{number}"
+        jobs.append(TrainJob(model, left, tuple(pairs), tuple(validation), folder, work, reference, max_side))
     run_shards(_train, [job for job in jobs if job.settings], tick=lambda: _progress(settings, len(pairs), work))
     return paths
 
@@ -110,7 +113,7 @@ def _cost(settings: TrainSettings) -> int:
 
 def _train(job: TrainJob) -> None:
     """Train the job's recipes; the base is loaded once, its image features and reference values are shared."""
-    lvlm = load_lvlm(job.model)
+    lvlm = load_lvlm(job.model, max_side=job.max_side)
     inputs = PairInputs(lvlm)
     for settings in job.settings:
         result = train(

@@ -18,10 +18,11 @@ from pathlib import Path
 from medalign_lite.fingerprint import short, versions
 from medalign_lite.manifest import run_folder
 from medalign_lite.model_folder import ModelError, check_folder, locate
-from medalign_lite.presets import EMBEDDED, ROOT, PresetError, Resolved, gpu_memory_gb, resolve
+from medalign_lite.presets import EMBEDDED, ROOT, PresetError, Resolved, find_model, gpu_memory_gb, resolve
 from medalign_lite.reproduce import ReproduceError, parse
 
 ENOUGH_MEMORY_GB = 4.0  # the embedded model, its Trainer and the notebooks
+TINY_BYTES = 10**8
 ENOUGH_DISK_GB = 2.0  # images, stages and pages of one run
 
 
@@ -133,21 +134,27 @@ def _memory() -> Line:
 
 def _gpu(resolved: Resolved) -> Line:
     memory, about = gpu_memory_gb()
-    if resolved.preset.needs_gpu and memory < resolved.preset.min_gpu_gb:
+    if resolved.preset.needs_gpu and memory < resolved.preset.min_gpu_gb and not _tiny(resolved.model):
         step = f"preset {resolved.preset.name} needs a GPU with {resolved.preset.min_gpu_gb:g} GB: take PRESET=ci"
         return Line("GPU", "fail", about, step)
     return Line("GPU", "ok", about)
 
 
+def _tiny(model: str) -> bool:
+    """Whether a processor alone can do with the model: its weights are a matter of megabytes."""
+    folder = find_model(model)
+    return folder is not None and sum(path.stat().st_size for path in folder.glob("*.safetensors")) < TINY_BYTES
+
+
 def _writable(folder: Path) -> Line:
-    place = _nearest(folder)
+    place = nearest(folder)
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
         return Line("output", "ok", f"{short(folder)} can be written")
     return Line("output", "fail", f"{place} cannot be written", "choose another folder with OUT=")
 
 
 def _disk(folder: Path) -> Line:
-    free = shutil.disk_usage(_nearest(folder)).free / 1e9
+    free = shutil.disk_usage(nearest(folder)).free / 1e9
     if free < ENOUGH_DISK_GB:
         return Line("disk", "warn", f"{free:.1f} GB free", f"a run wants {ENOUGH_DISK_GB:g} GB: free some, or set OUT=")
     return Line("disk", "ok", f"{free:.0f} GB free")
@@ -164,7 +171,7 @@ def _model(resolved: Resolved) -> Line:
     return Line("model", "ok", f"{name}, complete, {size:.0f} MB")
 
 
-def _nearest(folder: Path) -> Path:
+def nearest(folder: Path) -> Path:
     """The folder itself or the first one above it that exists."""
     while not folder.exists():
         folder = folder.parent

@@ -89,6 +89,7 @@ class Job:
     batch_size: int
     seed: int
     folder: Path
+    max_side: int
 
 
 def measure(
@@ -108,7 +109,7 @@ def measure(
     whole = Job(
         0, model, tuple(arms), tuple(cases), tuple(probes), tuple(records), drift_probes(probes, seed=seed),
         yes_no_probes(cases, probes, seed=seed), light, max_new_tokens=preset.max_new_tokens,
-        batch_size=preset.eval_batch, seed=seed, folder=folder,
+        batch_size=preset.eval_batch, seed=seed, folder=folder, max_side=preset.max_side,
     )  # fmt: skip
     jobs = [_shard(whole, number, shards) for number in range(shards)]
     done = run_shards(_measure_shard, jobs, tick=lambda: _progress(jobs))
@@ -199,7 +200,7 @@ def _measure_shard(job: Job) -> dict[str, list[dict]]:
 
 
 def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
-    lvlm = load_lvlm(job.model, seed=job.seed)
+    lvlm = load_lvlm(job.model, seed=job.seed, max_side=job.max_side)
     features, inputs = KeptFeatures(lvlm) if lvlm.device.type == "cpu" else None, PairInputs(lvlm)
     blind = answers_without_image(lvlm)
     pairs, drift = _pairs(job), []

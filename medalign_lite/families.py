@@ -10,6 +10,7 @@ PROMPT_BOTH_WAYS = ("paligemma",)  # the tokens of the prompt see each other, th
 IMAGE_BOTH_WAYS = ("gemma3",)  # the tokens of one image see each other
 THREE_POSITIONS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")  # time, row and column of each token
 WRITES_NEWLINE = ("PaliGemmaProcessor",)  # ends every prompt with a newline of its own
+COUNTS_PIXELS = ("Qwen2VLImageProcessor", "Qwen2VLImageProcessorPil")  # its "longest_edge" is an area
 
 
 def without_video(processor_class: type) -> type:
@@ -18,6 +19,37 @@ def without_video(processor_class: type) -> type:
     if len(kept) == len(processor_class.get_attributes()):
         return processor_class
     return type(processor_class.__name__, (processor_class,), {"get_attributes": classmethod(lambda cls: kept)})
+
+
+def limit_side(processor, max_side: int) -> None:
+    """Show the model no picture of more than `max_side`² pixels, or longer than that, whichever the family counts.
+
+    Families that show every picture at one fixed size are left as they are.
+    """
+    pixels = processor.image_processor
+    if not pixels.size.get("longest_edge"):
+        return
+    most = max_side**2 if type(pixels).__name__ in COUNTS_PIXELS else max_side
+    pixels.size = {name: min(value, most) for name, value in dict(pixels.size).items() if value}
+
+
+def patches_of(config, image_tokens: int) -> int:
+    """Patches that the vision tower sees of a picture which becomes so many image tokens."""
+    vision = config.vision_config
+    merged = getattr(vision, "spatial_merge_size", None) or getattr(config, "scale_factor", None)
+    if merged:
+        return image_tokens * merged**2
+    sides = (vision.image_size, vision.patch_size)
+    pixels, patch = (side[0] if isinstance(side, (list, tuple)) else side for side in sides)
+    return (pixels // patch) ** 2
+
+
+def image_tokens_of(config, max_side: int) -> int | None:
+    """Tokens of the largest picture that `limit_side` lets through, from the configuration; None where its processor
+    must be asked."""
+    if config.model_type not in ("qwen3_vl", "qwen2_5_vl", "qwen2_vl"):
+        return None
+    return (max_side // (config.vision_config.patch_size * config.vision_config.spatial_merge_size)) ** 2
 
 
 def processor_text(processor, prompt: str) -> str:

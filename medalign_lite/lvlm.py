@@ -22,7 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import is_torchvision_available, logging
 
-from medalign_lite.families import without_video
+from medalign_lite.families import limit_side, without_video
 from medalign_lite.model_folder import ModelError, check_folder, locate, weights_digest
 from medalign_lite.towers import TOWERS, Towers, find_towers
 
@@ -49,19 +49,22 @@ class Lvlm:
     device: torch.device
 
 
-def load_lvlm(model: Path | str, *, device: str = "auto", four_bit: bool = True, seed: int = 0) -> Lvlm:
+def load_lvlm(
+    model: Path | str, *, device: str = "auto", four_bit: bool = True, seed: int = 0, max_side: int = 0
+) -> Lvlm:
     """Load a model folder or hub id: NF4 with double quantisation, both towers 4-bit, head and connector dense.
 
     Computes in float32 on CPU and bfloat16 on CUDA (float16 where the card has no bfloat16). `seed` fixes torch's
-    generators, so that what follows is a function of it. A small model on a CPU sets torch to one thread. Raises
-    ModelError with the next step to take: no such model, a folder that is incomplete, an architecture that is unknown,
-    weights that do not fill the model, or a tower that came out partly quantised.
+    generators, so that what follows is a function of it; `max_side` is what `families.limit_side` takes (0: the
+    model's own limit). A small model on a CPU sets torch to one thread. Raises ModelError with the next step to take:
+    no such model, a folder that is incomplete, an architecture that is unknown, weights that do not fill the model, or
+    a tower that came out partly quantised.
     """
     torch.manual_seed(seed)
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder, name, revision = locate(str(model))
     check_folder(folder)
-    config, skeleton = _skeleton(folder)
+    config, skeleton = skeleton_of(folder)
     towers = find_towers(skeleton)
     network = _load_weights(folder, config, towers.linears(skeleton), place=place, four_bit=four_bit)
     expected = towers.linears(skeleton) if four_bit else {}
@@ -70,8 +73,17 @@ def load_lvlm(model: Path | str, *, device: str = "auto", four_bit: bool = True,
         forbid_cpu_repacking(network)
         if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
             torch.set_num_threads(1)
-    processor = _load_processor(folder, config)
+    processor = _processor(folder, config)
+    if max_side:
+        limit_side(processor, max_side)
     return Lvlm(network.eval(), processor, name, revision or weights_digest(folder), counts, place)
+
+
+def load_processor(model: Path | str):
+    """The processor alone, without the weights. Raises ModelError as `load_lvlm` does."""
+    folder = locate(str(model))[0]
+    check_folder(folder)
+    return _processor(folder, config_of(folder))
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -220,12 +232,23 @@ def _language_only(lvlm: Lvlm) -> Lvlm:
     return lvlm
 
 
-def _skeleton(folder: Path) -> tuple[object, nn.Module]:
+def skeleton_of(folder: Path) -> tuple[object, nn.Module]:
     """The configuration and the model without weights, to read names from."""
+    config = config_of(folder)
+    with _explained(folder), torch.device("meta"):
+        return config, AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+
+
+def config_of(folder: Path):
+    """The model's configuration."""
+    with _explained(folder):
+        return AutoConfig.from_pretrained(folder, **OFFLINE)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
     try:
-        config = AutoConfig.from_pretrained(folder, **OFFLINE)
-        with torch.device("meta"):
-            return config, AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+        yield
     except (ValueError, OSError, KeyError) as error:
         raise ModelError(
             f"{folder}/config.json does not describe an image-text-to-text architecture that the installed "
@@ -281,7 +304,7 @@ def _checked_four_bit(network: nn.Module, towers: Towers, *, expected: dict[str,
     return {tower: len(found[tower]) for tower in ("vision", "connector", "language")}
 
 
-def _load_processor(folder: Path, config):
+def _processor(folder: Path, config):
     try:
         if is_torchvision_available() or type(config) not in PROCESSOR_MAPPING:
             return AutoProcessor.from_pretrained(folder, **OFFLINE)

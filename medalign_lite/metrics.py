@@ -1,7 +1,7 @@
 """What a model said, counted per image; ratios come last, so that a bootstrap can draw images.
 
 Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
-`style`. Real data without structured facts has no countable claims; its fact metrics have n = 0.
+`style`. Without structured facts a report is counted against its reference, as far as that goes (`report_truth`).
 ``python -m medalign_lite.metrics --help``: the suite on two files of your own.
 """
 
@@ -17,6 +17,7 @@ from medalign_lite.cases import Case, Question
 from medalign_lite.claims import yes_no
 from medalign_lite.grounding import change_counts, changed_case
 from medalign_lite.probing import probe_counts
+from medalign_lite.report_truth import reference_counts
 from medalign_lite.style import style_counts
 from medalign_lite.vqa import score_answer
 
@@ -258,7 +259,7 @@ def question_of(case: Case, question_id: str) -> Question:
 
 def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
     if question.kind == "report":
-        return report_counts(text, case.facts)
+        return reference_counts(text, question.answer) if case.facts is None else report_counts(text, case.facts)
     if not question.visible:
         return {}
     scores = score_answer(text, question.answer, question.kind)

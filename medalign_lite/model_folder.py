@@ -1,4 +1,7 @@
-"""Where a model lies, what its folder must hold (checked before anything heavy is loaded), one hash of its weights."""
+"""Where a model lies, what its folder must hold (checked before anything heavy is loaded), one hash of its weights.
+
+A model is a folder, or a hub id, which may be pinned to a revision: ORG/NAME@REVISION.
+"""
 
 import hashlib
 import json
@@ -6,11 +9,22 @@ import os
 import re
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HTTPError,
+    IncompleteSnapshotError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickle, no code
 INDEX = "model.safetensors.index.json"
 
@@ -27,24 +41,36 @@ def locate(model: str) -> tuple[Path, str, str | None]:
     """
     if Path(model).is_dir():
         return Path(model), Path(model).resolve().name, None
-    if not HUB_ID.fullmatch(model) or model.startswith("."):
-        raise ModelError(f"There is no model folder {model!r}; give an existing folder or a hub id such as ORG/NAME.")
-    try:
-        folder = snapshot_download(
-            model, allow_patterns=SAFE_FILES, local_files_only=os.environ.get("ALLOW_NETWORK") != "1"
-        )
-    except (OSError, ValueError) as error:
-        put = f"models/{model.split('/')[1]}"
-        raise ModelError(
-            f"{model} is neither a folder nor in the local hub cache, and could not be downloaded "
-            f"({type(error).__name__}). On a machine with network run `hf download {model} --local-dir {put}`, put "
-            f"that folder here and use MODEL={put}; or set ALLOW_NETWORK=1 to download now."
-        ) from error
+    folder = from_hub(model, local_files_only=os.environ.get("ALLOW_NETWORK") != "1")
     return Path(folder), model, Path(folder).name
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a processor, a tokenizer."""
+def from_hub(model: str, **settings):
+    """What `snapshot_download` gives for a hub id with these settings; weights, processor and tokenizer alone.
+
+    Raises ModelError: one sentence on what is in the way, and the next step.
+    """
+    name, revision = split_revision(model)
+    try:
+        return snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES, **settings)
+    except (OSError, ValueError, HTTPError) as error:
+        raise ModelError(_in_the_way(model, error)) from error
+
+
+def split_revision(model: str) -> tuple[str, str | None]:
+    """(ORG/NAME, revision or None) of a hub id. Raises ModelError for what is none."""
+    found = HUB_ID.fullmatch(model)
+    if not found or model.startswith("."):
+        raise ModelError(
+            f"There is no model folder {model!r}; give an existing folder or a hub id such as ORG/NAME or "
+            "ORG/NAME@REVISION."
+        )
+    return found[1], found[2]
+
+
+def check_folder(folder: Path, *, text_only: bool = False) -> None:
+    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a tokenizer, and a processor
+    unless `text_only`."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json. {_again(folder)}")
     if not (folder / INDEX).is_file() and not any(folder.glob("*.safetensors")):
@@ -55,7 +81,7 @@ def check_folder(folder: Path) -> None:
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of its weight files, first {absent[0]}. {_again(folder)}")
     for kind, names in (("processor", PROCESSOR_FILES), ("tokenizer", TOKENIZER_FILES)):
-        if not any((folder / name).is_file() for name in names):
+        if not (text_only and kind == "processor") and not any((folder / name).is_file() for name in names):
             raise ModelError(
                 f"{folder} lacks its {kind} (one of {', '.join(names)}): the weights alone cannot read images or text. "
                 f"{_again(folder)}"
@@ -83,4 +109,48 @@ def _shards(folder: Path) -> list[str]:
 
 
 def _again(folder: Path) -> str:
+    if folder.parent.name == "snapshots":  # the hub cache: models--ORG--NAME/snapshots/COMMIT
+        name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+        return f"`make models MODEL={name}@{folder.name}` gets what is missing."
     return f"Get all of it again, for example `hf download ORG/NAME --local-dir {folder}`, or restore it from git."
+
+
+def _in_the_way(model: str, error: Exception) -> str:
+    """Why a hub model cannot be had, and the next step."""
+    get, (name, revision) = f"`make models MODEL={model}`", split_revision(model)
+    where = f"{constants.ENDPOINT}/{name}"
+    told = [error, *filter(None, [error.__cause__])]  # huggingface_hub hides the cause behind an error of its own
+    for one in told:
+        status = one.response.status_code if isinstance(one, HfHubHTTPError) else None
+        if isinstance(one, GatedRepoError) or status == 403:
+            return (
+                f"{model} is gated: accept its conditions at {where}, sign in with `hf auth login` or set HF_TOKEN, "
+                f"then {get} again."
+            )
+        if isinstance(one, RevisionNotFoundError):
+            return f"{name} has no revision {revision!r}: look at {where}/commits/main, and give one of those."
+        if isinstance(one, RepositoryNotFoundError) or status in (401, 404):
+            return (
+                f"There is no {name} at {constants.ENDPOINT}, or it is private: check the name, and for a private one "
+                "sign in with `hf auth login` or set HF_TOKEN."
+            )
+        if isinstance(one, OfflineModeIsEnabled):
+            return f"HF_HUB_OFFLINE forbids asking for {model}: unset it, then {get}."
+        if isinstance(one, HTTPError) or status is not None and status >= 500:
+            return (
+                f"{constants.ENDPOINT} did not give {model} ({type(one).__name__}): once the network is back {get} "
+                f"goes on from where it stopped; {_by_hand(name)}."
+            )
+    if isinstance(error, IncompleteSnapshotError):
+        return f"{model} is on this machine in part only: {get} gets what is missing."
+    if isinstance(error, (LocalEntryNotFoundError, EntryNotFoundError)):
+        return f"{model} is not on this machine, and nothing is fetched unasked: {get} gets it; {_by_hand(name)}."
+    return (
+        f"{model} cannot be had ({type(error).__name__}: {str(error).splitlines()[0]}): once that is mended, {get} "
+        "goes on from where it stopped."
+    )
+
+
+def _by_hand(name: str) -> str:
+    put = f"models/{name.split('/')[1]}"
+    return f"or run `hf download {name} --local-dir {put}` elsewhere, put that folder here and use MODEL={put}"

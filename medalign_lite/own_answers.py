@@ -55,14 +55,15 @@ def own_answers(
 
 
 @lru_cache(maxsize=1)
-def loaded(model: str) -> Lvlm:
+def loaded(model: str, max_side: int = 0) -> Lvlm:
     """The model, loaded once a process."""
-    return load_lvlm(model)
+    return load_lvlm(model, max_side=max_side)
 
 
 def _answer(job: _Job) -> list[Rollout]:
     job.journals.mkdir(parents=True, exist_ok=True)
-    lvlm = load_adapter(load_lvlm(job.model), job.adapter) if job.adapter else loaded(job.model)
+    base = load_lvlm(job.model, max_side=job.preset.max_side) if job.adapter else loaded(job.model, job.preset.max_side)
+    lvlm = load_adapter(base, job.adapter) if job.adapter else base
     features = KeptFeatures(lvlm) if lvlm.device.type == "cpu" else None  # a large model's would fill a GPU
     if features:
         features.warm([case.image for case in job.cases])

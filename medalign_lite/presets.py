@@ -3,6 +3,8 @@
     resolved = resolve("auto", overrides={"model": "", "cases": "", "epochs": 2})
     resolved.preset.epochs, resolved.model, resolved.cases, resolved.reason
 
+Any number of a preset can be changed in the dial itself, in any place that takes PRESET: ``full,max_side=448``.
+
 Nothing here imports torch: a run that has nothing to do must end in seconds.
 """
 
@@ -43,6 +45,7 @@ class Preset:
     n_test: int = 400
     n_shifted: int = 400
     questions_per_case: int = 3
+    max_side: int = 512  # a picture is shown to the model with at most max_side² pixels (`families.limit_side`)
     # rollout
     samples_per_case: int = 1  # sampled answers a prompt, beside the greedy one
     temperature: float = 0.8
@@ -60,6 +63,7 @@ class Preset:
     beta: float = 0.5
     lora_rank: int = 16
     lora_alpha: int = 32
+    recompute: bool = False  # layers are run again in the backward pass: a third more time, far less memory
     # evaluation
     eval_batch: int = 128
     bootstrap_draws: int = 2000
@@ -77,6 +81,7 @@ PRESETS = {
         n_val=60,
         n_test=240,
         n_shifted=120,
+        max_side=448,
         max_new_tokens=256,
         rollout_batch=8,
         train_batch=8,
@@ -84,6 +89,7 @@ PRESETS = {
         lora_rank=64,
         train_pairs=0,
         lora_alpha=128,
+        recompute=True,
         epochs=1,
         learning_rate=1e-5,
         beta=0.1,
@@ -99,6 +105,7 @@ PRESETS = {
         n_val=400,
         n_test=1000,
         n_shifted=500,
+        max_side=672,
         max_new_tokens=512,
         rollout_batch=16,
         train_batch=8,
@@ -106,6 +113,7 @@ PRESETS = {
         lora_rank=128,
         train_pairs=0,
         lora_alpha=256,
+        recompute=True,
         epochs=1,
         learning_rate=1e-6,
         beta=0.1,
@@ -114,6 +122,7 @@ PRESETS = {
     ),
 }
 NAMES = (*PRESETS, "auto")
+PLACES = ("name", "purpose", "model", "cases", "recipes", "rounds")  # fields that are no number of the dial
 
 
 @dataclass(frozen=True)
@@ -129,12 +138,13 @@ class Resolved:
 def resolve(preset: str = "auto", *, overrides: dict | None = None) -> Resolved:
     """Turn a name and overrides (fields of `Preset`; empty strings mean "leave it") into numbers and a reason.
 
-    Raises PresetError for an unknown name or field, a value of the wrong type, cases that do not exist, or a model
-    that is neither a folder nor a hub id.
+    The name may carry numbers of its own, ``full,max_side=448``. Raises PresetError for an unknown name or field, a
+    value of the wrong type, cases that do not exist, or a model that is neither a folder nor a hub id.
     """
+    preset, *numbers = [part.strip() for part in preset.split(",")]
     if preset not in NAMES:
         raise PresetError(f"PRESET={preset!r} is not one of {', '.join(NAMES)}")
-    changes = {key: value for key, value in (overrides or {}).items() if value != ""}
+    changes = _numbers(numbers) | {key: value for key, value in (overrides or {}).items() if value != ""}
     _check_overrides(changes)
     if preset == "auto":
         preset, reason = choose(changes.get("model"))
@@ -145,6 +155,13 @@ def resolve(preset: str = "auto", *, overrides: dict | None = None) -> Resolved:
         told = {key: "+".join(value) if isinstance(value, tuple) else value for key, value in changes.items()}
         reason += "; changed: " + ", ".join(f"{key}={value}" for key, value in told.items())
     return Resolved(chosen, reason, _model_location(chosen.model), _cases_location(chosen.cases))
+
+
+def dial(preset: Preset) -> str:
+    """What PRESET= must be to give these numbers again: the name, and after commas whatever differs from it."""
+    usual = vars(PRESETS[preset.name])
+    changed = {name: value for name, value in vars(preset).items() if value != usual[name] and name not in PLACES}
+    return ",".join([preset.name, *(f"{name}={value}" for name, value in changed.items())])
 
 
 def training_overrides(recipe: str = "", rounds: int = 0) -> dict:
@@ -162,7 +179,8 @@ def choose(model: str | None = None) -> tuple[str, str]:
         return "ci", f"auto chose ci: {about}, and workshop needs {wanted.min_gpu_gb:g} GB"
     name = model or wanted.model
     if find_model(name) is None:
-        return "ci", f"auto chose ci: {about}, but the weights of {name} are not on this machine (`hf download {name}`)"
+        get = f"`make models MODEL={name}`"
+        return "ci", f"auto chose ci: {about}, but the weights of {name} are not on this machine ({get})"
     return "workshop", f"auto chose workshop: {about}, and {name} is on this machine"
 
 
@@ -216,6 +234,22 @@ def _cases_location(cases: str) -> Path | None:
             "or leave CASES empty for the phantom cases"
         )
     return path.resolve()
+
+
+def _numbers(parts: list[str]) -> dict:
+    """Overrides of the dial: ``field=number`` each, in the type of the field. Raises PresetError."""
+    usual, found = vars(PRESETS["ci"]), {}
+    for part in parts:
+        name, equals, text = part.partition("=")
+        if not equals or name not in usual or name in PLACES:
+            numbers = ", ".join(field for field in usual if field not in PLACES)
+            raise PresetError(f"PRESET: {part!r} is no number of a preset; those are {numbers}")
+        kind = type(usual[name])
+        try:
+            found[name] = {"True": True, "False": False, "1": True, "0": False}[text] if kind is bool else kind(text)
+        except (ValueError, KeyError):
+            raise PresetError(f"PRESET: {part!r} must be {kind.__name__}") from None
+    return found
 
 
 def _check_overrides(changes: dict) -> None:

@@ -1,12 +1,14 @@
 """The reference's log-probabilities and hidden states, computed once per data set, kept on disk under a verified key.
 
 With its hidden states kept, the exact full-vocabulary KL needs the output head alone: training runs no reference
-forward. One safetensors file per (image, answer) side, so that recipes which read the same sides share it.
+forward. One safetensors file per (image, answer) side, so that recipes which read the same sides share it; hidden
+states stay in the file, and a batch reads those of its own rows.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,14 +31,14 @@ class ReferenceCache:
 
     def __init__(self, lvlm: Lvlm, inputs: PairInputs, folder: Path):
         self.lvlm, self.inputs, self.folder = lvlm, inputs, Path(folder)
-        self._rows: dict[tuple[str, str, str], Reference] = {}
+        self._rows: dict[tuple[str, str, str], _Kept] = {}
 
     def fill(self, pairs: Sequence[Pair], sides: Mapping[tuple[str, str], Reads], *, name: str, batch_size: int = 16,
              progress=None) -> None:
         """Load or compute the sides of `pairs`; `name` tells data sets apart, and `progress(n)` counts rows done.
 
-        Hidden states are kept (float32) for sides where F and R are read. Raises ReferenceMismatch where a file was
-        made from other things than these.
+        Hidden states are kept, as the model makes them, for sides where F and R are read. Raises ReferenceMismatch
+        where a file was made from other things than these.
         """
         for (image, answer), read in sides.items():
             rows, hidden = [row for _, row in rows_of(pairs, {(image, answer): read})], any(read.kl)
@@ -54,7 +56,7 @@ class ReferenceCache:
         found = []
         for row, read in zip(rows, reads, strict=True):
             kept = self._rows[row.pair.id, row.image, row.answer]
-            hidden = kept.hidden.to(self.lvlm.device) if any(read.kl) else None
+            hidden = kept.hidden().to(self.lvlm.device) if any(read.kl) else None
             found.append(Reference(kept.logp.to(self.lvlm.device), hidden))
         return found
 
@@ -78,26 +80,38 @@ class ReferenceCache:
         logp = [values.logp for values in found]
         tensors = {"logp": torch.cat(logp).cpu(), "tokens": torch.tensor([len(values) for values in logp])}
         if hidden:
-            tensors["hidden"] = torch.cat([r.hidden for r in found]).float().cpu()
+            tensors["hidden"] = torch.cat([r.hidden for r in found]).cpu()
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part")
         save_file(tensors, partial, metadata={"key": json.dumps(self._key(rows))})
         partial.replace(path)
 
     def _load(self, path: Path, rows: Sequence[Row]) -> None:
-        with safe_open(path, framework="pt") as file:
-            made_from = json.loads((file.metadata() or {}).get("key", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        file = safe_open(path, framework="pt")  # stays open for as long as its rows are read
+        made_from = json.loads((file.metadata() or {}).get("key", "{}"))
         different = [name for name, value in self._key(rows).items() if made_from.get(name) != value]
         if different:
             raise ReferenceMismatch(
                 f"{path} was made from another {' and another '.join(different)}; delete it to compute it again, "
                 "or name another folder"
             )
-        counts = tensors["tokens"].tolist()
-        hidden = tensors["hidden"].split(counts) if "hidden" in tensors else [None] * len(counts)
-        for row, logp, states in zip(rows, tensors["logp"].split(counts), hidden, strict=True):
-            self._rows[row.pair.id, row.image, row.answer] = Reference(logp, states)
+        counts, start = file.get_tensor("tokens").tolist(), 0
+        for row, logp in zip(rows, file.get_tensor("logp").split(counts), strict=True):
+            self._rows[row.pair.id, row.image, row.answer] = _Kept(logp, file, start)
+            start += len(logp)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """One row's log p (n,), and where its hidden states begin in the file."""
+
+    logp: torch.Tensor
+    file: safe_open
+    start: int
+
+    def hidden(self) -> torch.Tensor:
+        """(n, D), read from the file."""
+        return self.file.get_slice("hidden")[self.start : self.start + len(self.logp)]
 
 
 def _digest(text: str) -> str:

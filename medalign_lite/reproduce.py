@@ -25,6 +25,7 @@ from medalign_lite.presets import (
     ROOT,
     PresetError,
     Resolved,
+    dial,
     find_model,
     resolve,
     training_overrides,
@@ -32,7 +33,7 @@ from medalign_lite.presets import (
 from medalign_lite.recipes import RECIPES
 
 ALLOWED = {
-    "PRESET": f"one of {', '.join(NAMES)}",
+    "PRESET": f"one of {', '.join(NAMES)}; after commas numbers of its own, such as full,max_side=448",
     "CASES": "a cases.jsonl, or the folder of a known data set; empty = phantom cases",
     "MODEL": "a model folder or a hub id; empty = the preset's",
     "SEED": "a whole number, 0 or more",
@@ -84,7 +85,7 @@ def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) 
     chain = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chain:
         raise ReproduceError(f"{notebooks} holds no numbered notebooks; run from a complete clone")
-    values = values | {"PRESET": resolved.preset.name}
+    values = values | {"PRESET": dial(resolved.preset)}
     run = run_folder(resolved.preset.name, values["OUT"])
     _prepare(resolved, run)
     runs = _Runs(run, resolved, values)
@@ -203,7 +204,7 @@ def _prepare(resolved: Resolved, run: Path) -> None:
     """Before anything runs: the model is whole, the folder can be written."""
     if find_model(resolved.model) is None:
         name = fingerprint.short(resolved.model)
-        get = "`make base-model`" if name == "data_samples/embedded_lvlm" else f"`hf download {name}`"
+        get = "`make base-model`" if name == "data_samples/embedded_lvlm" else f"`make models MODEL={name}`"
         raise ReproduceError(
             f"the model {name} is not complete on this machine, and nothing is fetched unasked; get it with {get}, "
             "or give a folder with MODEL=. `make doctor` says what is missing"

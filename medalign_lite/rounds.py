@@ -19,17 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from transformers import AutoProcessor
-
 from medalign_lite.arms import DONE, settings_of
 from medalign_lite.cases import Case
 from medalign_lite.cohort import read_cohort
 from medalign_lite.evidence import corrupt_all
 from medalign_lite.fingerprint import digest, file_sha256, model_revision, short
-from medalign_lite.lvlm import OFFLINE, load_lvlm
+from medalign_lite.lvlm import load_lvlm, load_processor
 from medalign_lite.manifest import read_json, read_jsonl, write_json, write_jsonl
 from medalign_lite.metrics import Prediction, count, ratios
-from medalign_lite.model_folder import ModelError, locate
+from medalign_lite.model_folder import ModelError
 from medalign_lite.own_answers import own_answers
 from medalign_lite.parallel import process_count
 from medalign_lite.presets import Preset, PresetError
@@ -87,13 +85,13 @@ def _round(place: Path, cases, *, model: str, preset: Preset, settings: TrainSet
         raise ValueError(f"{place.name}: no answer gave a pair to learn from; {place / 'rejected.json'} counts why")
     wrong = sum(pair.id in data.corrected for pair in data.pool)
     say(f"{place.name}: {len(records)} records; {len(data.pool)} pairs to learn from, of which {wrong} repair an error")
-    train(load_lvlm(model, seed=seed), data.pool, settings, folder=place / "adapter", work=place / "work" / "train",
-          validation=data.watched, start=start)
+    train(load_lvlm(model, seed=seed, max_side=preset.max_side), data.pool, settings, folder=place / "adapter",
+          work=place / "work" / "train", validation=data.watched, start=start)
 
 
 def _edit(part: Path, rollouts: Sequence[Rollout], cases: Sequence[Case], model: str, seed: int) -> None:
     """Records of the answers by the rules, and beside them how many were rejected, by reason."""
-    tokenizer = AutoProcessor.from_pretrained(locate(model)[0], **OFFLINE).tokenizer
+    tokenizer = load_processor(model).tokenizer
     records, rejected = build_records(
         rollouts, cases, decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True), seed=seed
     )

@@ -61,7 +61,7 @@ from medalign_lite.manifest import (
     write_json,
     write_jsonl,
 )
-from medalign_lite.presets import DEFAULT_SEED, ROOT, Preset, resolve, training_overrides
+from medalign_lite.presets import DEFAULT_SEED, ROOT, Preset, dial, resolve, training_overrides
 
 __all__ = ["Stage", "StageError", "open_stage", "read_json", "read_jsonl", "write_json", "write_jsonl"]
 
@@ -266,7 +266,8 @@ def open_stage(
     for needed in needs:
         if problem := unsound(run, needed, shared):
             command = make_command(
-                resolved.preset.name, cases=cases, model=model, seed=seed, out=out, recipe=recipe or "", rounds=rounds
+                dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "",
+                rounds=rounds,
             )
             raise StageError(f"{problem}; run `{command}`")
     if not uses_model:

@@ -57,9 +57,10 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class Data:
-    """Resolved data and model of a command."""
+    """Resolved data and model of a command; `max_side` is what `load_lvlm` takes."""
 
     model: str
+    max_side: int
     pairs: list[Pair]
     validation: list[Pair]
 
@@ -82,6 +83,8 @@ def parser() -> Parser:
     data.add_argument("--pairs", type=Path, help="a pairs file (layout: medalign_lite/training_data.py)")
     made.add_argument("--validation", type=Path, help="a second pairs file that is looked at, never learnt from")
     made.add_argument("--model", help="a model folder or hub id; with --run its own model is the default")
+    made.add_argument("--max-side", type=int, default=0,
+                      help="a picture has at most this many pixels squared (default: the run's, or the model's limit)")
     made.add_argument("--start", type=Path, help="a folder of adapters to go on from; the reference stays the base")
     made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
     made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
@@ -104,8 +107,8 @@ def main(arguments: Sequence[str]) -> int:
         settings, data = resolve(given)
         save_config(given, settings, data)
         result = train(
-            load_lvlm(data.model, device=_device(given.device), seed=settings.seed), data.pairs, settings,
-            folder=given.out, work=given.out / "work", validation=data.validation, start=given.start,
+            load_lvlm(data.model, device=_device(given.device), seed=settings.seed, max_side=data.max_side), data.pairs,
+            settings, folder=given.out, work=given.out / "work", validation=data.validation, start=given.start,
             tensorboard=given.out / "tensorboard",
         )  # fmt: skip
     except (ValueError, TypeError, ModelError, StageError, PresetError, ReferenceMismatch) as error:
@@ -139,12 +142,12 @@ def resolve(given: argparse.Namespace) -> tuple[TrainSettings, Data]:
         recipe = changes.get("recipe", stage.preset.recipes[-1])
         settings = settings_of(stage.preset, recipe, seed=stage.seed)
         overrides = settings.overrides | overrides
-        data = Data(given.model or stage.model, drawn.pool, drawn.watched)
+        data = Data(given.model or stage.model, given.max_side or stage.preset.max_side, drawn.pool, drawn.watched)
     else:
         if not given.model:
             raise ValueError("--pairs needs --model, a model folder or hub id")
         validation = read_pairs(given.validation) if given.validation else []
-        settings, data = TrainSettings(), Data(given.model, read_pairs(given.pairs), validation)
+        settings, data = TrainSettings(), Data(given.model, given.max_side, read_pairs(given.pairs), validation)
     settings = replace(settings, **changes, overrides=overrides)
     divide_step(batch_size=settings.batch_size, accumulation=settings.accumulation, processes=process_count())
     return settings, data
@@ -153,7 +156,7 @@ def resolve(given: argparse.Namespace) -> tuple[TrainSettings, Data]:
 def save_config(given: argparse.Namespace, settings: TrainSettings, data: Data) -> None:
     """OUT/config.json, before any work. Raises ValueError where the folder holds another run's."""
     config = {
-        "model": data.model, "pairs": len(data.pairs), "validation": len(data.validation),
+        "model": data.model, "max_side": data.max_side, "pairs": len(data.pairs), "validation": len(data.validation),
         "from": str(given.run or given.pairs), "start": given.start and str(given.start),
         "settings": asdict(settings), "recipe": asdict(settings.resolved_recipe()),
     }

@@ -17,7 +17,7 @@ from medalign_lite.cohort import read_cohort
 from medalign_lite.differ import diff_spans
 from medalign_lite.manifest import read_manifest
 from medalign_lite.pairs import Pair
-from medalign_lite.presets import Preset
+from medalign_lite.presets import Preset, dial
 from medalign_lite.records import Record, read_records
 from medalign_lite.stages import Stage, open_stage, read_jsonl
 
@@ -76,9 +76,15 @@ def open_run(folder: Path, *, needs: Sequence[str] = NEEDS) -> Stage:
             "artifacts/ci"
         ) from error
     return open_stage(
-        "command", preset=made_from["name"], cases=made_from["cases"], model=made_from["model"],
+        "command", preset=_dial_of(made_from), cases=made_from["cases"], model=made_from["model"],
         seed=made_from["seed"], out=str(folder.parent), needs=needs,
     )  # fmt: skip
+
+
+def _dial_of(made_from: dict) -> str:
+    """PRESET= of the run whose parameters these are."""
+    known = {field.name: made_from[field.name] for field in fields(Preset) if field.name in made_from}
+    return dial(Preset(**known | {"recipes": ()}))
 
 
 def read_pairs(path: Path) -> list[Pair]:

@@ -44,9 +44,11 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def outlined(image: Image.Image, lesion: np.ndarray | None = None, control: np.ndarray | None = None) -> Image.Image:
-    """The picture scaled to SIDE, with the borders of its masks, bool (H, W): lesion orange, control blue."""
-    scale = SIDE / max(image.size)
+def outlined(
+    image: Image.Image, lesion: np.ndarray | None = None, control: np.ndarray | None = None, *, side: int = SIDE
+) -> Image.Image:
+    """The picture scaled to `side`, with the borders of its masks, bool (H, W): lesion orange, control blue."""
+    scale = side / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     for mask, colour in ((lesion, LESION), (control, CONTROL)):
@@ -128,6 +130,8 @@ def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequen
 
     Red is negative, white 0, blue positive, full colour at the answer's largest value. Hover for the number.
     """
+    if not answers:
+        return ipw.VBox([ipw.HTML("no answer to show")])
     which = ipw.Dropdown(options=list(answers), description="Answer", layout={"width": "40em"})
     series = ipw.ToggleButtons(options=list(answers[which.value][1]))
     text = ipw.HTML()

@@ -314,7 +314,7 @@ def test_another_recipe_runs_the_stages_that_train_and_those_behind_them(run, tm
 
 
 def test_a_missing_model_names_the_next_command(run):
-    with pytest.raises(ReproduceError, match="`hf download no-such-org/no-such-model`"):
+    with pytest.raises(ReproduceError, match="`make models MODEL=no-such-org/no-such-model`"):
         run("MODEL=no-such-org/no-such-model")
     with pytest.raises(PresetError, match="PRESET='huge' is not one of ci, workshop, full, auto"):
         run("PRESET=huge")

@@ -66,8 +66,8 @@ def report(bench: store.Bench, *, say=print) -> dict:
     found = verdicts.claims_json(bench, results, judged, best)
     folder, path = (bench.keep, ROOT / "docs/RESULTS.md") if ours else (bench.out, bench.out / "RESULTS.md")
     figures = page.draw_figures(folder, found, judged, results)
-    bench.out.mkdir(parents=True, exist_ok=True)
     for place in {folder, bench.out}:
+        place.mkdir(parents=True, exist_ok=True)
         (place / "claims.json").write_text(dumps(found), encoding="utf-8")
     store.write_index(folder, bench, results)
     command = "make claims" + " SMALL=1" * (bench.sizes == pool.SMALL)

@@ -6,16 +6,18 @@ base's own answers, and how many words the report is from the base's. The base's
 made once, and the image features once a process.
 """
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from functools import cached_property
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from medalign_lite.cases import Case
 from medalign_lite.evaluate import RAW_GAPS
-from medalign_lite.evidence import corrupt_all
+from medalign_lite.evidence import corrupt_evidence
 from medalign_lite.features import KeptFeatures
 from medalign_lite.laboratory.pool import exam_cases
 from medalign_lite.laboratory.store import Bench
@@ -39,7 +41,8 @@ class Exam:
         self.bench, self.splits = bench, tuple(splits)
         everyone = exam_cases(bench.sizes, cache=bench.cache, seed=bench.seed)
         self.cases = {split: tuple(case for case in everyone if case.split == split) for split in splits}
-        self.folder = bench.cache / f"exam-{bench.seed}-{'-'.join(map(str, asdict(bench.sizes).values()))}"
+        sizes = (bench.sizes.val, bench.sizes.test, bench.sizes.shifted, bench.sizes.margins)
+        self.folder = bench.cache / f"exam-{bench.seed}-{'-'.join(map(str, sizes))}"
         self.prompts = {
             split: [_prompt(case, kind) for kind in KINDS for case in cases if _question(case, kind)]
             for split, cases in self.cases.items()
@@ -142,9 +145,14 @@ class Exam:
         seed, by_id = self.bench.seed, {case.id: case for case in everyone}
         records = truth_records(everyone, seed=seed, per_split=self.bench.sizes.margins)
         if not self.ready:
-            jobs = [(by_id[record.case_id], record.evidence) for record in records]
+            say(f"exam: corrupting the lesions of {len(records)} images")
+            jobs = [(by_id[record.case_id], record.evidence) for record in records]  # one an image
+            for name in ("lesion", "control", "masks"):
+                (self.folder / name).mkdir(exist_ok=True)
+            work = partial(corrupt_evidence, folder=self.folder, method=UNSEEN, seed=seed)
             part = self._list.with_suffix(".part")
-            write_jsonl(part, corrupt_all(jobs, self.folder, method=UNSEEN, seed=seed, say=say))
+            with ProcessPoolExecutor(os.cpu_count()) as pool:
+                write_jsonl(part, pool.map(work, jobs, chunksize=4))
             part.replace(self._list)
         return read_jsonl(self._list), records
 

@@ -42,7 +42,7 @@ class Sizes:
     margins: int = 300
     drift: int = 100
     seeds: int = 5
-    tier: int = 3
+    tier: int = 4
     pairs: int = PAIRS
     search: bool = True  # False: no search, see search.chosen
 
@@ -53,7 +53,8 @@ SMALL = Sizes(pool=150, val=60, test=200, shifted=200, margins=60, drift=40, see
 
 @dataclass(frozen=True)
 class Pool:
-    """One seed's people and pairs. `corrected` holds ids of pairs that repair an error of the model."""
+    """One seed's people and pairs. `corrected` holds ids of pairs that repair an error of the model; every arm learns
+    from `count` pairs, the budget or as many as there are repairs."""
 
     cases: tuple[Case, ...]
     pairs: tuple[Pair, ...]
@@ -101,7 +102,7 @@ def make_pool(number: int, sizes: Sizes, *, model: str, cache: Path, seed: int, 
         ), strict=True)]))
     pairs = pairs_of(records, read_jsonl(images), people, folder=folder)["train"]
     say(f"pool {number}: {len(made)} pairs about {len(people)} people, {len(repairs)} repair an error")
-    return Pool(people, tuple(pairs), frozenset(repairs), own_seed, sizes.pairs)
+    return Pool(people, tuple(pairs), frozenset(repairs), own_seed, min(sizes.pairs, len(repairs)))
 
 
 def _decoder(model: str) -> Callable[[Sequence[int]], str]:

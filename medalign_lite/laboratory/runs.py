@@ -22,6 +22,7 @@ from medalign_lite.shards import run_shards
 from medalign_lite.train import TrainingDiverged, train
 
 SEARCH, RUN = "search", "runs"
+FIRST = 3  # seeds of a tier that are run before the next tier
 CURVES = ("loss", "margin", "margin_lesion", "margin_control")
 
 
@@ -38,18 +39,24 @@ class Job:
 def plan(bench: Bench) -> list[list[Job]]:
     """What is left to do, in blocks that share one pool: a stop after any run leaves the most that can be said.
 
-    Tier after tier: its search, then seed after seed.
+    Tier after tier: its search, then its first seeds, with which tests begin; then the further seeds of all tiers.
     """
+    tiers = [[arm for arm in ARMS.values() if arm.tier == tier] for tier in range(1, bench.sizes.tier + 1)]
     blocks = []
-    for tier in range(1, bench.sizes.tier + 1):
-        arms = [arm for arm in ARMS.values() if arm.tier == tier]
+    for arms in tiers:
         if bench.sizes.search:
             blocks.append([Job(bench, SEARCH, arm.name, SEARCHED) for arm in arms if unfinished(bench, arm)])
-        for number in range(1, bench.sizes.seeds + 1):
-            jobs = [Job(bench, RUN, arm.name, 0 if arm.name == BASE else number) for arm in arms
-                    if arm.name != BASE or number == 1]
-            blocks.append([job for job in jobs if result(bench, ARMS[job.arm], job.number) is None])
+        blocks += [_left(bench, arms, number) for number in range(1, min(FIRST, bench.sizes.seeds) + 1)]
+    further = range(FIRST + 1, bench.sizes.seeds + 1)
+    blocks += [_left(bench, arms, number) for number in further for arms in tiers]
     return [block for block in blocks if block]
+
+
+def _left(bench: Bench, arms: Sequence[Arm], number: int) -> list[Job]:
+    """The runs of these arms at one seed that there is no result of; the base has one run, with the first."""
+    jobs = [Job(bench, RUN, arm.name, 0 if arm.name == BASE else number) for arm in arms
+            if arm.name != BASE or number == 1]
+    return [job for job in jobs if result(bench, ARMS[job.arm], job.number) is None]
 
 
 def unfinished(bench: Bench, arm: Arm) -> bool:

@@ -90,7 +90,10 @@ def missing_points(bench: Bench, arm: Arm) -> list[dict]:
 
 def tried(bench: Bench, arm: Arm) -> list[tuple[dict, dict]]:
     """(point, figures) of all that was tried for the arm."""
-    points = arm.points() if not arm.like and arm.name != BASE else [chosen(bench, arm) or {}]
+    if arm.like or arm.name == BASE:
+        points = [point for point in [chosen(bench, arm)] if point is not None]
+    else:
+        points = arm.points()
     found = [(point, look(bench, arm, point)) for point in points]
     if arm.own and not arm.like and all(figures for _, figures in found) and base_line(bench):
         best = points[rank([figures for _, figures in found], base_line(bench))]

@@ -1,0 +1,113 @@
+"""`make models` against a local server in the hub's place: fetched, resumed, refused, offline; one sentence each."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from hub_server import NAME, SHA, hub_server
+
+from medalign_lite.model_folder import ModelError, split_revision
+from medalign_lite.presets import ROOT, resolve
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_folder, tmp_path_factory):
+    """A model with a file larger than the client's buffer: less than that is not kept of a file that was cut off."""
+    place = shutil.copytree(tiny_folder, tmp_path_factory.mktemp("hub") / "model")
+    (place / "more.safetensors").write_bytes(os.urandom(24_000_000))
+    return place
+
+
+@pytest.fixture(scope="module")
+def hub(folder):
+    with hub_server(folder) as (server, address):
+        yield server, address
+
+
+@pytest.fixture
+def models(hub, tmp_path):
+    """Runs the command as a user would; gives exit status, what was printed, what went wrong."""
+    server, address = hub
+    server.state, server.served, server.ranges, server.asked = "good", 0, [], []
+
+    def run(*arguments, state="good", code="medalign_lite.models", **environment):
+        server.state = state
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "ALLOW_"))}
+        env |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*", "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run([sys.executable, "-m", code, *arguments], capture_output=True, text=True, cwd=ROOT,
+                              env=env | environment, timeout=120)
+        return done.returncode, done.stdout, done.stderr.splitlines()[-1] if done.stderr.strip() else ""
+
+    return run
+
+
+def test_the_size_is_printed_then_all_is_fetched_and_from_then_on_nothing(models, hub, folder):
+    server, _ = hub
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    status, said, _ = models(f"MODEL={NAME}")
+    assert status == 0 and f"{size / 1e9:.2f} GB in {len(list(folder.iterdir()))} files" in said
+    assert said.index(" GB to fetch") < said.index("complete: ") and f"MODEL={NAME}@{SHA}" in said
+    assert server.served >= size and not any(path.endswith("evil.bin") for path in server.asked)
+    before = len(server.asked)
+    for model in (NAME, f"{NAME}@{SHA}"):
+        status, said, _ = models(f"MODEL={model}", state="down")
+        assert status == 0 and "is complete on this machine" in said and len(server.asked) == before
+    status, said, _ = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.doctor", state="down")
+    assert f"{NAME}, complete" in said and len(server.asked) == before
+
+
+@pytest.mark.parametrize(("model", "state", "sentence"), [
+    (NAME, "gated", f"{NAME} is gated: accept its conditions at .*{NAME}, sign in .* then `make models MODEL={NAME}`"),
+    (NAME, "private", f"There is no {NAME} at .*, or it is private: check the name"),
+    ("acme/none", "good", "There is no acme/none at "),
+    (f"{NAME}@v9", "good", f"{NAME} has no revision 'v9'"),
+    (NAME, "down", f"did not give {NAME} .*once the network is back `make models MODEL={NAME}`.*hf download {NAME}"),
+    ("not a model", "good", "is neither a folder .* nor a hub id"),
+])
+def test_what_is_in_the_way_is_one_sentence_with_the_next_step(models, model, state, sentence):
+    status, _, error = models(f"MODEL={model}", state=state)
+    assert status in (1, 2) and re.search(sentence, error), error
+
+
+def test_a_download_that_was_cut_off_goes_on_from_there(models, hub):
+    server, _ = hub
+    status, _, error = models(f"MODEL={NAME}", state="cut")
+    assert status == 1 and "goes on from where it stopped" in error
+    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.reproduce")
+    assert status == 1 and f"`make models MODEL={NAME}`" in error  # a run with part of it names the command
+    server.ranges = []
+    status, said, _ = models(f"MODEL={NAME}")
+    assert status == 0 and "complete: " in said
+    assert server.ranges and server.ranges[0] > 0  # the rest alone was asked for
+
+
+def test_without_network_nothing_is_asked_and_the_sentence_says_how_to_go_on(models, hub):
+    server, _ = hub
+    status, _, error = models(f"MODEL={NAME}", HF_HUB_OFFLINE="1")
+    assert status == 1 and "HF_HUB_OFFLINE forbids" in error and not server.asked
+    status, _, error = models(f"MODEL={NAME}", HF_ENDPOINT="http://127.0.0.1:9")
+    assert status == 1 and "once the network is back" in error
+    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.reproduce")
+    assert status == 1 and not server.asked  # a run never asks
+
+
+def test_no_room_on_the_disk_is_said_before_anything_is_fetched(models, hub):
+    from medalign_lite.models import _check_room
+
+    with pytest.raises(ModelError, match="set HF_HOME to a folder on a larger disk"):
+        _check_room(1e9)
+
+
+def test_a_revision_is_part_of_the_name():
+    assert split_revision(f"{NAME}@{SHA}") == (NAME, SHA) and split_revision(NAME) == (NAME, None)
+    assert resolve("ci", overrides={"model": f"{NAME}@v1.0"}).model == f"{NAME}@v1.0"
+    with pytest.raises(ModelError, match="ORG/NAME@REVISION"):
+        split_revision("one@two")
+
+
+def test_presets_are_ungated_hub_models_and_ci_needs_no_download(models, hub):
+    status, said, _ = models("PRESET=ci")
+    assert status == 0 and "data_samples/embedded_lvlm is complete on this machine" in said and not hub[0].asked
