@@ -46,7 +46,7 @@ from medalign_lite.scoring import answer_kl, answer_logp, pair_margins
 from medalign_lite.shards import SHARDS, run_shards
 
 BASE = "base"
-YES_NO_PER_SPLIT = 300  # questions for p(yes)
+YES_NO_PER_SPLIT = 160  # questions for p(yes)
 RAW_GAPS = recipe_named("mask-dpo", reference=False, beta=1.0)  # Σ_span log π(y+) - Σ_span log π(y-), in nats
 
 

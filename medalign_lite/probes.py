@@ -32,7 +32,7 @@ CONTROL_IMAGES = 160  # test images that the controls are asked about
 PAIRS_PER_SPLIT = 120  # true statements against false ones
 HIDDEN_PER_SPLIT = 160  # images from which one finding is taken out
 MOVED_PER_SPLIT = 60  # images in which it is put on the other side
-DAMAGED_PER_SPLIT = 60  # images whose lesion, and then another place, is corrupted
+DAMAGED_PER_SPLIT = 40  # images whose lesion, and then another place, is corrupted
 GREY = 127  # of 255
 TRAINED = "noise"  # the corruption that training pairs show; none shows corrupt.UNSEEN
 

@@ -1,49 +1,59 @@
-"""`make perf` on a scale that says nothing: every row runs, losses equal TRL's, the page holds what was measured."""
+"""`make perf` on a small scale that says nothing: each kind of row runs, and losses equal those of TRL."""
 
-import json
 import math
 
 import pytest
 
+from benchmarks import page, perf, rows
 from benchmarks.page import BARS
-from benchmarks.perf import main, plan
+from benchmarks.perf import plan, summarise
 
 RATIOS = ("dpo_speedup_vs_trl", "dpo_memory_ratio_vs_trl", "dpo_loss_difference_vs_trl", "fire_mpo_speedup_vs_naive",
           "fire_mpo_step_over_trl_dpo_step")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The folder of a quick run."""
-    out = tmp_path_factory.mktemp("out")
-    assert main(["--quick", "--out", str(out)]) == 0
-    return out / "perf-quick"
+def found(tmp_path_factory):
+    """Every row of a quick run; of the rows that one function makes the first is run, and stands for the others."""
+    models, made = tmp_path_factory.mktemp("models"), {}
+    for row in plan(quick=True):
+        if row.work not in made:
+            made[row.work] = row.work(models=models, **row.arguments)
+    return {row.name: made[row.work] for row in plan(quick=True)}
 
 
-def test_every_row_is_measured_and_kept(made, capsys):
-    perf = json.loads((made / "perf.json").read_text())
-    assert set(perf["rows"]) == {row.name for row in plan(quick=True)}
-    for block in (*({name: perf[world][name] for name in RATIOS} for world in ("embedded", "mid")),
-                  {name: perf[name] for name in ("rollout_speedup", "nf4_over_dense", "matmul_share")}):
+def test_perf_json_has_every_ratio_with_its_samples(found):
+    summary = summarise(found)
+    for block in (*({name: summary[world][name] for name in RATIOS} for world in ("embedded", "mid")),
+                  {name: summary[name] for name in ("rollout_speedup", "nf4_over_dense", "matmul_share")}):
         for name, measured in block.items():
             assert measured["samples"] and math.isfinite(measured["value"]), name
             assert measured["value"] > 0 or "difference" in name, name
-    assert main(["--quick", "--out", str(made.parent)]) == 0  # nothing is measured twice
-    assert " of " not in capsys.readouterr().out
 
 
-def test_both_sides_have_the_same_losses(made):
-    perf = json.loads((made / "perf.json").read_text())
-    for world in ("embedded", "mid"):
-        assert perf[world]["dpo_loss_difference_vs_trl"]["value"] < 1e-5
-        losses = perf["rows"][f"{world} against naive"]["losses"]
-        assert losses["fire-mpo"] == pytest.approx(losses["naive"], rel=1e-4)
+def test_both_sides_have_the_same_losses(found):
+    assert summarise(found)["embedded"]["dpo_loss_difference_vs_trl"]["value"] < 1e-5
+    losses = found["embedded against naive"]["losses"]
+    assert losses["fire-mpo"] == pytest.approx(losses["naive"], rel=1e-4)
 
 
-def test_the_page_says_what_was_measured_and_which_bars_are_missed(made):
-    perf, page = json.loads((made / "perf.json").read_text()), (made / "PERFORMANCE.md").read_text()
-    assert (made / "figures" / "performance.png").stat().st_size > 10_000
+def test_the_page_says_what_was_measured_and_which_bars_are_missed(found, tmp_path):
+    summary = summarise(found)
+    page.write(summary, tmp_path)
+    text = (tmp_path / "PERFORMANCE.md").read_text(encoding="utf-8")
+    assert (tmp_path / "figures" / "performance.png").stat().st_size > 10_000
     for (world, name), (sign, bar) in BARS.items():
-        value = (perf[world] if world else perf)[name]["value"]
+        value = (summary[world] if world else summary)[name]["value"]
         met = value >= bar if sign == "≥" else value <= bar
-        assert f"{sign} {bar:g}, {'met' if met else '**missed**'}" in page
+        assert f"{sign} {bar:g}, {'met' if met else '**missed**'}" in text
+    assert text.count("at its real size") == 4 and text.count("GB in all") == 2  # the quick run has one model's rows
+
+
+def test_rows_are_kept_until_the_code_changes(tmp_path, monkeypatch, capsys):
+    wanted = [row for row in plan(quick=True) if row.work is rows.rendering]
+    first = perf.measure(tmp_path, wanted)
+    assert "1 of 1: rendering" in capsys.readouterr().out
+    assert perf.measure(tmp_path, wanted) == first and not capsys.readouterr().out
+    monkeypatch.setattr(perf, "tree", lambda folder: "other code")
+    perf.measure(tmp_path, wanted)
+    assert "1 of 1: rendering" in capsys.readouterr().out
