@@ -111,7 +111,7 @@ function render({ model, el }) {
     return body;
   }
 
-  // Words that were picked with the mouse, in characters of the answer.
+  // Whole words that were picked with the mouse, in characters of the answer.
   function picked(body) {
     const selection = document.getSelection();
     if (selection.isCollapsed || !selection.rangeCount) return;
@@ -125,6 +125,9 @@ function render({ model, el }) {
     const text = state().answer;
     while (start < end && /\s/.test(text[start])) start += 1;
     while (end > start && /\s/.test(text[end - 1])) end -= 1;
+    const letter = /[\p{L}\p{N}]/u;
+    while (start > 0 && letter.test(text[start - 1]) && letter.test(text[start])) start -= 1;
+    while (end < text.length && letter.test(text[end]) && letter.test(text[end - 1])) end += 1;
     selection.removeAllRanges();
     if (start < end) choose(start, end);
     root.focus({ preventScroll: true });

@@ -68,7 +68,7 @@ def lab(folder, cells):
             server.wait(timeout=30)
 
 
-def _wait(server, url, log, seconds=90):
+def _wait(server, url, log, seconds=240):
     for _ in range(seconds * 4):
         try:
             urllib.request.urlopen(url, timeout=5).close()

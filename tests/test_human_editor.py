@@ -145,6 +145,10 @@ def test_a_browser_clicks_types_undoes_and_finds_it_saved(items, tmp_path):
         page.type("input.new", "visible", "\ue007")  # Enter
         page.wait(lambda: len(page.all("ins")) == 2)
         assert page.text(".result").startswith("Reads now A small right effusion is visible.")
+        page.drag("is", "nodule")
+        page.wait(lambda: page.text(".about q").strip("“”\"") == "is seen. No nodule")
+        page.keys("\ue00c")  # Escape
+        page.wait(lambda: page.all(".hm .panel.empty"))
         page.keys("n", "c")
         page.wait(lambda: "2 of 3 judged: 1 correct, 1 corrected" in page.text(".progress"))
         page.wait(lambda: page.text(".answer") == EVIL)
@@ -179,7 +183,7 @@ class Page:
         driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         self.wait(lambda: self.all(".hm header"))
 
-    def wait(self, until, seconds=90):
+    def wait(self, until, seconds=240):
         from selenium.common.exceptions import StaleElementReferenceException as Stale
         from selenium.webdriver.support.ui import WebDriverWait
 
@@ -216,6 +220,14 @@ class Page:
         self.type("input.name", name, "\ue007")
         self.wait(lambda: name in self.driver.execute_script("return document.querySelector('.hm input.name').value")
                   and not self.all(".hm .wanted"))  # fmt: skip
+
+    def drag(self, first, last):
+        """The mouse from the middle of one word to the middle of another."""
+        from selenium.webdriver import ActionChains
+
+        nodes = self.all(".hm .answer [data-start]")
+        start, end = (next(node for node in nodes if node.text.strip() == word) for word in (first, last))
+        ActionChains(self.driver).move_to_element(start).click_and_hold().move_to_element(end).release().perform()
 
     def double_click_word(self, word):
         from selenium.webdriver import ActionChains
