@@ -285,3 +285,29 @@ def test_arguments_are_checked():
 
 def test_the_budget_is_there_for_every_size():
     assert FULL.pairs == PAIRS and min(FULL.test, FULL.shifted) >= 1000 and FULL.seeds == 5
+
+
+def test_a_very_small_laboratory_runs_to_its_end_and_is_resumed(tmp_path, monkeypatch):
+    sizes = replace(SMALL, pool=14, val=3, test=5, shifted=4, margins=3, drift=2, seeds=1, pairs=8)
+    bench = store.Bench(str(ROOT / EMBEDDED), sizes, 7, tmp_path / "out", tmp_path / "kept")
+    monkeypatch.setattr(runs, "ARMS", {name: ARMS[name] for name in (BASE, "whole-noise")})
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    said = []
+    runs.do_all(bench, report=lambda: said.append("report"), say=said.append)
+    assert said[-1] == "claims: nothing left to run" and said.count("report") == 1
+    base, trained = runs.result(bench, ARMS[BASE], 0), runs.result(bench, ARMS["whole-noise"], 1)
+    for split, images in (("test", 5), ("shifted", 4)):
+        first, second = (store.unpack(run["counts"][split]) for run in (base, trained))
+        assert first.shape == second.shape == (images, len(COLUMNS))
+        same = ["facts", "closed", "selectivity_n", "kl_tokens", "edit_answers"]
+        assert (first[:, [COLUMNS.index(c) for c in same]] == second[:, [COLUMNS.index(c) for c in same]]).all()
+        assert first[:, COLUMNS.index("facts")].sum() and not first[:, COLUMNS.index("kl")].any()
+    assert len(trained["curves"]["margin"]) == 2 and trained["curves"]["margin"][0] == 0
+    assert not (bench.cache / "work" / "whole-noise-1").exists()
+    written = store.path_of(bench, "runs", trained["facts"])
+    counts_before = trained["counts"]
+    written.unlink()
+    assert [job.arm for block in runs.plan(bench) for job in block] == ["whole-noise"]
+    runs.do_all(bench, report=lambda: None, say=said.append)
+    assert runs.result(bench, ARMS["whole-noise"], 1)["counts"] == counts_before, "the same again, to the last bit kept"
+    runs._desk.cache_clear()
