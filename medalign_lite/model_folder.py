@@ -139,7 +139,7 @@ def _in_the_way(model: str, error: Exception) -> str:
         if isinstance(one, HTTPError) or status is not None and status >= 500:
             return (
                 f"{constants.ENDPOINT} did not give {model} ({type(one).__name__}): once the network is back {get} "
-                f"goes on from where it stopped; {_by_hand(name)}."
+                f"goes on with the files that are not whole; {_by_hand(name)}."
             )
     if isinstance(error, IncompleteSnapshotError):
         return f"{model} is on this machine in part only: {get} gets what is missing."
@@ -147,7 +147,7 @@ def _in_the_way(model: str, error: Exception) -> str:
         return f"{model} is not on this machine, and nothing is fetched unasked: {get} gets it; {_by_hand(name)}."
     return (
         f"{model} cannot be had ({type(error).__name__}: {str(error).splitlines()[0]}): once that is mended, {get} "
-        "goes on from where it stopped."
+        "goes on with the files that are not whole."
     )
 
 

@@ -36,7 +36,7 @@ MEANING = {
     "answer_words": "words per answer",
     "within_few_words": f"answers at most {FEW_WORDS} word edits from the base's",
     "perplexity_under_base": "how foreign the base finds the wording of the reports (1 = no other word was possible)",
-    "closed_accuracy_llavamed": "yes/no and choice questions answered right (scorer: llavamed; a choice is never right)",
+    "closed_accuracy_llavamed": "yes/no questions answered right (scorer: llavamed; a choice is never right)",
     "closed_accuracy_lmms": "yes/no and choice questions answered right (scorer: lmms, exact match after normalising)",
     "open_recall_strict": "words of the reference answer that the answer holds, each once (scorer: strict)",
     "open_accuracy_lmms": "open questions answered right (scorer: lmms, exact match after normalising)",
