@@ -127,7 +127,6 @@ def test_a_result_is_found_by_all_that_it_depends_on(bench):
               store.run_facts(bench, ARMS["dpo-reference"], point, 1),
               store.run_facts(replace(bench, sizes=replace(FULL, test=10)), arm, point, 1)]
     assert [store.read(bench, "runs", other) for other in others] == [None] * len(others)
-    assert store.publish(bench) == 1 and store.publish(bench) == 0
     elsewhere = replace(bench, out=bench.out / "new")
     assert store.read(elsewhere, "runs", facts)["arm"] == "dpo", "what is committed is found again"
     path = store.path_of(elsewhere, "runs", facts)
@@ -181,7 +180,8 @@ def test_the_plan_leaves_the_most_that_can_be_said(bench):
     blocks = runs.plan(bench)
     assert {job.kind for job in blocks[0]} == {"search"} and blocks[0][0].arm == BASE
     assert len(blocks[0]) == 1 + sum(len(ARMS[name].points()) for name in {job.arm for job in blocks[0]} - {BASE})
-    assert [block[-1].number for block in blocks[1:4]] == [1, 2, 3] and blocks[4][0].kind == "search"
+    assert [job.number for job in blocks[1]] == sorted(job.number for job in blocks[1]), "seed by seed"
+    assert {job.number for job in blocks[1]} == {0, 1, 2, 3} and blocks[2][0].kind == "search"
     core = {job.arm for job in blocks[1]}
     wanted = {arm for claim in hypotheses.CLAIMS if claim.id in ("1", "2", "4", "5")
               for arm in hypotheses.arms_of(claim)}
@@ -275,8 +275,8 @@ def test_the_page_is_true_of_any_subset(bench, arms):
 
 def test_arguments_are_checked():
     assert command.bench_of(command.parse(["SMALL=1", "SEED=3"])).sizes == SMALL
-    assert command.is_committed(command.bench_of(command.parse([])))
-    assert not command.is_committed(command.bench_of(command.parse(["SEED=3"])))
+    assert command.bench_of(command.parse([])).committed
+    assert not any(command.bench_of(command.parse([one])).committed for one in ("SEED=3", "SMALL=1"))
     for wrong in ("SMAL=1", "SMALL=2", "SEED=x", "PRESET=ci"):
         with pytest.raises(ValueError, match="SMALL|SEED"):
             command.parse([wrong])
@@ -285,3 +285,29 @@ def test_arguments_are_checked():
 
 def test_the_budget_is_there_for_every_size():
     assert FULL.pairs == PAIRS and min(FULL.test, FULL.shifted) >= 1000 and FULL.seeds == 5
+
+
+def test_a_very_small_laboratory_runs_to_its_end_and_is_resumed(tmp_path, monkeypatch):
+    sizes = replace(SMALL, pool=14, val=3, test=5, shifted=4, margins=3, drift=2, seeds=1, pairs=8)
+    bench = store.Bench(str(ROOT / EMBEDDED), sizes, 7, tmp_path / "out", tmp_path / "kept")
+    monkeypatch.setattr(runs, "ARMS", {name: ARMS[name] for name in (BASE, "whole-noise")})
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    said = []
+    runs.do_all(bench, report=lambda: said.append("report"), say=said.append)
+    assert said[-1] == "claims: nothing left to run" and said.count("report") == 1
+    base, trained = runs.result(bench, ARMS[BASE], 0), runs.result(bench, ARMS["whole-noise"], 1)
+    for split, images in (("test", 5), ("shifted", 4)):
+        first, second = (store.unpack(run["counts"][split]) for run in (base, trained))
+        assert first.shape == second.shape == (images, len(COLUMNS))
+        same = ["facts", "closed", "selectivity_n", "kl_tokens", "edit_answers"]
+        assert (first[:, [COLUMNS.index(c) for c in same]] == second[:, [COLUMNS.index(c) for c in same]]).all()
+        assert first[:, COLUMNS.index("facts")].sum() and not first[:, COLUMNS.index("kl")].any()
+    assert len(trained["curves"]["margin"]) == 2 and trained["curves"]["margin"][0] == 0
+    assert not (bench.cache / "work" / "whole-noise-1").exists()
+    written = store.path_of(bench, "runs", trained["facts"])
+    counts_before = trained["counts"]
+    written.unlink()
+    assert [job.arm for block in runs.plan(bench) for job in block] == ["whole-noise"]
+    runs.do_all(bench, report=lambda: None, say=said.append)
+    assert runs.result(bench, ARMS["whole-noise"], 1)["counts"] == counts_before, "the same again, to the last bit kept"
+    runs._desk.cache_clear()

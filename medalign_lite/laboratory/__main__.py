@@ -49,22 +49,14 @@ def bench_of(values: dict[str, str]) -> store.Bench:
     return store.Bench(str(ROOT / EMBEDDED), pool.SMALL if small else pool.FULL, seed, folder, ROOT / "docs/claims")
 
 
-def is_committed(bench: store.Bench) -> bool:
-    """Whether the results of this bench are those of docs/RESULTS.md."""
-    return bench.sizes == pool.FULL and bench.seed == DEFAULT_SEED
-
-
 def report(bench: store.Bench, *, say=print) -> dict:
     """Write claims.json, figures and page from what there is; what claims.json holds."""
-    ours = is_committed(bench)
-    if ours:
-        store.publish(bench)
     results = verdicts.collect(bench)
     judged = verdicts.judge(results)
     best = search.recommended(bench) if bench.sizes.search else search.recommended(_full(bench))
     goal = verdicts.judge_goal(results, best) if best else None
     found = verdicts.claims_json(bench, results, judged, best)
-    folder, path = (bench.keep, ROOT / "docs/RESULTS.md") if ours else (bench.out, bench.out / "RESULTS.md")
+    folder, path = (bench.keep, ROOT / "docs/RESULTS.md") if bench.committed else (bench.out, bench.out / "RESULTS.md")
     figures = page.draw_figures(folder, found, judged, results)
     for place in {folder, bench.out}:
         place.mkdir(parents=True, exist_ok=True)

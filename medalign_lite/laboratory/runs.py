@@ -5,7 +5,7 @@ What is finished is never done again, so a kill costs at most the two runs in ha
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -38,8 +38,8 @@ class Job:
 
 
 def plan(bench: Bench) -> list[list[Job]]:
-    """What is left to do as far as is known now, in blocks that share one pool: a stop after any run leaves the most
-    that can be said.
+    """What is left to do as far as is known now, in blocks that two processes share: a stop after any run leaves the
+    most that can be said.
 
     Tier after tier: its search, then its first seeds, with which tests begin; then the further seeds of all tiers. Own
     weights are searched once the grid is known.
@@ -50,15 +50,14 @@ def plan(bench: Bench) -> list[list[Job]]:
         if bench.sizes.search:
             blocks.append([Job(bench, SEARCH, arm.name, SEARCHED, point) for arm in arms
                            for point in search.missing_points(bench, arm)])
-        blocks += [_left(bench, arms, number) for number in range(1, min(FIRST, bench.sizes.seeds) + 1)]
-    further = range(FIRST + 1, bench.sizes.seeds + 1)
-    blocks += [_left(bench, arms, number) for number in further for arms in tiers]
+        blocks.append(_left(bench, arms, range(1, min(FIRST, bench.sizes.seeds) + 1)))
+    blocks += [_left(bench, arms, range(FIRST + 1, bench.sizes.seeds + 1)) for arms in tiers]
     return [block for block in blocks if block]
 
 
-def _left(bench: Bench, arms: Sequence[Arm], number: int) -> list[Job]:
-    """The runs of these arms at one seed that there is no result of; the base has one run, with the first."""
-    jobs = [Job(bench, RUN, arm.name, 0 if arm.name == BASE else number) for arm in arms
+def _left(bench: Bench, arms: Sequence[Arm], numbers: Iterable[int]) -> list[Job]:
+    """The runs of these arms that there is no result of, seed by seed; the base has one run, before the first."""
+    jobs = [Job(bench, RUN, arm.name, 0 if arm.name == BASE else number) for number in numbers for arm in arms
             if arm.name != BASE or number == 1]
     return [job for job in jobs if result(bench, ARMS[job.arm], job.number) is None]
 
@@ -76,11 +75,10 @@ def do_all(bench: Bench, *, report: Callable[[], object], say: Callable = print)
         block, left = blocks[0], sum(map(len, blocks))
         if block == last:
             raise RuntimeError(f"the {block[0].kind} of {block[0].arm} gives no result: look at what was printed above")
-        number, kind, names = block[-1].number, block[0].kind, ", ".join(dict.fromkeys(job.arm for job in block))
-        seed = f", seed {number}" if kind == RUN else ""
-        say(f"claims: {left} left at least; now the {kind} of {names}{seed}")
+        kind, names = block[0].kind, ", ".join(dict.fromkeys(job.arm for job in block))
+        say(f"claims: {left} left at least; now the {kind} of {names}")
         _prepare(bench, search=kind == SEARCH, say=say)
-        for wanted in {job.number for job in block if job.arm != BASE}:
+        for wanted in sorted({job.number for job in block if job.arm != BASE}):
             make_pool(wanted, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed, say=say)
 
         def tick(block=block, left=left, done=done) -> str:

@@ -20,8 +20,9 @@ import numpy as np
 
 from medalign_lite.fingerprint import PACKAGE, digest, model_revision, versions
 from medalign_lite.laboratory.lineup import BASE, Arm, train_settings
-from medalign_lite.laboratory.pool import Sizes
+from medalign_lite.laboratory.pool import FULL, Sizes
 from medalign_lite.metrics import COLUMNS
+from medalign_lite.presets import DEFAULT_SEED
 
 EDITION = 1  # to be raised when a change of code changes what a run gives: older results are then not used any more
 UNIT = 100  # counts are kept in hundredths
@@ -48,6 +49,11 @@ class Bench:
     def cache(self) -> Path:
         """Pictures, answers and other things that can be made again."""
         return self.out / "cache"
+
+    @property
+    def committed(self) -> bool:
+        """Whether its results are those of docs/RESULTS.md: the full run with the kit's own seed."""
+        return self.sizes == FULL and self.seed == DEFAULT_SEED
 
 
 def run_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
@@ -92,27 +98,15 @@ def read(bench: Bench, kind: str, facts: dict) -> dict | None:
 
 
 def write(bench: Bench, kind: str, facts: dict, result: Mapping) -> Path:
-    """Keep a result under OUT, whole or not at all."""
-    path = bench.out / kind / f"{digest(facts)[:16]}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}-{path.name}")
-    part.write_text(json.dumps({"facts": facts, **result, "made": _made()}) + "\n", encoding="utf-8")
-    part.replace(path)
+    """Keep a result under OUT, whole or not at all, and in `keep` if it is one of those that are committed."""
+    text = json.dumps({"facts": facts, **result, "made": _made()}) + "\n"
+    for folder in (bench.keep, bench.out) if bench.committed else (bench.out,):
+        path = folder / kind / f"{digest(facts)[:16]}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{os.getpid()}-{path.name}")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
     return path
-
-
-def publish(bench: Bench) -> int:
-    """Copy what OUT holds into the committed folder; how many files that were not there."""
-    new = 0
-    for kind in ("runs", "search"):
-        for path in sorted((bench.out / kind).glob("*.json")):
-            kept = bench.keep / kind / path.name
-            if path.name.startswith(".") or kept.exists():
-                continue
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_bytes(path.read_bytes())
-            new += 1
-    return new
 
 
 def write_index(folder: Path, bench: Bench, results: Mapping[str, Mapping[int, dict]]) -> None:
