@@ -5,6 +5,7 @@ The same lines are shown in notebook 00. Nothing is changed and nothing is fetch
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from medalign_lite.cases import CaseError
 from medalign_lite.fingerprint import short, versions
-from medalign_lite.fit import examine_fit, hours, with_changes
+from medalign_lite.fit import CONTEXT_GB, examine_fit, hours, with_changes
 from medalign_lite.manifest import run_folder
 from medalign_lite.model_folder import ModelError, check_folder, locate
 from medalign_lite.presets import EMBEDDED, ROOT, PresetError, Resolved, gpu_memory_gb, resolve
@@ -119,10 +120,13 @@ def _cores() -> Line:
 
 def _gpu(resolved: Resolved) -> Line:
     memory, about = gpu_memory_gb()
-    if resolved.preset.needs_gpu and not memory:
-        step = f"preset {resolved.preset.name} is made for a GPU: without one take PRESET=ci, or a very small model"
-        return Line("GPU", "warn", about, step)
-    return Line("GPU", "ok", about)
+    if not resolved.preset.needs_gpu or memory:
+        return Line("GPU", "ok", about)
+    step = f"preset {resolved.preset.name} is made for a GPU: without one take PRESET=ci, or a very small model"
+    with contextlib.suppress(ModelError, CaseError, ValueError, OSError):
+        fit = examine_fit(resolved, on_gpu=True)
+        about += f"; of a GPU {fit.worst} would need about {fit.need_gb[fit.worst] + CONTEXT_GB:.1f} GB"
+    return Line("GPU", "warn", about, step)
 
 
 def _fit(resolved: Resolved, folder: Path) -> list[Line]:
@@ -133,12 +137,13 @@ def _fit(resolved: Resolved, folder: Path) -> list[Line]:
     except (ModelError, CaseError, ValueError, OSError) as error:
         return [Line("memory", "warn", f"cannot be told: {error}", "mend what fails first, then ask again")]
     found = f"{fit.worst} needs about {fit.need_gb[fit.worst]:.1f} of {fit.there_gb:.1f} GB ({fit.where})"
+    state = "fail" if gpu_memory_gb()[0] else "warn"  # the need is an upper end, and a CPU's memory gives way
     if fit.fits:
         memory = Line("memory", "ok", f"{found}; most of it {fit.largest}")
     elif fit.change is None:
-        memory = Line("memory", "fail", found, "no single number makes it fit: take a smaller preset or model")
+        memory = Line("memory", state, found, "no single number makes it fit: take a smaller preset or model")
     else:
-        memory = Line("memory", "fail", found, f"turn down: PRESET={with_changes(preset, fit.change)}")
+        memory = Line("memory", state, found, f"turn down: PRESET={with_changes(preset, fit.change)}")
     free = shutil.disk_usage(nearest(folder)).free / 1e9
     disk = Line("disk", "ok", f"{free:.0f} GB free, at most {fit.disk_gb:.0f} needed")
     if free < fit.disk_gb:

@@ -13,7 +13,7 @@ from pathlib import Path
 from medalign_lite import readers
 from medalign_lite.cases import CaseError, read_cases
 from medalign_lite.model_folder import ModelError, locate
-from medalign_lite.presets import Preset, Resolved, dial, find_model, gpu_memory_gb
+from medalign_lite.presets import PRESETS, Preset, Resolved, dial, find_model, gpu_memory_gb
 from medalign_lite.recipes import RECIPES
 
 CONFIGS = Path(__file__).resolve().parent / "configs"  # config.json of the presets' models
@@ -51,8 +51,8 @@ class Fit:
         return self.need_gb[self.worst] <= self.there_gb
 
 
-def examine_fit(resolved: Resolved, *, there_gb: float | None = None) -> Fit:
-    """What the run will need of this machine, or of one with `there_gb`.
+def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bool | None = None) -> Fit:
+    """What the run will need of this machine, or of one with `there_gb`, or of one with a GPU.
 
     Raises ModelError where neither the model nor its configuration is here.
     """
@@ -60,8 +60,9 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None) -> Fit:
 
     preset, folder = counted(resolved), config_folder(resolved.model)
     config, (gpu_gb, about) = _config(folder), gpu_memory_gb()
-    on_gpu = gpu_gb > 0
+    on_gpu = gpu_gb > 0 if on_gpu is None else on_gpu
     where = about if on_gpu else "this machine's memory"
+    there_gb = resolved.preset.min_gpu_gb if on_gpu and not gpu_gb else there_gb
     there = (gpu_gb - CONTEXT_GB if on_gpu else machine_memory_gb()[0]) * SPARE if there_gb is None else there_gb
 
     @lru_cache
@@ -122,9 +123,11 @@ def with_changes(preset: Preset, change: str) -> str:
 
 def config_folder(model: str) -> Path:
     """A folder with the model's config.json: its own, or for the presets' models the copy in the package."""
-    kept = CONFIGS / model.partition("@")[0].rpartition("/")[2]
-    if find_model(model) is None and kept.is_dir():
-        return kept
+    name = model.partition("@")[0]
+    if name in [preset.model for preset in PRESETS.values()] and "/" in name and find_model(model) is None:
+        kept = CONFIGS / name.rpartition("/")[2]
+        if kept.is_dir():
+            return kept
     return locate(model)[0]
 
 
