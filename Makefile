@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor models cases masks base-model samples claims claims-bench perf lab clean
+.PHONY: help env reproduce test lint doctor models export cases masks base-model samples claims claims-bench perf lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ doctor: $(READY) ## is this machine ready, and what to do if not
 
 models: $(READY) ## fetch the weights of PRESET= or MODEL= ahead, size first; resumable, and runs are offline after
 	@$(PY) -m medalign_lite.models $(ARGUMENTS)
+
+export: $(READY) ## adapter, merged model and NF4 model of a run, with model cards (docs/SERVING.md)
+	@$(PY) -m medalign_lite.serving $(ARGUMENTS)
 
 base-model: $(READY) ## train the embedded model from scratch and measure it (about an hour on two cores)
 	$(PY) -m medalign_lite.base_model

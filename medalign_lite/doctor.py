@@ -5,6 +5,7 @@ The same lines are shown in notebook 00. Nothing is changed and nothing is fetch
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import os
@@ -15,15 +16,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from medalign_lite.cases import CaseError
 from medalign_lite.fingerprint import short, versions
+from medalign_lite.fit import CONTEXT_GB, examine_fit, hours, with_changes
 from medalign_lite.manifest import run_folder
 from medalign_lite.model_folder import ModelError, check_folder, locate
-from medalign_lite.presets import EMBEDDED, ROOT, PresetError, Resolved, find_model, gpu_memory_gb, resolve
+from medalign_lite.presets import EMBEDDED, ROOT, PresetError, Resolved, gpu_memory_gb, resolve
 from medalign_lite.reproduce import ReproduceError, parse
-
-ENOUGH_MEMORY_GB = 4.0  # the embedded model, its Trainer and the notebooks
-TINY_BYTES = 10**8
-ENOUGH_DISK_GB = 2.0  # images, stages and pages of one run
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,10 @@ def examine(*, preset: str = "auto", cases: str = "", model: str = "", out: str 
         *_libraries(),
         _four_bit(),
         _cores(),
-        _memory(),
         _gpu(resolved),
         _writable(folder),
-        _disk(folder),
         _model(resolved),
+        *_fit(resolved, folder),
         Line("preset", "ok", f"{resolved.preset.name}: {resolved.reason}"),
     ]
 
@@ -120,30 +118,45 @@ def _cores() -> Line:
     return Line("cores", "ok", f"{cores}")
 
 
-def _memory() -> Line:
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = (os.sysconf(name) * page / 1e9 for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit
-    if limit.is_file() and limit.read_text().strip().isdigit():
-        total = min(total, int(limit.read_text()) / 1e9)
-    found = f"{total:.1f} GB, {free:.1f} GB unused"
-    if total < ENOUGH_MEMORY_GB:
-        return Line("memory", "warn", found, f"preset ci wants {ENOUGH_MEMORY_GB:g} GB: close other programs")
-    return Line("memory", "ok", found)
-
-
 def _gpu(resolved: Resolved) -> Line:
     memory, about = gpu_memory_gb()
-    if resolved.preset.needs_gpu and memory < resolved.preset.min_gpu_gb and not _tiny(resolved.model):
-        step = f"preset {resolved.preset.name} needs a GPU with {resolved.preset.min_gpu_gb:g} GB: take PRESET=ci"
-        return Line("GPU", "fail", about, step)
-    return Line("GPU", "ok", about)
+    if not resolved.preset.needs_gpu or memory:
+        return Line("GPU", "ok", about)
+    step = f"preset {resolved.preset.name} is made for a GPU: without one take PRESET=ci, or a very small model"
+    with contextlib.suppress(ModelError, CaseError, ValueError, OSError):
+        fit = examine_fit(resolved, on_gpu=True)
+        about += f"; of a GPU {fit.worst} would need about {fit.need_gb[fit.worst] + CONTEXT_GB:.1f} GB"
+    return Line("GPU", "warn", about, step)
 
 
-def _tiny(model: str) -> bool:
-    """Whether a processor alone can do with the model: its weights are a matter of megabytes."""
-    folder = find_model(model)
-    return folder is not None and sum(path.stat().st_size for path in folder.glob("*.safetensors")) < TINY_BYTES
+def _fit(resolved: Resolved, folder: Path) -> list[Line]:
+    """Whether the run fits, from the model's configuration alone: pictures, memory, disk and time."""
+    preset = resolved.preset
+    try:
+        fit = examine_fit(resolved)
+    except (ModelError, CaseError, ValueError, OSError) as error:
+        return [Line("memory", "warn", f"cannot be told: {error}", "mend what fails first, then ask again")]
+    found = f"{fit.worst} needs about {fit.need_gb[fit.worst]:.1f} of {fit.there_gb:.1f} GB ({fit.where})"
+    state = "fail" if gpu_memory_gb()[0] else "warn"  # the need is an upper end, and a CPU's memory gives way
+    if fit.fits:
+        memory = Line("memory", "ok", f"{found}; most of it {fit.largest}")
+    elif fit.change is None:
+        memory = Line("memory", state, found, "no single number makes it fit: take a smaller preset or model")
+    else:
+        memory = Line("memory", state, found, f"turn down: PRESET={with_changes(preset, fit.change)}")
+    free = shutil.disk_usage(nearest(folder)).free / 1e9
+    disk = Line("disk", "ok", f"{free:.0f} GB free, at most {fit.disk_gb:.0f} needed")
+    if free < fit.disk_gb:
+        step = "free some, set OUT= to another disk, or turn down max_new_tokens"
+        disk = Line("disk", "warn", f"{free:.1f} GB free, up to {fit.disk_gb:.0f} needed", step)
+    pictures = f"at most {preset.max_side} x {preset.max_side} pixels: {fit.image_tokens} tokens each"
+    return [Line("pictures", "ok", pictures), memory, disk, Line("time", "ok", f"about {_spoken(hours(fit))}, roughly")]
+
+
+def _spoken(hours: float) -> str:
+    if hours < 1:
+        return f"{max(60 * hours, 1):.0f} minutes"
+    return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def _writable(folder: Path) -> Line:
@@ -151,13 +164,6 @@ def _writable(folder: Path) -> Line:
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
         return Line("output", "ok", f"{short(folder)} can be written")
     return Line("output", "fail", f"{place} cannot be written", "choose another folder with OUT=")
-
-
-def _disk(folder: Path) -> Line:
-    free = shutil.disk_usage(nearest(folder)).free / 1e9
-    if free < ENOUGH_DISK_GB:
-        return Line("disk", "warn", f"{free:.1f} GB free", f"a run wants {ENOUGH_DISK_GB:g} GB: free some, or set OUT=")
-    return Line("disk", "ok", f"{free:.0f} GB free")
 
 
 def _model(resolved: Resolved) -> Line:

@@ -4,19 +4,27 @@ The same advice is given when memory ran out in a run all the same.
 """
 
 import os
-from dataclasses import dataclass
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from medalign_lite.model_folder import SAFE_FILES, ModelError, locate
-from medalign_lite.presets import Preset, Resolved, dial, find_model, gpu_memory_gb
+from medalign_lite import readers
+from medalign_lite.cases import CaseError, read_cases
+from medalign_lite.model_folder import ModelError, locate
+from medalign_lite.presets import PRESETS, Preset, Resolved, dial, find_model, gpu_memory_gb
+from medalign_lite.recipes import RECIPES
 
 CONFIGS = Path(__file__).resolve().parent / "configs"  # config.json of the presets' models
 PROCESS_GB = 0.75  # Python with torch, transformers and a notebook kernel, measured
 CONTEXT_GB = 0.6  # what a GPU's driver and libraries take for themselves; assumed
-PROCESSES = 3  # on a CPU: the notebook, and two that work (`shards.py`)
+WORKERS = 2  # on a CPU: processes beside the notebook's (`shards.py`)
 SPARE = 0.9  # of a memory, the share that may be planned with
-QUESTIONS = 4  # of a case, a guess where the cases have not been read
+MATRIX = 1024  # side of the matrices whose product is timed
+EFFICIENCY = 0.2  # of that speed, the share that a run reaches; a guess
+OF_LONGEST = 4  # an answer has a fourth of the tokens that it may have; a guess
+CONTROLS = 3  # answers to each question of a test image and forward passes for its margins; a guess
 
 
 @dataclass(frozen=True)
@@ -26,9 +34,10 @@ class Fit:
     need_gb: dict[str, float]
     there_gb: float
     where: str
-    largest: dict[str, str]
+    largest: str
     image_tokens: int
-    host_gb: float
+    disk_gb: float
+    operations: float
     change: str | None
 
     @property
@@ -42,31 +51,31 @@ class Fit:
         return self.need_gb[self.worst] <= self.there_gb
 
 
-def examine_fit(resolved: Resolved, *, there_gb: float | None = None) -> Fit:
-    """What the run will need of this machine, or of one with `there_gb`.
+def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bool | None = None) -> Fit:
+    """What the run will need of this machine, or of one with `there_gb`, or of one with a GPU.
 
     Raises ModelError where neither the model nor its configuration is here.
     """
     from medalign_lite import memory  # imports torch
 
-    preset, folder = resolved.preset, config_folder(resolved.model)
-    gpu_gb, about = gpu_memory_gb()
-    on_gpu = gpu_gb > 0
+    preset, folder = counted(resolved), config_folder(resolved.model)
+    config, (gpu_gb, about) = _config(folder), gpu_memory_gb()
+    on_gpu = gpu_gb > 0 if on_gpu is None else on_gpu
     where = about if on_gpu else "this machine's memory"
+    there_gb = resolved.preset.min_gpu_gb if on_gpu and not gpu_gb else there_gb
     there = (gpu_gb - CONTEXT_GB if on_gpu else machine_memory_gb()[0]) * SPARE if there_gb is None else there_gb
-    copies = 1 if on_gpu else PROCESSES - 1
 
     @lru_cache
     def estimated(preset: Preset):
         tokens = image_tokens(resolved.model, preset.max_side)
-        shapes = memory.shapes_of(_config(folder), preset, images=_images(preset), image_tokens=tokens)
+        shapes = memory.shapes_of(config, preset, images=_images(preset), image_tokens=tokens)
         return shapes, memory.estimate(folder, preset, shapes, on_gpu=on_gpu)
 
     def needs(preset: Preset) -> dict[str, float]:
-        shapes, found = estimated(preset)
-        beside = 0.0 if on_gpu else PROCESSES * PROCESS_GB + sum(found.host.values()) / 1e9
-        trains = 1 if preset.needs_gpu else copies
-        return {phase: found.peak(phase) / 1e9 * (trains if phase == "training" else copies) + beside
+        found, workers = estimated(preset)[1], 1 if on_gpu else WORKERS
+        beside = 0.0 if on_gpu else (1 + WORKERS) * PROCESS_GB
+        alone = {"training"} if preset.needs_gpu else set()  # recipes are trained one after another
+        return {phase: found.peak(phase) / 1e9 * (1 if phase in alone else workers) + beside
                 for phase in memory.PHASES}
 
     shapes, found = estimated(preset)
@@ -74,23 +83,37 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None) -> Fit:
     change = None
     if max(need.values()) > there:
         change = memory.advice(preset, lambda other: max(needs(other).values()), there)
-    largest = {phase: _largest(parts) for phase, parts in found.device.items()}
-    host = PROCESS_GB + sum(found.host.values()) / 1e9 if on_gpu else 0.0
-    return Fit(need, there, where, largest, shapes.image_tokens, host, change)
+    worst = max(need, key=need.get)
+    states = memory.reference_bytes(config, preset, shapes, memory.number_type(on_gpu)) / 1e9
+    disk = 1.0 + 3 * _images(preset) * preset.max_side**2 / 1e9 + states  # pictures, with their corrupted copies
+    return Fit(need, there, where, _largest(found.device[worst]), shapes.image_tokens, disk,
+               _operations(preset, shapes, found.weights), change)
+
+
+def counted(resolved: Resolved) -> Preset:
+    """The preset with the numbers of its cases, where they are read and not rendered or made from other files."""
+    preset = resolved.preset
+    if resolved.cases is None or readers.detect(resolved.cases)[0].MAKES_FILES:
+        return preset
+    cases = read_cases(resolved.cases, check_files=False).cases
+    splits, questions = Counter(case.split for case in cases), sum(len(case.questions) for case in cases)
+    numbers = {"n_val": splits["val"], "n_test": splits["test"], "n_shifted": splits["shifted"]}
+    pool = len(cases) - sum(numbers.values())  # with what has no split yet
+    return replace(preset, n_pool=pool, questions_per_case=-(-questions // max(1, len(cases))), **numbers)
 
 
 def advise(resolved: Resolved) -> str:
     """What to turn down after memory ran out: one sentence."""
     try:
         fit = examine_fit(resolved)
-    except (ModelError, ValueError, OSError) as error:
+    except (ModelError, CaseError, ValueError, OSError) as error:
         return f"a smaller preset, or PRESET={resolved.preset.name},micro_batch=1 ({error})"
     told = f"by the estimate {fit.worst} needs {fit.need_gb[fit.worst]:.1f} of {fit.there_gb:.1f} GB ({fit.where})"
     if fit.fits:
         return f"{told}: other programs have taken the rest; close them, or turn down {_halves(resolved.preset)}"
     if fit.change is None:
         return f"{told}, and no single number makes it fit: take a smaller preset or model"
-    return f"{told}, most of it {fit.largest[fit.worst]}: run PRESET={with_changes(resolved.preset, fit.change)}"
+    return f"{told}, most of it {fit.largest}: run PRESET={with_changes(resolved.preset, fit.change)}"
 
 
 def with_changes(preset: Preset, change: str) -> str:
@@ -100,9 +123,11 @@ def with_changes(preset: Preset, change: str) -> str:
 
 def config_folder(model: str) -> Path:
     """A folder with the model's config.json: its own, or for the presets' models the copy in the package."""
-    kept = CONFIGS / model.partition("@")[0].rpartition("/")[2]
-    if find_model(model) is None and kept.is_dir():
-        return kept
+    name = model.partition("@")[0]
+    if name in [preset.model for preset in PRESETS.values()] and "/" in name and find_model(model) is None:
+        kept = CONFIGS / name.rpartition("/")[2]
+        if kept.is_dir():
+            return kept
     return locate(model)[0]
 
 
@@ -133,17 +158,19 @@ def machine_memory_gb() -> tuple[float, float]:
     return total, min(free, total)
 
 
-def disk_need_gb(resolved: Resolved, host_gb: float) -> float:
-    """GB that a run writes: pictures and their corrupted copies, reference states, three adapters' checkpoints."""
-    pictures = 3 * _images(resolved.preset) * resolved.preset.max_side**2 / 1e9
-    return 1.0 + pictures + host_gb
+def hours(fit: Fit) -> float:
+    """A rough guess at the run's length: its operations by this machine's speed, which is timed for a moment."""
+    import torch
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    side, dtype = (8 * MATRIX, torch.bfloat16) if device == "cuda" else (MATRIX, torch.float32)
+    matrix, best = torch.ones(side, side, dtype=dtype, device=device), float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # waits for a GPU
+        best = min(best, time.perf_counter() - started)
+    return fit.operations / (2 * side**3 / best * EFFICIENCY) / 3600
 
-def model_size_gb(model: str) -> float:
-    """GB of a model that is here."""
-    folder = find_model(model)
-    files = {path for pattern in SAFE_FILES for path in folder.glob(pattern)} if folder else ()
-    return sum(path.stat().st_size for path in files) / 1e9
 
 
 def _config(folder: Path):
@@ -154,6 +181,18 @@ def _config(folder: Path):
 
 def _images(preset: Preset) -> int:
     return preset.n_pool + preset.n_val + preset.n_test + preset.n_shifted
+
+
+def _operations(preset: Preset, shapes, weights: int) -> float:
+    """Floating-point operations of all three phases: two a weight and token, three times that with gradients."""
+    answer = shapes.answer_tokens / OF_LONGEST
+    a_question = shapes.prefix + answer
+    asked = preset.questions_per_case * (
+        (preset.n_pool + preset.n_val) + CONTROLS * (preset.n_test + preset.n_shifted) * (1 + len(preset.recipes)))
+    pairs = preset.train_pairs or preset.n_pool
+    rows = sum(len({image for image, _ in RECIPES[name].sides()}) for name in preset.recipes)
+    learnt = pairs * preset.epochs * rows * (shapes.prefix + 2 * answer) * (4 if preset.recompute else 3)
+    return 2.0 * weights * (asked * a_question + learnt)
 
 
 def _largest(parts: dict[str, int]) -> str:

@@ -256,17 +256,22 @@ def _explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _load_weights(folder: Path, config, linears: dict[str, list[str]], *, place: torch.device, four_bit: bool):
-    if os.environ.get("MEDALIGN_HEADLESS") == "1":  # executed notebooks keep a bar's empty frame
-        logging.disable_progress_bar()
-    dtype = compute_dtype(place)
-    quantisation = BitsAndBytesConfig(
+def nf4_settings(linears: dict[str, list[str]], dtype: torch.dtype) -> BitsAndBytesConfig:
+    """NF4 with double quantisation for the linear layers of both towers; connector and head stay dense."""
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=linears["connector"] + linears["head"],
     )
+
+
+def _load_weights(folder: Path, config, linears: dict[str, list[str]], *, place: torch.device, four_bit: bool):
+    if os.environ.get("MEDALIGN_HEADLESS") == "1":  # executed notebooks keep a bar's empty frame
+        logging.disable_progress_bar()
+    dtype = compute_dtype(place)
+    quantisation = nf4_settings(linears, dtype)
     try:
         network, report = AutoModelForImageTextToText.from_pretrained(
             folder,

@@ -7,10 +7,10 @@ Everything is an upper end: answers as long as they may be, pictures as large as
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
-from bitsandbytes.nn import Linear4bit
 from torch import nn
 from transformers import AttentionInterface
 
@@ -48,11 +48,10 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes by phase and part, {phase: {part: bytes}}: `device` on the GPU (or the CPU, where that computes), `host` in
-    the memory of the machine beside it."""
+    """Bytes by phase and part, {phase: {part: bytes}}, where the model computes; and the number of its weights."""
 
     device: dict[str, dict[str, int]]
-    host: dict[str, int]
+    weights: int
 
     def peak(self, phase: str | None = None) -> int:
         """The most that a phase needs of the device; of all phases without one."""
@@ -72,16 +71,10 @@ def estimate(folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool, four
 
     Raises ModelError for a configuration that transformers does not know.
     """
-    config, model = skeleton_of(folder)
-    dtype = torch.bfloat16 if on_gpu else torch.float32
-    model = model.to(dtype)
-    weights = weight_bytes(model, four_bit=four_bit)
+    policy, weights, largest = _bare(folder, on_gpu, four_bit, preset.lora_rank)
+    config, dtype = base_of(policy).config, number_type(on_gpu)
     dense = {f"weights, {tower}": size for tower, size in weights.items()}
-    largest = max(p.numel() for p in model.get_decoder().parameters() if p.ndim == 2) * dtype.itemsize
-    asking = [_asking(model, shapes, batch, largest) for batch in (preset.rollout_batch, preset.eval_batch)]
-    policy = attach_lora(
-        Lvlm(model, None, str(folder), "", {}, torch.device("meta")), rank=preset.lora_rank, alpha=preset.lora_alpha
-    ).model
+    asking = [_asking(policy, shapes, batch, largest) for batch in (preset.rollout_batch, preset.eval_batch)]
     adapter = sum(p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
     features = feature_bytes(config, shapes.image_tokens, dtype)
     kept = {"image features": min(FEATURE_BYTES, shapes.images * features)}
@@ -92,14 +85,26 @@ def estimate(folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool, four
         "training": dense | {"adapter": adapter, "optimiser": 2 * adapter} | kept | training,
         "evaluation": dense | {"adapter": adapter} | asked | asking[1],
     }
-    return Estimate(device, {"reference states": reference_bytes(config, preset, shapes)})
+    return Estimate(device, sum(p.numel() for p in policy.parameters()) - adapter // 4)
+
+
+@lru_cache(maxsize=1)
+def _bare(folder: Path, on_gpu: bool, four_bit: bool, rank: int) -> tuple[nn.Module, dict[str, int], int]:
+    """The model with adapters on the meta device; bytes of its towers; those of its largest 4-bit layer unpacked."""
+    model = skeleton_of(folder)[1].to(number_type(on_gpu))
+    weights, names = weight_bytes(model, four_bit=four_bit), find_towers(model).linears(model)["language"]
+    largest = max(model.get_submodule(name).weight.nbytes for name in names) if four_bit else 0
+    lvlm = Lvlm(model, None, str(folder), "", {}, torch.device("meta"))
+    return attach_lora(lvlm, rank=rank, alpha=float(rank)).model, weights, largest
+
+
+def number_type(on_gpu: bool) -> torch.dtype:
+    """What is computed in."""
+    return torch.bfloat16 if on_gpu else torch.float32
 
 
 def weight_bytes(model: nn.Module, *, four_bit: bool = True) -> dict[str, int]:
-    """Bytes per tower: linear layers of vision and language in NF4 (where wanted), all else as it is.
-
-    A model that is loaded gives what it has; one on the meta device what it would have.
-    """
+    """Bytes per tower: linear layers of vision and language in NF4 (where wanted), all else as it is."""
     towers, sizes, seen = find_towers(base_of(model)), dict.fromkeys(TOWERS, 0), set()
     linear = towers.linears(model)
     packed = {f"{name}.weight" for name in linear["vision"] + linear["language"]} if four_bit else set()
@@ -108,9 +113,6 @@ def weight_bytes(model: nn.Module, *, four_bit: bool = True) -> dict[str, int]:
             seen.add(id(parameter))
             each = NF4_BYTES if name in packed else parameter.element_size()
             sizes[towers.of(name)] += round(parameter.numel() * each)
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            sizes["language"] += 0
     return sizes
 
 
@@ -120,21 +122,21 @@ def feature_bytes(config, image_tokens: int, dtype: torch.dtype) -> int:
     return image_tokens * config.get_text_config().hidden_size * (1 + further) * dtype.itemsize
 
 
-def reference_bytes(config, preset: Preset, shapes: Shapes) -> int:
-    """Hidden states of the reference, kept in the machine's memory and on disk for recipes with a divergence."""
+def reference_bytes(config, preset: Preset, shapes: Shapes, dtype: torch.dtype) -> int:
+    """Hidden states of the reference, kept on disk for recipes with a divergence."""
     rows = max(sum(any(read.kl) for read in RECIPES[name].sides().values()) for name in preset.recipes)
     pairs = preset.train_pairs or shapes.images
-    return pairs * rows * shapes.answer_tokens * config.get_text_config().hidden_size * 4
+    return pairs * rows * shapes.answer_tokens * config.get_text_config().hidden_size * dtype.itemsize
 
 
 def _asking(model: nn.Module, shapes: Shapes, batch: int, largest: int) -> dict[str, int]:
     """Generating for `batch` questions at a time."""
-    config, dtype = model.config, model.dtype
+    config, dtype = base_of(model).config, base_of(model).dtype
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * width * dtype.itemsize
     seeing = vision_bytes(config, min(batch, 32), shapes.image_tokens, dtype)
-    reading = held(model, sequences=batch, length=shapes.prefix)
+    reading = held(model, sequences=batch, length=shapes.prefix).peak
     return {
         "KV cache": batch * (shapes.prefix + shapes.answer_tokens) * a_token,
         "working memory": max(seeing, reading) + largest,
@@ -154,13 +156,14 @@ def _training(policy: nn.Module, preset: Preset, shapes: Shapes, *, adapter: int
     recompute_layers(policy, preset.recompute)
     step = held(policy, sequences=preset.micro_batch * len(pictures), length=length, learns=True, repeats=repeats)
     watched = min(16, max(1, preset.eval_batch // 4))
-    looking = held(policy, sequences=3 * watched, length=shapes.prefix + 2 * shapes.answer_tokens)
+    looking = held(policy, sequences=3 * watched, length=shapes.prefix + 2 * shapes.answer_tokens).peak
     seeing = vision_bytes(config, WARM_IMAGES, shapes.image_tokens, base_of(policy).dtype)
     rows = preset.micro_batch * len(dearest) * shapes.answer_tokens  # answer tokens whose log-probabilities are read
-    logits = min(rows * text.vocab_size, LOGITS_AT_ONCE) * 4 * LOGIT_ARRAYS + 3 * rows * text.hidden_size * 4
+    chunk, sent_back = min(rows * text.vocab_size, LOGITS_AT_ONCE) * 4 * LOGIT_ARRAYS, 3 * rows * text.hidden_size * 4
+    logits = max(step.kept + chunk - step.peak, 0) + sent_back  # the chunk is gone before the way back begins
     return {
         "gradients": adapter,
-        "activations": max(step - adapter, looking, seeing) + largest,
+        "activations": max(step.peak - adapter, looking, seeing) + largest,
         "logits": logits,
     }
 
@@ -175,24 +178,50 @@ def vision_bytes(config, images: int, image_tokens: int, dtype: torch.dtype) -> 
     return images * patches_of(config, image_tokens) * (max(2 * width + 2 * wide, 10 * width) * dtype.itemsize + pixels)
 
 
-def held(model: nn.Module, *, sequences: int, length: int, learns: bool = False, repeats: int = 1) -> int:
-    """Bytes that a pass of the language model on the meta device holds at its worst moment; with `learns` forward and
-    backward, its adapters' gradients included, `repeats` times in a row."""
+@dataclass(frozen=True)
+class Held:
+    """Bytes of a pass: the most there were, and what is kept between forward and backward."""
+
+    peak: int
+    kept: int
+
+
+def held(model: nn.Module, *, sequences: int, length: int, learns: bool = False, repeats: int = 1) -> Held:
+    """What a pass of the language model on the meta device holds; with `learns` forward and backward, its adapters'
+    gradients included, `repeats` times in a row.
+
+    Two and four layers are run, and what two more need is added for each further two.
+    """
     AttentionInterface.register(METERED, _attention)
-    base = base_of(model)
-    base.set_attn_implementation(METERED)
-    decoder, place = base.get_decoder(), {"device": "meta"}
+    base_of(model).set_attn_implementation(METERED)
+    decoder = base_of(model).get_decoder()
+    layers, found = decoder.layers, {}
+    for count in (2, 4) if len(layers) > 4 else (len(layers),):
+        decoder.layers = layers[:count]
+        found[count] = _pass(model, sequences, length, learns, repeats)
+    decoder.layers = layers
+    if len(found) == 1:
+        return found[len(layers)]
+    more = (len(layers) - 4) / 2
+    pairs = zip(vars(found[2]).values(), vars(found[4]).values(), strict=True)
+    return Held(*(round(four + (four - two) * more) for two, four in pairs))
+
+
+def _pass(model: nn.Module, sequences: int, length: int, learns: bool, repeats: int) -> Held:
+    base, place = base_of(model), {"device": "meta"}
+    decoder = base.get_decoder()
     states = torch.empty(sequences, length, base.config.get_text_config().hidden_size, dtype=base.dtype, **place)
     mask = torch.empty(sequences, 1, length, length, dtype=torch.bool, **place)
     with Meter() as meter, torch.set_grad_enabled(learns), layers_recomputing(model):
         for _ in range(repeats):
             result = decoder(inputs_embeds=states, attention_mask=mask, use_cache=False).last_hidden_state
+            kept = meter.live
             if learns:
                 result.sum().backward()
             del result
     for parameter in model.parameters():
         parameter.grad = None
-    return meter.peak
+    return Held(meter.peak, kept)
 
 
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):

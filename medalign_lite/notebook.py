@@ -38,6 +38,16 @@ class NotebookError(RuntimeError):
     """A notebook that cannot run or did not; the message says where, and the next step."""
 
 
+class OutOfMemory(NotebookError):
+    """Memory ran out in a notebook, or its kernel was killed, which is mostly the same."""
+
+
+def ran_out(error: str, message: str) -> bool:
+    """Whether an error, by its class's name and its message, is that of memory that ran out."""
+    marks = ("can't allocate memory", "CUDA out of memory", "ALLOC_FAILED")
+    return error.endswith(("OutOfMemoryError", "MemoryError", "BrokenProcessPool")) or any(m in message for m in marks)
+
+
 def parameters_of(path: Path) -> dict[str, object]:
     """{name: default} of the notebook's cell tagged ``parameters``: annotated scalars and nothing else.
 
@@ -112,9 +122,10 @@ def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[s
                 config=sockets,
             )
         except papermill.PapermillExecutionError as error:
-            raise NotebookError(_failed(path, output, error)) from None
+            kind = OutOfMemory if ran_out(error.ename, error.evalue) else NotebookError
+            raise kind(_failed(path, output, error)) from None
         except DeadKernelError:
-            raise NotebookError(_killed(path, output)) from None
+            raise OutOfMemory(_killed(path, output)) from None
 
 
 @contextlib.contextmanager

@@ -18,7 +18,14 @@ from pathlib import Path
 
 from medalign_lite import fingerprint
 from medalign_lite.manifest import damage, read_json, run_folder, run_parameters, unsound, write_json
-from medalign_lite.notebook import NotebookError, check_parameters, parameters_of, run_notebook, typical_minutes
+from medalign_lite.notebook import (
+    NotebookError,
+    OutOfMemory,
+    check_parameters,
+    parameters_of,
+    run_notebook,
+    typical_minutes,
+)
 from medalign_lite.presets import (
     DEFAULT_SEED,
     NAMES,
@@ -105,7 +112,7 @@ class _Runs:
     """The notebooks of one run: which have run, and running one."""
 
     def __init__(self, run: Path, resolved: Resolved, values: dict):
-        self.run, self.values = run, values
+        self.run, self.values, self.resolved = run, values, resolved
         self.shared = run_parameters(resolved, values["SEED"], training=True)
         self.numbers = run_parameters(resolved, values["SEED"], training=False)
         self.record_path = run / "notebooks" / ".runs.json"
@@ -145,7 +152,12 @@ class _Runs:
         before = self._published()
         started = time.monotonic()
         with _Ticker(path.stem, self.expected(path), sum(map(self.expected, later)), say) as ticker:
-            executed = run_notebook(path, self.parameters(path), output, on_text=ticker.heard)
+            try:
+                executed = run_notebook(path, self.parameters(path), output, on_text=ticker.heard)
+            except OutOfMemory as error:
+                from medalign_lite.fit import advise  # imports torch
+
+                raise OutOfMemory(f"{error}\nMemory: {advise(self.resolved)}") from None
         if problem := damage(self.run / path.stem):
             raise ReproduceError(f"{path.name} ran, but {problem}: it must end with stage.finish()")
         write_html(executed, output.with_suffix(".html"), folder=path.parent)

@@ -22,6 +22,7 @@ import torch
 from medalign_lite.arms import settings_of
 from medalign_lite.lvlm import load_lvlm
 from medalign_lite.model_folder import ModelError
+from medalign_lite.notebook import ran_out
 from medalign_lite.pairs import Pair
 from medalign_lite.parallel import divide_step, process_count, process_rank
 from medalign_lite.presets import PresetError
@@ -53,6 +54,12 @@ ABOUT = {
     "feature_mb": "budget for kept image features, MB",
     "recompute": "layers are run again in the backward pass: less memory, about a third more time",
 }
+
+
+TURN_DOWN = (
+    "--recompute keeps one input a layer; --batch-size 1 with --accumulation as much larger is the same step; "
+    "--max-side gives fewer tokens a picture; pairs with long answers cost most. The same command goes on from there"
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,11 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     except TrainingDiverged as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(type(error).__name__, str(error)):
+            raise
+        print(f"error: memory ran out ({str(error).splitlines()[0]}); {TURN_DOWN}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)

@@ -12,7 +12,15 @@ from PIL import Image
 
 from medalign_lite import reproduce as chain
 from medalign_lite.export import take_formulas, write_html
-from medalign_lite.notebook import NotebookError, check_parameters, parameters_of, run_notebook, typical_minutes
+from medalign_lite.notebook import (
+    NotebookError,
+    OutOfMemory,
+    check_parameters,
+    parameters_of,
+    ran_out,
+    run_notebook,
+    typical_minutes,
+)
 from medalign_lite.presets import ROOT, PresetError
 from medalign_lite.reproduce import ReproduceError, parse
 
@@ -189,6 +197,17 @@ def test_arguments_are_typed_and_unknown_ones_list_the_allowed():
             parse([bad])
 
 
+@pytest.mark.parametrize("cell", [
+    "import numpy as np\nnp.ones(10**15)",
+    "import torch\ntorch.empty(2**50, dtype=torch.uint8)",
+    "import torch\nraise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')",
+])
+def test_memory_that_runs_out_is_told_from_other_errors(tmp_path, cell):
+    with pytest.raises(OutOfMemory, match="failed in cell 3"):
+        run_notebook(write_notebook(tmp_path / "a.ipynb", cell), {}, tmp_path / "out.ipynb")
+    assert not ran_out("RuntimeError", "shapes cannot be multiplied")
+
+
 @pytest.fixture
 def run(tmp_path):
     """A chain of two notebooks, a stand-in model folder, and a function that reproduces into tmp_path/out."""
@@ -257,7 +276,7 @@ def test_a_chain_runs_and_then_is_a_no_op(run, tmp_path):
 
 def test_killed_and_run_again_it_continues(run, tmp_path):
     (tmp_path / "kill").touch()
-    with pytest.raises(NotebookError, match="91_second.ipynb: the kernel was killed"):
+    with pytest.raises(OutOfMemory, match=r"91_second.ipynb: the kernel was killed(.|\n)*Memory: .*PRESET=ci,"):
         run()
     (tmp_path / "kill").unlink()
     said = run()

@@ -1,0 +1,134 @@
+"""Memory told from the configuration alone, against what the real engine holds; what is advised where it is short."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from families import FAMILIES, save_family
+
+from medalign_lite import memory
+from medalign_lite.fit import config_folder, examine_fit, with_changes
+from medalign_lite.lvlm import EMBEDDED, attach_lora, config_of, load_lvlm
+from medalign_lite.memory import Shapes
+from medalign_lite.meter import Meter
+from medalign_lite.model_folder import ModelError
+from medalign_lite.objective import objective
+from medalign_lite.pairs import Pair, PairInputs
+from medalign_lite.presets import PRESETS, dial, resolve
+from medalign_lite.recipes import RECIPES
+from medalign_lite.reference import ReferenceCache
+from medalign_lite.scoring import score
+
+CLOSE = 0.15
+CI = PRESETS["ci"]
+
+
+def held_by(model):
+    """Bytes of a loaded model's weights, with what bitsandbytes keeps beside them."""
+    found = {id(p): p.nbytes for p in model.parameters()}
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            state = module.weight.quant_state
+            found |= {id(t): t.nbytes for t in (state.absmax, state.code, state.state2.absmax, state.state2.code)}
+    return sum(found.values())
+
+
+def test_weights_are_those_of_the_loaded_model():
+    told = sum(memory.weight_bytes(memory.skeleton_of(EMBEDDED)[1].to(torch.float32)).values())
+    assert told == pytest.approx(held_by(load_lvlm(EMBEDDED, device="cpu").model), rel=CLOSE)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_training_step_holds_what_was_told(recompute, pictures, tmp_path):
+    recipe = RECIPES["neutral-control"]
+    policy = attach_lora(load_lvlm(EMBEDDED, device="cpu"), rank=CI.lora_rank, alpha=CI.lora_alpha)
+    memory.recompute_layers(policy.model, recompute)
+    text = "side there is a small nodule in the upper zone and no pleural effusion is seen" + " or there" * 8 + "."
+    spans = {"Right": ((0, 5, "side"),), "Left": ((0, 4, "side"),)}
+    pairs = [Pair(f"p{n}", f"Describe this radiograph{'!' * n}", f"Right {text}", f"Left {text}", *spans.values(),
+                  clean=pictures[n], lesion=pictures[n - 1], control=pictures[n - 2]) for n in range(4)]
+    inputs = PairInputs(policy)
+    inputs.warm(pairs, images=("clean", "lesion", "control"))
+    cache = ReferenceCache(policy, inputs, tmp_path)
+    cache.fill(pairs, recipe.sides(), name="pairs")
+    score(policy.model, inputs, pairs, recipe.sides(), reference=cache)  # tries once whether prefixes can be shared
+    with Meter() as meter:
+        objective(score(policy.model, inputs, pairs, recipe.sides(), reference=cache), recipe).loss.sum().backward()
+    tokens = len(policy.processor.tokenizer(f"Right {text}")["input_ids"]) + 1
+    whole = max(inputs.tokens(pair) for pair in pairs)
+    shapes = Shapes(16, tokens, images=3, prompt_tokens=whole - tokens - 16)
+    preset = replace(CI, micro_batch=4, train_batch=4, eval_batch=4, max_new_tokens=tokens, recompute=recompute,
+                     recipes=("neutral-control",))
+    told = memory.estimate(EMBEDDED, preset, shapes, on_gpu=False).device["training"]
+    expected = told["gradients"] + told["activations"] + told["logits"]
+    assert meter.peak == pytest.approx(expected, rel=CLOSE), (meter.peak, told)
+
+
+def test_recomputed_layers_and_smaller_shapes_need_less():
+    shapes = Shapes(16, 128, images=100)
+    needs = [memory.estimate(EMBEDDED, replace(CI, **change), shapes, on_gpu=False).peak("training")
+             for change in ({}, {"recompute": True}, {"micro_batch": 4, "eval_batch": 16})]
+    assert needs[1] < needs[0] and needs[2] < needs[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_can_be_told(family, tmp_path):
+    folder = save_family(family, tmp_path / family)
+    shapes = Shapes(9, 32, images=10)
+    told = memory.estimate(folder, replace(CI, lora_rank=4), shapes, on_gpu=False)
+    assert all(told.peak(phase) > sum(v for k, v in told.device[phase].items() if k.startswith("weights"))
+               for phase in memory.PHASES)
+
+
+def test_the_presets_models_are_told_before_they_are_here():
+    told = {}
+    for name, weights in (("workshop", 2.13e9), ("full", 4.44e9)):
+        preset = PRESETS[name]
+        folder = config_folder(preset.model)
+        shapes = memory.shapes_of(config_of(folder), preset, images=100)
+        assert shapes.image_tokens == (preset.max_side // 32) ** 2
+        told[name] = memory.estimate(folder, preset, shapes, on_gpu=True)
+        assert told[name].weights == pytest.approx(weights, rel=0.01)  # as the hub states
+    assert told["workshop"].peak() < 7.4e9 and 8e9 < told["full"].peak() < 15e9  # 8 and 16 GB cards
+    assert PRESETS["full"].min_gpu_gb * 1e9 > told["full"].peak()
+    assert PRESETS["workshop"].min_gpu_gb * 1e9 > told["workshop"].peak()
+
+
+def test_the_advice_fits_and_nothing_smaller_was_asked_for():
+    shapes = Shapes(16, 128, images=100)
+
+    def needs(preset):
+        return memory.estimate(EMBEDDED, preset, replace(shapes, answer_tokens=preset.max_new_tokens),
+                               on_gpu=False).peak()
+
+    budget = int(0.7 * needs(CI))
+    found = memory.advice(CI, needs, budget)
+    for change in found.split(" or "):
+        name, value = change.split("=")
+        assert needs(replace(CI, **{name: int(value)})) <= budget < needs(CI)
+        assert getattr(resolve(with_changes(CI, change)).preset, name) == int(value)
+    assert memory.advice(CI, needs, 1000) is None
+
+
+def test_a_machine_with_too_little_is_told_what_to_turn_down():
+    fit = examine_fit(resolve("ci"))
+    assert fit.image_tokens == 16 and fit.operations > 1e12 and fit.disk_gb > 1
+    small = examine_fit(resolve("ci"), there_gb=fit.need_gb[fit.worst] - 0.3)
+    assert not small.fits and "=" in small.change
+    with pytest.raises(ModelError, match="make models MODEL=acme/other"):
+        examine_fit(resolve("ci", overrides={"model": "acme/other"}))
+
+
+def test_the_dial_carries_numbers():
+    preset = resolve("full,max_side=448,micro_batch=2,recompute=False").preset
+    assert (preset.max_side, preset.micro_batch, preset.recompute) == (448, 2, False)
+    assert dial(preset) == "full,max_side=448,micro_batch=2,recompute=False" and resolve(dial(preset)).preset == preset
+
+
+def test_a_meter_counts_what_is_alive():
+    with Meter() as meter:
+        kept = torch.ones(1000)
+        torch.ones(5000).sum()
+        view = kept.view(10, 100)
+    assert meter.live == 4000 + 0 * len(view) and 24_000 <= meter.peak < 24_100
