@@ -23,7 +23,7 @@ from medalign_lite.train import TrainingDiverged, train
 
 SEARCH, RUN = "search", "runs"
 FIRST = 3  # seeds of a tier that are run before the next tier
-CURVES = ("loss", "margin", "margin_lesion", "margin_control")
+CURVES = ("margin", "margin_lesion", "margin_control")
 
 
 @dataclass(frozen=True)

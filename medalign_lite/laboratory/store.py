@@ -1,15 +1,15 @@
 """Result files: one small JSON file a run, named by a hash of all that its numbers depend on.
 
 A run is looked for under OUT, where it is written, and in `docs/claims`, where finished work is kept with the code:
-what was measured on one occasion is found on the next. Counts are packed: per image, in hundredths, compressed.
+what was measured on one occasion is found on the next. Counts are packed: per image, compressed.
 """
 
 import ast
 import base64
 import json
+import lzma
 import os
 import platform
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,12 +25,12 @@ from medalign_lite.metrics import COLUMNS
 from medalign_lite.presets import DEFAULT_SEED
 
 EDITION = 1  # to be raised when a change of code changes what a run gives: older results are then not used any more
-UNIT = 100  # counts are kept in hundredths
-KEPT = (
-    "claims", "claims_right", "claims_hallucinated", "facts", "facts_found", "closed", "closed_right",
-    "selectivity", "selectivity_n", "flipped", "flipped_n", "invariant", "invariant_n", "kl", "kl_tokens",
-    "edit_distance", "edit_answers",
+UNIT = 100  # what is measured is kept in hundredths
+COUNTED = (
+    "claims", "claims_right", "claims_hallucinated", "facts", "facts_found", "closed", "closed_right", "selectivity_n",
+    "flipped", "flipped_n", "invariant", "invariant_n", "kl_tokens", "edit_answers",
 )  # fmt: skip
+MEASURED = {"selectivity": "selectivity_n", "kl": "kl_tokens", "edit_distance": "edit_answers"}  # and their counters
 # What decides a picture and its words
 PHANTOM = ("anatomy", "findings", "phrases", "questions", "render", "text", "world")
 
@@ -124,17 +124,28 @@ def read_index(folder: Path) -> dict[str, dict[int, dict]]:
 
 
 def pack(table: np.ndarray) -> str:
-    """Counts (images, COLUMNS) as text: the KEPT columns in hundredths, column after column, compressed."""
-    columns = np.stack([table[:, COLUMNS.index(name)] for name in KEPT])
-    return base64.b85encode(zlib.compress(np.round(columns * UNIT).astype("<i4").tobytes(), 9)).decode()
+    """Counts (images, COLUMNS) as text: the number of images, the COUNTED columns as bytes, then the MEASURED ones in
+    hundredths where something was measured, compressed."""
+    whole = np.stack([table[:, COLUMNS.index(name)] for name in COUNTED])
+    parts = [np.array([len(table)], "<u4"), whole.astype("u1")]
+    for name, counter in MEASURED.items():
+        values = table[table[:, COLUMNS.index(counter)] > 0, COLUMNS.index(name)]
+        parts.append(np.clip(np.round(values * UNIT), -(2**15), 2**15 - 1).astype("<i2"))
+    return base64.b85encode(lzma.compress(b"".join(part.tobytes() for part in parts), lzma.FORMAT_ALONE)).decode()
 
 
 def unpack(text: str) -> np.ndarray:
     """Counts (images, COLUMNS) from `pack`; columns that were not kept are 0."""
-    columns = np.frombuffer(zlib.decompress(base64.b85decode(text)), "<i4").reshape(len(KEPT), -1) / UNIT
-    table = np.zeros((columns.shape[1], len(COLUMNS)))
-    for name, values in zip(KEPT, columns, strict=True):
-        table[:, COLUMNS.index(name)] = values
+    data = lzma.decompress(base64.b85decode(text))
+    images, whole = int(np.frombuffer(data, "<u4", 1)[0]), 4
+    table = np.zeros((images, len(COLUMNS)))
+    for name in COUNTED:
+        table[:, COLUMNS.index(name)] = np.frombuffer(data, "u1", images, offset=whole)
+        whole += images
+    for name, counter in MEASURED.items():
+        there = table[:, COLUMNS.index(counter)] > 0
+        table[there, COLUMNS.index(name)] = np.frombuffer(data, "<i2", there.sum(), offset=whole) / UNIT
+        whole += 2 * int(there.sum())
     return table
 
 
