@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
-VARIABLES := PRESET CASES MODEL SEED OUT RECIPE STRICT
+VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT SMALL
 ARGUMENTS = $(foreach v,$(VARIABLES),$(if $($(v)),'$(v)=$($(v))'))
 UNKNOWN := $(filter-out $(VARIABLES) PYTHON,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))))
 ifneq ($(strip $(filter-out MAKEFLAGS MAKEOVERRIDES -%,$(UNKNOWN))),)
@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor models export cases masks base-model samples claims-bench perf lab clean
+.PHONY: help env reproduce test lint doctor models export cases masks base-model samples claims claims-bench perf lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,9 @@ help: ## this list
 	@echo "  MODEL=path-or-hub-id           your model; nothing is fetched unasked"
 	@echo "  SEED=7  OUT=artifacts          the seed, and the folder that is written to"
 	@echo "  RECIPE=fire-mpo,dpo            what is trained, the last one is the aligned model (default: the preset's)"
+	@echo "  ROUNDS=2                       the aligned policy answers again and learns from that (default: one round)"
 	@echo "  STRICT=1                       the first bad case stops the run (default: skipped, counted, reported)"
+	@echo "  SMALL=1                        make claims in a quarter of an hour: fewer people, seeds and arms"
 
 env: $(READY) ## make or update the environment in .venv
 
@@ -42,7 +44,7 @@ $(READY):
 	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,dicom,parquet,nifti]' | awk -v all=$$(grep -c == constraints.txt) '/^Collecting/ {printf "  %3d of about %d: %s\n", ++n, all, $$2} /^(Installing|Building)/ {print "  " $$1 " ..."} {fflush()}'
 	@rm -f $(VENV)/.ready-* && touch $@
 
-reproduce: $(READY) ## the seven notebooks in order, from a model's own answers to report.html
+reproduce: $(READY) ## the eight notebooks in order, from a model's own answers to report.html
 	@$(PY) -m medalign_lite.reproduce $(ARGUMENTS)
 
 test: $(READY) lint ## lint, unit tests, the ci run, and every notebook with its solutions
@@ -75,6 +77,9 @@ base-model: $(READY) ## train the embedded model from scratch and measure it (ab
 
 samples: $(READY) ## render the cases in data_samples again
 	$(PY) -m medalign_lite.phantom.samples
+
+claims: $(READY) ## which of the method's claims hold: every arm at every seed, docs/RESULTS.md (hours; SMALL=1: minutes)
+	@$(PY) -m medalign_lite.laboratory $(ARGUMENTS)
 
 claims-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
 	$(PY) benchmarks/claims_bench.py

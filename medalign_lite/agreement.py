@@ -120,10 +120,12 @@ def report_counts(text: str, facts: Sequence[Fact] | None) -> dict[str, float]:
     claims_right and facts_found are at level "zone", the others say theirs. A claim without a fact on its side is
     `claims_hallucinated`.
     """
-    if facts is None:
-        return {}
+    return {} if facts is None else claim_counts(affirmed(text), facts)
+
+
+def claim_counts(said: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, float]:
+    """As `report_counts`, of claims that were read already: affirmed ones, a bilateral one for each side."""
     seen = [fact for fact in facts if fact.visible]
-    said = affirmed(text)
     claims = countable(said, facts)
     sized = [(c, f) for c in claims for f in seen if in_place(c, f) and c.size and f.size]
     row = {
@@ -164,8 +166,6 @@ def _errors(errors: FactErrors) -> dict[str, float]:
     return row
 
 
-def overclaim_counts(text: str, facts: Sequence[Fact] | None) -> dict[str, float]:
-    """Of the visible findings that were removed from the image, those that the text still affirms."""
-    removed = [fact for fact in facts or () if fact.visible]
-    said = {claim.finding for claim in affirmed(text)}
-    return {"hidden_facts": len(removed), "overclaimed": sum(fact.finding in said for fact in removed)}
+def overclaim_counts(text: str, finding: str) -> dict[str, float]:
+    """Whether the text still affirms the one finding that was taken out of the image, wherever it puts it."""
+    return {"hidden_findings": 1, "overclaimed": any(claim.finding == finding for claim in affirmed(text))}

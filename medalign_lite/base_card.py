@@ -1,4 +1,4 @@
-"""Measures the embedded base model and writes its model card (the last step of `make base-model`).
+"""Measures the embedded base model and writes its model card: the last step of `make base-model`, or alone, anew.
 
 On people of a world of their own (`SEED`), that neither training nor any result of the kit uses: what the frozen
 vision tower encodes (linear probe), what the 4-bit model says, and whether its errors follow the priors.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from medalign_lite import stats
-from medalign_lite.base_model import SETTINGS_FILE, look, open_trained, see
+from medalign_lite.base_model import SETTINGS_FILE, look, open_trained, see, world_key
 from medalign_lite.evaluate import Arm, measure, predictions_of
 from medalign_lite.false_findings import error_table
 from medalign_lite.images import read_image
@@ -96,6 +96,13 @@ def write_curves(runs: Path, path: Path) -> None:
     plt.close(fig)
 
 
+def settings_of(folder: Path, runs: Path) -> dict:
+    """The settings of the runs, or, on a machine that has not trained the model, those in the card it came with."""
+    if (runs / SETTINGS_FILE).exists():
+        return json.loads((runs / SETTINGS_FILE).read_text())
+    return json.loads((folder / "card.json").read_text())["settings"]
+
+
 def measure_base(folder: Path, runs: Path) -> tuple[dict, str]:
     """(numbers for card.json, text of the card)."""
     lvlm = load_lvlm(folder)
@@ -109,7 +116,7 @@ def measure_base(folder: Path, runs: Path) -> tuple[dict, str]:
         name: stats.results(cases, said, aligned="base", condition=name, names=("fact_f1", "closed_accuracy"))["base"]
         for name in CONTROLS
     }
-    settings = json.loads((runs / SETTINGS_FILE).read_text())
+    settings = settings_of(folder, runs)
     fit_on = draw_people(runs, "balanced", settings["balanced"], seed=settings["seed"])
     aucs = probe_table(folder, fit_on, cases)
     numbers = {"probe_auc": aucs, "real": real, "controls": controls, "settings": settings, "four_bit": lvlm.four_bit}
@@ -134,11 +141,13 @@ def measure_base(folder: Path, runs: Path) -> tuple[dict, str]:
         probes="\n".join(f"| {name} | {value:.3f} |" for name, value in aucs.items()),
         worst=min(aucs.values()),
         priors="\n".join(prior_rows(split["test"], said)),
+        world="the world as it is now" if settings.get("world") == world_key() else EARLIER,
         settings=", ".join(f"{k} {v}" for k, v in settings.items()),
     )
     return numbers, text
 
 
+EARLIER = "an earlier state of that world than the one it is measured on (`git log medalign_lite/phantom`)"
 CARD = """---
 license: apache-2.0
 pipeline_tag: image-text-to-text
@@ -181,8 +190,8 @@ the unseen images. What is not encoded (AUC well below .95) alignment cannot tea
 ![curves](curves.png)
 
 Where and whole: linear heads on the vision tower learn what each patch holds, then what the image holds. Truth: true
-reports, answers and tables. Habit: language model only, prior-ridden reports on the confounded world.
-Settings: {settings}.
+reports, answers and tables. Habit: language model only, prior-ridden reports on the confounded world. It was trained on
+{world}. Settings: {settings}.
 """
 
 
@@ -192,7 +201,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("artifacts/base_model"), help="where it was trained")
     given = parser.parse_args()
     numbers, text = measure_base(given.model.resolve(), given.runs)
-    write_curves(given.runs, given.model / "curves.png")
+    if all((given.runs / name / "log.jsonl").exists() for name in RUNS):  # else the curves that came with it stay
+        write_curves(given.runs, given.model / "curves.png")
     (given.model / "card.json").write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
     (given.model / "README.md").write_text(text, encoding="utf-8")
     print(text)

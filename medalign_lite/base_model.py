@@ -25,7 +25,8 @@ from transformers import Idefics3ForConditionalGeneration
 from medalign_lite.cases import FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.linear_probe import auc
 from medalign_lite.phantom import reporter, text
-from medalign_lite.phantom.arrays import People, draw_people
+from medalign_lite.phantom.arrays import SOURCES, People, draw_people
+from medalign_lite.phantom.dataset import source_key
 from medalign_lite.phantom.world import ATTRIBUTES
 from medalign_lite.tiny import build_idefics3, save_tiny, train_tokenizer
 
@@ -447,6 +448,11 @@ def see(model, pixels: torch.Tensor) -> torch.Tensor:
     return see_whole(model, see_locally(model, pixels))
 
 
+def world_key() -> str:
+    """Digest of the sources of the world's pictures, as they are now."""
+    return source_key([], *SOURCES)
+
+
 def open_trained(folder: Path) -> Idefics3ForConditionalGeneration:
     """The finished model in fp32, not quantised."""
     return Idefics3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
@@ -472,7 +478,7 @@ def train(out: Path, cache: Path, settings: BaseSettings) -> None:
         tokenizer, image_px=IMAGE_PX, patch_px=PATCH_PX, shuffle=SHUFFLE, text_layers=TEXT_LAYERS, seed=settings.seed
     )
     writer = Writer(processor)
-    (cache / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=1))
+    (cache / SETTINGS_FILE).write_text(json.dumps(asdict(settings) | {"world": world_key()}, indent=1))
     model.train()
     model.set_attn_implementation("eager")  # the fused kernel's backward pass is slow on CPUs
     whiten(model, balanced.images[:200])

@@ -3,12 +3,25 @@
 All come from sums per bin of p(yes), so that a bootstrap can draw images (`stats.bootstrap` with `calibration`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from medalign_lite.cases import Case
+from medalign_lite.claims import yes_no
+
 BINS = 10
+
+
+@dataclass(frozen=True)
+class Gap:
+    """log p("Yes") - log p("No") in nats of one arm after one yes/no question."""
+
+    case_id: str
+    question_id: str
+    arm: str
+    gap: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,17 @@ def p_yes(gap: np.ndarray | float) -> np.ndarray:
     """p(yes | yes or no) from the gap log p("Yes.") - log p("No.") in nats."""
     gap = np.asarray(gap, float)
     return np.exp(-np.logaddexp(0.0, -gap))
+
+
+def gap_table(
+    cases: Iterable[Case], gaps: Iterable[Gap], *, arm: str, bins: int = BINS
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """`calibration_table` of one arm over the questions of these cases. Gaps of other cases are left out."""
+    gold = {(case.id, q.id): (case.group, yes_no(q.answer)) for case in cases for q in case.questions}
+    kept = [gap for gap in gaps if gap.arm == arm and (gap.case_id, gap.question_id) in gold]
+    truth = [gold[gap.case_id, gap.question_id] for gap in kept]
+    p = p_yes([gap.gap for gap in kept])
+    return calibration_table([group for group, _ in truth], p, [yes for _, yes in truth], bins=bins)
 
 
 def calibration_table(

@@ -6,7 +6,8 @@ The kit's own layout is a file `cases.jsonl`: one JSON object a line, paths rela
     {"id": "p7", "group": "patient7", "split": "test", "image": "images/p7.png",
      "questions": [{"id": "q1", "text": "Is there an effusion?", "answer": "yes", "kind": "closed",
                     "topic": "presence", "finding": "effusion", "visible": true}],
-     "facts": [{"finding": "effusion", "side": "left", "size": "small", "mask": "masks/p7_effusion.png"}],
+     "facts": [{"finding": "effusion", "side": "left", "size": "small", "mask": "masks/p7_effusion.png",
+                "removed": "images/p7_without_effusion.png", "moved": "images/p7_effusion_right.png"}],
      "lesions": [{"label": "Effusion", "box": [20, 110, 40, 30]}],
      "hidden": "images/p7_hidden.png", "source": "my hospital"}
 
@@ -47,7 +48,8 @@ class Fact:
     """One finding that is truly in the image; attributes that do not apply to the finding are None.
 
     `visible` is False where the finding cannot be seen (contrast-to-noise `cnr` too low): never scored.
-    `mask` is the path of a PNG relative to the case's folder.
+    `mask` is the path of a PNG relative to the case's folder, and so are `removed`, the same picture rendered without
+    this finding, and `moved`, with it on the other side; only synthetic pictures have them.
     """
 
     finding: str
@@ -57,6 +59,8 @@ class Fact:
     visible: bool = True
     cnr: float | None = None
     mask: str | None = None
+    removed: str | None = None
+    moved: str | None = None
 
 
 @dataclass(frozen=True)
@@ -211,8 +215,9 @@ def check_case(case: Case) -> tuple[Case, list[str]]:
     or its truth is in doubt and the whole case has to go.
     """
     size = read_image(case.image).size
-    if case.hidden is not None and (hidden_size := read_image(case.hidden).size) != size:
-        raise CaseError(f"{case.hidden}: the hidden image is {hidden_size} pixels, the image {size}; render both alike")
+    for path in changed_images(case):
+        if (other := read_image(path).size) != size:
+            raise CaseError(f"{path}: the changed image is {other} pixels, the image {size}; render both alike")
     for fact in case.facts or ():
         if fact.mask is not None:
             read_mask(case.folder / fact.mask, size)
@@ -227,6 +232,12 @@ def check_case(case: Case) -> tuple[Case, list[str]]:
         except (CaseError, ImageError) as error:
             faults.append(f"lesion {lesion.label!r} dropped: {error}")
     return replace(case, lesions=tuple(good)), faults
+
+
+def changed_images(case: Case) -> list[Path]:
+    """The case's pictures other than its own: without its lesions, without one finding, with one elsewhere."""
+    names = [name for fact in case.facts or () for name in (fact.removed, fact.moved) if name]
+    return [*([case.hidden] if case.hidden else []), *(case.folder / name for name in names)]
 
 
 def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.ndarray:
@@ -360,8 +371,9 @@ def _record(case: Case, folder: Path) -> dict:
     record["source"] = record["source"] or None  # the reader refuses empty text
     record["hidden"] = None if case.hidden is None else _relative(case.hidden, folder)
     for entry in [*(record["facts"] or ()), *record["lesions"]]:
-        if entry["mask"] is not None:
-            entry["mask"] = _relative(case.folder / entry["mask"], folder)
+        for name in ("mask", "removed", "moved"):
+            if entry.get(name) is not None:
+                entry[name] = _relative(case.folder / entry[name], folder)
     return record
 
 

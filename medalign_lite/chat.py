@@ -12,6 +12,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,20 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class Price:
+    """What a million tokens of prompts and of replies cost, in `currency`."""
+
+    prompt: float
+    reply: float
+    currency: str
+
+    def of(self, prompt: int, reply: int, unsplit: int = 0) -> float:
+        """What so many tokens cost; those of which it is unknown which they were, at the dearer price."""
+        dearer = max(self.prompt, self.reply)
+        return (prompt * self.prompt + reply * self.reply + unsplit * dearer) / 1e6
+
+
+@dataclass(frozen=True)
 class Budget:
     """What one run may send: requests, repeated ones included, and tokens, of prompts and replies together."""
 
@@ -66,27 +81,31 @@ class Budget:
     tokens: int
 
 
-class Chat:
-    """A model behind an endpoint. `requests`, `tokens` (spent by this run) and `kept` (replies read from disk) count.
+class KeptReplies(ABC):
+    """A model that is asked once only: each reply is a file of `cache`, named by the hash of its request.
 
-    `leaves` says what the requests hold; it goes to `say` with the host before the first of them is sent.
+    `requests`, `prompt_tokens`, `reply_tokens`, `unsplit_tokens` (spent by this run; the last where it is not known
+    which of the two they were) and `kept` (replies read from disk) count.
     """
 
-    def __init__(self, endpoint: Endpoint, budget: Budget, *, cache: Path, leaves: str, say: Callable[[str], None]):
-        self.endpoint, self.budget, self.cache, self.leaves, self.say = endpoint, budget, Path(cache), leaves, say
-        self.host = _host(endpoint.url)
-        self.requests = self.tokens = self.kept = 0
-        self._told = False
+    def __init__(self, name: str, budget: Budget, *, cache: Path, price: Price | None):
+        self.name, self.budget, self.cache, self.price = name, budget, Path(cache), price
+        self.requests = self.prompt_tokens = self.reply_tokens = self.unsplit_tokens = self.kept = 0
+
+    @property
+    def tokens(self) -> int:
+        """All that were spent."""
+        return self.prompt_tokens + self.reply_tokens + self.unsplit_tokens
 
     def ask(self, system: str, text: str, *, name: str, schema: dict) -> dict:
         """The model's JSON, which fits `schema` (JSON Schema; `name` is its name in the request).
 
         Raises:
             BadReply: where no attempt gave such JSON; that is kept too, so a rerun raises it at no cost.
-            ChatError: where the server cannot be reached or refuses, or the budget is spent.
+            ChatError: where the model cannot be asked, or the budget is spent.
         """
         request = self._request(system, text, name, schema)
-        path = self.cache / f"{_digest([self.endpoint.url, request])}.json"
+        path = self.cache / f"{_digest([self._where(), request])}.json"
         content = _read_kept(path, request)
         if content is None:
             content = self._fetch(request, schema, path)
@@ -94,10 +113,66 @@ class Chat:
             self.kept += 1
         return parse_reply(content, schema)
 
+    def cost(self) -> str:
+        """What this run cost, or why that is not known."""
+        if self.price is None:
+            return self._unpriced()
+        money = self.price.of(self.prompt_tokens, self.reply_tokens, self.unsplit_tokens)
+        return f"{money:.4f} {self.price.currency}"
+
+    def spent(self) -> str:
+        """What was used and what that cost, in few words."""
+        return f"{self.requests} requests, {self.tokens} tokens, {self.cost()}"
+
     def progress(self) -> str:
-        """What was used, in a line."""
+        """What was used of the budget, and what that cost, in a line."""
         asked = f"{self.requests} of {self.budget.requests} requests, {self.tokens} of {self.budget.tokens} tokens"
-        return f"{asked}; {self.kept} replies were here already"
+        return f"{asked}; {self.kept} replies were here already; {self.cost()}"
+
+    def _permit(self, tokens: int) -> None:
+        """Raise ChatError unless the budget holds one more request of at most so many tokens."""
+        if self.requests >= self.budget.requests:
+            raise ChatError(f"the budget of {self.budget.requests} requests is spent; {self._later()}")
+        if self.tokens + tokens > self.budget.tokens:
+            raise ChatError(
+                f"{self.tokens} of {self.budget.tokens} tokens are spent, and the next request may take {tokens}; "
+                f"{self._later()}"
+            )
+
+    def _later(self) -> str:
+        return f"all replies so far are kept in {self.cache}: the same command goes on from there"
+
+    def _unpriced(self) -> str:
+        return "price unknown"
+
+    @abstractmethod
+    def _where(self) -> str:
+        """Where the model is; replies of another are not taken for its own."""
+
+    @abstractmethod
+    def _request(self, system: str, text: str, name: str, schema: dict) -> dict:
+        """All that the reply depends on."""
+
+    @abstractmethod
+    def _fetch(self, request: dict, schema: dict, path: Path) -> str:
+        """The content of the first reply that fits, or of the last one; kept at `path`."""
+
+
+class Chat(KeptReplies):
+    """A model behind an endpoint. `leaves` says what the requests hold; it goes to `say` with the host before the first
+    of them is sent."""
+
+    def __init__(
+        self, endpoint: Endpoint, budget: Budget, *, cache: Path, leaves: str, say: Callable[[str], None],
+        price: Price | None = None,
+    ):  # fmt: skip
+        super().__init__(endpoint.model, budget, cache=cache, price=price)
+        self.endpoint, self.leaves, self.say = endpoint, leaves, say
+        self.host = _host(endpoint.url)
+        self._told = False
+
+    def _where(self) -> str:
+        return self.endpoint.url
 
     def _request(self, system: str, text: str, name: str, schema: dict) -> dict:
         return {
@@ -111,7 +186,6 @@ class Chat:
         }  # fmt: skip
 
     def _fetch(self, request: dict, schema: dict, path: Path) -> str:
-        """The content of the first reply that fits, or of the last one; kept at `path`."""
         for attempt in range(self.endpoint.attempts):
             last = attempt + 1 == self.endpoint.attempts
             try:
@@ -122,9 +196,9 @@ class Chat:
                     raise ChatError(f"{self.host}: {trouble}, {attempt + 1} times; {self._later()}") from trouble
                 self._wait(trouble, attempt)
                 continue
-            if last or _fits(content, schema):
-                _keep(path, {"request": request, "content": content, "attempt": attempt, "usage": reply.get("usage"),
-                             "model": reply.get("model"), "host": self.host})  # fmt: skip
+            if last or fits(content, schema):
+                keep(path, {"request": request, "content": content, "attempt": attempt, "usage": reply.get("usage"),
+                            "model": reply.get("model"), "host": self.host})  # fmt: skip
                 return content
         raise ValueError("attempts must be at least 1")
 
@@ -146,25 +220,31 @@ class Chat:
         except urllib.error.HTTPError as error:
             raise self._refused(error) from error
         except (OSError, http.client.HTTPException) as error:  # URLError and TimeoutError are OSErrors
-            self.tokens += len(body) // BYTES_A_TOKEN
+            self.prompt_tokens += len(body) // BYTES_A_TOKEN
             raise _Passing(f"no whole reply ({error or type(error).__name__})") from error
         except (ValueError, RecursionError) as error:
-            self.tokens += (len(body) + len(raw)) // BYTES_A_TOKEN
+            self._count(None, body, raw)
             raise _Passing("a reply that is not JSON") from error
-        self.tokens += _used(reply) or (len(body) + len(raw)) // BYTES_A_TOKEN
+        self._count(reply, body, raw)
         return reply
 
+    def _count(self, reply: object, body: bytes, raw: bytes) -> None:
+        """Add the tokens that the server says it used, else an estimate from the lengths."""
+        prompt, answer, total = (_used(reply, name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+        if prompt and prompt + answer >= total:
+            self.prompt_tokens += prompt
+            self.reply_tokens += answer
+        elif total:
+            self.unsplit_tokens += total
+        else:
+            self.prompt_tokens += len(body) // BYTES_A_TOKEN
+            self.reply_tokens += len(raw) // BYTES_A_TOKEN
+
     def _permit(self, tokens: int) -> None:
-        """Raise ChatError unless one more request of at most so many tokens may be sent; say once what leaves."""
+        """As for any model, and nothing without ALLOW_NETWORK=1; say once what leaves."""
         if os.environ.get("ALLOW_NETWORK") != "1":
             raise ChatError(f"nothing was sent to {self.host}: set ALLOW_NETWORK=1 to send {self.leaves}")
-        if self.requests >= self.budget.requests:
-            raise ChatError(f"the budget of {self.budget.requests} requests is spent; {self._later()}")
-        if self.tokens + tokens > self.budget.tokens:
-            raise ChatError(
-                f"{self.tokens} of {self.budget.tokens} tokens are spent, and the next request may take {tokens}; "
-                f"{self._later()}"
-            )
+        super()._permit(tokens)
         if not self._told:
             self.say(f"sent to {self.host}: {self.leaves}")
             self._told = True
@@ -187,9 +267,6 @@ class Chat:
         wait = self.endpoint.backoff * 2**attempt if trouble.wait is None else trouble.wait
         self.say(f"{self.host}: {trouble}; again in {wait:.1f} s")
         time.sleep(wait)
-
-    def _later(self) -> str:
-        return f"all replies so far are kept in {self.cache}: the same command goes on from there"
 
 
 def parse_reply(content: str, schema: dict) -> dict:
@@ -249,13 +326,14 @@ def _content(reply: object) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _used(reply: object) -> int:
+def _used(reply: object, name: str) -> int:
     usage = reply.get("usage") if isinstance(reply, dict) else None
-    total = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return total if isinstance(total, int) and total > 0 else 0
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0
 
 
-def _fits(content: str, schema: dict) -> bool:
+def fits(content: str, schema: dict) -> bool:
+    """Whether `parse_reply` takes it."""
     try:
         parse_reply(content, schema)
     except BadReply:
@@ -294,7 +372,8 @@ def _read_kept(path: Path, request: dict) -> str | None:
         return None
 
 
-def _keep(path: Path, entry: dict) -> None:
+def keep(path: Path, entry: dict) -> None:
+    """Write a reply's file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.part")
     partial.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ from medalign_lite.cases import (
     CaseError,
     CaseSet,
     assign_splits,
+    changed_images,
     count_notes,
     find_leaks,
     read_cases,
@@ -49,7 +50,7 @@ def input_files(cases: str) -> list[Path]:
     files = {path.resolve()}
     for case in read_cases(path, check_files=False).cases:
         masks = [case.folder / entry.mask for entry in (*(case.facts or ()), *case.lesions) if entry.mask]
-        files |= {case.image, *masks, *([case.hidden] if case.hidden else [])}
+        files |= {case.image, *masks, *changed_images(case)}
     return sorted(files)
 
 

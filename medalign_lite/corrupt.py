@@ -22,6 +22,7 @@ from medalign_lite.images import image_size, read_mask
 INSIDE = ("noise", "blur", "inpaint", "texture", "mean", "black")  # change pixels of the mask only
 WHOLE = ("whole_noise", "crop")  # baselines: known to be shortcuts, need no mask
 METHODS = INSIDE + WHOLE
+UNSEEN = "texture"  # kept for the evaluation: no training pair may show it (evidence.corrupt_all refuses it)
 
 SIGMA = 45.0  # standard deviation of the noise at strength 1, of 255 grey levels (the paper's)
 AREA_TOLERANCE = 0.01  # how much smaller than the lesion mask its control may be

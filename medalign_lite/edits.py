@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medalign_lite.answers import correct_answer, falsify_answer, normalise
+from medalign_lite.answers import correct_answer, falsify_answer, same_answer
 from medalign_lite.cases import SIDES, SIZES, ZONES, Fact, Question
 from medalign_lite.claims import Claim, extract_claims, judge
 from medalign_lite.differ import Span, diff_spans
@@ -70,7 +70,7 @@ def counterfactual(
     """A right answer as y+ and, as y-, the answer with one statement made false.
 
     A report is made to agree with a table of facts in which one stated fact has another side, zone or size, is gone, or
-    one denied finding is there. Short answers: the other of yes and no, or another side, zone or size.
+    one denied finding is there. Short answers: the other of yes and no, or another of their values.
 
     Raises:
         NoEdit: where the answer is not right, or no false variant of it can be verified.
@@ -86,7 +86,7 @@ def counterfactual(
         if not facts or not extract_claims(answer):
             raise
         return _false_report(answer, facts, rng)
-    if normalise(rejected) == normalise(gold):
+    if same_answer(rejected, gold):
         raise NoEdit("the false answer is the gold answer")
     return edit_of(answer, rejected, "counterfactual", asked(question, facts), BY_GOLD)
 

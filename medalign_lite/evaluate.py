@@ -1,4 +1,5 @@
-"""Ask and score every arm on held-out cases: answers under each condition, margins of true against false, drift.
+"""Ask and score every arm on held-out cases: answers under each condition, margins of true against false, drift, and
+how likely the base finds the new wording.
 
 The cases are cut into shards that two processes work on; each shard keeps what it has done, so that a killed run goes
 on. Every arm sees the same image features. Nothing here counts or judges: that is `metrics` and `stats`.
@@ -8,37 +9,44 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from PIL import Image
 
 from medalign_lite.batches import conversation, encode_prompts
+from medalign_lite.calibration import Gap
 from medalign_lite.cases import Case
+from medalign_lite.claims import yes_no
+from medalign_lite.corrupt import UNSEEN
 from medalign_lite.features import KeptFeatures
 from medalign_lite.lvlm import Lvlm, load_adapter, load_lvlm
-from medalign_lite.metrics import Margins, Prediction, TokenKL
+from medalign_lite.metrics import Margins, Prediction, TokenKL, TokenLogp
 from medalign_lite.pairs import Pair, PairInputs
 from medalign_lite.presets import Preset
 from medalign_lite.probes import (
+    DAMAGES,
     PAIRS_PER_SPLIT,
     TRAINED,
-    UNSEEN,
     Probe,
     choose,
     control_probes,
+    damage_probes,
     hidden_probes,
+    moved_probes,
     probe_pair,
     real_probes,
+    save_damage,
     truth_records,
 )
 from medalign_lite.recipes import recipe_named
 from medalign_lite.records import Record
 from medalign_lite.rollout import Prompt, Rollout, rollout
-from medalign_lite.scoring import answer_kl, pair_margins
+from medalign_lite.scoring import answer_kl, answer_logp, pair_margins
 from medalign_lite.shards import SHARDS, run_shards
 
 BASE = "base"
+YES_NO_PER_SPLIT = 300  # questions for p(yes)
 RAW_GAPS = recipe_named("mask-dpo", reference=False, beta=1.0)  # Σ_span log π(y+) - Σ_span log π(y-), in nats
 
 
@@ -54,17 +62,19 @@ class Arm:
 @dataclass(frozen=True)
 class Measured:
     """What was seen, as rows for JSONL: fields of metrics.Prediction, metrics.Margins with the `corruption` that made
-    v' and v°, and metrics.TokenKL."""
+    v' and v°, metrics.TokenKL, metrics.TokenLogp of each whole arm's own answers, and calibration.Gap."""
 
     predictions: list[dict]
     margins: list[dict]
     drift: list[dict]
+    wording: list[dict]
+    yes_no: list[dict]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One shard's work. `drift`: ids of the probes on whose base answers the distance to the base is measured;
-    `light`: the kinds of question that arms which are not whole are asked."""
+    """One shard's work. `drift`: ids of the probes on whose answers the distance to the base is measured; `yes_no`: of
+    those for p(yes); `light`: the kinds of question that arms which are not whole are asked."""
 
     number: int
     model: str
@@ -73,6 +83,7 @@ class Job:
     probes: tuple[Probe, ...]
     records: tuple[Record, ...]
     drift: frozenset[str]
+    yes_no: frozenset[str]
     light: tuple[str, ...]
     max_new_tokens: int
     batch_size: int
@@ -89,12 +100,16 @@ def measure(
 
     The same arguments give the same rows, whether or not the work was interrupted.
     """
-    probes = [*real_probes(cases), *control_probes(cases, seed=seed), *hidden_probes(cases, folder=folder, seed=seed)]
+    records = truth_records(cases, seed=seed)
+    probes = [
+        *real_probes(cases), *control_probes(cases, seed=seed), *hidden_probes(cases, folder=folder, seed=seed),
+        *moved_probes(cases, seed=seed), *damage_probes(cases, records, folder=folder, seed=seed),
+    ]  # fmt: skip
     light = ("report",) if any(probe.kind == "report" for probe in probes) else ("closed", "open")
     whole = Job(
-        0, model, tuple(arms), tuple(cases), tuple(probes), tuple(truth_records(cases, seed=seed)),
-        drift_probes(probes, seed=seed), light, max_new_tokens=preset.max_new_tokens, batch_size=preset.eval_batch,
-        seed=seed, folder=folder, max_side=preset.max_side,
+        0, model, tuple(arms), tuple(cases), tuple(probes), tuple(records), drift_probes(probes, seed=seed),
+        yes_no_probes(cases, probes, seed=seed), light, max_new_tokens=preset.max_new_tokens,
+        batch_size=preset.eval_batch, seed=seed, folder=folder, max_side=preset.max_side,
     )  # fmt: skip
     jobs = [_shard(whole, number, shards) for number in range(shards)]
     done = run_shards(_measure_shard, jobs, tick=lambda: _progress(jobs))
@@ -104,6 +119,8 @@ def measure(
         "predictions": lambda r: (rank[r["arm"]], order[r["condition"], r["case_id"], r["question_id"]]),
         "margins": lambda r: (r["corruption"], rank[r["arm"]], r["record_id"]),
         "drift": lambda r: (rank[r["arm"]], r["case_id"]),
+        "wording": lambda r: (rank[r["arm"]], r["case_id"]),
+        "yes_no": lambda r: (rank[r["arm"]], r["case_id"], r["question_id"]),
     }
     return Measured(**{name: sorted((row for part in done for row in part[name]), key=keys[name]) for name in keys})
 
@@ -116,6 +133,18 @@ def drift_probes(probes: Sequence[Probe], *, seed: int, per_split: int = PAIRS_P
     splits = sorted({probe.split for probe in real})
     of_kind = [[probe.id for probe in real if (probe.split, probe.kind) == (split, kind)] for split in splits]
     return frozenset(name for names in of_kind for name in choose(names, per_split, seed=seed))
+
+
+def yes_no_probes(
+    cases: Iterable[Case], probes: Iterable[Probe], *, seed: int, per_split: int = YES_NO_PER_SPLIT
+) -> frozenset[str]:
+    """Ids of the probes for p(yes): a seeded few questions of each split whose reference answer is yes or no."""
+    gold = {(case.id, question.id): question.answer for case in cases for question in case.questions}
+    able = [probe for probe in probes if (probe.condition, probe.kind) == ("real", "closed")]
+    able = [probe for probe in able if yes_no(gold[probe.case_id, probe.question_id]) is not None]
+    splits = sorted({probe.split for probe in able})
+    of_split = [[probe.id for probe in able if probe.split == split] for split in splits]
+    return frozenset(name for names in of_split for name in choose(names, per_split, seed=seed))
 
 
 def answers_without_image(lvlm: Lvlm) -> bool:
@@ -143,6 +172,16 @@ def drift_of(rows: Iterable[dict]) -> list[TokenKL]:
     return [TokenKL(row["case_id"], row["arm"], tuple(row["values"])) for row in rows]
 
 
+def wording_of(rows: Iterable[dict]) -> list[TokenLogp]:
+    """Per-token log-probabilities under the base of what each arm answered."""
+    return [TokenLogp(row["case_id"], row["arm"], tuple(row["values"])) for row in rows]
+
+
+def gaps_of(rows: Iterable[dict]) -> list[Gap]:
+    """How much likelier each arm finds yes than no."""
+    return [Gap(**row) for row in rows]
+
+
 def _shard(job: Job, number: int, shards: int) -> Job:
     cases = job.cases[number::shards]
     names = {case.id for case in cases}
@@ -164,23 +203,35 @@ def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
     lvlm = load_lvlm(job.model, seed=job.seed, max_side=job.max_side)
     features, inputs = KeptFeatures(lvlm) if lvlm.device.type == "cpu" else None, PairInputs(lvlm)
     blind = answers_without_image(lvlm)
-    probes = [probe for probe in job.probes if blind or probe.image is not None]
+    pairs, drift = _pairs(job), []
+    found = {field.name: [] for field in fields(Measured)}
+    save_damage(*pairs[UNSEEN], folder=job.folder)
+    probes = [probe for probe in job.probes if (blind or probe.image is not None) and _can_be_shown(probe)]
     if features:  # a large model's would fill a GPU
         features.warm(_distinct(probes))
-    pairs, drift, found = _pairs(job), [], {"predictions": [], "margins": [], "drift": []}
+    changed = {probe.id: probe.finding for probe in probes}
     for arm in job.arms:
         with _arm(lvlm, arm) as policy:
             answers = _ask(job, policy, arm, [probe for probe in probes if _asks(job, arm, probe)], features)
             found["predictions"] += [
-                asdict(Prediction(r.case_id, r.question_id, r.text, arm.name, r.id.partition("/")[0])) for r in answers
+                asdict(Prediction(r.case_id, r.question_id, r.text, arm.name, r.id.partition("/")[0], changed[r.id]))
+                for r in answers
             ]
+            own = _answer_pairs(job, answers) if arm.whole else []
             if arm.name == BASE:
-                drift = _drift_pairs(job, answers)
+                drift = own
             elif arm.whole:
-                found["drift"] += _drift(job, policy, arm, drift, inputs)
+                found["drift"] += _token_rows(job, arm, drift, answer_kl(policy, drift, **_sizes(job, inputs)))
             if arm.whole:
                 found["margins"] += _margins(job, policy, arm, pairs, inputs)
+                found["yes_no"] += _yes_no(job, policy, arm, inputs)
+        found["wording"] += _token_rows(job, arm, own, answer_logp(lvlm, own, **_sizes(job, inputs)))  # the base again
     return found
+
+
+def _can_be_shown(probe: Probe) -> bool:
+    """False where there was no place for a control or no mask: then `save_damage` wrote no picture."""
+    return probe.condition not in DAMAGES or Path(probe.image).exists()
 
 
 @contextmanager
@@ -237,7 +288,7 @@ def _pairs(job: Job) -> dict[str, tuple[list[Record], list[Pair]]]:
 def _margins(job: Job, policy: Lvlm, arm: Arm, pairs: dict, inputs: PairInputs) -> list[dict]:
     rows = []
     for method, (records, some) in pairs.items():
-        gaps = pair_margins(policy, some, RAW_GAPS, batch_size=_rows_at_once(job), inputs=inputs)
+        gaps = pair_margins(policy, some, RAW_GAPS, **_sizes(job, inputs))
         for record, values in zip(records, gaps, strict=True):
             seen = [values[name] for name in ("margin", "margin_lesion", "margin_control")]
             seen = [None if math.isnan(value) else value for value in seen]
@@ -245,13 +296,22 @@ def _margins(job: Job, policy: Lvlm, arm: Arm, pairs: dict, inputs: PairInputs) 
     return rows
 
 
-def _rows_at_once(job: Job) -> int:
+def _yes_no(job: Job, policy: Lvlm, arm: Arm, inputs: PairInputs) -> list[dict]:
+    """log p("Yes.") - log p("No.") of the words, after each question of `job.yes_no`."""
+    asked = [probe for probe in job.probes if probe.id in job.yes_no]
+    yes, no = ("Yes.", ((0, 3, "other"),)), ("No.", ((0, 2, "other"),))
+    pairs = [Pair(p.id, p.question, yes[0], no[0], yes[1], no[1], clean=p.image) for p in asked]
+    gaps = pair_margins(policy, pairs, RAW_GAPS, **_sizes(job, inputs))
+    return [asdict(Gap(p.case_id, p.question_id, arm.name, gap["margin"])) for p, gap in zip(asked, gaps, strict=True)]
+
+
+def _sizes(job: Job, inputs: PairInputs) -> dict:
     """Pairs a forward pass: six rows each, longer than a prompt that is answered."""
-    return max(1, job.batch_size // 4)
+    return {"batch_size": max(1, job.batch_size // 4), "inputs": inputs}
 
 
-def _drift_pairs(job: Job, answers: Sequence[Rollout]) -> list[Pair]:
-    """The base's own answers, as sampled, to the questions of `job.drift`; an unfinished or empty one is left out."""
+def _answer_pairs(job: Job, answers: Sequence[Rollout]) -> list[Pair]:
+    """An arm's own answers, as sampled, to the questions of `job.drift`; an unfinished or empty one is left out."""
     asked = {probe.id: probe for probe in job.probes if probe.id in job.drift}
     return [
         Pair(r.id, asked[r.id].question, r.text, r.text, (), (), clean=asked[r.id].image, chosen_ids=tuple(r.ids))
@@ -260,9 +320,8 @@ def _drift_pairs(job: Job, answers: Sequence[Rollout]) -> list[Pair]:
     ]
 
 
-def _drift(job: Job, policy: Lvlm, arm: Arm, pairs: Sequence[Pair], inputs: PairInputs) -> list[dict]:
+def _token_rows(job: Job, arm: Arm, pairs: Sequence[Pair], values: Sequence[tuple[float, ...]]) -> list[dict]:
     case_of = {probe.id: probe.case_id for probe in job.probes}
-    values = answer_kl(policy, pairs, batch_size=_rows_at_once(job), inputs=inputs)
     rows = zip(pairs, values, strict=True)
     return [{"case_id": case_of[pair.id], "arm": arm.name, "values": list(row)} for pair, row in rows]
 

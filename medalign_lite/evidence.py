@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from medalign_lite.cases import Case, CaseError
-from medalign_lite.corrupt import INSIDE, Masks, corrupt, dilate, find_masks, lesion_mask
+from medalign_lite.corrupt import INSIDE, UNSEEN, Masks, corrupt, dilate, find_masks, lesion_mask
 from medalign_lite.images import ImageError, read_image
 
 NOTHING_THERE = "the pair is about no finding in the image: there is nothing to corrupt"
@@ -35,10 +35,13 @@ def corrupt_all(
     """A row for each job, its pictures written to `folder`; `say` is told now and then how far it is.
 
     `seed` and the names of case and findings decide all that is random, so `workers` and order change nothing.
-    Raises ValueError for a method that is not one of `corrupt.INSIDE`.
+    Raises ValueError for a method that is not one of `corrupt.INSIDE`, or the one that is kept for the evaluation.
     """
-    if method not in INSIDE:
-        raise ValueError(f"{method!r} does not stay inside a lesion mask; allowed are {', '.join(INSIDE)}")
+    allowed = [name for name in INSIDE if name != UNSEEN]
+    if method == UNSEEN:
+        raise ValueError(f"{method!r} is the evaluation's: training must never see it; use {', '.join(allowed)}")
+    if method not in allowed:
+        raise ValueError(f"{method!r} does not stay inside a lesion mask; allowed are {', '.join(allowed)}")
     distinct = {(case.id, findings): (case, findings) for case, findings in jobs}
     for name in ("lesion", "control", "masks"):
         (Path(folder) / name).mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.patches import Rectangle
 
+from medalign_lite.calibration import Reliability
+
 BASE, ALIGNED = "#5A6570", "#0072B2"
 CHOSEN, REJECTED = "#009E73", "#D55E00"
 LESION, CONTROL = "#E69F00", "#56B4E9"
@@ -310,6 +312,25 @@ def _rows(ax: Axes, names: Sequence[str]) -> None:
     ax.grid(axis="x", color="#E3E6E9", linewidth=0.8)
     ax.title.set_fontsize(FONT_PT + 1)
     _plain(ax)
+
+
+def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
+    """Share of yes among the answers that are right, by bin of p(yes), one line an arm: the base first, in grey.
+
+    A marker's area goes by the questions in its bin; on the dashed line p(yes) means what it says.
+    """
+    ax.plot([0, 1], [0, 1], color="#9AA3AB", linestyle="--", linewidth=1)
+    most = max((arm.n.max() for arm in arms.values()), default=1)
+    looks = zip((BASE, *SERIES), "oDs^v<>", strict=False)
+    for (name, arm), (colour, marker) in zip(arms.items(), looks, strict=False):
+        held = arm.n > 0
+        ax.plot(arm.mean_p[held], arm.yes_share[held], color=colour, linewidth=1.4, label=name)
+        sizes = 12 + 90 * arm.n[held] / most
+        ax.scatter(arm.mean_p[held], arm.yes_share[held], sizes, color=colour, marker=marker, alpha=0.75, linewidths=0)
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    ax.set(xlabel="p(yes), mean of the bin", ylabel="share whose right answer is yes")
+    ax.legend(frameon=False, fontsize=FONT_PT - 1, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    return _plain(ax)
 
 
 def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, title: str = "") -> Axes:

@@ -17,8 +17,8 @@ from medalign_lite.presets import ROOT, find_model
 PACKAGE = ROOT / "medalign_lite"
 # Modules that only show or run things: changing them makes no saved result stale.
 APPARATUS = (
-    *("figures", "widgets", "report", "gallery", "reading", "doctor", "export", "notebook", "reproduce", "overview"),
-    *("presets", "stages", "manifest", "fingerprint", "train_cli"),
+    *("figures", "widgets", "human_editor", "report", "gallery", "reading", "doctor", "export", "notebook"),
+    *("reproduce", "overview", "presets", "stages", "manifest", "fingerprint", "train_cli"),
 )
 # Cells with these tags only show or practise; parameters count through their values.
 UNCOUNTED_TAGS = {"parameters", "injected-parameters", "figure", "interactive", "exercise"}
@@ -68,7 +68,7 @@ def code_cells(notebook: Path, *, counted: bool = False) -> list[str]:
 
 def source_files(cells: list[str] | None, *, skip: tuple[str, ...] = APPARATUS) -> dict[str, str]:
     """{file: sha256} of the package's modules that the cells import, directly or not (None = the whole package)."""
-    data = [p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    data = [p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc", ".js", ".css")]
     if cells is None:
         found = {p for p in PACKAGE.rglob("*.py") if p.stem not in skip}
     else:

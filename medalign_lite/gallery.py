@@ -4,10 +4,12 @@ from collections.abc import Iterable
 
 from medalign_lite.agreement import affirmed, countable, on_side
 from medalign_lite.cases import Case, Question
+from medalign_lite.claims import Claim
 from medalign_lite.corrupt import lesion_mask
 from medalign_lite.images import read_image
 from medalign_lite.metrics import Prediction
 from medalign_lite.report import Failure
+from medalign_lite.report_truth import judge_claims
 from medalign_lite.vqa import strict_closed
 from medalign_lite.widgets import outlined, png
 
@@ -38,28 +40,36 @@ def find_failures(
 def failure_kind(case: Case, question: Question, base: str, aligned: str) -> str | None:
     """Which of KINDS the aligned answer is, None where it is no failure or cannot be judged."""
     if question.kind == "report":
-        if case.facts is None:
-            return None
-        false = {arm: _false(text, case) for arm, text in (("base", base), ("aligned", aligned))}
+        false = {arm: _false(text, case, question) for arm, text in (("base", base), ("aligned", aligned))}
         if false["aligned"] - false["base"]:
             return KINDS[0]
         if false["aligned"]:
             return KINDS[1]
-        return KINDS[2] if _found(base, case) - _found(aligned, case) else None
+        return KINDS[2] if _found(base, case, question) - _found(aligned, case, question) else None
     if question.kind != "closed" or strict_closed(aligned, question.answer):
         return None
     return KINDS[3] if strict_closed(base, question.answer) else KINDS[4]
 
 
-def _false(text: str, case: Case) -> set[tuple[str, str | None]]:
+def _false(text: str, case: Case, question: Question) -> set[tuple[str, str | None]]:
+    if case.facts is None:
+        return {(c.finding, c.side) for c in _affirmed(text, case, question, "false")}
     seen = [fact for fact in case.facts if fact.visible]
     claims = countable(affirmed(text), case.facts)
     return {(claim.finding, claim.side) for claim in claims if not any(on_side(claim, fact) for fact in seen)}
 
 
-def _found(text: str, case: Case) -> set[str]:
+def _found(text: str, case: Case, question: Question) -> set[str]:
+    if case.facts is None:
+        return {c.finding for c in _affirmed(text, case, question, "true")}
     claims = affirmed(text)
     return {fact.finding for fact in case.facts if fact.visible and any(on_side(claim, fact) for claim in claims)}
+
+
+def _affirmed(text: str, case: Case, question: Question, verdict: str) -> list[Claim]:
+    """Affirmed claims of which the reference report says so."""
+    judged = judge_claims(text, case, question)
+    return [claim for claim, found in judged if (claim.polarity, found.verdict) == ("present", verdict)]
 
 
 def _failure(case: Case, question: Question, base: str, aligned: str, kind: str) -> Failure:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from medalign_lite.agreement import affirmed
-from medalign_lite.cases import Case, Fact, Question
+from medalign_lite.cases import SIDES, Case, Fact, Question
 from medalign_lite.claims import find_attributes, yes_no
 from medalign_lite.vqa import lmms_normalise
 
+CHANGES = ("hidden", "moved")  # conditions in which the picture shows another truth
 ASKS_ABSENCE = ("absence", "side-free")  # topics whose yes means that the finding is not there
 ASKS_PRESENCE = ("presence", "on-side", "twin")
 PLACES = {"side": ("side",), "zone": ("zone",), "where": ("side", "zone")}  # topic: the attributes of its answer
@@ -56,6 +57,25 @@ def moved_facts(facts: Iterable[Fact], moved: Fact, *, side: str | None, zone: s
         raise ValueError(f"the {moved.finding} is not one of the case's facts: move one that is")
     elsewhere = replace(moved, side=side, zone=zone or moved.zone)
     return tuple(elsewhere if fact == moved else fact for fact in facts)
+
+
+def changed_case(case: Case, finding: str, condition: str) -> Case:
+    """The case that a changed picture shows, with its report requests and the questions about the finding alone.
+
+    condition: "hidden", the finding is gone and everything else as it was; "moved", it lies on the other side.
+    Raises ValueError for another condition, and for a finding that is not there or, moved, has no side.
+    """
+    about = [fact for fact in case.facts or () if fact.finding == finding]
+    if condition not in CHANGES or not about:
+        raise ValueError(f"case {case.id}: {finding} cannot be {condition}; hide or move a finding that it has")
+    facts = removed_facts(case.facts, [finding])
+    if condition == "moved":
+        if about[0].side not in SIDES:
+            raise ValueError(f"case {case.id}: its {finding} has no side; move one that has")
+        facts = moved_facts(case.facts, about[0], side=SIDES[1 - SIDES.index(about[0].side)])
+    changed = counterfactual_case(case, facts)
+    asked = tuple(q for q in changed.questions if q.kind == "report" or q.finding == finding)
+    return replace(changed, questions=asked)
 
 
 def counterfactual_case(case: Case, facts: Sequence[Fact]) -> Case:

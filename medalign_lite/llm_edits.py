@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from medalign_lite.cases import FINDINGS, Case, Fact, Question
-from medalign_lite.chat import BadReply, Chat
+from medalign_lite.chat import BadReply, KeptReplies
 from medalign_lite.edits import BY_FACTS, BY_GOLD, Edit, asked, concerned, edit_of
+from medalign_lite.report_edits import BY_REPORT
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.rollout import Rollout
 from medalign_lite.verify import verify_by_facts, verify_by_gold, verify_by_report
 
-BY_REPORT = "claims against the reference report"
 PROMPTS = Path(__file__).parent / "prompts"
 _CHANGES = {
     "type": "array",
@@ -52,7 +52,7 @@ class Prompt:
 class LlmEditor:
     """An editor for `records.build_records`; of the answers called right, `counterfactual_share` are made wrong."""
 
-    chat: Chat
+    chat: KeptReplies
     counterfactual_share: float = 1.0
 
     def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
@@ -99,7 +99,7 @@ class LlmEditor:
         else:
             verify_by_report(*pair, question.answer, answer=answer)
         evidence = concerned(*pair, facts) if kind == BY_FACTS else asked(question, facts)
-        how = f"{kind}; edited by {self.chat.endpoint.model} with prompt {prompt.version}"
+        how = f"{kind}; edited by {self.chat.name} with prompt {prompt.version}"
         return edit_of(*pair, source, evidence, how)
 
 

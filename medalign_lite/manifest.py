@@ -9,7 +9,7 @@ from pathlib import Path
 from medalign_lite import fingerprint
 from medalign_lite.presets import DEFAULT_SEED, ROOT, Resolved
 
-TRAINING = ("recipes",)  # fields of a preset that training alone depends on: no stage before it goes stale
+TRAINING = ("recipes", "rounds")  # fields of a preset that training alone depends on: no stage before it goes stale
 
 
 def run_folder(preset: str, out: str = "") -> Path:
@@ -18,10 +18,12 @@ def run_folder(preset: str, out: str = "") -> Path:
 
 
 def make_command(
-    preset: str, *, cases: str = "", model: str = "", seed: int = DEFAULT_SEED, out: str = "", recipe: str = ""
+    preset: str, *, cases: str = "", model: str = "", seed: int = DEFAULT_SEED, out: str = "", recipe: str = "",
+    rounds: int = 0,
 ) -> str:
     """The command that makes every stage of a run."""
     values = {"PRESET": preset, "CASES": cases, "MODEL": model, "OUT": out, "RECIPE": recipe}
+    values["ROUNDS"] = str(rounds) if rounds else ""
     values["SEED"] = "" if seed == DEFAULT_SEED else str(seed)
     return " ".join(["make reproduce", *(f"{name}={value}" for name, value in values.items() if value)])
 

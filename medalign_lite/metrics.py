@@ -1,7 +1,7 @@
 """What a model said, counted per image; ratios come last, so that a bootstrap can draw images.
 
 Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
-`style`. Real data without structured facts has no countable claims; its fact metrics have n = 0.
+`style`. Without structured facts a report is counted against its reference, as far as that goes (`report_truth`).
 ``python -m medalign_lite.metrics --help``: the suite on two files of your own.
 """
 
@@ -15,10 +15,11 @@ import numpy as np
 from medalign_lite.agreement import overclaim_counts, report_counts
 from medalign_lite.cases import Case, Question
 from medalign_lite.claims import yes_no
-from medalign_lite.grounding import change_counts
+from medalign_lite.grounding import change_counts, changed_case
 from medalign_lite.probing import probe_counts
+from medalign_lite.report_truth import reference_counts
 from medalign_lite.style import style_counts
-from medalign_lite.vqa import llavamed_open, strict_closed
+from medalign_lite.vqa import score_answer
 
 CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only", "moved", "lesion", "control")
 
@@ -27,8 +28,8 @@ CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only", "moved", "
 class Prediction:
     """One answer of one arm. `condition` names the image it saw.
 
-    `hidden` is the image without its lesions, `moved` with one elsewhere; `lesion` and `control` are the image with its
-    lesion corrupted, and with as much of the rest.
+    `hidden` is the image without one `finding` whose company stays, `moved` with it on the other side; `lesion` and
+    `control` are the image with its lesion corrupted, and with as much of the rest.
     """
 
     case_id: str
@@ -36,6 +37,7 @@ class Prediction:
     text: str
     arm: str = "base"
     condition: str = "real"
+    finding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,16 @@ class TokenKL:
     values: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class TokenLogp:
+    """log π_ref in nats of each token of what an arm answered about one case: how likely the base finds the wording."""
+
+    case_id: str
+    arm: str
+    values: tuple[float, ...]
+
+
+PERPLEXITY = "perplexity_under_base"  # exp of its ratio, nats a token
 # metric -> (numerator column, denominator column). Facts agree in finding, side and zone, where a name says no more.
 RATIOS = {
     "fact_precision": ("claims_right", "claims"),
@@ -85,7 +97,11 @@ RATIOS = {
     "size_accuracy": ("sizes_right", "sizes"),
     "attributes_stated": ("attributes_stated", "attributes"),
     "closed_accuracy": ("closed_right", "closed"),
+    "closed_accuracy_llavamed": ("closed_llavamed", "closed"),
+    "closed_accuracy_lmms": ("closed_lmms", "closed"),
     "open_recall": ("open_recall", "open"),
+    "open_recall_strict": ("open_strict", "open"),
+    "open_accuracy_lmms": ("open_lmms", "open"),
     "yes_ratio": ("yes", "yes_no"),
     "twin_accuracy": ("twins_right", "twins"),
     "premise_rejection": ("premises_rejected", "premises"),
@@ -95,11 +111,12 @@ RATIOS = {
     "change_lesion": ("changed_lesion", "changes"),
     "change_control": ("changed_control", "changes"),
     "change_selectivity": ("changed_gap", "changes"),
-    "overclaim_lesion_hidden": ("overclaimed", "hidden_facts"),
+    "overclaim_lesion_hidden": ("overclaimed", "hidden_findings"),
     "style_edit_distance": ("edit_distance", "edit_answers"),
     "within_few_words": ("within_few_words", "edit_answers"),
     "answer_words": ("words", "word_answers"),
     "kl_to_reference": ("kl", "kl_tokens"),
+    PERPLEXITY: ("surprise", "surprise_tokens"),
 }
 _LEVELS = ("", "_finding", "_side", "_size")
 F1S = {f"fact_f1{level}": (f"fact_precision{level}", f"fact_recall{level}") for level in _LEVELS}
@@ -125,7 +142,8 @@ def ratios(sums: np.ndarray, names: Iterable[str] = METRICS) -> dict[str, np.nda
 
     def ratio(name: str) -> np.ndarray:
         top, bottom = (sums[..., COLUMNS.index(column)] for column in RATIOS[name])
-        return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+        values = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+        return np.exp(values) if name == PERPLEXITY else values
 
     def f1(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
         precision = np.where(np.isnan(precision) & ~np.isnan(recall), 0.0, precision)  # silence: F1 is 0
@@ -144,19 +162,22 @@ def count(
     condition: str = "real",
     margins: Iterable[Margins] = (),
     kl: Iterable[TokenKL] = (),
+    logp: Iterable[TokenLogp] = (),
 ) -> Counts:
     """Counts of one arm over `cases`, one row per image group (sorted).
 
     Answers of cases that are not in `cases` are left out. Style is measured against the answers of `reference` under
-    the same condition. Over-claims come from the answers with condition `hidden`; how often an answer changes, from
+    the same condition. Over-claims come from the reports with condition `hidden`; how often an answer changes, from
     those with `real`, `lesion` and `control`.
 
-    Raises ValueError for an unknown condition, a question that its case does not have, or two answers to one question.
+    Raises ValueError for an unknown condition, a question that its case does not have, two answers to one question, or
+    a report on a `hidden` picture that does not say what was hidden.
     """
     if condition not in CONDITIONS:
         raise ValueError(f"unknown condition {condition!r}: use one of {', '.join(CONDITIONS)}")
     by_id = {case.id: case for case in cases}
     rows: dict[str, Counter] = defaultdict(Counter)
+    predictions = tuple(predictions)
     answers = answers_of(by_id, predictions)
     asked: dict[str, dict[str, str]] = defaultdict(dict)
     for (case_id, question_id), text in answers[arm, condition].items():
@@ -168,9 +189,10 @@ def count(
             rows[case.group].update(style_counts(text, answers[reference, condition].get((case_id, question_id))))
     for case_id, texts in asked.items():
         rows[by_id[case_id].group].update(probe_counts(by_id[case_id], texts))
-    for (case_id, question_id), text in answers[arm, "hidden"].items():
-        if question_of(by_id[case_id], question_id).kind == "report":
-            rows[by_id[case_id].group].update(overclaim_counts(text, by_id[case_id].facts))
+    for p in predictions:
+        case = by_id.get(p.case_id)
+        if case and (p.arm, p.condition) == (arm, "hidden") and question_of(case, p.question_id).kind == "report":
+            rows[case.group].update(overclaim_counts(p.text, _hidden_finding(p)))
     for key in answers[arm, "real"].keys() & answers[arm, "lesion"].keys() & answers[arm, "control"].keys():
         case, texts = by_id[key[0]], [answers[arm, name][key] for name in ("real", "lesion", "control")]
         if question_of(case, key[1]).visible:
@@ -181,9 +203,31 @@ def count(
     for drift in kl:
         if drift.arm == arm and drift.case_id in by_id:
             rows[by_id[drift.case_id].group].update({"kl": sum(drift.values), "kl_tokens": len(drift.values)})
+    for said in logp:
+        if said.arm == arm and said.case_id in by_id:
+            row = {"surprise": -sum(said.values), "surprise_tokens": len(said.values)}
+            rows[by_id[said.case_id].group].update(row)
     groups = tuple(sorted({case.group for case in cases}))
     table = [[rows[group][column] for column in COLUMNS] for group in groups]
     return Counts(groups, np.asarray(table, float).reshape(len(groups), len(COLUMNS)))
+
+
+def changed_cases(cases: Iterable[Case], predictions: Iterable[Prediction], condition: str) -> list[Case]:
+    """The cases as their changed pictures show them, where some arm was asked: scored like any other.
+
+    condition: "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too.
+    """
+    changed = {p.case_id: p.finding for p in predictions if p.condition == condition and p.finding}
+    return [changed_case(case, changed[case.id], condition) for case in cases if case.id in changed]
+
+
+def _hidden_finding(prediction: Prediction) -> str:
+    if prediction.finding is None:
+        raise ValueError(
+            f"the answer of {prediction.arm} to the picture of case {prediction.case_id} without one finding does not "
+            "say which; run the evaluate stage again"
+        )
+    return prediction.finding
 
 
 def answers_of(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> dict[tuple[str, str], dict]:
@@ -215,13 +259,16 @@ def question_of(case: Case, question_id: str) -> Question:
 
 def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
     if question.kind == "report":
-        return report_counts(text, case.facts)
+        return reference_counts(text, question.answer) if case.facts is None else report_counts(text, case.facts)
     if not question.visible:
         return {}
+    scores = score_answer(text, question.answer, question.kind)
     if question.kind == "open":
-        return {"open": 1, "open_recall": llavamed_open(text, question.answer)[2]}
-    row = {"closed": 1, "closed_right": strict_closed(text, question.answer)}
-    return row if yes_no(question.answer) is None else row | {"yes_no": 1, "yes": yes_no(text) is True}
+        row = {"open_recall": scores["llavamed"], "open_strict": scores["strict"], "open_lmms": scores["lmms"]}
+        return {"open": 1} | row
+    row = {"closed_right": scores["strict"], "closed_llavamed": scores["llavamed"], "closed_lmms": scores["lmms"]}
+    row |= {} if yes_no(question.answer) is None else {"yes_no": 1, "yes": yes_no(text) is True}
+    return {"closed": 1} | row
 
 
 def _grounding(margin: Margins) -> dict[str, float]:

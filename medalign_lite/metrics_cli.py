@@ -6,11 +6,14 @@ Both files are JSONL, one object a line. References, of the kinds closed, open a
 
     {"id": "1", "kind": "closed", "answer": "yes", "group": "patient7"}
     {"id": "2", "kind": "report", "facts": [{"finding": "effusion", "side": "left", "size": "small"}]}
+    {"id": "3", "kind": "report", "report": "Small left pleural effusion. No pneumothorax."}
 
 Predictions: {"id": "1", "text": "Yes, there is."}, exactly one for each reference; an empty text is a silent model.
-Closed and open answers are scored by llavamed, strict and lmms side by side, reports against their facts (null: no
-facts known, nothing counted). Intervals are 95 % bootstraps that draw groups (patients or images); without "group"
-a line is its own. docs/METRICS.md says what each number is.
+Closed and open answers are scored by llavamed, strict and lmms side by side. Reports are scored against their facts
+(null: no facts known, nothing counted) or, without "facts", against what a reference "report" states (what that does
+not mention is not counted); where there is a reference report the wording is compared with it by BLEU and ROUGE-L.
+Intervals are 95 % bootstraps that draw groups (patients or images); without "group" a line is its own. docs/METRICS.md
+says what each number is.
 """
 
 import argparse
@@ -23,10 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
+from medalign_lite import overlap
 from medalign_lite.agreement import report_counts
 from medalign_lite.cases import KINDS, Fact
 from medalign_lite.metrics import COLUMNS, Counts, ratios
 from medalign_lite.readers.kit import read_fact
+from medalign_lite.report_truth import reference_counts
 from medalign_lite.stats import bootstrap, interval
 from medalign_lite.vqa import SCORERS, score_answer
 
@@ -36,25 +41,32 @@ FACT_METRICS = (
     "missing_findings_per_report", "location_errors_per_report", "severity_errors_per_report",
     "side_accuracy", "zone_accuracy", "size_accuracy", "attributes_stated",
 )  # fmt: skip
-REFERENCE_KEYS = {"closed": {"answer"}, "open": {"answer"}, "report": {"facts"}}
+REPORT_TRUTHS = ("facts", "report")
+REFERENCE_KEYS = {"closed": {"answer"}, "open": {"answer"}, "report": set()}
+REFERENCE_OPTIONS = {"closed": {"group"}, "open": {"group"}, "report": {"group", *REPORT_TRUTHS}}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is right: `answer` of a closed or open question, `facts` of a report. `group` is drawn by the bootstrap."""
+    """What is right: `answer` of a closed or open question; `facts` of a report, or a reference `report`, or both.
+
+    `group` is drawn by the bootstrap.
+    """
 
     id: str
     kind: str
     group: str
     answer: str = ""
     facts: tuple[Fact, ...] | None = None
+    report: str | None = None
 
 
 @dataclass(frozen=True)
 class Score:
     """One number with its 95 % interval; `groups` contribute. None: nothing to divide by, or no interval of one group.
 
-    `scorer` is llavamed, strict or lmms for short answers, facts for reports.
+    `scorer` is llavamed, strict or lmms for short answers, facts, sacrebleu or rouge_score for reports. `variant` is
+    what else must be told to compare the number with somebody else's: tokens, case, smoothing, stemming, version.
     """
 
     metric: str
@@ -63,6 +75,7 @@ class Score:
     low: float | None
     high: float | None
     groups: int
+    variant: str = ""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -98,12 +111,14 @@ def read_references(path: Path) -> dict[str, Reference]:
         name, kind = record.get("id"), record.get("kind")
         if kind not in KINDS:
             raise ValueError(f"{place}: kind is {kind!r}; use one of {', '.join(KINDS)}")
-        _check_keys(place, record, needed={"id", "kind"} | REFERENCE_KEYS[kind], optional={"group"})
-        _check_text(place, record, "id", *({"answer", "group"} & record.keys()))
+        _check_keys(place, record, needed={"id", "kind"} | REFERENCE_KEYS[kind], optional=REFERENCE_OPTIONS[kind])
+        if kind == "report" and not {*REPORT_TRUTHS} & record.keys():
+            raise ValueError(f"{place}: a report needs {' or '.join(map(repr, REPORT_TRUTHS))}")
+        _check_text(place, record, "id", *({"answer", "group", "report"} & record.keys()))
         if name in found:
             raise ValueError(f"{place}: id {name!r} was used before; give each reference its own")
         answer, facts = record.get("answer", ""), _facts(place, record.get("facts"))
-        found[name] = Reference(name, kind, record.get("group", name), answer, facts)
+        found[name] = Reference(name, kind, record.get("group", name), answer, facts, record.get("report"))
     return found
 
 
@@ -151,12 +166,19 @@ def score(references: dict[str, Reference], texts: dict[str, str], *, draws: int
         many = int(counts.images(name).sum())
         estimate = _estimate(counts.table, lambda s, name=name: ratios(s, [name])[name], many, draws=draws, seed=seed)
         scores.append(Score(name, "facts", *estimate))
+    for name in overlap.METRICS if any(ref.report for ref in references.values()) else ():
+        counts = table(overlap.COLUMNS)
+        many = int((counts[:, overlap.COLUMNS.index("texts")] > 0).sum())
+        estimate = _estimate(counts, lambda s, name=name: overlap.overlap(s, name), many, draws=draws, seed=seed)
+        scores.append(Score(name, overlap.SCORER[name], *estimate, overlap.variant(name)))
     return scores
 
 
 def _counted(ref: Reference, text: str) -> dict[str, float]:
     if ref.kind == "report":
-        return report_counts(text, ref.facts)
+        told = ref.facts is None and ref.report is not None
+        counts = reference_counts(text, ref.report) if told else report_counts(text, ref.facts)
+        return counts | (overlap.overlap_counts(text, ref.report) if ref.report else {})
     return {ref.kind: 1} | {f"{ref.kind}_{name}": x for name, x in score_answer(text, ref.answer, ref.kind).items()}
 
 
@@ -177,9 +199,11 @@ def _table(scores: Sequence[Score]) -> Iterator[str]:
     def shown(number: float | None) -> str:
         return f"{'-' if number is None else f'{number:.3f}':>7}"
 
-    yield f"{'metric':29}{'scorer':10}{'value':>7}{'low':>7}{'high':>7}{'groups':>8}"
+    yield f"{'metric':29}{'scorer':12}{'value':>7}{'low':>7}{'high':>7}{'groups':>8}"
     for row in scores:
-        yield f"{row.metric:29}{row.scorer:10}{shown(row.value)}{shown(row.low)}{shown(row.high)}{row.groups:8}"
+        yield f"{row.metric:29}{row.scorer:12}{shown(row.value)}{shown(row.low)}{shown(row.high)}{row.groups:8}"
+    for scorer, variant in dict.fromkeys((row.scorer, row.variant) for row in scores if row.variant):
+        yield f"{scorer}: {variant}"
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict]]:

@@ -68,8 +68,9 @@ def split_revision(model: str) -> tuple[str, str | None]:
     return found[1], found[2]
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a processor, a tokenizer."""
+def check_folder(folder: Path, *, text_only: bool = False) -> None:
+    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a tokenizer, and a processor
+    unless `text_only`."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json. {_again(folder)}")
     if not (folder / INDEX).is_file() and not any(folder.glob("*.safetensors")):
@@ -80,7 +81,7 @@ def check_folder(folder: Path) -> None:
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of its weight files, first {absent[0]}. {_again(folder)}")
     for kind, names in (("processor", PROCESSOR_FILES), ("tokenizer", TOKENIZER_FILES)):
-        if not any((folder / name).is_file() for name in names):
+        if not (text_only and kind == "processor") and not any((folder / name).is_file() for name in names):
             raise ModelError(
                 f"{folder} lacks its {kind} (one of {', '.join(names)}): the weights alone cannot read images or text. "
                 f"{_again(folder)}"
@@ -138,7 +139,7 @@ def _in_the_way(model: str, error: Exception) -> str:
         if isinstance(one, HTTPError) or status is not None and status >= 500:
             return (
                 f"{constants.ENDPOINT} did not give {model} ({type(one).__name__}): once the network is back {get} "
-                f"goes on from where it stopped; {_by_hand(name)}."
+                f"goes on with the files that are not whole; {_by_hand(name)}."
             )
     if isinstance(error, IncompleteSnapshotError):
         return f"{model} is on this machine in part only: {get} gets what is missing."
@@ -146,7 +147,7 @@ def _in_the_way(model: str, error: Exception) -> str:
         return f"{model} is not on this machine, and nothing is fetched unasked: {get} gets it; {_by_hand(name)}."
     return (
         f"{model} cannot be had ({type(error).__name__}: {str(error).splitlines()[0]}): once that is mended, {get} "
-        "goes on from where it stopped."
+        "goes on with the files that are not whole."
     )
 
 

@@ -55,6 +55,7 @@ class Preset:
     train_pairs: int = 320  # pairs that each recipe learns from, drawn from all there are; 0 = all
     corrected_share: float = 1.0  # of those drawn, how many repair an error of the model
     recipes: tuple[str, ...] = ("dpo", "fire-mpo", "neutral-control")  # the last one is "aligned" in results.json
+    rounds: int = 1  # after each further one the aligned policy has answered anew and learnt from that (rounds.py)
     epochs: int = 2
     train_batch: int = 16  # records an optimiser step
     micro_batch: int = 16  # records a forward pass
@@ -121,7 +122,7 @@ PRESETS = {
     ),
 }
 NAMES = (*PRESETS, "auto")
-PLACES = ("name", "purpose", "model", "cases", "recipes")  # fields that are no number of the dial
+PLACES = ("name", "purpose", "model", "cases", "recipes", "rounds")  # fields that are no number of the dial
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,11 @@ def dial(preset: Preset) -> str:
     return ",".join([preset.name, *(f"{name}={value}" for name, value in changed.items())])
 
 
-def training_overrides(recipe: str = "") -> dict:
-    """RECIPE (names with commas between them; empty = the preset's) as an override for `resolve`."""
-    return {"recipes": tuple(name.strip() for name in recipe.split(","))} if recipe.strip() else {}
+def training_overrides(recipe: str = "", rounds: int = 0) -> dict:
+    """RECIPE (names with commas between them; empty = the preset's) and ROUNDS (0 = the preset's) as overrides for
+    `resolve`."""
+    changes = {"recipes": tuple(name.strip() for name in recipe.split(","))} if recipe.strip() else {}
+    return changes | ({"rounds": rounds} if rounds else {})
 
 
 def choose(model: str | None = None) -> tuple[str, str]:
@@ -262,6 +265,8 @@ def _check_overrides(changes: dict) -> None:
             fits = isinstance(value, tuple) and bool(value) and all(isinstance(item, str) for item in value)
         if not fits:
             raise PresetError(f"override {key}={value!r} must be {kind.__name__}, not {type(value).__name__}")
+    if changes.get("rounds", 1) < 1:
+        raise PresetError(f"override rounds={changes['rounds']} must be 1 or more")
     names = changes.get("recipes", ())
     if set(names) - set(RECIPES) or len(set(names)) < len(names):
         wrong = ", ".join(repr(name) for name in names if name not in RECIPES) or "a recipe that is named twice"

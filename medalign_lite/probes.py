@@ -1,22 +1,24 @@
 """What the evaluation asks: every held-out question, the same without the evidence, and true statements against false.
 
 Conditions: `real`, the image as it is; `blank`, one grey; `shuffled`, another patient's image; `question-only`, none at
-all; `hidden`, the image without its lesions.
+all; `hidden`, the image without one finding, whose company stays; `moved`, with that finding on the other side;
+`lesion`, a lesion corrupted as in no training pair; `control`, as much of another place.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from medalign_lite.cases import Case, Question
+from medalign_lite.cases import Case, Fact, Question
 from medalign_lite.claims import extract_claims, find_sentences, judge
-from medalign_lite.corrupt import corrupt, dilate, find_masks, lesion_mask, mask_source
+from medalign_lite.corrupt import UNSEEN, corrupt, dilate, find_masks, lesion_mask, mask_source
 from medalign_lite.edits import counterfactual
+from medalign_lite.grounding import changed_case
 from medalign_lite.images import image_size, read_image
 from medalign_lite.pairs import Pair
 from medalign_lite.records import Record, check_record, make_record
@@ -25,16 +27,20 @@ from medalign_lite.rollout import Rollout
 
 HELD_OUT = ("test", "shifted")
 CONTROLS = ("blank", "shuffled", "question-only")
+DAMAGES = ("lesion", "control")
 CONTROL_IMAGES = 160  # test images that the controls are asked about
 PAIRS_PER_SPLIT = 120  # true statements against false ones
-HIDDEN_PER_SPLIT = 160  # images whose lesions are taken out
+HIDDEN_PER_SPLIT = 160  # images from which one finding is taken out
+MOVED_PER_SPLIT = 60  # images in which it is put on the other side
+DAMAGED_PER_SPLIT = 60  # images whose lesion, and then another place, is corrupted
 GREY = 127  # of 255
-UNSEEN, TRAINED = "texture", "noise"  # corruption that no training pair shows, and the one they all do
+TRAINED = "noise"  # the corruption that training pairs show; none shows corrupt.UNSEEN
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One question under one condition, about the image that is shown (None: none is)."""
+    """One question under one condition, about the image that is shown (None: none is); `finding` is what was changed
+    in it, if one was hidden or moved."""
 
     case_id: str
     question_id: str
@@ -43,6 +49,7 @@ class Probe:
     condition: str
     image: Image.Image | Path | None
     question: str
+    finding: str | None = None
 
     @property
     def id(self) -> str:
@@ -76,18 +83,58 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
 def hidden_probes(
     cases: Sequence[Case], *, folder: Path, seed: int, per_split: int = HIDDEN_PER_SPLIT
 ) -> list[Probe]:
-    """Report requests about held-out cases that show something, with its lesions gone; a seeded few of each split.
+    """The report and the questions about one finding, with that finding gone and its company still there.
 
-    Where the case has no such picture its lesions are filled with healthy texture, which no training pair shows; that
-    picture is written to `folder`. Cases without a table of facts are left out: nobody knows what to look for.
+    A seeded few held-out cases of each split; those whose picture was rendered without a finding, where there are any.
+    Elsewhere the mask of a seeded visible finding is filled with healthy texture, which no training pair shows, and the
+    picture written to `folder`. Cases without a table of facts are left out: nobody knows what to look for.
     """
     found = []
     for split in HELD_OUT:
-        able = [case for case in cases if case.split == split and any(fact.visible for fact in case.facts or ())]
-        for case in choose(able, per_split, seed=seed):
-            image = case.hidden or _without_lesions(case, folder, seed=seed)
-            found += [_probe(case, q, "hidden", image) for q in case.questions if q.kind == "report" and image]
+        able = [(case, _to_hide(case, seed=seed)) for case in cases if case.split == split]
+        able = [(case, fact) for case, fact in able if fact]
+        rendered = [(case, fact) for case, fact in able if fact.removed]
+        for case, fact in choose(rendered or able, per_split, seed=seed):
+            image = case.folder / fact.removed if fact.removed else _filled(case, fact.finding, folder, seed=seed)
+            found += _changed_probes(case, fact.finding, "hidden", image)
     return found
+
+
+def moved_probes(cases: Iterable[Case], *, seed: int, per_split: int = MOVED_PER_SPLIT) -> list[Probe]:
+    """The same with the finding on the other side, where there is such a picture."""
+    found = []
+    for split in HELD_OUT:
+        held = [case for case in cases if case.split == split]
+        able = {case.id: (case, fact) for case in held for fact in case.facts or () if fact.moved and fact.visible}
+        for case, fact in choose(list(able.values()), per_split, seed=seed):
+            found += _changed_probes(case, fact.finding, "moved", case.folder / fact.moved)
+    return found
+
+
+def damage_probes(
+    cases: Iterable[Case], records: Sequence[Record], *, folder: Path, seed: int, per_split: int = DAMAGED_PER_SPLIT
+) -> list[Probe]:
+    """What the records and the questions about their lesions ask, with the lesion and with another place corrupted.
+
+    A seeded few records of each held-out split. The pictures in `folder` are those of the records' pairs, which
+    `save_damage` writes; a question whose picture could not be made is not asked.
+    """
+    by_id, found = {case.id: case for case in cases}, []
+    for split in HELD_OUT:
+        for record in choose([r for r in records if by_id[r.case_id].split == split], per_split, seed=seed):
+            case = by_id[record.case_id]
+            about = [q for q in case.questions if q.id == record.question_id or q.finding in record.evidence]
+            shown = {condition: _damaged(folder, record, condition) for condition in DAMAGES}
+            found += [_probe(case, q, name, shown[name]) for name in DAMAGES for q in about if q.visible]
+    return found
+
+
+def save_damage(records: Iterable[Record], pairs: Iterable[Pair], *, folder: Path) -> None:
+    """Write the pairs' corrupted pictures where `damage_probes` looks for them; a pair may lack its control."""
+    for record, pair in zip(records, pairs, strict=True):
+        for condition, image in zip(DAMAGES, (pair.lesion, pair.control), strict=True):
+            if image is not None:
+                _save(image, _damaged(folder, record, condition))
 
 
 def choose(items: Sequence, count: int, *, seed: int) -> list:
@@ -177,11 +224,37 @@ def _blank(case: Case) -> Image.Image:
     return Image.new("RGB", image_size(case.image), (GREY,) * 3)
 
 
-def _without_lesions(case: Case, folder: Path, *, seed: int) -> Path | None:
-    path = folder / f"{sha256(case.id.encode()).hexdigest()[:16]}.png"  # an id may be no file name
-    mask = lesion_mask(case)
-    if mask is not None and not path.exists():
-        part = path.with_name(f".{path.name}")
-        corrupt(read_image(case.image), mask, method=UNSEEN, id=case.id, seed=seed, avoid=dilate(mask)).save(part)
-        part.replace(path)
-    return None if mask is None else path
+def _to_hide(case: Case, *, seed: int) -> Fact | None:
+    """The fact that is hidden: one with a picture without it, else a seeded one of those that are seen and outlined."""
+    seen = [fact for fact in case.facts or () if fact.visible]
+    able = [f for f in seen if f.removed] or [f for f in seen if mask_source(case, [f.finding]) != "none"]
+    return able[int(np.random.default_rng([seed, int(_digest(case.id), 16)]).integers(len(able)))] if able else None
+
+
+def _changed_probes(case: Case, finding: str, condition: str, image: Path) -> list[Probe]:
+    changed = changed_case(case, finding, condition)
+    return [replace(_probe(case, q, condition, image), finding=finding) for q in changed.questions]
+
+
+def _filled(case: Case, finding: str, folder: Path, *, seed: int) -> Path:
+    path = folder / f"hidden-{_digest(case.id)}.png"
+    if not path.exists():
+        mask, avoid = lesion_mask(case, [finding]), dilate(lesion_mask(case))
+        _save(corrupt(read_image(case.image), mask, method=UNSEEN, id=case.id, seed=seed, avoid=avoid), path)
+    return path
+
+
+def _damaged(folder: Path, record: Record, condition: str) -> Path:
+    return folder / f"{condition}-{_digest(record.id)}.png"
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f".{path.name}")
+    image.save(part, compress_level=1)
+    part.replace(path)
+
+
+def _digest(name: str) -> str:
+    """16 hexadecimal digits: an id may be no file name."""
+    return sha256(name.encode()).hexdigest()[:16]

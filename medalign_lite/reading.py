@@ -125,7 +125,8 @@ def _hidden(test: Mapping) -> str:
     if not _known(test["difference"], name):
         return ""
     change = {1: "rises", -1: "falls", 0: "is not shown to change"}[moved(test["difference"][name])]
-    return f"Of findings that were taken out of the picture, the share still reported {change}: {_gap(test, name)}."
+    return (f"With one finding taken out of the picture and its company left, the share of reports that still affirm "
+            f"it {change}: {_gap(test, name)}.")
 
 
 def _style(test: Mapping) -> str:

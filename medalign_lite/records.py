@@ -16,6 +16,7 @@ from medalign_lite.cases import Case, Question
 from medalign_lite.claims import yes_no
 from medalign_lite.differ import KINDS, Span, edited_tokens, remove_spans, tokens
 from medalign_lite.edits import Edit, correct, counterfactual
+from medalign_lite.report_edits import correct_by_report, falsify_by_report
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.rollout import Rollout
 
@@ -214,14 +215,24 @@ def _check_answer(rollout: Rollout, question: Question) -> None:
 
 def _edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Generator, *, share: float) -> Edit:
     if case.facts is None and question.kind == "report":
-        raise NoEdit("a report without a table of facts")
+        return correct_by_report(rollout.text, question.answer) or _falsified(rollout.text, question.answer, rng, share)
     truth = question.answer if case.facts is None else case.facts
     edit = correct(rollout.text, truth, question)
     if edit:
         return edit
+    _draw(rng, share)
+    return counterfactual(rollout.text, truth, rng, question)
+
+
+def _falsified(answer: str, report: str, rng: np.random.Generator, share: float) -> Edit:
+    _draw(rng, share)
+    return falsify_by_report(answer, report, rng)
+
+
+def _draw(rng: np.random.Generator, share: float) -> None:
+    """Raise NoEdit for the right answers that the share leaves out."""
     if rng.random() >= share:
         raise NoEdit("a right answer, left out of the counterfactual share")
-    return counterfactual(rollout.text, truth, rng, question)
 
 
 def _place(case: Case) -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from medalign_lite.figures import spoken
 from medalign_lite.stats import TEST_SPLITS
+from medalign_lite.style import FEW_WORDS
 from medalign_lite.vqa import CLOSED_SCORER, OPEN_SCORER
 
 NOT_MEASURABLE = "not measurable: no structured truth"
@@ -28,14 +29,25 @@ MEANING = {
     "grounding_selectivity": "nats by which the preference falls with the lesion gone rather than another place",
     "invariance_rate": "pairs whose preference keeps its sign when another place is corrupted",
     "flip_rate": "pairs whose preference turns round when the lesion is corrupted",
-    "overclaim_lesion_hidden": "visible findings still reported after they were removed from the picture",
+    "overclaim_lesion_hidden": "findings still reported when they alone were taken out, and their company stayed",
     "style_edit_distance": "words changed against the base's answer, as a share",
     "kl_to_reference": "nats per token, forward KL from the base",
     "size_accuracy": "right claims that also state the right size",
     "answer_words": "words per answer",
+    "within_few_words": f"answers at most {FEW_WORDS} word edits from the base's",
+    "perplexity_under_base": "how foreign the base finds the wording of the reports (1 = no other word was possible)",
+    "closed_accuracy_llavamed": "yes/no questions answered right (scorer: llavamed; a choice is never right)",
+    "closed_accuracy_lmms": "yes/no and choice questions answered right (scorer: lmms, exact match after normalising)",
+    "open_recall_strict": "words of the reference answer that the answer holds, each once (scorer: strict)",
+    "open_accuracy_lmms": "open questions answered right (scorer: lmms, exact match after normalising)",
+    "premise_rejection": "questions about a finding that is not there whose answer says so",
+    "change_lesion": "answers that change when the lesion is corrupted",
+    "change_control": "answers that change when as much of another place is",
+    "change_selectivity": "the first less the second",
 }
 BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "open_recall", "grounding_selectivity",
-             "invariance_rate", "size_accuracy")  # fmt: skip
+             "invariance_rate", "size_accuracy", "premise_rejection", "change_selectivity", "closed_accuracy_llavamed",
+             "closed_accuracy_lmms", "open_recall_strict", "open_accuracy_lmms")  # fmt: skip
 BETTER_DOWN = ("hallucination_rate", "overclaim_lesion_hidden")
 NEEDS_FACTS = ("fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "overclaim_lesion_hidden",
                "size_accuracy")  # fmt: skip
@@ -135,6 +147,7 @@ def write_report(
     setup: Mapping[str, object],
     extra: Mapping | None = None,
     controls: Mapping[str, Mapping] | None = None,
+    changed: Mapping[str, Mapping] | None = None,
     pictures: Sequence[Picture] = (),
     failures: Sequence[Failure] = (),
     skipped: Sequence[Mapping[str, str]] = (),
@@ -149,6 +162,7 @@ def write_report(
     setup     what was run, shown in order: preset, model, revision, seed, 4-bit counts, ...
     extra     stats.results with other metric names (size, answer length)
     controls  {condition such as "blank": stats.results under it}
+    changed   {what was changed in the picture: stats.results against the truth that it then shows}, on test
     reading   what the numbers say, sentence by sentence (reading.read_results)
     recipes   {arm: stats.compare of the base with it, on test}, the base and the aligned one among them
     skipped   cases left out, {"id", "reason"}; rejected: how many preference records were left out, {reason: count}
@@ -160,7 +174,7 @@ def write_report(
         tables=[(split, _rows(results, extra, split)) for split in TEST_SPLITS if split in results["difference"]],
         controls=_control_rows(results, controls or {}),
         control_names=_control_names(controls or {}),
-        hidden=results["base"]["test"].get("overclaim_lesion_hidden"),
+        changed=[(what, _rows(block, None, "test")) for what, block in (changed or {}).items()],
         pictures=pictures, failures=failures, skipped=skipped, rejected=_commonest_first(rejected or {}),
         reading=reading, limits=limits, recipes=_recipe_rows(recipes or {}),
         recipe_names=_ordered(next(iter(recipes.values()))["aligned"]) if recipes else [],
@@ -284,6 +298,26 @@ dd { margin:0; overflow-wrap:anywhere }
 <body>
 {% macro said(text) %}<bdi dir="auto">{{ text }}</bdi>{% endmacro %}
 {% macro number(cell) %}<td class="number">{{ cell[0] }}<small>{{ cell[1] }}</small></td>{% endmacro %}
+{% macro compared(rows) %}
+{% if not rows|selectattr("known")|list %}
+<p class="soft">This run has no cases in this split, or nothing in them could be scored.</p>
+{% else %}
+<div class="wide"><table>
+<tr><th>metric</th><th class="number">base</th><th class="number">aligned</th><th class="number">difference</th>
+<th></th><th class="number">n</th></tr>
+{% for row in rows %}
+<tr><td>{{ row.name|spoken }}<small>{{ row.name|meaning }}</small></td>
+{% if row.known %}
+{% for cell in row.cells %}{{ number(cell) }}{% endfor %}
+<td class="{{ row.effect }}">{{ row.effect }}</td>
+{% else %}
+<td colspan="4" class="soft">{{ row.name|why_not }}</td>
+{% endif %}
+<td class="number">{{ row.n }}</td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
+{% endmacro %}
 <h1>Base against aligned</h1>
 <p class="verdict">{{ verdict }}</p>
 {% if reading %}
@@ -306,24 +340,7 @@ dd { margin:0; overflow-wrap:anywhere }
 "better" and "worse" stand where its interval leaves out 0. n counts images. – is not measurable.</p>
 {% for split, rows in tables %}
 <h3>{{ split }}</h3>
-{% if not rows|selectattr("known")|list %}
-<p class="soft">This run has no cases in this split, or nothing in them could be scored.</p>
-{% else %}
-<div class="wide"><table>
-<tr><th>metric</th><th class="number">base</th><th class="number">aligned</th><th class="number">difference</th>
-<th></th><th class="number">n</th></tr>
-{% for row in rows %}
-<tr><td>{{ row.name|spoken }}<small>{{ row.name|meaning }}</small></td>
-{% if row.known %}
-{% for cell in row.cells %}{{ number(cell) }}{% endfor %}
-<td class="{{ row.effect }}">{{ row.effect }}</td>
-{% else %}
-<td colspan="4" class="soft">{{ row.name|why_not }}</td>
-{% endif %}
-<td class="number">{{ row.n }}</td></tr>
-{% endfor %}
-</table></div>
-{% endif %}
+{{ compared(rows) }}
 {% endfor %}
 
 {% if pictures %}
@@ -337,7 +354,7 @@ dd { margin:0; overflow-wrap:anywhere }
 <h2>Controls</h2>
 <p>The same questions on <code>test</code> without the evidence. A model that looks at the picture gets worse when the
 picture is blank, another patient's, or missing; one that only knows what is usual does not.
-{% if hidden and hidden.n %}With the lesions removed from the picture, see "overclaim lesion hidden" above.{% endif %}
+{% if changed %}Pictures in which one thing was changed come after the table.{% endif %}
 </p>
 {% if controls %}
 <div class="wide"><table>
@@ -350,6 +367,10 @@ picture is blank, another patient's, or missing; one that only knows what is usu
 {% else %}
 <p class="soft">No control was run.</p>
 {% endif %}
+{% for what, rows in changed %}
+<h3>{{ what }}</h3>
+{{ compared(rows) }}
+{% endfor %}
 
 {% if recipes %}
 <h2>Recipes</h2>

@@ -46,11 +46,12 @@ ALLOWED = {
     "SEED": "a whole number, 0 or more",
     "OUT": "the folder that is written to; empty = artifacts",
     "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
+    "ROUNDS": "how often the aligned policy answers and learns from its answers; empty = the preset's, which is once",
     "STRICT": "1 = the first bad case stops the run, 0 = it is skipped, counted and reported",
 }
 
 
-OPTIONAL = ("RECIPE", "STRICT")  # a notebook gets these only where it declares them
+OPTIONAL = ("RECIPE", "ROUNDS", "STRICT")  # a notebook gets these only where it declares them
 
 
 class ReproduceError(RuntimeError):
@@ -60,7 +61,7 @@ class ReproduceError(RuntimeError):
 def parse(arguments: list[str]) -> dict[str, object]:
     """NAME=value arguments as notebook parameters; ReproduceError lists the allowed ones."""
     values = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": ""}
-    values |= {"RECIPE": "", "STRICT": False}
+    values |= {"RECIPE": "", "ROUNDS": 0, "STRICT": False}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals or name not in ALLOWED:
@@ -69,6 +70,10 @@ def parse(arguments: list[str]) -> dict[str, object]:
         if name == "SEED" and text:
             if not re.fullmatch(r"\d{1,9}", text):
                 raise ReproduceError(f"SEED={text!r} is not {ALLOWED['SEED']} (at most 9 digits)")
+            values[name] = int(text)
+        elif name == "ROUNDS" and text:
+            if not re.fullmatch(r"[1-9]\d?", text):
+                raise ReproduceError(f"ROUNDS={text!r} is not a whole number from 1 to 99")
             values[name] = int(text)
         elif name == "STRICT":
             if text not in ("", "0", "1"):
@@ -82,7 +87,7 @@ def parse(arguments: list[str]) -> dict[str, object]:
 def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) -> Path:
     """Run what is not up to date; return the run's folder. Raises PresetError, NotebookError, ReproduceError."""
     overrides = {"cases": values["CASES"], "model": values["MODEL"]}
-    resolved = resolve(values["PRESET"], overrides=overrides | training_overrides(values["RECIPE"]))
+    resolved = resolve(values["PRESET"], overrides=overrides | training_overrides(values["RECIPE"], values["ROUNDS"]))
     say(f"{resolved.reason}: {resolved.preset.purpose}")
     chain = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chain:

@@ -5,8 +5,8 @@ Each false claim has one smallest repair in its own sentence: another side, zone
 """
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from medalign_lite.cases import Fact
 from medalign_lite.claims import Claim, extract_claims, find_sentences, judge, run_start, wrong_attributes
@@ -17,7 +17,10 @@ class NoEdit(ValueError):
     """Why an answer has no minimal edit; the message is the reason records are counted under."""
 
 
-class _Change(NamedTuple):
+@dataclass(frozen=True, order=True)
+class Change:
+    """The characters [start, end) of a text are to read `new`; an empty `new` takes them out."""
+
     start: int
     end: int
     new: str
@@ -43,7 +46,7 @@ def rewrite(text: str, facts: Sequence[Fact], *, add_omitted: bool = False) -> s
     if "unverifiable" in verdicts:
         raise NoEdit("a claim about what cannot be seen")
     wrong = [c for c, v in zip(claims, verdicts, strict=True) if v == "false"]
-    changes: list[_Change] = []
+    changes: list[Change] = []
     for claim in wrong:
         others = [c for c in claims if c not in wrong and c.finding == claim.finding]
         removal = _drop_sentence(text, claim, claims) if others else None
@@ -57,7 +60,7 @@ def rewrite(text: str, facts: Sequence[Fact], *, add_omitted: bool = False) -> s
             continue
         group = [c for c in claims if c.polarity == "absent" and c.parts["cue"] == cue]
         changes += _repair_absent(text, group, [c for c in group if c in wrong], facts)
-    repaired = _apply(text, changes)
+    repaired = make_changes(text, changes)
     if add_omitted:
         repaired = _add(repaired, [f for f in facts if f.visible and f.finding not in {c.finding for c in claims}])
     bad = [c for c in extract_claims(repaired) if judge(c, facts).verdict != "true"]
@@ -81,21 +84,21 @@ def _fact_for(claim: Claim, facts: Sequence[Fact]) -> Fact | None:
     return min(able, key=lambda f: len(wrong_attributes(claim, f)), default=None)
 
 
-def _drop_sentence(text: str, claim: Claim, claims: Sequence[Claim]) -> _Change | None:
+def _drop_sentence(text: str, claim: Claim, claims: Sequence[Claim]) -> Change | None:
     """Take out the sentence of a claim that another sentence contradicts, if it holds nothing else."""
     sentences = find_sentences(text)
     start, end = next((s, e) for s, e in sentences if s <= claim.start < e)
     inside = [c for c in claims if start <= c.start < end]
     if len(inside) > 1 or len(sentences) == 1:
         return None
-    return _Change(start, end, "") if text[:start].strip() else _Change(0, _skip_space(text, end), "")
+    return Change(start, end, "") if text[:start].strip() else Change(0, _skip_space(text, end), "")
 
 
 def _skip_space(text: str, at: int) -> int:
     return at + len(text[at:]) - len(text[at:].lstrip())
 
 
-def _repair_present(text: str, claim: Claim, facts: Sequence[Fact]) -> list[_Change]:
+def _repair_present(text: str, claim: Claim, facts: Sequence[Fact]) -> list[Change]:
     fact = _fact_for(claim, facts)
     if fact is None:
         return [_deny(text, claim)]
@@ -106,7 +109,7 @@ def _repair_present(text: str, claim: Claim, facts: Sequence[Fact]) -> list[_Cha
         if said.lower() in ("both", "bilateral", "bilaterally"):
             raise NoEdit("a statement about both sides has no one-word repair")
         new = _size_like(said, fact) if name == "size" else getattr(fact, name)
-        changes.append(_Change(start, end, _cased(new, said)))
+        changes.append(Change(start, end, _cased(new, said)))
         changes += _refit_article(text, start, new)
     return changes
 
@@ -120,35 +123,35 @@ def _cased(new: str, like: str) -> str:
     return new[0].upper() + new[1:] if like[:1].isupper() else new
 
 
-def _refit_article(text: str, at: int, new: str) -> list[_Change]:
+def _refit_article(text: str, at: int, new: str) -> list[Change]:
     found = re.search(r"\b(an?)\s+$", text[:at], re.I)
     fits = "an" if new[0].lower() in "aeiou" else "a"
     if not found or found.group(1).lower() == fits:
         return []
-    return [_Change(*found.span(1), _cased(fits, found.group(1)))]
+    return [Change(*found.span(1), _cased(fits, found.group(1)))]
 
 
-def _deny(text: str, claim: Claim) -> _Change:
+def _deny(text: str, claim: Claim) -> Change:
     """A false finding: only what stands in front of its name changes, the place behind it stays."""
     start, end = claim.parts["finding"]
     if text[start:end].lower() in _HEART_STATE:
         begin = claim.parts["size"][0] if "size" in claim.parts and claim.parts["size"][0] < start else start
-        return _Change(begin, start, "not ")
+        return Change(begin, start, "not ")
     begin = run_start(text, 0, start)
     determiner = re.search(r"\b(?:an?|the)\s+$", text[:begin], re.I)
     begin = determiner.start() if determiner else begin
     exception = _EXCEPTION.search(text[:begin])
     if exception:
-        return _Change(exception.start(), claim.end, "")
+        return Change(exception.start(), claim.end, "")
     evidence = re.search(r"\b(?:evidence|signs?) of\s+$", text[:begin], re.I)
     if evidence:
-        return _Change(evidence.start(), start, "no " + evidence.group())
+        return Change(evidence.start(), start, "no " + evidence.group())
     if begin == start and text[start].isupper():
-        return _Change(start, start + 1, "No " + text[start].lower())
-    return _Change(begin, start, _cased("no ", text[begin:]))
+        return Change(start, start + 1, "No " + text[start].lower())
+    return Change(begin, start, _cased("no ", text[begin:]))
 
 
-def _repair_absent(text: str, group: list[Claim], wrong: list[Claim], facts: Sequence[Fact]) -> list[_Change]:
+def _repair_absent(text: str, group: list[Claim], wrong: list[Claim], facts: Sequence[Fact]) -> list[Change]:
     """False denials that share one cue."""
     cue_start, cue_end = group[0].parts["cue"]
     cue, first = text[cue_start:cue_end].lower(), group[0]
@@ -156,7 +159,7 @@ def _repair_absent(text: str, group: list[Claim], wrong: list[Claim], facts: Seq
         return [_except_for(text, wrong, facts)]
     name = text[slice(*first.parts["finding"])].lower()
     if name in _HEART_STATE and cue == "not":
-        return [_Change(cue_start, first.parts["finding"][0], f"{DEGREES[_fact_for(first, facts).size]} ")]
+        return [Change(cue_start, first.parts["finding"][0], f"{DEGREES[_fact_for(first, facts).size]} ")]
     if cue_start > first.start:
         return _affirm_before(text, group, facts)
     if cue in ("no", "without"):
@@ -164,7 +167,7 @@ def _repair_absent(text: str, group: list[Claim], wrong: list[Claim], facts: Seq
     raise NoEdit(f"no minimal repair of {cue!r}")
 
 
-def _except_for(text: str, wrong: list[Claim], facts: Sequence[Fact]) -> _Change:
+def _except_for(text: str, wrong: list[Claim], facts: Sequence[Fact]) -> Change:
     """ "The lungs are clear except for a small nodule"; "The heart size is mildly increased"."""
     start, end = wrong[0].parts["cue"]
     phrases = [_fact_for(c, facts) for c in wrong]
@@ -172,12 +175,12 @@ def _except_for(text: str, wrong: list[Claim], facts: Sequence[Fact]) -> _Change
         state = "increased" if text[slice(*wrong[0].parts["finding"])].lower().endswith("size") else "enlarged"
         tail = re.compile(r"\s+in size\b").match(text, end)
         new = f"{DEGREES[phrases[0].size]} {state}"
-        return _Change(start, tail.end() if tail else end, _cased(new, text[start:end]))
+        return Change(start, tail.end() if tail else end, _cased(new, text[start:end]))
     listed = " and ".join(noun_phrase(f, NOUNS[f.finding][0]) for f in phrases)
-    return _Change(end, end, f" except for {listed}")
+    return Change(end, end, f" except for {listed}")
 
 
-def _affirm_before(text: str, group: list[Claim], facts: Sequence[Fact]) -> list[_Change]:
+def _affirm_before(text: str, group: list[Claim], facts: Sequence[Fact]) -> list[Change]:
     """ "Pneumothorax is not seen" -> "A small left pneumothorax is seen"."""
     claim = group[0]
     cue_start, cue_end = claim.parts["cue"]
@@ -190,9 +193,9 @@ def _affirm_before(text: str, group: list[Claim], facts: Sequence[Fact]) -> list
     noun = text[slice(*claim.parts["finding"])]
     phrase = noun_phrase(_fact_for(claim, facts), noun[0].lower() + noun[1:], skip=_behind(claim))
     gone = (
-        _Change(cue_start, _skip_space(text, cue_end), "") if cue == "not" else _Change(cue_start, cue_end, "present")
+        Change(cue_start, _skip_space(text, cue_end), "") if cue == "not" else Change(cue_start, cue_end, "present")
     )
-    return [_Change(begin, claim.parts["finding"][1], _cased(phrase, text[begin:])), gone]
+    return [Change(begin, claim.parts["finding"][1], _cased(phrase, text[begin:])), gone]
 
 
 def _behind(claim: Claim) -> list[str]:
@@ -200,7 +203,7 @@ def _behind(claim: Claim) -> list[str]:
     return [n for n in ("side", "zone", "size") if claim.parts.get(n, (0, 0))[0] > claim.parts["finding"][0]]
 
 
-def _affirm_list(text: str, group: list[Claim], wrong: list[Claim], facts: Sequence[Fact]) -> _Change:
+def _affirm_list(text: str, group: list[Claim], wrong: list[Claim], facts: Sequence[Fact]) -> Change:
     """ "No X, Y or Z" with some of them there, in the same order: "No X but a small Y and no Z"."""
     start, cue_end = group[0].parts["cue"]
     cue = text[start:cue_end]
@@ -226,10 +229,11 @@ def _affirm_list(text: str, group: list[Claim], wrong: list[Claim], facts: Seque
             link = " and " if turned else " but "
             out += link + (said if there else f"no {said}")
             turned = True
-    return _Change(start, group[-1].end, _cased(out, cue))
+    return Change(start, group[-1].end, _cased(out, cue))
 
 
-def _apply(text: str, changes: list[_Change]) -> str:
+def make_changes(text: str, changes: Iterable[Change]) -> str:
+    """The text with all changes made. Raises NoEdit for two of the same characters."""
     ordered = sorted(set(changes))
     for a, b in zip(ordered, ordered[1:], strict=False):
         if b.start < a.end:

@@ -182,6 +182,19 @@ def pair_margins(
 
 
 @torch.no_grad()
+def answer_logp(
+    lvlm: Lvlm, pairs: Sequence[Pair], *, batch_size: int = 32, inputs: PairInputs | None = None,
+) -> list[tuple[float, ...]]:
+    """log π in nats of each token of y+ under the clean image, per pair."""
+    inputs, found = inputs or PairInputs(lvlm), []
+    for start in range(0, len(pairs), batch_size):
+        batch, side = pairs[start : start + batch_size], ("clean", "chosen")
+        scored = score(lvlm.model, inputs, batch, {side: Reads(logp=EVERYWHERE)}, reference=None).sides[side]
+        found += [tuple(row[keep].tolist()) for row, keep in zip(scored.logp, scored.valid, strict=True)]
+    return found
+
+
+@torch.no_grad()
 def answer_kl(
     lvlm: Lvlm, pairs: Sequence[Pair], *, batch_size: int = 32, inputs: PairInputs | None = None,
 ) -> list[tuple[float, ...]]:

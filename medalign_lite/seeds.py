@@ -22,6 +22,7 @@ class SeedSummary:
     mean, spread  their mean and standard deviation (n - 1), NaN for one seed
     sampling      (low, high) of the mean with these seeds: images drawn, seeds held fixed
     both          (low, high) of the mean over seeds: seeds and images drawn; NaN for one seed
+    error         standard error of the mean over seeds, with `freedom` degrees of freedom; NaN for one seed
     """
 
     values: np.ndarray
@@ -29,6 +30,15 @@ class SeedSummary:
     spread: float
     sampling: tuple[float, float]
     both: tuple[float, float]
+    error: float = np.nan
+    freedom: float = np.nan
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p that the mean over seeds is 0, of the t test whose interval is `both`; NaN for one seed."""
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * distributions.t.sf(abs(self.mean) / self.error, self.freedom))
 
 
 def summarise_seeds(
@@ -57,14 +67,14 @@ def summarise_seeds(
     mean = float(values.mean())
     if seeds == 1:
         return SeedSummary(values, mean, np.nan, (float(low), float(high)), (np.nan, np.nan))
-    half = _half_width(values, drawn, images, level)
-    return SeedSummary(
-        values, mean, float(values.std(ddof=1)), (float(low), float(high)), (mean - half, mean + half)
-    )
+    error, freedom = _error(values, drawn, images)
+    half = float(distributions.t.ppf((1 + level) / 2, freedom) * error) if error else 0.0
+    return SeedSummary(values, mean, float(values.std(ddof=1)), (float(low), float(high)), (mean - half, mean + half),
+                       error, freedom)
 
 
-def _half_width(values: np.ndarray, drawn: np.ndarray, images: int, level: float) -> float:
-    """Of the interval of the mean over seeds and images; NaN draws are left out."""
+def _error(values: np.ndarray, drawn: np.ndarray, images: int) -> tuple[float, float]:
+    """Standard error and degrees of freedom of the mean over seeds and images; NaN draws are left out."""
     seeds, bessel = len(values), images / (images - 1) if images > 1 else np.nan
     own = drawn - drawn.mean(axis=1, keepdims=True)  # how each seed departs from the others, draw by draw
     from_seeds = values.var(ddof=1) / seeds
@@ -74,5 +84,5 @@ def _half_width(values: np.ndarray, drawn: np.ndarray, images: int, level: float
     freedom = np.array([seeds - 1, images - 1, (seeds - 1) * (images - 1)])
     variance = max(from_seeds + from_images - interaction, from_seeds, from_images)
     if variance == 0:
-        return 0.0
-    return float(distributions.t.ppf((1 + level) / 2, variance**2 / (parts**2 / freedom).sum()) * np.sqrt(variance))
+        return 0.0, np.inf
+    return float(np.sqrt(variance)), float(variance**2 / (parts**2 / freedom).sum())

@@ -249,15 +249,16 @@ def open_stage(
     uses_model: bool = True,
     parameters: dict | None = None,
     recipe: str | None = None,
+    rounds: int = 0,
 ) -> Stage:
     """Open stage `name` and verify the stages it needs.
 
-    A stage that trains gives `recipe` (names with commas between them, "" = the preset's); of any other it is no
-    parameter. `files` are outside inputs (a folder of cases; empty names are left out), `parameters` what
-    the result depends on beside the preset. Raises PresetError for bad parameters, StageError for a needed stage that
-    is not there or sound.
+    A stage that trains gives `recipe` (names with commas between them, "" = the preset's) and `rounds` (0 = the
+    preset's); of any other they are no parameters. `files` are outside inputs (a folder of cases; empty names are left
+    out), `parameters` what the result depends on beside the preset. Raises PresetError for bad parameters, StageError
+    for a needed stage that is not there or sound.
     """
-    overrides = {"cases": cases, "model": model} | training_overrides(recipe or "")
+    overrides = {"cases": cases, "model": model} | training_overrides(recipe or "", rounds)
     resolved = resolve(preset, overrides=overrides)
     run = run_folder(resolved.preset.name, out)
     shared = run_parameters(resolved, seed, training=recipe is not None)
@@ -265,7 +266,8 @@ def open_stage(
     for needed in needs:
         if problem := unsound(run, needed, shared):
             command = make_command(
-                dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or ""
+                dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "",
+                rounds=rounds,
             )
             raise StageError(f"{problem}; run `{command}`")
     if not uses_model:

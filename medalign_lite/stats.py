@@ -6,13 +6,24 @@ for all draws. Both arms get the same draws, which is what makes their differenc
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats as distributions
 from statsmodels.stats.multitest import multipletests
 
 from medalign_lite.cases import Case
-from medalign_lite.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL, count, ratios
+from medalign_lite.metrics import (
+    COLUMNS,
+    Counts,
+    Margins,
+    Prediction,
+    TokenKL,
+    TokenLogp,
+    changed_cases,
+    count,
+    ratios,
+)
 
 RESULT_METRICS = (
     "fact_precision",
@@ -29,15 +40,21 @@ RESULT_METRICS = (
     "style_edit_distance",
     "kl_to_reference",
 )
-EXTRA_METRICS = ("size_accuracy", "answer_words")
+EXTRA_METRICS = ("size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
+                 "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict", "open_accuracy_lmms")
+CHANGE_METRICS = ("change_lesion", "change_control", "change_selectivity")
+COUNTERFACTUAL_METRICS = ("closed_accuracy", "premise_rejection", "fact_f1", "hallucination_rate")
 CONTROL_METRICS = ("fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio")
 TEST_SPLITS = ("test", "shifted")
 DIGITS = 6
 
 
+@lru_cache(maxsize=6)  # the same draws for every metric and arm
 def image_weights(images: int, draws: int, seed: int) -> np.ndarray:
     """(draws, images) float64: how often each image is drawn, with replacement, in each draw."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws).astype(float)
+    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws).astype(float)
+    weights.flags.writeable = False
+    return weights
 
 
 def interval(values: np.ndarray, n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -108,6 +125,7 @@ def results(
     base: str = "base",
     margins: Sequence[Margins] = (),
     kl: Sequence[TokenKL] = (),
+    logp: Sequence[TokenLogp] = (),
     condition: str = "real",
     names: Sequence[str] = RESULT_METRICS,
     seed: int = 0,
@@ -126,13 +144,25 @@ def results(
     for split in TEST_SPLITS:
         chosen = [case for case in cases if case.split == split]
         first, second = (
-            count(chosen, predictions, arm=arm, reference=base, condition=condition, margins=margins, kl=kl)
+            count(chosen, predictions, arm=arm, reference=base, condition=condition, margins=margins, kl=kl, logp=logp)
             for arm in (base, aligned)
         )
         _zero_own_kl(first, second)
         for arm, block in compare(first, second, names=names, seed=seed, draws=draws).items():
             out[arm][split] = block
     return out
+
+
+def changed_results(
+    cases: Sequence[Case], predictions: Sequence[Prediction], *, condition: str,
+    names: Sequence[str] = COUNTERFACTUAL_METRICS, **options,
+) -> dict:
+    """`results` of the answers to changed pictures, "hidden" or "moved", against the truth that these then show.
+
+    Raises as `results` does.
+    """
+    shown = [p for p in predictions if p.condition == condition]
+    return results(changed_cases(cases, shown, condition), shown, condition=condition, names=names, **options)
 
 
 def compare(

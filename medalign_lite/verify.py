@@ -7,10 +7,12 @@ answer, one of the two: a word of y+ that neither it nor the truth has was made 
 
 from collections.abc import Sequence
 
-from medalign_lite.answers import normalise
-from medalign_lite.cases import Fact
-from medalign_lite.claims import Claim, extract_claims, find_attributes, judge, yes_no
+from medalign_lite.answer_values import by_name, find_values
+from medalign_lite.answers import content, normalise, same_answer
+from medalign_lite.cases import Case, Fact, Question
+from medalign_lite.claims import Claim, extract_claims, judge, yes_no
 from medalign_lite.radiology import read_report
+from medalign_lite.report_truth import contradicted, supported
 from medalign_lite.rewrite import NoEdit
 from medalign_lite.vqa import strict_match
 
@@ -56,13 +58,48 @@ def verify_by_report(chosen: str, rejected: str, report: str, *, answer: str) ->
     truth = read_report(report)
     better, worse = read_report(chosen), read_report(rejected)
     shared = {_key(c) for c in better} & {_key(c) for c in worse}
-    if any(not _supported(c, truth) for c in better if _key(c) not in shared):
+    if any(not supported(c, truth) for c in better if _key(c) not in shared):
         raise NoEdit("the better answer is not verified true by the reference report")
-    if any(_contradicted(c, truth) for c in better):
+    if any(contradicted(c, truth) for c in better):
         raise NoEdit("the better answer still contradicts the reference report")
-    if not any(_contradicted(c, truth) for c in worse if _key(c) not in shared):
+    if not any(contradicted(c, truth) for c in worse if _key(c) not in shared):
         raise NoEdit("the worse answer is not verified false by the reference report")
     _check_new_words(chosen, answer, known=f"{report} {_read(chosen, better)}")
+
+
+def check_people(chosen: str, rejected: str, case: Case, question: Question) -> None:
+    """Raise NoEdit where the case's own truth is against what people say; where it is silent, they decide.
+
+    Against: facts or report contradict a claim of `chosen`, or bear out all that `rejected` alone claims; a gold answer
+    says the other of yes and no, or another value (`answer_values`), than `chosen`, or the same as `rejected`.
+    """
+    if question.kind != "report":
+        against = _gold_is_against(chosen, rejected, question.answer)
+    elif case.facts is not None:
+        worse = [judge(c, case.facts).verdict for c in extract_claims(rejected)]
+        wrong = any(judge(c, case.facts).verdict == "false" for c in extract_claims(chosen))
+        against = wrong or (bool(worse) and set(worse) == {"true"})
+    else:
+        truth, better = read_report(question.answer), read_report(chosen)
+        alone = [c for c in read_report(rejected) if _key(c) not in {_key(b) for b in better}]
+        borne_out = bool(alone) and all(supported(c, truth) for c in alone)
+        against = borne_out or any(contradicted(c, truth) for c in better)
+    if against:
+        raise NoEdit("the case's own truth is against what people say")
+
+
+def _gold_is_against(chosen: str, rejected: str, gold: str) -> bool:
+    if same_answer(rejected, gold):
+        return True
+    if normalise(gold) in ("yes", "no"):
+        return yes_no(chosen) is (not yes_no(gold)) or yes_no(rejected) is yes_no(gold)
+    return _another_value(chosen, gold)
+
+
+def _another_value(a: str, b: str) -> bool:
+    """Both name values of a kind, and none in common."""
+    one, two = (by_name(find_values(text)) for text in (a, b))
+    return any(not one[name] & two[name] for name in one.keys() & two.keys())
 
 
 def _read(text: str, claims: Sequence[Claim]) -> str:
@@ -78,16 +115,18 @@ def _check_new_words(chosen: str, answer: str, *, known: str) -> None:
 
 
 def _says(text: str, gold: str) -> bool:
-    """The gold answer's words stand in the text, and no other side, zone or size beside those of the gold answer."""
-    if normalise(text) == normalise(gold):
+    """The gold answer's words stand in the text, or its values in other words; and no other value of their kinds."""
+    if same_answer(text, gold):
         return True
-    said, right = ({(a.name, a.value) for a in find_attributes(t)} for t in (text, gold))
-    names = {name for name, _ in right}
-    return strict_match(normalise(text), normalise(gold)) and {pair for pair in said if pair[0] in names} == right
+    said, right = (by_name(find_values(t)) for t in (text, gold))
+    stands = strict_match(normalise(text), normalise(gold)) or (bool(right) and content(gold) <= content(text))
+    return stands and all(said.get(name) == values for name, values in right.items())
 
 
 def _may_agree(text: str, other: str) -> bool:
-    """The words of one lie within the other, and both deny or both affirm."""
+    """Both say the same values, or the words of one lie within the other; and both deny or both affirm."""
+    if same_answer(text, other):
+        return True
     said, right = (set(normalise(t).split()) for t in (text, other))
     denies = [bool(found & _DENIALS) for found in (said, right)]
     said, right = said - _PLAIN - _DENIALS, right - _PLAIN - _DENIALS
@@ -95,42 +134,12 @@ def _may_agree(text: str, other: str) -> bool:
 
 
 def _same_claims(chosen: str, rejected: str) -> bool:
-    """Both are read as the same findings: "enlarged heart" and "cardiomegaly"."""
+    """Both are read as the same findings, and no value differs: "enlarged heart" and "cardiomegaly"."""
+    if _another_value(chosen, rejected):
+        return False
     better, worse = ({_key(c) for c in read_report(t)} for t in (chosen, rejected))
     return bool(better) and better == worse
 
 
 def _key(claim: Claim) -> tuple:
     return claim.finding, claim.polarity, claim.side, claim.zone, claim.size
-
-
-def _about(claim: Claim, truth: Sequence[Claim]) -> list[Claim]:
-    """What the report says of the same finding, on the same side where both name one."""
-    same = [c for c in truth if c.finding == claim.finding]
-    return [c for c in same if None in (claim.side, c.side) or claim.side == c.side]
-
-
-def _supported(claim: Claim, truth: Sequence[Claim]) -> bool:
-    """The report says it: the same finding and polarity, and every side, zone and size that the claim names."""
-    about = _about(claim, truth)
-    named = [(n, v) for n in ("side", "zone", "size") if (v := getattr(claim, n))]
-    agree = [c for c in about if c.polarity == claim.polarity]
-    return bool(agree) and agree == about and any(all(getattr(c, n) == v for n, v in named) for c in agree)
-
-
-def _contradicted(claim: Claim, truth: Sequence[Claim]) -> bool:
-    """The report says the opposite, or only another side, zone or size of the same finding; without any doubt."""
-    same = [c for c in truth if c.finding == claim.finding]
-    if not same or "uncertain" in {c.polarity for c in (claim, *same)}:
-        return False
-    about = _about(claim, same)
-    if about and all(c.polarity != claim.polarity for c in about):
-        return True
-    present = [c for c in same if c.polarity == "present"]
-    if claim.polarity == "absent" or not present:
-        return False
-    return any(all(_differ(getattr(claim, n), getattr(c, n)) for c in present) for n in ("side", "zone", "size"))
-
-
-def _differ(said: str | None, right: str | None) -> bool:
-    return None not in (said, right) and said != right and "bilateral" not in (said, right)

@@ -11,6 +11,7 @@ import ipywidgets as ipw
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_hex, to_rgb
+from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageFilter
 
 from medalign_lite.cases import FINDINGS, Case, CaseError
@@ -43,9 +44,11 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def outlined(image: Image.Image, lesion: np.ndarray | None = None, control: np.ndarray | None = None) -> Image.Image:
-    """The picture scaled to SIDE, with the borders of its masks, bool (H, W): lesion orange, control blue."""
-    scale = SIDE / max(image.size)
+def outlined(
+    image: Image.Image, lesion: np.ndarray | None = None, control: np.ndarray | None = None, *, side: int = SIDE
+) -> Image.Image:
+    """The picture scaled to `side`, with the borders of its masks, bool (H, W): lesion orange, control blue."""
+    scale = side / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     for mask, colour in ((lesion, LESION), (control, CONTROL)):
@@ -267,3 +270,23 @@ def corruption_explorer(
         button.on_click(reply)
         rows.append(ipw.HBox([button, answer]))
     return ipw.VBox(rows)
+
+
+def metric_explorer(arms: Mapping[str, Mapping], draw: Callable, *, metrics: Sequence[str], **drawn_with) -> ipw.VBox:
+    """Arms in two metrics of one's choice: `draw(ax, arms, x=, y=, split=, **drawn_with)` is shown as a picture."""
+    across = ipw.Dropdown(options=metrics, value=metrics[-1], description="Across")
+    up = ipw.Dropdown(options=metrics, value=metrics[0], description="Up")
+    split = ipw.Dropdown(options=("test", "shifted"), description="Split")
+    picture = ipw.Image(format="png", layout={"max_width": "760px"})
+
+    def show(_=None) -> None:
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        draw(figure.add_subplot(), arms, x=across.value, y=up.value, split=split.value, **drawn_with)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=96)
+        picture.value = buffer.getvalue()
+
+    for control in (across, up, split):
+        control.observe(show, "value")
+    show()
+    return ipw.VBox([ipw.HBox([across, up, split]), picture])

@@ -134,6 +134,8 @@ BAD_CASES = {
     "unknown side": (record("bad", facts=[{"finding": "nodule", "side": "top"}]), "allowed are right, left"),
     "fact mask too small": (record("bad", facts=[{"finding": "nodule", "mask": "small.png"}]), "its image 40x32"),
     "hidden of another size": (record("bad", hidden="small.png"), "render both alike"),
+    "moved of another size": (record("bad", facts=[{"finding": "nodule", "moved": "small.png"}]), "render both alike"),
+    "removed elsewhere": (record("bad", facts=[{"finding": "nodule", "removed": "../a.png"}]), "leaves the case"),
     "no usable question": (record("bad", questions=[{"id": "q"}]), "no usable question.*without answer"),
     "invalid UTF-8": (b'{"id": "bad\xff"}', "not valid UTF-8"),
     "half a line": (json.dumps(record("bad")).encode()[:60], "may be cut off"),

@@ -13,6 +13,7 @@ from medalign_lite.cases import (
     Lesion,
     Question,
     assign_splits,
+    changed_images,
     check_box,
     find_leaks,
     lesion_pixels,
@@ -43,7 +44,8 @@ def world(tmp_path):
         split="test",
         image=folder / "images/a.png",
         questions=(Question("q1", "Is there a nodule?", "yes", "closed", "presence", "nodule", visible=False),),
-        facts=(Fact("nodule", "left", "upper", "small", visible=False, cnr=0.5, mask="masks/a.png"),),
+        facts=(Fact("nodule", "left", "upper", "small", visible=False, cnr=0.5, mask="masks/a.png",
+                    removed="images/a_hidden.png", moved="images/a_hidden.png"),),
         lesions=(Lesion("Nodule", (6.0, 5.0, 6.0, 4.0), "masks/a.png", 255), Lesion("Mass", (0.0, 0.0, 4.5, 3.0))),
         hidden=folder / "images/a_hidden.png",
         source="test",
@@ -82,10 +84,12 @@ def test_the_documented_example_is_read(tmp_path):
     (tmp_path / "cases.jsonl").write_text(record + "\n")
     spot = np.zeros((192, 192), np.uint8)
     spot[110:140, 20:60] = 255
-    for name in ("images/p7.png", "images/p7_hidden.png", "masks/p7_effusion.png"):
+    changed = ("images/p7_hidden.png", "images/p7_without_effusion.png", "images/p7_effusion_right.png")
+    for name in ("images/p7.png", "masks/p7_effusion.png", *changed):
         save(tmp_path / name, spot)
     case = read_cases(tmp_path, strict=True).cases[0]
     assert case.facts[0].mask == "masks/p7_effusion.png" and case.lesions[0].box == (20, 110, 40, 30)
+    assert changed_images(case) == [tmp_path / name for name in changed]
 
 
 @given(names=st.sets(st.text(min_size=1), min_size=10, max_size=60), seed=st.integers(0, 2**31))

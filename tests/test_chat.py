@@ -7,7 +7,7 @@ import time
 import pytest
 from chat_server import serving
 
-from medalign_lite.chat import BadReply, Budget, Chat, ChatError, Endpoint, parse_reply
+from medalign_lite.chat import BadReply, Budget, Chat, ChatError, Endpoint, Price, parse_reply
 
 SCHEMA = {
     "type": "object",
@@ -239,3 +239,19 @@ def test_a_reply_is_parsed_strictly():
         parse_reply('{"text": "\\ud800"}', {"type": "object"})
     with pytest.raises(BadReply, match="twice"):
         parse_reply('{"side": "left", "side": "left"}', SCHEMA)
+
+
+@pytest.mark.parametrize(("usage", "price", "cost"), [
+    ({"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}, Price(1.0, 4.0, "EUR"), "0.0030 EUR"),
+    ({"total_tokens": 1500}, Price(1.0, 4.0, "EUR"), "0.0060 EUR"),  # not split: all at the dearer price
+    ({"total_tokens": 1500}, None, "price unknown"),
+])  # fmt: skip
+def test_the_progress_line_says_the_price(tmp_path, usage, price, cost):
+    def answer(number, body, http):
+        http.raw(json.dumps({"choices": [{"message": {"content": GOOD}}], "usage": usage}).encode())
+
+    with serving(answer) as server:
+        endpoint = Endpoint(server.url, "tester")
+        chat = Chat(endpoint, Budget(9, 99_999), cache=tmp_path, leaves="", say=print, price=price)
+        ask(chat)
+        assert chat.spent() == f"1 requests, 1500 tokens, {cost}" and chat.progress().endswith(cost)

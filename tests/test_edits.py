@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_text import random_facts
 
+from medalign_lite.answer_values import find_values
 from medalign_lite.cases import Case, Fact, Lesion, Question
 from medalign_lite.claims import extract_claims, judge
 from medalign_lite.differ import diff_spans, edited_tokens, remove_spans, tokens
@@ -18,6 +19,7 @@ from medalign_lite.phantom.text import report
 from medalign_lite.records import build_records, check_record, edit_share, make_record, read_records, write_records
 from medalign_lite.rewrite import NoEdit, rewrite
 from medalign_lite.rollout import Rollout
+from medalign_lite.verify import verify_by_gold
 
 EFFUSION = Fact("effusion", "right", size="small")
 PNEUMOTHORAX = Fact("pneumothorax", "left", size="small")
@@ -222,8 +224,9 @@ def test_counterfactual_answers():
     assert counterfactual("Yes.", "Yes", rng).rejected == "No."
     assert counterfactual("On the left.", "On the left.", rng).rejected == "On the right."
     assert counterfactual("Mild.", "Mild.", rng).rejected in ("Moderate.", "Marked.")
+    assert counterfactual("CT", "computed tomography", rng).rejected in ("MRI", "X-ray", "ultrasound")
     with pytest.raises(NoEdit, match="no false answer is known"):
-        counterfactual("CT", "CT", rng)
+        counterfactual("Pneumonia", "Pneumonia", rng)
     question = Question("q", "Where is the nodule?", "There is no nodule.", "open", "premise", "nodule")
     edit = counterfactual("There is no nodule.", [EFFUSION], rng, question)
     assert edit.rejected.startswith("There is a ") and edit.evidence == ()
@@ -243,6 +246,14 @@ def test_counterfactual_answers():
         ("There is no device.", "A left pacemaker.", "A left pacemaker."), ("CT", "MRI", "MRI"), ("3", "2", "2"),
         ("Lung, Heart", "Lung, Spinal Cord", "Lung, Spinal Cord"), ("Right lung.", "left kidney", "Left kidney."),
         ("Yes, there is one", "No", "No"), ("There is a nodule.", "No", "No."),
+        ("This is a CT scan.", "MRI", "This is an MRI."),
+        ("It is an X-ray of the chest.", "CT, chest", "It is a CT of the chest."),
+        ("Transverse plane", "Coronal Plane", "Coronal plane"), ("Two.", "three", "Three."),
+        ("There are 2 left.", "4 left", "There are 4 left."),
+        ("The nodule measures 3 cm.", "12 mm nodule measures", "The nodule measures 12 mm."),
+        ("T1", "T2-weighted", "T2-weighted"),
+        ("It is the liver.", "Spleen", "It is the spleen."), ("the lungs", "the kidneys", "the kidneys"),
+        ("3.2 x 4.1 cm", "15 x 20 mm", "15 x 20 mm"),
     ],
 )  # fmt: skip
 def test_answer_corrections(said, gold, corrected):
@@ -253,7 +264,10 @@ def test_answer_corrections(said, gold, corrected):
 
 @pytest.mark.parametrize(
     ("said", "gold"),
-    [("2", "two"), ("X-Ray", "xray"), ("The lung.", "Lung"), ("No.", "No"), ("There is no nodule", "No")],
+    [("2", "two"), ("X-Ray", "xray"), ("The lung.", "Lung"), ("No.", "No"), ("There is no nodule", "No"),
+     ("Computed tomography.", "CT"), ("MR", "magnetic resonance imaging"), ("A chest radiograph", "Chest X-ray"),
+     ("3 cm", "30 mm"), ("3.2 by 4 cm", "32 x 40 millimeters"), ("Axial", "Transverse Plane"), ("colon", "Large Bowel"),
+     ("Liver, heart", "Heart and Liver"), ("The image shows two.", "2 shows")],
 )
 def test_equal_answers_are_not_corrected(said, gold):
     assert correct(said, gold) is None
@@ -265,7 +279,8 @@ def test_equal_answers_are_not_corrected(said, gold):
         ("Lung", "Lung, Spinal Cord", "other words"), ("Left", "Left lung", "other words"),
         ("In the left upper zone.", "On the left.", "other words"), ("Maybe", "Yes", "without yes or no"),
         ("", "Yes", "empty"), ("CT", "", "empty"),
-        ("one two three four five six seven eight nine", "CT", "long answer"),
+        ("a long story about all that may or may not be there", "CT", "long answer"),
+        ("3.1 cm", "30 mm", "close to the gold"),
     ],
 )  # fmt: skip
 def test_answers_that_cannot_be_told_apart_are_refused(said, gold, reason):
@@ -396,3 +411,23 @@ def test_validation_gives_records_and_a_group_in_two_splits_does_not():
     twice = [make_case(), replace(make_case(split="val"), id="another")]
     records, rejected = build_records(said, twice)
     assert not records and list(rejected) == ["D6: the group is held out"]
+
+
+@pytest.mark.parametrize(("said", "others"), [
+    ("3", {"2", "4"}), ("Two nodules.", {"Three nodules."}), ("One", {"Zero", "Two"}), ("4 mm", {"2 mm", "8 mm"}),
+    ("1.5 x 3 cm", {"0.75 x 1.5 cm", "3 x 6 cm"}), ("Axial", {"Coronal", "Sagittal"}), ("T2", {"T1", "FLAIR", "DWI"}),
+    ("An MRI.", {"A CT.", "An X-ray.", "An ultrasound."}), ("Chest", {"Abdomen", "Head", "Pelvis", "Neck"}),
+])  # fmt: skip
+def test_right_answers_get_another_value_that_is_verified_false(said, others):
+    made = {counterfactual(said, said, np.random.default_rng(seed)).rejected for seed in range(40)}
+    assert made == others
+    for rejected in made:
+        verify_by_gold(said, rejected, question="?", gold=said, answer=said)
+
+
+@given(st.text(max_size=40) | st.lists(st.sampled_from("CT 3 cm x mm 2.5 two liver lung T2 left of - .".split()))
+       .map(" ".join))  # fmt: skip
+def test_values_of_any_text_lie_in_it_and_do_not_overlap(text):
+    found = find_values(text)
+    assert all(0 <= v.start < v.end <= len(text) for v in found)
+    assert all(a.end <= b.start for a, b in zip(found, found[1:]))

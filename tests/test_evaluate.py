@@ -1,19 +1,21 @@
 """Measuring arms: every arm and condition, the same rows after a kill, margins and drift that say what they must."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from test_probes import cases  # noqa: F401 - a fixture
 
 from medalign_lite import evaluate
+from medalign_lite.calibration import gap_table
 from medalign_lite.evaluate import Arm, drift_of, drift_probes, margins_of, measure, predictions_of
 from medalign_lite.lvlm import attach_lora, load_lvlm, save_adapter
 from medalign_lite.pairs import PairInputs
 from medalign_lite.presets import PRESETS
 from medalign_lite.probes import real_probes
 from medalign_lite.rollout import Rollout
-from medalign_lite.stats import RESULT_METRICS, dumps, results
+from medalign_lite.scoring import answer_kl, answer_logp
+from medalign_lite.stats import CHANGE_METRICS, RESULT_METRICS, changed_results, dumps, results
 
 PRESET = replace(PRESETS["ci"], max_new_tokens=6, eval_batch=8)
 
@@ -58,7 +60,7 @@ def test_every_arm_answers_what_it_is_asked(measured):
     counts = {}
     for p in predictions:
         counts[p.arm, p.condition] = counts.get((p.arm, p.condition), 0) + 1
-    whole = {"real": 24, "blank": 12, "shuffled": 12, "question-only": 12, "hidden": 8}
+    whole = {"real": 24, "blank": 12, "shuffled": 12, "question-only": 12, "hidden": 24, "lesion": 16, "control": 16}
     assert counts == {(arm, c): n for arm in ("base", "aligned") for c, n in whole.items()} | {("other", "real"): 6}
     said = {(p.arm, p.condition, p.case_id, p.question_id): p.text for p in predictions}
     assert len(said) == len(predictions)
@@ -68,6 +70,15 @@ def test_every_arm_answers_what_it_is_asked(measured):
     assert all(said["other", "real", *key] == said["aligned", "real", *key] for key in light)
     blank = {text for key, text in said.items() if key[:2] == ("base", "blank") and key[3] == "q0"}
     assert len(blank) == 1  # one picture, one question
+
+
+def test_p_yes_is_asked_of_yes_no_questions_and_wording_is_scored_by_the_base(cases, measured):  # noqa: F811
+    gaps = evaluate.gaps_of(measured.yes_no)
+    assert len(gaps) == 24 and {gap.question_id for gap in gaps} == {"q0"}
+    by_arm = {arm: gap_table(cases, gaps, arm=arm)[1].sum(axis=(0, 1)) for arm in ("base", "aligned")}
+    assert [sums[0] for sums in by_arm.values()] == [12, 12] and by_arm["base"][2] == 8  # questions, and true yes
+    assert by_arm["base"][1] != pytest.approx(by_arm["aligned"][1], abs=1e-3)
+    assert all(max(row.values) < 0 for row in evaluate.wording_of(measured.wording))
 
 
 def test_margins_and_drift_say_what_they_must(measured):
@@ -88,12 +99,17 @@ def test_drift_is_the_kl_on_the_bases_finished_answers(cases, arms, tiny_folder,
     ids = [*lvlm.processor.tokenizer("No.")["input_ids"], lvlm.processor.tokenizer.eos_token_id]
     said = Rollout(probe.id, probe.case_id, probe.question_id, 0, "No.", ids, [], {"finished": True})
     cut_off = replace(said, decoding={"finished": False})
-    pairs = evaluate._drift_pairs(jobs[0], [said, cut_off, replace(said, id="another")])
+    pairs = evaluate._answer_pairs(jobs[0], [said, cut_off, replace(said, id="another")])
     assert [pair.chosen_ids for pair in pairs] == [tuple(ids)]
+    inputs, logps = PairInputs(lvlm), []
     with evaluate._arm(lvlm, arms[1]) as policy:
-        rows = drift_of(evaluate._drift(jobs[0], policy, arms[1], pairs, PairInputs(lvlm)))
+        rows = drift_of(evaluate._token_rows(jobs[0], arms[1], pairs, answer_kl(policy, pairs, inputs=inputs)))
+        logps += answer_logp(policy, pairs, inputs=inputs)
     assert [(row.case_id, row.arm, len(row.values)) for row in rows] == [(probe.case_id, "aligned", len(ids))]
     assert min(rows[0].values) >= 0 and sum(rows[0].values) > 1e-3
+    logps += answer_logp(lvlm, pairs, inputs=inputs)  # the arm's adapters are off again
+    assert len(logps[0]) == len(logps[1]) == len(ids) and max(map(max, logps)) < 0
+    assert logps[0] != pytest.approx(logps[1], abs=1e-3)
 
 
 def test_killed_and_run_again_it_ends_with_the_same_rows(cases, arms, tiny_folder, tmp_path, measured, inline, monkeypatch):  # noqa: F811, E501
@@ -112,9 +128,7 @@ def test_killed_and_run_again_it_ends_with_the_same_rows(cases, arms, tiny_folde
     journal.write_bytes(b"\n".join(journal.read_bytes().split(b"\n")[:3]))  # the third batch was cut short
     monkeypatch.setattr(evaluate, "rollout", answer)
     again = run(cases, arms, tiny_folder, tmp_path)
-    assert json.dumps([again.predictions, again.margins, again.drift]) == json.dumps(
-        [measured.predictions, measured.margins, measured.drift]
-    )
+    assert json.dumps(asdict(again)) == json.dumps(asdict(measured))
     monkeypatch.setattr(evaluate, "load_lvlm", None)  # finished: nothing is loaded
     assert run(cases, arms, tiny_folder, tmp_path) == again
 
@@ -125,7 +139,12 @@ def test_results_come_out_of_the_rows(cases, measured):  # noqa: F811
     assert set(found["difference"]["test"]) == set(RESULT_METRICS)
     assert found["base"]["test"]["kl_to_reference"]["value"] in (0.0, None)
     assert found["aligned"]["test"]["grounding_selectivity"]["n"] == 4
+    assert found["aligned"]["test"]["overclaim_lesion_hidden"]["n"] == 4
     assert dumps(found)
+    gone = changed_results(cases, predictions, condition="hidden", aligned="aligned", draws=50)
+    assert gone["base"]["test"]["closed_accuracy"]["n"] == 4
+    changes = results(cases, predictions, aligned="aligned", names=CHANGE_METRICS, draws=50)
+    assert changes["base"]["test"]["change_selectivity"]["n"] == 4
 
 
 def test_drift_is_measured_on_reports_where_there_are_any(cases):  # noqa: F811

@@ -1,12 +1,16 @@
 """Pictures of pairs: made once a finding and image, the same in any order, and never an error that stops the rest."""
 
+import re
+
 import numpy as np
 import pytest
 
-from medalign_lite.corrupt import AREA_TOLERANCE
+from medalign_lite.corrupt import AREA_TOLERANCE, METHODS, UNSEEN
 from medalign_lite.evidence import NOTHING_THERE, corrupt_all, evidence_id
 from medalign_lite.images import read_image, read_mask
 from medalign_lite.phantom.dataset import build_cases
+from medalign_lite.presets import ROOT
+from medalign_lite.probes import TRAINED
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +91,12 @@ def test_names_are_safe_and_stay_apart(jobs):
 def test_a_method_that_leaves_the_mask_is_refused(jobs, tmp_path):
     with pytest.raises(ValueError, match="whole_noise.*allowed are noise"):
         corrupt_all(jobs, tmp_path, method="whole_noise", seed=7)
+
+
+def test_training_never_sees_the_evaluations_own_corruption(jobs, tmp_path):
+    assert UNSEEN in METHODS and UNSEEN != TRAINED
+    with pytest.raises(ValueError, match="training must never see it"):
+        corrupt_all(jobs, tmp_path, method=UNSEEN, seed=7)
+    code = [*ROOT.glob("medalign_lite/**/*.py"), *ROOT.glob("notebooks/*.ipynb")]
+    used = [name for path in code for name in re.findall(r"corrupt_all\(.*method=\W+(\w+)", path.read_text("utf-8"))]
+    assert len(used) >= 2 and set(used) == {TRAINED}

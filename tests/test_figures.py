@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from medalign_lite import figures
+from medalign_lite.calibration import calibration_table, reliability
 from medalign_lite.false_findings import ErrorRow
 from medalign_lite.recipes import RECIPES
 
@@ -105,6 +106,16 @@ def test_forest_says_what_is_not_measurable():
     assert "not measurable" in texts(ax)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["fact F1", "yes ratio", "flip rate"]
     assert "not measurable" in texts(drawn(figures.forest_difference(axis(), results)))
+
+
+def test_reliability_lines_leave_out_empty_bins():
+    _, table = calibration_table(["g"] * 4, [0.95, 0.85, 0.85, 0.15], [True, True, False, False])
+    ax = drawn(figures.reliability_lines(axis(), {"base": reliability(table[0]), "new": reliability(table[0])}))
+    diagonal, base, new = ax.lines
+    assert list(diagonal.get_ydata()) == [0, 1] and base.get_color() == figures.BASE != new.get_color()
+    assert base.get_ydata().tolist() == [0, 0.5, 1]
+    sizes = ax.collections[0].get_sizes()
+    assert sizes[1] == max(sizes)
 
 
 def test_prior_bars_show_counts():

@@ -50,3 +50,12 @@ def test_the_gallery_shows_a_few_of_each_with_picture_and_truth(case):
     assert found[0].truth == "small left effusion; fracture (too faint to see)" and found[2].truth == "Yes."
     assert found[0].png.startswith(b"\x89PNG")
     assert find_failures([replace(case, facts=None)], said, aligned="aligned") == []
+
+
+@pytest.mark.parametrize(("base", "aligned", "kind"), [
+    ("A left effusion.", "A right effusion.", "new false finding"),
+    ("A left effusion.", "No fracture.", "true finding lost"),
+    ("A left effusion.", "A left effusion and a fracture.", None),  # the report says nothing of a fracture
+])  # fmt: skip
+def test_a_reference_report_stands_in_for_facts(case, base, aligned, kind):
+    assert failure_kind(replace(case, facts=None), case.questions[0], base, aligned) == kind

@@ -1,12 +1,13 @@
 """Changed answers and counterfactual truth, by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medalign_lite.cases import Case, Fact, Question
-from medalign_lite.grounding import answer_changed, counterfactual_case, moved_facts, removed_facts
+from medalign_lite.grounding import answer_changed, changed_case, counterfactual_case, moved_facts, removed_facts
 from medalign_lite.metrics import Prediction, count, ratios
 
 NODULE = Fact("nodule", "right", "upper", "small")
@@ -99,6 +100,19 @@ def test_an_arm_that_looks_is_right_about_the_changed_picture_and_a_blind_one_is
         predictions = [Prediction("a", name, said[name], condition="hidden") for name in closed]
         got = ratios(count([changed], predictions, arm="base", condition="hidden").table.sum(axis=0))
         assert got["closed_accuracy"] == accuracy
+
+
+def test_a_changed_case_keeps_the_report_and_what_is_about_the_finding():
+    hidden, moved = (changed_case(CASE, "nodule", condition) for condition in ("hidden", "moved"))
+    assert {q.id for q in CASE.questions} - {q.id for q in moved.questions} == {"effusion", "odd"}
+    assert hidden.facts == (EFFUSION,) and moved.facts == (Fact("nodule", "left", "upper", "small"), EFFUSION)
+    assert {q.id: q.answer for q in moved.questions}["on-left"] == "Yes."
+    for finding, condition in (("fracture", "hidden"), ("nodule", "blank")):
+        with pytest.raises(ValueError, match=f"{finding} cannot be {condition}"):
+            changed_case(CASE, finding, condition)
+    heart = replace(CASE, facts=(Fact("cardiomegaly", size="large"),))
+    with pytest.raises(ValueError, match="has no side"):
+        changed_case(heart, "cardiomegaly", "moved")
 
 
 def test_what_is_not_there_cannot_be_moved():

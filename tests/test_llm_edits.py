@@ -112,7 +112,7 @@ def test_real_answers_that_the_rules_leave_alone_are_edited_and_verified(tmp_pat
         said["q3"]: wrong(("a large pericardial effusion", "cardiomegaly")),
     }
     rollouts = [make_rollout(text, question) for question, text in said.items()]
-    assert [record.question_id for record in build_records(rollouts, [real_case()])[0]] == ["q2"]  # by the rules
+    assert [record.question_id for record in build_records(rollouts, [real_case()])[0]] == ["report", "q2"]  # by rules
     (records, rejected), _ = build(replies, [real_case()], rollouts, tmp_path)
     hows = {record.question_id: record.verified["how"].split(";")[0] for record in records}
     assert hows == {"report": BY_REPORT, "q1": BY_GOLD, "q2": BY_GOLD, "q3": BY_GOLD} and not rejected
@@ -300,6 +300,7 @@ def test_the_command_makes_records_and_a_rerun_is_free(run, tmp_path, capsys):
         assert len(server.requests) == asked == 1  # one text, asked once: the other answers are the same
     assert f"sent to 127.0.0.1:{server.http.server_port}: text alone, of up to 3 answers" in printed
     assert "3 answers: 3 records, 0 rejected" in printed and "1 of 1000 requests, 100 of 1000000 tokens" in printed
+    assert "price unknown" in printed
     assert {r.case_id for r in read_records(out / "records.jsonl")} == {"c0", "c1", "c2"}
     assert (out / "records.jsonl").read_bytes() == first
 
@@ -316,3 +317,18 @@ def test_the_command_says_in_a_line_what_ended_it(run, tmp_path, capsys, monkeyp
         assert "set ALLOW_NETWORK=1" in capsys.readouterr().err and len(server.requests) == 1
     assert llm_editor.main([*arguments[2:], "--run", str(tmp_path)]) == 2
     assert "is no run" in capsys.readouterr().err
+
+
+def test_a_local_model_needs_no_network(run, tmp_path, capsys, monkeypatch, tiny_folder):
+    monkeypatch.delenv("ALLOW_NETWORK")
+    arguments = ["--run", str(run), "--out", str(tmp_path / "out")]
+    local = ["--local", str(tiny_folder)]
+    assert llm_editor.main([*arguments, *local, "--max-requests", "0"]) == 1
+    assert "budget of 0 requests is spent" in capsys.readouterr().err
+    for more, said in (
+        ([*local, "--model", "x"], "belong to --url"),
+        (["--url", "http://localhost/v1"], "needs --model"),
+        (["--local", "nobody/nothing"], "hf download nobody/nothing"),
+    ):
+        assert llm_editor.main([*arguments, *more]) == 2
+        assert said in capsys.readouterr().err

@@ -9,9 +9,9 @@ import pytest
 from medalign_lite import vqa
 from medalign_lite.cases import Case, Fact, Question
 from medalign_lite.false_findings import error_table
-from medalign_lite.metrics import COLUMNS, Margins, Prediction, TokenKL, count, ratios
+from medalign_lite.metrics import COLUMNS, Margins, Prediction, TokenKL, TokenLogp, changed_cases, count, ratios
 from medalign_lite.phantom import text, world
-from medalign_lite.style import edit_distance
+from medalign_lite.style import edit_distance, perplexity
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "llavamed_reference_cases.json"
 OWN = [  # in the published file's form; worked out by hand from the rules
@@ -117,11 +117,37 @@ def test_real_data_without_facts_has_nothing_to_count():
     assert not counts.images("fact_f1").any() and not counts.images("overclaim_lesion_hidden").any()
 
 
-def test_overclaim_counts_removed_visible_findings():
+def test_overclaim_counts_the_one_finding_that_was_hidden():
     case = make_case((EFFUSION, Fact("fracture", "left", "mid"), NODULE))
-    text = "Left pleural effusion. No fracture. Nodule in the right upper zone."
-    counts = count([case], [Prediction("a", "r", text, "base", "hidden")], arm="base")
-    assert ratios(counts.table.sum(axis=0))["overclaim_lesion_hidden"] == 0.5
+
+    def rate(finding, text):
+        counts = count([case], [Prediction("a", "r", text, "base", "hidden", finding)], arm="base")
+        return ratios(counts.table.sum(axis=0))["overclaim_lesion_hidden"]
+
+    text = "Left pleural effusion. No fracture."
+    assert (rate("effusion", text), rate("fracture", text)) == (1, 0)
+    assert rate("effusion", "Right pleural effusion.") == 1  # wherever it is put
+    with pytest.raises(ValueError, match="does not say which"):
+        rate(None, text)
+
+
+def test_changed_cases_are_scored_by_what_their_pictures_show():
+    closed = Question("c", "Effusion?", "Yes.", "closed", "presence", "effusion")
+    case = make_case((EFFUSION, Fact("fracture", "left", "mid")), closed)
+    said = [Prediction("a", "r", "A left rib fracture.", "base", "hidden", "effusion"),
+            Prediction("a", "c", "No.", "base", "hidden", "effusion")]
+    changed = changed_cases([case, make_case(id="b")], said, "hidden")
+    assert [one.id for one in changed] == ["a"] and changed[0].facts == (Fact("fracture", "left", "mid"),)
+    got = ratios(count(changed, said, arm="base", condition="hidden").table.sum(axis=0))
+    assert (got["fact_f1"], got["closed_accuracy"], got["overclaim_lesion_hidden"]) == (1, 1, 0)
+
+
+def test_perplexity_is_over_all_tokens_together():
+    said = [TokenLogp("a", "new", (-1.0, -2.0)), TokenLogp("b", "new", (-3.0,)), TokenLogp("a", "base", (-9.0,))]
+    cases = [make_case(), make_case(id="b")]
+    got = ratios(count(cases, [], arm="new", logp=said).table.sum(axis=0))["perplexity_under_base"]
+    assert got == pytest.approx(np.exp(2)) == perplexity([one.values for one in said if one.arm == "new"])
+    assert np.isnan(ratios(count(cases, [], arm="other", logp=said).table.sum(axis=0))["perplexity_under_base"])
 
 
 def test_grounding_of_a_blind_model_is_zero_and_missing_images_do_not_count():

@@ -51,12 +51,29 @@ def test_only_the_kinds_that_occur_are_scored(tmp_path):
     assert set(got) == {("closed_accuracy", name) for name in ("llavamed", "strict", "lmms")}
     assert got["closed_accuracy", "strict"] == {
         "metric": "closed_accuracy", "scorer": "strict", "value": 1.0, "low": None, "high": None, "groups": 1,
+        "variant": "",
     }  # fmt: skip
 
 
 def test_reports_without_known_facts_count_for_nothing(tmp_path):
     got = scores_of(tmp_path, '{"id": "1", "kind": "report", "facts": null}\n', '{"id": "1", "text": "A nodule."}')
     assert {(row["value"], row["groups"]) for row in got.values()} == {(None, 0)}
+
+
+def test_overlap_is_scored_where_a_report_has_a_reference_text(tmp_path):
+    references = '{"id": "1", "kind": "report", "facts": null, "report": "A nodule."}\n'
+    without = '{"id": "2", "kind": "report", "facts": []}\n'
+    said = '{"id": "1", "text": "a nodule."}\n{"id": "2", "text": "Something else."}\n'
+    got = scores_of(tmp_path, references + without, said)
+    for (name, scorer), variant in {("bleu_2", "sacrebleu"): "smooth:exp", ("rouge_l", "rouge_score"): "stem"}.items():
+        row = got[name, scorer]
+        assert (row["value"], row["groups"]) == (pytest.approx(1), 1) and variant in row["variant"]
+
+
+def test_a_reference_report_is_a_truth_as_far_as_it_goes(tmp_path):
+    reference = '{"id": "1", "kind": "report", "report": "Small left effusion. No pneumothorax."}\n'
+    got = scores_of(tmp_path, reference, '{"id": "1", "text": "Left effusion. Pneumothorax. Hernia."}')
+    assert got["fact_precision", "facts"]["value"] == 0.5 and got["fact_recall", "facts"]["value"] == 1.0
 
 
 def test_lines_of_one_group_are_drawn_together(tmp_path):
@@ -80,7 +97,8 @@ def test_lines_of_one_group_are_drawn_together(tmp_path):
     ('{"id": "1", "kind": "essay"}', SAID, "r.jsonl line 1: kind is 'essay'; use one of report, closed, open"),
     ('{"id": "1", "kind": "closed"}', SAID, "r.jsonl line 1: lacks answer; the keys are answer, id, kind"),
     ('{"id": "1", "kind": "open", "answer": " "}', SAID, "r.jsonl line 1: answer must be text and not empty"),
-    ('{"id": "1", "kind": "report", "facts": [], "answer": "x"}', SAID, "r.jsonl line 1: has unknown answer"),
+    ('{"id": "1", "kind": "report", "facts": [], "topic": "x"}', SAID, "r.jsonl line 1: has unknown topic"),
+    ('{"id": "1", "kind": "report", "facts": [], "report": ""}', SAID, "r.jsonl line 1: report must be text"),
     ('{"id": "1", "kind": "report", "facts": [{"finding": "cold"}]}', SAID, "r.jsonl line 1: finding is 'cold'"),
     ('{"id": "1", "kind": "report", "facts": {}}', SAID, "r.jsonl line 1: facts must be a JSON list"),
     ('{"id": 1, "kind": "open", "answer": "x"}', SAID, "r.jsonl line 1: id must be text"),

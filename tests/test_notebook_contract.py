@@ -9,7 +9,9 @@ import pytest
 from medalign_lite.notebook import parameters_of, typical_minutes
 from medalign_lite.presets import DEFAULT_SEED, ROOT
 
-STAGES = ("00_start", "01_rollout", "02_edits", "03_corruption", "04_losses", "05_train", "06_evaluate")
+STAGES = (
+    "00_start", "01_rollout", "02_edits", "03_corruption", "04_losses", "05_train", "06_evaluate", "07_claims",
+)  # fmt: skip
 FOLDER = ROOT / "notebooks"
 NUMBERED = sorted(FOLDER.glob("*.ipynb"))
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
@@ -59,7 +61,7 @@ def sections(path):
     return found
 
 
-def test_the_seven_notebooks_have_the_names_of_their_stages():
+def test_the_notebooks_have_the_names_of_their_stages():
     assert tuple(path.stem for path in NUMBERED) == STAGES
 
 
@@ -85,7 +87,7 @@ def test_parameters_are_the_standard_ones(path):
     parameters = parameters_of(path)
     assert {name: parameters[name] for name in STANDARD} == STANDARD
     assert list(parameters)[: len(STANDARD)] == list(STANDARD)
-    more = {"00_start": ["STRICT"], "05_train": ["RECIPE"]}
+    more = {"00_start": ["STRICT"], "05_train": ["RECIPE", "ROUNDS"]}
     assert list(parameters)[len(STANDARD) :] == more.get(path.stem, [])
     assert "parameters" in tags(code(path)[0]), "the parameters come before any other code"
 

@@ -188,10 +188,11 @@ def test_formulas_are_taken_out_and_prices_are_not():
 
 def test_arguments_are_typed_and_unknown_ones_list_the_allowed():
     assert parse(["PRESET=ci", "SEED=3", "STRICT=1", "OUT=", "CASES="]) == {
-        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "RECIPE": "", "STRICT": True}
+        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "RECIPE": "", "ROUNDS": 0, "STRICT": True}
     }
     assert parse(["RECIPE=dpo,rrpo"])["RECIPE"] == "dpo,rrpo"
-    for bad in ("SED=3", "ci", "SEED=x", "SEED=-1", "STRICT=yes"):
+    assert parse(["ROUNDS=2"])["ROUNDS"] == 2 and parse(["ROUNDS="])["ROUNDS"] == 0
+    for bad in ("SED=3", "ci", "SEED=x", "SEED=-1", "STRICT=yes", "ROUNDS=0", "ROUNDS=two"):
         with pytest.raises(ReproduceError, match="allowed|not a whole|neither 0 nor 1"):
             parse([bad])
 

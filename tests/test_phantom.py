@@ -163,6 +163,24 @@ def test_a_rendered_world_is_bit_identical_reused_and_split_by_person(tmp_path):
         dataset.build_cases(tmp_path, {"practice": 3}, seed=3)
 
 
+def test_some_held_out_people_are_rendered_without_one_finding_and_with_it_elsewhere(tmp_path):
+    made = dataset.build_cases(tmp_path, {"train": 4, "test": 8, "shifted": 4}, seed=5, questions=4, workers=1)
+    changed = [(case, fact) for case in made.cases for fact in case.facts if fact.removed]
+    assert {case.split for case, _ in changed} == {"test", "shifted"}
+    assert len({case.id for case, _ in changed}) == len(changed) and any(fact.moved for _, fact in changed)
+    for case, fact in changed:
+        number, its_world, _ = dataset.SPLITS[case.split]
+        picture = dataset.draw_case(dataset.case_seed(5, number, int(case.id.split("-")[1])), its_world)
+        shown = np.asarray(read_image(case.folder / fact.removed).convert("L"))
+        assert fact.visible and np.array_equal(shown, picture.removed(fact.finding))
+        for other in set(picture.masks) - {fact.finding}:  # the company stays
+            alone = picture.masks[other] & ~binary_dilation(picture.masks[fact.finding], iterations=REACH)
+            assert np.array_equal(shown[alone], picture.image[alone])
+        if fact.moved:
+            moved = np.asarray(read_image(case.folder / fact.moved).convert("L"))
+            assert fact.side and np.array_equal(moved, picture.moved(fact.finding).image)
+
+
 def test_another_seed_is_another_world(tmp_path):
     one = dataset.draw_case(dataset.case_seed(3, 1, 0), world.CONFOUNDED)
     two = dataset.draw_case(dataset.case_seed(4, 1, 0), world.CONFOUNDED)

@@ -47,6 +47,7 @@ def test_unknown_override_lists_the_allowed_ones():
         ("learning_rate", "1e-4"),
         ("recipes", "dpo"),
         ("recipes", ()),
+        ("rounds", 0),
     ],
 )
 def test_ill_typed_override_is_an_error(key, value):

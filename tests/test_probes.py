@@ -8,15 +8,20 @@ from PIL import Image
 
 from medalign_lite.cases import Case, Fact, Lesion, Question
 from medalign_lite.claims import extract_claims, judge
+from medalign_lite.corrupt import UNSEEN
 from medalign_lite.differ import remove_spans
 from medalign_lite.images import read_image
 from medalign_lite.probes import (
     CONTROLS,
+    DAMAGES,
     another_image,
     control_probes,
+    damage_probes,
     hidden_probes,
+    moved_probes,
     probe_pair,
     real_probes,
+    save_damage,
     truth_record,
     truth_records,
 )
@@ -77,17 +82,52 @@ def test_another_image_is_never_of_the_same_group_and_serves_once(cases, seed):
     assert another_image(cases[:1], seed=seed) == {} == another_image([], seed=seed)
 
 
-def test_hidden_pictures_lose_the_lesion_and_nothing_else(cases, tmp_path):
-    probes = hidden_probes(cases, folder=tmp_path, seed=3)
-    assert {p.case_id for p in probes} == {c.id for c in cases if c.facts} and {p.kind for p in probes} == {"report"}
-    before, after = (np.asarray(read_image(path), float) for path in (cases[1].image, probes[0].image))
-    assert before[30, 30, 0] - after[30, 30, 0] > 40
-    assert (before[50:] == after[50:]).all()
-    rendered = [replace(case, hidden=cases[0].image) for case in cases]
-    assert {p.image for p in hidden_probes(rendered, folder=tmp_path, seed=3)} == {cases[0].image}
-    assert len(hidden_probes(cases, folder=tmp_path, seed=3, per_split=2)) == 4
-    unknown = [replace(case, facts=None) for case in cases]
-    assert hidden_probes(unknown, folder=tmp_path, seed=3) == []
+def company(case):
+    """The case with a second lesion, below the first."""
+    return replace(case, facts=(*case.facts, Fact("fracture", "right", "lower", mask="other.png")))
+
+
+def test_hidden_pictures_lose_one_lesion_and_keep_its_company(cases, tmp_path):
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    Image.fromarray(np.uint8(np.hypot(rows - 70, columns - 40) < 5) * 255).save(cases[0].folder / "other.png")
+    both = [company(case) for case in cases if case.facts]
+    probes = hidden_probes(both, folder=tmp_path, seed=3)
+    assert {p.case_id for p in probes} == {case.id for case in both}
+    assert {p.finding for p in probes} == {"nodule", "fracture"}  # a seeded one of each case
+    own = {case.id: np.asarray(read_image(case.image), float) for case in both}
+    for probe in probes:
+        changed = np.argwhere(own[probe.case_id] != np.asarray(read_image(probe.image), float))
+        assert len(changed) and ((changed[:, 0] < 50) == (probe.finding == "nodule")).all()
+    asked = {(p.finding, p.question_id) for p in probes}
+    assert asked == {("nodule", "report"), ("nodule", "q0"), ("nodule", "q1"), ("fracture", "report")}
+    assert [p.id for p in hidden_probes(both, folder=tmp_path, seed=3)] == [p.id for p in probes]
+
+
+def test_hidden_probes_are_few_and_need_to_know_what_to_look_for(cases, tmp_path):
+    few = hidden_probes(cases, folder=tmp_path, seed=3, per_split=2)
+    assert len({p.case_id for p in few}) == 4
+    assert hidden_probes([replace(case, facts=None) for case in cases], folder=tmp_path, seed=3) == []
+
+
+def test_pictures_rendered_without_or_with_the_finding_elsewhere_go_first(cases, tmp_path):
+    rendered = replace(cases[1], facts=(replace(cases[1].facts[0], removed="0.png", moved="3.png"),))
+    some = [rendered, *cases[2:]]
+    hidden = [p for p in hidden_probes(some, folder=tmp_path, seed=3) if p.split == "test"]
+    assert {(p.case_id, p.image) for p in hidden} == {("c/1", cases[0].folder / "0.png")}
+    moved = moved_probes(some, seed=3)
+    assert {(p.condition, p.case_id, p.image) for p in moved} == {("moved", "c/1", cases[0].folder / "3.png")}
+    assert moved_probes(cases, seed=3) == []
+
+
+def test_damage_is_asked_about_with_the_pairs_own_pictures(cases, tmp_path):
+    records = truth_records(cases, seed=5)
+    probes = damage_probes(cases, records, folder=tmp_path, seed=5, per_split=2)
+    assert len({p.case_id for p in probes}) == 4 and {p.condition for p in probes} == set(DAMAGES)
+    assert {p.question_id for p in probes} == {"report", "q0"}  # what cannot be answered is not asked
+    pairs = [probe_pair(r, next(c for c in cases if c.id == r.case_id), method=UNSEEN, seed=5) for r in records]
+    save_damage(records, pairs, folder=tmp_path)
+    one = next(n for n, record in enumerate(records) if record.case_id == probes[0].case_id)
+    assert np.array_equal(np.asarray(read_image(probes[0].image)), np.asarray(pairs[one].lesion))
 
 
 def test_a_true_sentence_about_a_lesion_against_its_minimal_false_edit(cases):

@@ -66,7 +66,7 @@ def test_controls_other_recipes_hidden_and_style_are_read():
     said = "\n".join(read_results(results, controls={"blank": blank, "shuffled": shuffled}, others=others))
     assert "It needs the picture in part: fact F1 is 0.800 with it and blank 0.300, shuffled 0.790 without." in said
     assert "dpo came out higher, so this run cannot credit what the aligned recipe adds" in said
-    assert "the share still reported falls" in said and "10% of the words differ" in said
+    assert "still affirm it falls" in said and "10% of the words differ" in said
     assert "It needs the picture:" in "\n".join(read_results(results, controls={"blank": blank}))
 
 

@@ -53,7 +53,7 @@ def full_page(folder, name="report.html"):
     controls = {"blank": {a: {"test": {"fact_f1": entry(0.1)}} for a in ("base", "aligned", "difference")}}
     return write_report(
         folder / name, results=made_up(), setup={"preset": "ci", "4-bit": HOSTILE}, controls=controls,
-        pictures=[picture(figure, "Loss", HOSTILE)],
+        changed={"one finding taken out": made_up()}, pictures=[picture(figure, "Loss", HOSTILE)],
         failures=[Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, png)],
         skipped=[{"id": HOSTILE, "reason": "zero bytes"}],
         rejected={HOSTILE: 1, "D4: too much": 8}, reading=["It does look.", HOSTILE],
@@ -69,6 +69,8 @@ def test_the_page_is_self_contained_and_complete(tmp_path):
     for heading in ("Setup", "Results", "Figures", "Controls", "Recipes", "Failures", "Left out", "Limits"):
         assert f"<h2>{heading}</h2>" in page
     assert all(limit in page for limit in LIMITS["phantom"])
+    order = [page.index(f"<{h}</") for h in ("h2>Controls", "h3>one finding taken out", "h2>Recipes")]
+    assert order == sorted(order)
     assert "zero bytes" in page and "Rejected preference records: 9" in page and "<li>It does look.</li>" in page
     assert page.index("D4: too much") < page.rindex(">1</td>")
     assert "{{ 7 * 7 }}" in page and "\x00" not in page

@@ -160,7 +160,7 @@ def world(facts=FACTS, images=40):
         for arm, right in (("base", i % 4 == 0), ("fire-mpo", i % 4 != 0)):
             for question, text in zip(QUESTIONS, RIGHT if right else WRONG, strict=True):
                 answers.append(Prediction(case.id, question.id, text, arm))
-            answers.append(Prediction(case.id, "r", RIGHT[0], arm, "hidden"))
+            answers.append(Prediction(case.id, "r", RIGHT[0], arm, "hidden", "effusion"))
     gaps = (("base", 0.5), ("fire-mpo", -1.0))
     margins = [Margins(c.id, c.id, arm, 1.0, low, 1.0) for c in cases for arm, low in gaps]
     kl = [TokenKL(c.id, "fire-mpo", (0.1, 0.013 * i)) for i, c in enumerate(cases)]

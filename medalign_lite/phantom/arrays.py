@@ -15,6 +15,7 @@ from medalign_lite.phantom.dataset import BASE_SPLIT, case_seed, draw_case, sour
 from medalign_lite.phantom.render import SIZE
 
 WORLDS = {"balanced": (0, world.BALANCED), "confounded": (500_000, world.CONFOUNDED)}  # first index, world
+SOURCES = ("anatomy", "findings", "render", "world")  # what a picture depends on
 CHUNK = 64  # cases a task
 
 
@@ -54,7 +55,7 @@ def draw_people(
     cache: Path, name: str, count: int, *, seed: int, patch: int = 16, workers: int | None = None
 ) -> People:
     """`count` people of the "balanced" or "confounded" world, rendered in parallel once and cached in `cache`."""
-    key = source_key([count, seed, patch, SIZE], "anatomy", "findings", "render", "world")
+    key = source_key([count, seed, patch, SIZE], *SOURCES)
     folder = Path(cache) / f"people-{name}-{key}"
     if not (folder / "facts.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from medalign_lite.cases import Case, CaseSet, read_cases, write_cases
+from medalign_lite.cases import Case, CaseSet, Fact, Question, read_cases, write_cases
 from medalign_lite.phantom import text, world
 from medalign_lite.phantom.render import SIZE, Rendering, render
 
@@ -35,6 +35,8 @@ SPLITS = {  # name -> (number that keeps its seeds apart, world, phrase bank)
     "shifted": (4, world.SHIFTED, "test"),
 }
 BASE_SPLIT = 0  # the base model's own people
+CHANGED = ("test", "shifted")  # splits of which some people are also rendered with one finding gone, and moved
+CHANGED_PEOPLE = 200  # of each of these splits, the first ones
 SEEDS_PER_SPLIT = 1_000_000
 
 
@@ -51,12 +53,16 @@ def draw_case(seed: int, its_world: world.World, *, size: int = SIZE) -> Renderi
 
 
 def make_case(plan: tuple[str, int, int, int, int, Path]) -> Case:
-    """Renders and writes one case: image, lesion masks, and the same picture without lesions (`hidden`)."""
-    split, index, seed, questions, size, folder = plan
+    """Renders and writes one case: image, lesion masks, the same picture without lesions (`hidden`), and, of the first
+    people of a held-out split, without one finding and with it on the other side."""
+    split, index, seed, count, size, folder = plan
     number, its_world, bank = SPLITS[split]
     name, seed = f"{split}-{index:05d}", case_seed(seed, number, index)
     picture = draw_case(seed, its_world, size=size)
+    questions = text.questions(picture.facts, np.random.default_rng([seed, 4]), bank, count)
     facts = tuple(replace(f, mask=f"masks/{name}-{f.finding}.png") for f in picture.facts)
+    if split in CHANGED and index < CHANGED_PEOPLE:
+        facts = change_one(picture, facts, questions, name=name, folder=folder, seed=seed)
     for fact in facts:
         save_grey(picture.masks[fact.finding].astype(np.uint8) * 255, folder / fact.mask)
     save_grey(picture.image, folder / f"images/{name}.png")
@@ -67,12 +73,36 @@ def make_case(plan: tuple[str, int, int, int, int, Path]) -> Case:
         group=name,
         split=split,
         image=folder / f"images/{name}.png",
-        questions=text.questions(facts, np.random.default_rng([seed, 4]), bank, questions),
+        questions=questions,
         facts=facts,
         hidden=folder / f"hidden/{name}.png" if facts else None,
         source="phantom",
         folder=folder,
     )
+
+
+def change_one(
+    picture: Rendering, facts: tuple[Fact, ...], questions: Iterable[Question], *, name: str, folder: Path, seed: int
+) -> tuple[Fact, ...]:
+    """The facts, one of which has got its pictures `removed` and `moved`, written to `folder`.
+
+    It is a seeded one of those that can be seen, and that a question is about where there is one. It is not moved where
+    that would hide something, or bring something to light.
+    """
+    about = {question.finding for question in questions}
+    seen = [fact for fact in facts if fact.visible]
+    able = [fact for fact in seen if fact.finding in about] or seen
+    if not able:
+        return facts
+    chosen = able[int(np.random.default_rng([seed, 5]).integers(len(able)))]
+    pictures = {"removed": picture.removed(chosen.finding)}
+    other = picture.moved(chosen.finding) if chosen.side else picture
+    if chosen.side and [f.visible for f in other.facts] == [f.visible for f in picture.facts]:
+        pictures["moved"] = other.image
+    paths = {kind: f"changed/{name}-{chosen.finding}-{kind}.png" for kind in pictures}
+    for kind, pixels in pictures.items():
+        save_grey(pixels, folder / paths[kind])
+    return tuple(replace(fact, **paths) if fact == chosen else fact for fact in facts)
 
 
 def save_grey(pixels: np.ndarray, path: Path) -> None:
@@ -118,7 +148,7 @@ def render_folder(
     folder: Path, counts: dict[str, int], *, seed: int, questions: int, size: int = SIZE, workers: int | None = None
 ) -> None:
     """Renders `counts` = {split: images} into `folder`, in parallel, `cases.jsonl` last."""
-    for part in ("images", "masks", "hidden"):
+    for part in ("images", "masks", "hidden", "changed"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:

@@ -21,7 +21,8 @@ from medalign_lite.phantom.anatomy import (
     strokes,
 )
 
-NODULE_MM = {"small": (17, 21), "moderate": (24, 29), "large": (33, 40)}
+NODULE_MM = {"small": (19, 23), "moderate": (24, 29), "large": (33, 40)}
+SMALL_NODULE_DEPTH = 1.4  # a small nodule that shows on a film is a dense one
 PATCH_RADIUS = {"small": (0.058, 0.070), "moderate": (0.085, 0.098), "large": (0.118, 0.135)}
 EFFUSION_HEIGHT = {"small": (0.085, 0.105), "moderate": (0.15, 0.18), "large": (0.26, 0.32)}
 PLEURAL_GAP = {"small": (0.045, 0.055), "moderate": (0.075, 0.090), "large": (0.120, 0.150)}
@@ -65,9 +66,8 @@ def add_nodule(rng, a, t, fact, n, density) -> Change:
     x, y = grid(n)
     radius = rng.uniform(*NODULE_MM[fact.size]) / 20 / 36.0
     cx, cy = place_in_zone(rng, a, t, fact, n, radius)
-    shape = ellipsoid(
-        x, y, cx, cy, radius * rng.uniform(0.92, 1.1), radius, 2.7 * radius * 36.0, 2.0, rng.uniform(0, 3)
-    )
+    depth = 2.7 * radius * 36.0 * (SMALL_NODULE_DEPTH if fact.size == "small" else 1.0)
+    shape = ellipsoid(x, y, cx, cy, radius * rng.uniform(0.92, 1.1), radius, depth, 2.0, rng.uniform(0, 3))
     shape = shape * (1 + 0.10 * texture(rng, n, 0.012))
     return Change(mask=shape > 0.1, soft=np.clip(1.25 * density * shape, 0, None))
 

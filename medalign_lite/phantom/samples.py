@@ -21,6 +21,7 @@ people of each split of the world that `make reproduce` renders whole; made agai
 |---|---|
 | images | `images/*.png`, {size} x {size} pixels, 8 bit; the patient's right is on the left of the image |
 | the same without lesions | `hidden/*.png` |
+| the same without one finding, and with it on the other side | `changed/*.png`, of the test splits |
 | lesion masks | `masks/<case>-<finding>.png`, 0 or 255 |
 | facts, questions, answers, reports | `cases.jsonl`, one case a line (see `medalign_lite/cases.py`) |
 | splits | {splits} |

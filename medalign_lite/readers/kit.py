@@ -32,7 +32,7 @@ CASE_OPTIONS = {"facts", "lesions", "hidden", "source"}
 QUESTION_KEYS = {"id", "text", "answer", "kind", "topic"}
 QUESTION_OPTIONS = {"finding", "visible"}
 FACT_KEYS = {"finding"}
-FACT_OPTIONS = {"side", "zone", "size", "visible", "cnr", "mask"}
+FACT_OPTIONS = {"side", "zone", "size", "visible", "cnr", "mask", "removed", "moved"}
 LESION_KEYS = {"label"}
 LESION_OPTIONS = {"box", "mask", "label_id", "polygons", "points", "made_by"}
 
@@ -137,14 +137,16 @@ def read_fact(record: dict, folder: Path) -> Fact:
         size=_choice(record, "size", SIZES, optional=True),
         visible=_flag(record, "visible"),
         cnr=None if record.get("cnr") is None else _number(record["cnr"], "cnr"),
-        mask=_mask(record, folder),
+        mask=_file(record, "mask", folder),
+        removed=_file(record, "removed", folder),
+        moved=_file(record, "moved", folder),
     )
 
 
 def read_lesion(record: dict, folder: Path) -> Lesion:
     """One lesion from its JSON object; raises CaseError. Whether it lies in the image is checked with the image."""
     _check_keys(record, LESION_KEYS, LESION_OPTIONS, "lesion")
-    box, mask, label_id = record.get("box"), _mask(record, folder), record.get("label_id")
+    box, mask, label_id = record.get("box"), _file(record, "mask", folder), record.get("label_id")
     polygons = tuple(polygon_of(entry) for entry in _list(record.get("polygons") or [], "polygons"))
     points = tuple(_point(entry) for entry in _list(record.get("points") or [], "points"))
     if box is None and mask is None and not polygons and not points:
@@ -235,8 +237,8 @@ def _number(value: object, what: str) -> float:
         raise CaseError(f"{what} holds a number that is too large") from error
 
 
-def _mask(record: dict, folder: Path) -> str | None:
-    name = _text(record, "mask", optional=True)
+def _file(record: dict, key: str, folder: Path) -> str | None:
+    name = _text(record, key, optional=True)
     if name is not None:
         resolve_inside(folder, name)
     return name

@@ -1,0 +1,184 @@
+"""Result files: one small JSON file a run, named by a hash of all that its numbers depend on.
+
+A run is looked for under OUT, where it is written, and in `docs/claims`, where finished work is kept with the code:
+what was measured on one occasion is found on the next. Counts are packed: per image, in hundredths, compressed.
+"""
+
+import ast
+import base64
+import json
+import os
+import platform
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from medalign_lite.fingerprint import PACKAGE, digest, model_revision, versions
+from medalign_lite.laboratory.lineup import BASE, Arm, train_settings
+from medalign_lite.laboratory.pool import Sizes
+from medalign_lite.metrics import COLUMNS
+
+EDITION = 1  # to be raised when a change of code changes what a run gives: older results are then not used any more
+UNIT = 100  # counts are kept in hundredths
+KEPT = (
+    "claims", "claims_right", "claims_hallucinated", "facts", "facts_found", "closed", "closed_right",
+    "selectivity", "selectivity_n", "flipped", "flipped_n", "invariant", "invariant_n", "kl", "kl_tokens",
+    "edit_distance", "edit_answers",
+)  # fmt: skip
+# What decides a picture and its words
+PHANTOM = ("anatomy", "findings", "phrases", "questions", "render", "text", "world")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all runs of one call have in common. `keep`: the committed folder, which is read too."""
+
+    model: str
+    sizes: Sizes
+    seed: int
+    out: Path
+    keep: Path
+
+    @property
+    def cache(self) -> Path:
+        """Pictures, answers and other things that can be made again."""
+        return self.out / "cache"
+
+
+def run_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
+    """All that the result of one run depends on, JSON-ready."""
+    return _facts(bench, arm, point, number) | {
+        "asked": {name: getattr(bench.sizes, name) for name in ("test", "shifted", "margins", "drift")}
+    }
+
+
+def search_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
+    """All that one point of a search depends on."""
+    return _facts(bench, arm, point, number) | {"asked": {"val": bench.sizes.val}}
+
+
+def _facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
+    common = {"edition": EDITION, "model": model_revision(bench.model), "world": world_digest(), "seed": bench.seed}
+    if arm.name == BASE:
+        return common | {"arm": BASE}
+    settings = train_settings(arm, point, seed=number)
+    told = {k: v for k, v in asdict(settings).items() if k not in ("recipe", "overrides")}
+    recipe = {k: v for k, v in asdict(settings.resolved_recipe()).items() if k != "name"}
+    learnt = {"pool": bench.sizes.pool, "pairs": bench.sizes.pairs, "kind": arm.pairs, "evidence": arm.evidence}
+    return common | {"settings": told, "recipe": recipe, "learnt": learnt | {"rounds": arm.rounds}, "number": number}
+
+
+def path_of(bench: Bench, kind: str, facts: dict) -> Path:
+    """Where the result of these facts is, or is to be written; `kind` is runs or search."""
+    name = f"{digest(facts)[:16]}.json"
+    kept = bench.keep / kind / name
+    return kept if kept.is_file() else bench.out / kind / name
+
+
+def read(bench: Bench, kind: str, facts: dict) -> dict | None:
+    """The result of these facts, or None. Raises ValueError for a file whose contents are of other facts."""
+    path = path_of(bench, kind, facts)
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if digest(found["facts"]) != digest(facts):
+        raise ValueError(f"{path} is not what its name says; delete it, and it is measured again")
+    return found
+
+
+def write(bench: Bench, kind: str, facts: dict, result: Mapping) -> Path:
+    """Keep a result under OUT, whole or not at all."""
+    path = bench.out / kind / f"{digest(facts)[:16]}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}-{path.name}")
+    part.write_text(json.dumps({"facts": facts, **result, "made": _made()}) + "\n", encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def publish(bench: Bench) -> int:
+    """Copy what OUT holds into the committed folder; how many files that were not there."""
+    new = 0
+    for kind in ("runs", "search"):
+        for path in sorted((bench.out / kind).glob("*.json")):
+            kept = bench.keep / kind / path.name
+            if path.name.startswith(".") or kept.exists():
+                continue
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(path.read_bytes())
+            new += 1
+    return new
+
+
+def write_index(folder: Path, bench: Bench, results: Mapping[str, Mapping[int, dict]]) -> None:
+    """index.json beside claims.json: which file holds each arm at each seed, {arm: {seed: name}}."""
+    names = {arm: {number: path_of(bench, "runs", run["facts"]).name for number, run in found.items()}
+             for arm, found in results.items() if found}
+    (folder / "index.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+
+
+def read_index(folder: Path) -> dict[str, dict[int, dict]]:
+    """{arm: {seed: result}} as they were when claims.json was written, whatever has changed since."""
+    names = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    return {arm: {int(number): json.loads((folder / "runs" / name).read_text(encoding="utf-8"))
+                  for number, name in found.items()} for arm, found in names.items()}
+
+
+def pack(table: np.ndarray) -> str:
+    """Counts (images, COLUMNS) as text: the KEPT columns in hundredths, column after column, compressed."""
+    columns = np.stack([table[:, COLUMNS.index(name)] for name in KEPT])
+    return base64.b85encode(zlib.compress(np.round(columns * UNIT).astype("<i4").tobytes(), 9)).decode()
+
+
+def unpack(text: str) -> np.ndarray:
+    """Counts (images, COLUMNS) from `pack`; columns that were not kept are 0."""
+    columns = np.frombuffer(zlib.decompress(base64.b85decode(text)), "<i4").reshape(len(KEPT), -1) / UNIT
+    table = np.zeros((columns.shape[1], len(COLUMNS)))
+    for name, values in zip(KEPT, columns, strict=True):
+        table[:, COLUMNS.index(name)] = values
+    return table
+
+
+@lru_cache(maxsize=1)
+def world_digest() -> str:
+    """What the phantom world is made by: its modules without comments and docstrings."""
+    return _code_digest(PACKAGE / "phantom" / f"{name}.py" for name in PHANTOM)
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """The same of the whole package: told with each result, so that a page can say what was measured by which code."""
+    apart = ("laboratory", "readers")
+    return _code_digest(p for p in sorted(PACKAGE.rglob("*.py")) if not set(p.relative_to(PACKAGE).parts) & set(apart))
+
+
+def _code_digest(paths: Iterable[Path]) -> str:
+    return digest([_without_words(path.read_text(encoding="utf-8")) for path in paths])[:12]
+
+
+def _without_words(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def _made() -> dict:
+    return {
+        "day": datetime.now(UTC).date().isoformat(), "machine": machine(), "code": code_digest(), "versions": versions()
+    }
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """The processor's name and the number of cores."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -1,0 +1,225 @@
+"""The annotation widget: driven through its actions, and by clicks and keys in a real browser."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lab import MISSING, browser, lab
+from PIL import Image
+from test_edits import make_case, make_rollout
+
+from medalign_lite.annotation import list_items, read_notes
+from medalign_lite.cases import Lesion
+from medalign_lite.human_editor import HumanEditor
+from medalign_lite.suggestions import find_spans
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)> A small left effusion."
+SAID = ("A small left effusion is seen. No nodule.", "A small right effusion.", EVIL)
+
+
+@pytest.fixture
+def items(tmp_path):
+    picture = tmp_path / "x.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 48), dtype=np.uint8)).save(picture)
+    case = make_case(image=picture, lesions=(Lesion("effusion", box=(5, 40, 12, 10)),), folder=tmp_path)
+    return list_items([make_rollout(text, sample=i) for i, text in enumerate(SAID)], [case])
+
+
+def test_actions_change_the_state_and_the_file(items, tmp_path):
+    editor = HumanEditor(items, tmp_path / "notes")
+    assert editor.state["total"] == 3 and not (tmp_path / "notes").exists() and len(editor.pictures) == 2
+    editor.act({"do": "mark", "value": "right"})
+    assert "say who you are" in editor.state["message"]
+    editor.act({"do": "sign in", "name": "not a name!"})
+    assert "initials" in editor.state["message"] and not editor.state["annotator"]
+    editor.act({"do": "sign in", "name": " AB "})
+    span = editor.state["spans"][0]
+    assert (span["label"], span["tone"]) == ("small left effusion: present", "present")
+    choice = next(c for c in span["choices"] if c["label"] == "right")
+    editor.act({"do": "replace", "changes": choice["changes"]})
+    assert editor.state["text"] == "A small right effusion is seen. No nodule." and editor.state["verdict"] == "wrong"
+    assert editor.state["at"] == 0  # there may be more to correct
+    editor.act({"do": "next open"})
+    editor.act({"do": "reference"})
+    assert editor.state["reference"] == "small right effusion"
+    editor.act({"do": "mark", "value": "right"})
+    assert editor.state["at"] == 2 and editor.state["reference"] is None
+    assert editor.state["counts"] == {"right": 1, "wrong": 1, "unsure": 0} and editor.state["marks"] == [
+        "wrong",
+        "right",
+        "",
+    ]
+    [changed, marked] = read_notes(tmp_path / "notes" / "AB.jsonl")
+    assert changed.judgement.verdict == "wrong" and marked.saw_reference and not changed.saw_reference
+    editor.act({"do": "undo"})
+    assert editor.state["at"] == 1 and editor.state["verdict"] == ""
+    editor.act({"do": "go", "to": 0})
+    editor.act({"do": "restore", "start": 8, "end": 12})
+    assert editor.state["verdict"] == "" and editor.state["text"] == SAID[0]
+    for action in ({"do": "replace", "changes": [{"start": 0, "end": 999, "new": ""}]}, {"do": "mark", "value": "x"}):
+        editor.act(action)
+        assert editor.state["message"]
+
+
+def test_it_goes_on_after_a_restart_and_keeps_people_apart(items, tmp_path):
+    HumanEditor(items, tmp_path / "n", annotator="AB").act({"do": "mark", "value": "right"})
+    editor = HumanEditor(items, tmp_path / "n", annotator="AB")
+    assert editor.state["at"] == 1 and editor.state["marks"] == ["right", "", ""]
+    editor.act({"do": "sign in", "name": "CD"})
+    assert editor.state["at"] == 0 and editor.state["marks"] == ["", "", ""]
+    editor.act({"do": "agreement"})
+    assert "two annotators" in editor.state["agreement"][0][0]
+    editor.act({"do": "mark", "value": "right"})
+    assert editor.state["agreement"][1][:2] == ["AB and CD", "1"]
+
+
+def test_notes_are_exported_and_imported(items, tmp_path):
+    editor, sent = HumanEditor(items, tmp_path / "n", annotator="AB"), []
+    editor.send = sent.append
+    editor.act({"do": "mark", "value": "unsure"})
+    editor.act({"do": "export"})
+    other = HumanEditor(items, tmp_path / "m", annotator="AB")
+    other.act({"do": "import", "text": sent[0]["export"]})
+    assert other.state["marks"] == ["unsure", "", ""] and other.state["message"] == "1 new notes"
+    other.act({"do": "import", "text": "no note\n"})
+    assert "line 1 is no note" in other.state["message"]
+
+
+def test_broken_pictures_and_empty_lists_are_said(items, tmp_path):
+    assert "no answer" in HumanEditor([], tmp_path).state["message"]
+    items[0].case.image.write_bytes(b"")
+    assert "x.png" in HumanEditor(items, tmp_path).state["trouble"]
+
+
+@pytest.mark.parametrize(("facts", "said", "expected"), [
+    ((), "A small left effusion.", {"right", "moderate", "large", "not there"}),
+    ((), "No pleural effusion or nodule is seen.", {"left effusion", "right effusion", "left nodule", "right nodule"}),
+    ((), "The heart is mildly enlarged.", {"moderate", "large", "not there"}),
+    ((), "Yes", {"no"}), (None, "No.", {"yes"}), (None, "left lung", {"right"}), (None, "CT", set()),
+    (None, "There is a small right pleural effusion.", {"left", "moderate", "large", "not there"}),
+])  # fmt: skip
+def test_spans_offer_corrections(facts, said, expected):
+    spans = find_spans(said, make_case(facts=facts))
+    assert {choice.label for span in spans for choice in span.choices} >= expected
+    assert all(a.end <= b.start for a, b in zip(spans, spans[1:]))
+
+
+CELLS = ("""
+import json, numpy as np
+from pathlib import Path
+from medalign_lite.annotation import list_items
+from medalign_lite.cases import Case, Fact, Lesion, Question
+from medalign_lite.human_editor import HumanEditor
+from medalign_lite.rollout import Rollout
+case = Case("c1", "g1", "train", Path("x.png"), (Question("r", "Describe this film.", "", "report", "report"),),
+            (Fact("effusion", "right", size="small"),), (Lesion("effusion", box=(5, 40, 12, 10)),))
+said = json.loads(Path("said.json").read_text())
+items = list_items([Rollout(f"r{i}", "c1", "r", 0, text, [], [], {}) for i, text in enumerate(said)], [case])
+""", 'HumanEditor(items, "notes")')  # fmt: skip
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (apt-get install chromium-driver)")
+def test_a_browser_clicks_types_undoes_and_finds_it_saved(items, tmp_path):
+    (tmp_path / "said.json").write_text(json.dumps(SAID))
+    journal = tmp_path / "notes" / "AB.jsonl"
+    with lab(tmp_path, CELLS) as url, browser() as driver:
+        page = Page(driver, url)
+        page.sign_in("AB")
+        assert not driver.find_elements("css selector", ".hm script, .hm .answer img")
+        assert page.text(".verdict") == "not judged yet"
+
+        page.click(".answer .span")  # a claim
+        page.click_text(".choice", "right")
+        page.wait(lambda: page.text("ins") == "right")
+        assert last(journal).judgement.changes[0].new == "right"
+        page.keys("z")
+        page.wait(lambda: page.text(".verdict") == "not judged yet")
+        assert last(journal).action == "undo" and not last(journal).judgement.changes
+
+        page.keys("\ue004", "1")  # Tab, the first correction
+        page.wait(lambda: page.text(".verdict") == "corrected")
+        page.keys("x", "d", "d", "a", "b", "m")  # JupyterLab's own: cut, delete, insert, to Markdown
+        page.double_click_word("seen")
+        page.type("input.new", "visible", "\ue007")  # Enter
+        page.wait(lambda: len(page.all("ins")) == 2)
+        assert page.text(".result").startswith("Reads now A small right effusion is visible.")
+        page.keys("n", "c")
+        page.wait(lambda: "2 of 3 judged: 1 correct, 1 corrected" in page.text(".progress"))
+        page.wait(lambda: page.text(".answer") == EVIL)
+        page.keys("u", "o", "?")
+        page.wait(lambda: "3 of 3 judged" in page.text(".progress"))
+        assert page.all(".keys") and page.all(".jp-CodeCell") and len(page.all(".jp-Cell")) == len(CELLS)
+
+        saved = journal.read_text()
+        page = Page(driver, url)  # the page anew, with a new widget
+        page.sign_in("AB")
+        page.wait(lambda: "3 of 3 judged: 1 correct, 1 corrected, 1 unsure" in page.text(".progress"))
+        page.keys("z", "z")
+        page.wait(lambda: "1 of 3 judged: 0 correct, 1 corrected, 0 unsure" in page.text(".progress"))
+        assert journal.read_text().startswith(saved) and [n.action for n in read_notes(journal)][-2:] == [
+            "undo",
+            "undo",
+        ]
+
+
+def last(journal: Path):
+    return read_notes(journal)[-1]
+
+
+class Page:
+    """A notebook with the widget in it, loaded and run."""
+
+    def __init__(self, driver, url):
+        self.driver = driver
+        driver.get(url)
+        kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
+        self.wait(lambda: driver.execute_script(f"return {kernel}?.status === 'idle'"))
+        driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.wait(lambda: self.all(".hm header"))
+
+    def wait(self, until, seconds=90):
+        from selenium.common.exceptions import StaleElementReferenceException as Stale
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, seconds, 0.1, ignored_exceptions=[Stale]).until(lambda _: until())
+
+    def all(self, selector):
+        return self.driver.find_elements("css selector", selector)
+
+    def text(self, selector):
+        found = self.all(f".hm {selector}")
+        return found[0].text if found else ""
+
+    def click(self, selector):
+        self.wait(lambda: self.all(f".hm {selector}"))
+        self.all(f".hm {selector}")[0].click()
+
+    def click_text(self, selector, text):
+        self.wait(lambda: self.all(f".hm {selector}"))
+        next(node for node in self.all(f".hm {selector}") if node.text.endswith(text)).click()
+
+    def keys(self, *keys):
+        """Pressed one after another; each has its effect before the next, as a person waits for it."""
+        from selenium.webdriver import ActionChains
+
+        for key in keys:
+            ActionChains(self.driver).send_keys(key).pause(0.4).perform()
+
+    def type(self, selector, text, end):
+        field = self.all(f".hm {selector}")[0]
+        field.clear()
+        field.send_keys(text + end)
+
+    def sign_in(self, name):
+        self.type("input.name", name, "\ue007")
+        self.wait(lambda: name in self.driver.execute_script("return document.querySelector('.hm input.name').value")
+                  and not self.all(".hm .wanted"))  # fmt: skip
+
+    def double_click_word(self, word):
+        from selenium.webdriver import ActionChains
+
+        node = next(node for node in self.all(".hm .answer .word") if node.text == word)
+        ActionChains(self.driver).double_click(node).perform()
+        self.wait(lambda: self.all(".hm input.new"))

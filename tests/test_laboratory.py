@@ -1,0 +1,285 @@
+"""The laboratory: a sound line-up, results that are found again and never mixed up, verdicts known beforehand."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medalign_lite.laboratory import __main__ as command
+from medalign_lite.laboratory import hypotheses, page, runs, search, store, verdicts
+from medalign_lite.laboratory.hypotheses import Contrast, against
+from medalign_lite.laboratory.lineup import ARMS, BASE, BATCH, EPOCHS, PAIRS, Arm, train_settings
+from medalign_lite.laboratory.pool import FULL, SMALL, Pool
+from medalign_lite.metrics import COLUMNS, RATIOS
+from medalign_lite.pairs import Pair
+from medalign_lite.presets import EMBEDDED, ROOT
+
+IMAGES = 300
+SPLITS = ("test", "shifted")
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return store.Bench(str(ROOT / EMBEDDED), FULL, 7, tmp_path / "out", tmp_path / "kept")
+
+
+def counts(rng, *, f1=0.8, selectivity=1.0, closed=0.9):
+    """(images, COLUMNS) of an arm that is about so good."""
+    table = np.zeros((IMAGES, len(COLUMNS)))
+
+    def put(name, values):
+        table[:, COLUMNS.index(name)] = values
+
+    facts = rng.integers(1, 4, IMAGES)
+    right = rng.binomial(facts, f1)
+    for name in ("claims", "facts"):
+        put(name, facts)
+    for name in ("claims_right", "facts_found"):
+        put(name, right)
+    put("claims_hallucinated", facts - right)
+    put("closed", 1)
+    put("closed_right", rng.random(IMAGES) < closed)
+    put("selectivity_n", 1)
+    put("selectivity", rng.normal(selectivity, 1.0, IMAGES))
+    return table
+
+
+def results_of(arms, *, seeds=5, **common):
+    """{arm: {seed: result}} for arms of known quality; the base once."""
+    made = {"day": "2026-01-01", "machine": "a machine", "code": "0", "versions": {
+        "torch": "1", "transformers": "1", "peft": "1"}}
+    found = {name: {} for name in ARMS}
+    for n, (arm, quality) in enumerate(arms.items()):
+        for seed in [0] if arm == BASE else range(1, seeds + 1):
+            tables = {split: counts(np.random.default_rng([n, seed, k]), **common | quality)
+                      for k, split in enumerate(SPLITS)}
+            found[arm][seed] = {"counts": {s: store.pack(t) for s, t in tables.items()}, "made": made,
+                                "seconds": {"train": 60, "exam": 60}, "curves": {"margin": [0.0, 0.5, 1.0]}}
+    return found
+
+
+def test_every_arm_is_a_valid_setting_at_every_point_of_its_search():
+    assert not hypotheses.unknown_arms()
+    for arm in ARMS.values():
+        assert arm.like is None or (ARMS[arm.like].like is None and ARMS[arm.like].tier <= arm.tier)
+        if arm.name == BASE:
+            continue
+        source = ARMS[arm.like or arm.name]
+        points = [*source.points(), *source.further(source.points()[0])]
+        assert len({json.dumps(point) for point in points}) == len(points)
+        for point in points:
+            settings = train_settings(arm, point, seed=1)
+            assert (settings.epochs, settings.batch_size) == (EPOCHS, BATCH), "every arm takes the same steps"
+            assert settings.resolved_recipe()
+
+
+def test_controls_differ_from_the_full_method_in_one_thing():
+    full = train_settings(ARMS["fire-mpo"], ARMS["fire-mpo"].points()[0], seed=1)
+    point = ARMS["fire-mpo"].points()[0]
+    for name in ("same-image", "whole-noise", "control-as-lesion"):
+        assert train_settings(ARMS[name], point, seed=1) == full
+        assert ARMS[name].evidence != ARMS["fire-mpo"].evidence
+    cdpo = train_settings(ARMS["cdpo"], point, seed=1).resolved_recipe()
+    assert cdpo == replace(full.resolved_recipe(), gamma=0.0, smoothing=1 / 11)
+    cells = {name: train_settings(ARMS[name], point, seed=1).resolved_recipe() for name in (
+        "span", "span-forward", "span-reverse", "span-both", "flip", "flip-forward", "flip-reverse", "fire-mpo")}
+    seen = {(r.gamma, r.alpha, r.lam if r.alpha else None) for r in cells.values()}
+    assert len(seen) == 8, "two weights of the flip by four kinds of KL"
+
+
+def pair(name, **changes):
+    return Pair(name, "q", "No effusion.", "Effusion.", ((0, 11, "negation"),), ((0, 8, "negation"),), "clean.png",
+                lesion="lesion.png", control="control.png", gold="The pleural spaces are clear.", **changes)
+
+
+def test_a_pool_gives_every_arm_as_many_pairs_and_its_own_images():
+    pairs = tuple(pair(str(n), rejected_ids=(n,)) for n in range(12))
+    pool = Pool((), pairs, frozenset(str(n) for n in range(8)), seed=1, count=4)
+    drawn = {arm: pool.draw(ARMS[arm]) for arm in (
+        "dpo", "dpo-reference", "dpo-counterfactual", "same-image", "control-as-lesion")}
+    assert {len(some) for some in drawn.values()} == {4}
+    assert [p.id for p in drawn["dpo"]] == [p.id for p in drawn["dpo-reference"]] == [p.id for p in drawn["same-image"]]
+    assert {p.id for p in drawn["dpo"]} <= pool.corrected
+    assert not {p.id for p in drawn["dpo-counterfactual"]} & pool.corrected
+    assert {p.chosen for p in drawn["dpo-reference"]} == {"The pleural spaces are clear."}
+    assert {p.rejected for p in drawn["dpo-reference"]} == {"Effusion."}
+    assert {(p.lesion, p.control) for p in drawn["same-image"]} == {("clean.png", "control.png")}
+    assert {(p.lesion, p.control) for p in drawn["control-as-lesion"]} == {("control.png", None)}
+    none = Pool((), (replace(pairs[0], lesion=None, control=None),), pool.corrected, seed=1, count=1)
+    assert none.draw(ARMS["whole-noise"])[0].lesion is None, "a missing image never becomes a whole-image haze"
+
+
+def test_counts_survive_packing():
+    table = counts(np.random.default_rng(0))
+    assert store.unpack(store.pack(table)) == pytest.approx(table, abs=0.5 / store.UNIT)
+    assert len(store.pack(counts(np.random.default_rng(0)))) < 3000
+
+
+def test_a_result_is_found_by_all_that_it_depends_on(bench):
+    arm, point = ARMS["dpo"], ARMS["dpo"].points()[0]
+    facts = store.run_facts(bench, arm, point, 1)
+    store.write(bench, "runs", facts, {"arm": "dpo"})
+    assert store.read(bench, "runs", facts)["arm"] == "dpo"
+    others = [store.run_facts(bench, arm, point, 2), store.run_facts(bench, arm, arm.points()[1], 1),
+              store.run_facts(bench, ARMS["mask-dpo"], point, 1),
+              store.run_facts(replace(bench, seed=8), arm, point, 1),
+              store.run_facts(bench, ARMS["dpo-reference"], point, 1),
+              store.run_facts(replace(bench, sizes=replace(FULL, test=10)), arm, point, 1)]
+    assert [store.read(bench, "runs", other) for other in others] == [None] * len(others)
+    assert store.publish(bench) == 1 and store.publish(bench) == 0
+    elsewhere = replace(bench, out=bench.out / "new")
+    assert store.read(elsewhere, "runs", facts)["arm"] == "dpo", "what is committed is found again"
+    path = store.path_of(elsewhere, "runs", facts)
+    path.write_text(path.read_text().replace('"number": 1', '"number": 2'))
+    with pytest.raises(ValueError, match="delete it"):
+        store.read(elsewhere, "runs", facts)
+
+
+def test_the_same_settings_under_two_names_are_one_run(bench):
+    plain = {"learning_rate": 1e-4, "beta": 0.5}
+    assert store.run_facts(bench, ARMS["mask-dpo"], plain, 1) == store.run_facts(
+        bench, Arm("copy", "", "mask-dpo"), plain, 1)
+
+
+def test_the_criterion_is_f1_among_what_is_allowed():
+    base = {"fact_f1": 0.7, "hallucination_rate": 0.2, "closed_accuracy": 0.9}
+    good, false, deaf = ({"fact_f1": f, "hallucination_rate": h, "closed_accuracy": c}
+                         for f, h, c in ((0.75, 0.1, 0.9), (0.9, 0.3, 0.9), (0.8, 0.1, 0.8)))
+    assert search.rank([false, deaf, good], base) == 2
+    assert search.rank([false, deaf], base) == 0, "where nothing is allowed, the highest F1"
+    assert search.rank([{"fact_f1": None}, good], base) == 1
+    with pytest.raises(ValueError, match="diverged"):
+        search.rank([{"fact_f1": None}], base)
+
+
+def fill_search(bench, figures):
+    base = {name: 0.7 for name in search.WATCHED}
+    store.write(bench, "search", store.search_facts(bench, ARMS[BASE], {}, 0), {"val": base})
+    for arm in ARMS.values():
+        while points := search.missing_points(bench, arm):
+            for point in points:
+                facts = store.search_facts(bench, arm, point, 0)
+                store.write(bench, "search", facts, {"val": base | {"fact_f1": figures(point)}})
+
+
+def test_the_search_tries_the_grid_then_the_own_weight_at_its_best(bench):
+    arm = ARMS["fire-mpo"]
+    assert search.missing_points(bench, arm) == arm.points()
+    assert search.chosen(bench, arm) is None and runs.result(bench, ARMS["cdpo"], 1) is None
+    fill_search(bench, lambda point: 0.7 + point["learning_rate"] * 100 + point.get("alpha", 0) + 0.1 * (
+        point.get("beta") == 0.1))
+    assert search.chosen(bench, arm) == {"learning_rate": 3e-4, "beta": 0.1, "alpha": 0.1}
+    assert search.chosen(bench, ARMS["whole-noise"]) == search.chosen(bench, arm)
+    assert len(search.tried(bench, arm)) == 5
+    assert search.recommended(bench) in {a.name for a in ARMS.values() if a.ours}
+    small = replace(bench, sizes=SMALL)
+    assert search.chosen(small, arm) == search.chosen(bench, arm), "the small run takes what the full search chose"
+
+
+def test_the_plan_leaves_the_most_that_can_be_said(bench):
+    blocks = runs.plan(bench)
+    assert {job.kind for job in blocks[0]} == {"search"} and blocks[0][0].arm == BASE
+    assert [block[-1].number for block in blocks[1:4]] == [1, 2, 3] and blocks[4][0].kind == "search"
+    core = {job.arm for job in blocks[1]}
+    wanted = {arm for claim in hypotheses.CLAIMS if claim.id in ("1", "2", "4", "5")
+              for arm in hypotheses.arms_of(claim)}
+    assert wanted <= core
+    jobs = [(job.kind, job.arm, job.number) for block in blocks for job in block]
+    assert len(set(jobs)) == len(jobs)
+    assert sum(kind == "runs" for kind, _, _ in jobs) == 1 + 5 * (len(ARMS) - 1)
+    fill_search(bench, lambda point: 0.7)
+    facts = store.run_facts(bench, ARMS["dpo"], search.chosen(bench, ARMS["dpo"]), 1)
+    store.write(bench, "runs", facts, {"arm": "dpo", "counts": {}})
+    left = [(job.kind, job.arm, job.number) for block in runs.plan(bench) for job in block]
+    assert ("runs", "dpo", 1) not in left and len(left) == 5 * (len(ARMS) - 1)
+
+
+def test_verdicts_are_those_of_the_truth():
+    found = results_of({BASE: {}, "dpo": {"f1": 0.85}, "dpo-reference": {"f1": 0.7}, "mask-dpo": {"f1": 0.75},
+                        "fire-mpo": {"selectivity": 2.0}, "whole-noise": {"selectivity": 1.0}})
+    judged = {one.claim.id: one for one in verdicts.judge(found)}
+    assert judged["1"].verdict == "supported" and judged["1"].estimates[0].value == pytest.approx(0.15, abs=0.03)
+    assert judged["2"].verdict == "refuted"
+    assert judged["5"].verdict == "supported" and judged["5"].estimates[0].value == pytest.approx(1.0, abs=0.15)
+    assert judged["8"].verdict == "inconclusive" and not judged["8"].complete
+    assert judged["6"].verdict == "refuted", "it does not beat dpo, whatever the others do"
+    hard = judged["1"].estimates[0]
+    assert hard.low < hard.value < hard.high and hard.p <= hard.p_holm < 0.05 and 0 < hard.seen < 0.15
+
+
+def test_no_difference_is_no_verdict_and_one_seed_is_no_test():
+    same = {BASE: {}, "dpo": {}, "dpo-reference": {}}
+    judged = {one.claim.id: one for one in verdicts.judge(results_of(same))}
+    assert judged["1"].verdict == "inconclusive" and judged["1"].complete
+    better = {"dpo": {"f1": 0.95}, "dpo-reference": {"f1": 0.5}}
+    alone = {one.claim.id: one for one in verdicts.judge(results_of(better, seeds=1))}["1"]
+    assert alone.verdict == "inconclusive" and alone.estimates[0].p is None and alone.estimates[0].value > 0.3
+
+
+def test_a_contrast_takes_the_seeds_that_all_its_arms_have():
+    found = results_of({BASE: {}, "dpo": {}, "dpo-reference": {}})
+    del found["dpo"][4]
+    assert verdicts.measure(against("dpo", "dpo-reference"), found).seeds == (1, 2, 3, 5)
+    assert verdicts.measure(against("dpo", BASE), found).seeds == (1, 2, 3, 5)
+    assert verdicts.measure(against("dpo", "rrpo"), found).value is None
+
+
+def test_a_contrast_is_the_mean_of_its_splits_by_hand():
+    found = results_of({"dpo": {}, "mask-dpo": {}}, seeds=2)
+    by_hand = []
+    for seed in (1, 2):
+        for split in SPLITS:
+            rates = [store.unpack(found[arm][seed]["counts"][split]).sum(0)[[COLUMNS.index(c) for c in
+                     RATIOS["closed_accuracy"]]] for arm in ("dpo", "mask-dpo")]
+            by_hand.append(rates[0][0] / rates[0][1] - rates[1][0] / rates[1][1])
+    got = verdicts.measure(Contrast("closed_accuracy", (("dpo", 1.0), ("mask-dpo", -1.0))), found)
+    assert got.value == pytest.approx(np.mean(by_hand), abs=1e-6)
+
+
+def test_the_goal_is_reached_only_by_a_winner_on_both_splits():
+    rivals = {rival: {"f1": 0.6, "selectivity": 0.0} for rival in hypotheses.RIVALS}
+    won, closed = verdicts.judge_goal(results_of({BASE: {}, **rivals, "two-rounds": {"f1": 0.9}}), "two-rounds")
+    assert len(won) == 36 and verdicts.wins(won, closed)
+    rivals["sft-edits"] = {"f1": 0.95, "selectivity": 0.0}
+    won, closed = verdicts.judge_goal(results_of({BASE: {}, **rivals, "two-rounds": {"f1": 0.9}}), "two-rounds")
+    assert not verdicts.wins(won, closed)
+    deaf = results_of({BASE: {}, **dict.fromkeys(hypotheses.RIVALS, {"f1": 0.6, "selectivity": 0.0}),
+                       "two-rounds": {"f1": 0.9, "closed": 0.6, "selectivity": 1.0}})
+    assert not verdicts.wins(*verdicts.judge_goal(deaf, "two-rounds"))
+
+
+@pytest.mark.parametrize("arms", [{}, {BASE: {}}, {BASE: {}, "dpo": {"f1": 0.9}, "dpo-reference": {}}])
+def test_the_page_is_true_of_any_subset(bench, arms):
+    found = results_of(arms, seeds=2)
+    judged = verdicts.judge(found)
+    if arms:
+        fill_search(bench, lambda point: 0.7)
+    told = verdicts.claims_json(bench, found, judged, None)
+    json.dumps(told, allow_nan=False)
+    assert set(told) == {"arms", "claims", "recommended"} and list(told["arms"]) == list(arms)
+    assert all(set(claim) == {"id", "statement", "estimate", "low", "high", "p_holm", "verdict"}
+               for claim in told["claims"])
+    figures = page.draw_figures(bench.keep, told, judged, found)
+    path = bench.keep.parent / "RESULTS.md"
+    page.write_page(path, bench=bench, results=found, found=told, judged=judged, goal=None, figures=figures,
+                    command="make claims")
+    text = path.read_text()
+    assert text.count("not measured yet") == sum(not one.complete for one in judged) > 0
+    assert all((path.parent / place).is_file() for place in ("kept/forest.png",) if "forest" in text)
+    assert ("2 seeds" in text) == ("dpo" in arms)
+    assert str(bench.keep) not in text
+
+
+def test_arguments_are_checked():
+    assert command.bench_of(command.parse(["SMALL=1", "SEED=3"])).sizes == SMALL
+    assert command.is_committed(command.bench_of(command.parse([])))
+    assert not command.is_committed(command.bench_of(command.parse(["SEED=3"])))
+    for wrong in ("SMAL=1", "SMALL=2", "SEED=x", "PRESET=ci"):
+        with pytest.raises(ValueError, match="SMALL|SEED"):
+            command.parse([wrong])
+    assert command.main(["PRESET=ci"]) == 2  # told on stderr, without a traceback
+
+
+def test_the_budget_is_there_for_every_size():
+    assert FULL.pairs == PAIRS and min(FULL.test, FULL.shifted) >= 1000 and FULL.seeds == 5

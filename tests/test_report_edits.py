@@ -1,0 +1,158 @@
+"""Reference reports as truth: what they decide, minimal edits by them, records and metrics of IU X-ray and MIMIC."""
+
+from collections import Counter
+
+import layouts
+import numpy as np
+import pytest
+from test_edits import make_rollout
+from test_text import random_facts
+
+from medalign_lite.cases import SPLITS, read_cases
+from medalign_lite.differ import remove_spans
+from medalign_lite.metrics import Prediction, count, ratios
+from medalign_lite.phantom.text import report
+from medalign_lite.radiology import read_report
+from medalign_lite.records import build_records, check_record
+from medalign_lite.report_edits import BY_REPORT, correct_by_report, falsify_by_report
+from medalign_lite.report_truth import judge_by_report, reference_counts, stated
+from medalign_lite.rewrite import NoEdit
+
+REPORT = (
+    "FINDINGS: Small left pleural effusion. Mild cardiomegaly. No pneumothorax. Right lower lobe consolidation. "
+    "No pulmonary edema. Left chest tube in place. Possible nodule in the left upper lobe."
+)
+
+
+@pytest.mark.parametrize(("said", "verdict"), [
+    ("Left effusion.", "true"), ("Small effusion.", "true"), ("Right effusion.", "false"), ("Large effusion.", "false"),
+    ("No effusion.", "false"), ("No left pneumothorax.", "true"), ("Small right pneumothorax.", "false"),
+    ("Upper lobe effusion.", "unverifiable"), ("Rib fracture.", "unverifiable"), ("No fracture.", "unverifiable"),
+    ("Nodule.", "unverifiable"), ("No nodule.", "unverifiable"), ("Possible effusion.", "unverifiable"),
+    ("Left upper lobe consolidation.", "false"), ("Right lower lobe consolidation.", "true"),
+    ("The heart size is normal.", "false"), ("The heart is enlarged.", "true"),
+])  # fmt: skip
+def test_only_what_the_report_states_is_decided(said, verdict):
+    [claim] = read_report(said)
+    assert judge_by_report(claim, read_report(REPORT)).verdict == verdict
+
+
+@pytest.mark.parametrize(("said", "better"), [
+    ("There is a small right pleural effusion.", "There is a small left pleural effusion."),
+    ("No pleural effusion or pneumothorax is seen.", "A small left pleural effusion but no pneumothorax is seen."),
+    ("No pneumothorax or pleural effusion is seen.", "No pneumothorax, but a small left pleural effusion is seen."),
+    ("There is no pleural effusion.", "There is a small left pleural effusion."),
+    ("No pleural effusion.", "Small left pleural effusion."),
+    ("Pleural effusion is not seen.", "A small left pleural effusion is seen."),
+    ("The heart size is normal.", "The heart size is mildly enlarged."),
+    ("The heart is not enlarged. Large pneumothorax.", "The heart is mildly enlarged. No pneumothorax."),
+    ("Lungs are clear.", "Lungs are clear except for a right lower zone consolidation."),
+    ("Mild pulmonary edema.", "No pulmonary edema."),
+    ("Left lower lobe consolidation. Fracture.", "Right lower lobe consolidation. Fracture."),
+    ("There is no evidence of consolidation.", "There is a right consolidation."),
+    ("There is a small left effusion and pulmonary edema.", "There is a small left effusion and no pulmonary edema."),
+    ("Severe cardiomegaly.", "Mild cardiomegaly."),
+    ("Right upper lobe consolidation.", "Right lower lobe consolidation."),
+    ("A right pneumothorax is noted.", "No pneumothorax is noted."),
+    ("Fracture. Small left effusion.", None), ("The bones are normal.", None), ("", None),
+])  # fmt: skip
+def test_what_the_report_contradicts_is_repaired_and_nothing_else(said, better):
+    edit = correct_by_report(said, REPORT)
+    assert (edit and edit.chosen) == better
+    if edit:
+        assert edit.how == BY_REPORT and edit.rejected == said
+        assert remove_spans(edit.chosen, edit.spans_chosen) == remove_spans(said, edit.spans_rejected)
+
+
+@pytest.mark.parametrize("said", [
+    "No focal consolidation, pleural effusion, or pneumothorax.", "RLL effusion.", "Bilateral pneumothoraces, new."
+])  # fmt: skip
+def test_what_has_no_sure_repair_gives_none(said):
+    try:
+        edit = correct_by_report(said, REPORT)
+    except NoEdit:
+        return
+    truth = read_report(REPORT)
+    assert all(judge_by_report(c, truth).verdict != "false" for c in read_report(edit.chosen))
+
+
+def test_a_right_answer_gets_one_false_claim():
+    seen = Counter()
+    said = "There is a small left effusion. No pneumothorax."
+    for seed in range(20):
+        edit = falsify_by_report(said, REPORT, np.random.default_rng(seed))
+        assert edit.chosen.startswith("There is a small left effusion.") and edit.source == "counterfactual"
+        seen[edit.rejected] += 1
+    assert "There is a small right effusion. No pneumothorax." in seen and len(seen) >= 3
+    for said in ("Fracture.", "Small right effusion. No pneumothorax.", ""):
+        with pytest.raises(NoEdit):
+            falsify_by_report(said, REPORT, np.random.default_rng(0))
+
+
+def test_edits_of_the_phantoms_reports_are_sound_and_minimal():
+    made = Counter()
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        true, other = (report(random_facts(rng), rng, "pool").text for _ in range(2))
+        for said in (true, other):
+            try:
+                edit = correct_by_report(said, true) or falsify_by_report(said, true, rng)
+            except NoEdit:
+                continue
+            made[edit.source] += 1
+            truth = read_report(true)
+            assert all(judge_by_report(c, truth).verdict != "false" for c in read_report(edit.chosen))
+            assert any(judge_by_report(c, truth).verdict == "false" for c in read_report(edit.rejected))
+    assert made["counterfactual"] >= 10 and made["corrected"] >= 5, made
+
+
+def test_a_report_as_facts_merges_repeats_and_leaves_doubt_unscored():
+    found = stated("Small bilateral effusions. Left effusion. Possible pneumonia. No edema.")
+    assert [(f.finding, f.side, f.size, f.visible) for f in found.facts] == [
+        ("effusion", "right", "small", True), ("effusion", "left", "small", True), ("pneumonia", None, None, False)]
+    assert found.mentioned == {"effusion", "edema"}
+
+
+def test_claims_that_the_report_does_not_mention_are_not_counted():
+    row = reference_counts("Left effusion. Right pneumothorax. Fracture. Nodule.", REPORT)
+    assert (row["claims"], row["claims_right"], row["claims_hallucinated"], row["facts"]) == (2, 1, 1, 4)
+    assert reference_counts("", REPORT)["facts"] == 4 and reference_counts("Effusion.", "")["claims"] == 0
+
+
+def r2gen(folder):
+    layouts.r2gen(folder)
+    path = folder / "annotation.json"
+    path.write_text(path.read_text().replace(f"The {layouts.WORDS[0]} is clear.", REPORT.removeprefix("FINDINGS: ")))
+
+
+def openi(folder):
+    layouts.openi(folder)
+    path = folder / "ecgen-radiology" / "0.xml"
+    path.write_text(path.read_text().replace(f"The {layouts.WORDS[0]} is clear.", REPORT.removeprefix("FINDINGS: ")))
+
+
+def mimic_cxr(folder):
+    layouts.mimic_cxr(folder)
+    [path] = [p for p in folder.rglob("s*.txt") if layouts.WORDS[0] in p.read_text()]
+    path.write_text(path.read_text().replace(f"The {layouts.WORDS[0]}\n is clear.", REPORT.removeprefix("FINDINGS: ")))
+
+
+@pytest.mark.parametrize("build", [r2gen, openi, mimic_cxr])
+def test_data_sets_with_reports_give_records_and_metrics(build, tmp_path):
+    build(tmp_path)
+    cases = read_cases(tmp_path).cases
+    case = next(c for c in cases if any("pleural effusion" in q.answer for q in c.questions))
+    question = next(q for q in case.questions if q.kind == "report")
+    assert case.facts is None and case.split in SPLITS
+    said = "There is a small right pleural effusion. No pneumothorax. Rib fracture."
+    rollout = make_rollout(said, question.id)
+    rollout = type(rollout)(**(vars(rollout) | {"case_id": case.id}))
+    records, rejected = build_records([rollout], [type(case)(**(vars(case) | {"split": "train"}))])
+    assert not rejected and check_record(records[0]) is None
+    assert records[0].chosen == "There is a small left pleural effusion. No pneumothorax. Rib fracture."
+    assert records[0].verified["how"] == BY_REPORT
+    counts = count([case], [Prediction(case.id, question.id, said)], arm="base")
+    found = ratios(counts.table.sum(axis=0), ["fact_precision", "fact_recall", "hallucination_rate"])
+    assert (found["fact_precision"], found["fact_recall"], found["hallucination_rate"]) == (0.0, 0.0, 1.0)
+    better = count([case], [Prediction(case.id, question.id, records[0].chosen)], arm="base")
+    assert ratios(better.table.sum(axis=0), ["fact_precision"])["fact_precision"] == 1.0
