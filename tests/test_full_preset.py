@@ -1,0 +1,107 @@
+"""The preset `full`, from answers to results, on a tiny Qwen3-VL with its own processor: a user adds the weights.
+
+Random weights never end an answer, and a run learns from answers that end; so the model is first taught, for seconds,
+to say one short sentence to whatever it is asked.
+"""
+
+import json
+
+import pytest
+import torch
+from families import FAMILIES
+from PIL import Image
+
+from medalign_lite.arms import settings_of, train_arms
+from medalign_lite.batches import encode, encode_prompts
+from medalign_lite.cases import read_cases
+from medalign_lite.evaluate import Arm, measure
+from medalign_lite.evidence import corrupt_all
+from medalign_lite.families import limit_side
+from medalign_lite.lvlm import load_lvlm, load_processor
+from medalign_lite.own_answers import own_answers
+from medalign_lite.presets import ROOT, resolve
+from medalign_lite.records import build_records
+from medalign_lite.training_data import draw_data
+
+CASES = ROOT / "data_samples" / "cases"
+
+
+def taught(question):
+    """One sentence, the same to all requests for a report and to all questions of a topic: often false."""
+    return "There is a small nodule in the right upper zone." if question.kind == "report" else question.answer
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    """A folder as the hub would give it."""
+    model, processor = FAMILIES["qwen3_vl"]()
+    asked = {q.text: (case.image, q.text, taught(q)) for case in read_cases(CASES).cases for q in case.questions}
+    images, questions, answers = zip(*list(asked.values())[::3])
+    batch = encode(processor, images, questions, answers)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    targets = batch.inputs["input_ids"][:, 1:][batch.completion[:, 1:]]
+    for _ in range(60):
+        logits = model(**batch.inputs, use_cache=False).logits[:, :-1][batch.completion[:, 1:]]
+        loss = torch.nn.functional.cross_entropy(logits, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("qwen3_vl")
+    model.to(torch.bfloat16).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def resolved(qwen):
+    """The preset, but for the length of an answer; its model and cases."""
+    return resolve("full,max_new_tokens=48", overrides={"model": str(qwen), "cases": str(CASES)})
+
+
+def test_full_from_the_models_own_answers_to_what_it_learnt(resolved, tmp_path):
+    preset, model = resolved.preset, resolved.model
+    whole = read_cases(CASES).cases
+    split = {name: [case for case in whole if case.split == name] for name in ("train", "val", "test")}
+    cases = [*split["train"][:3], *split["val"][:1]]
+    answers = own_answers(cases, model=model, preset=preset, seed=7, scratch=tmp_path / "answers")
+    asked = {(case.id, q.id) for case in cases for q in case.questions if q.visible}
+    assert asked == {(answer.case_id, answer.question_id) for answer in answers}
+
+    processor = load_processor(model)
+    assert type(processor).__name__ == "Qwen3VLProcessor"
+    records, rejected = build_records(
+        answers, cases, decode=lambda ids: processor.tokenizer.decode(ids, skip_special_tokens=True), seed=7)
+    assert records and len(records) + rejected.total() == len(answers)
+
+    by_id = {case.id: case for case in cases}
+    rows = corrupt_all([(by_id[r.case_id], r.evidence) for r in records], tmp_path, method="noise", seed=7,
+                       say=lambda _: None)
+    rows = [{"id": record.id, **row} for record, row in zip(records, rows)]
+    assert all((row["lesion"] and row["control"]) or row["reason"] for row in rows)
+    data = draw_data(records, rows, cases, folder=tmp_path, preset=preset, seed=7)
+
+    settings = settings_of(preset, preset.recipes[-1], seed=7)
+    assert (settings.rank, settings.alpha, settings.learning_rate, settings.recompute) == (128, 256, 1e-6, True)
+    adapters = train_arms([settings], data.pool, data.watched, model=model, folder=tmp_path / "adapters",
+                          work=tmp_path / "work", shards=1, max_side=preset.max_side)
+    log = [json.loads(line) for line in (adapters[settings.recipe] / "log.jsonl").read_text().splitlines()]
+    assert log and all(row["loss"] < 10 for row in log if "loss" in row)
+
+    arms = [Arm("base"), Arm(settings.recipe, adapters[settings.recipe])]
+    (tmp_path / "measured").mkdir()
+    found = measure(split["test"][:2], arms, model=model, preset=preset, seed=7, folder=tmp_path / "measured")
+    told = {(p["arm"], p["case_id"], p["question_id"]) for p in found.predictions if p["condition"] == "real"}
+    wanted = {(case.id, q.id) for case in split["test"][:2] for q in case.questions if q.visible}
+    assert told == {(arm.name, *key) for arm in arms for key in wanted}
+
+
+def test_the_model_is_four_bit_in_both_towers_and_sees_no_more_than_max_side(resolved):
+    lvlm = load_lvlm(resolved.model, device="cpu", max_side=64)
+    assert lvlm.four_bit["vision"] and lvlm.four_bit["language"] and not lvlm.four_bit["connector"]
+    tokens = []
+    for max_side in (64, resolved.preset.max_side):
+        processor = load_processor(resolved.model)
+        limit_side(processor, max_side)
+        ids = encode_prompts(processor, [Image.new("RGB", (500, 500))], ["?"])["input_ids"]
+        tokens.append(int((ids == lvlm.model.config.image_token_id).sum()))
+    assert tokens == [4, 9]  # 64 pixels; the tiny model's own limit
