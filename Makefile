@@ -48,7 +48,7 @@ reproduce: $(READY) ## the eight notebooks in order, from a model's own answers 
 	@$(PY) -m medalign_lite.reproduce $(ARGUMENTS)
 
 test: $(READY) lint ## lint, unit tests, the ci run, and every notebook with its solutions
-	$(PY) -m pytest
+	$(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 	$(PY) -m medalign_lite.reproduce PRESET=ci
 	$(if $(NOTEBOOKS),CUDA_VISIBLE_DEVICES= MEDALIGN_HEADLESS=1 $(PY) -m pytest --nbmake --nbmake-timeout=1200 $(NOTEBOOKS),@echo "no notebooks to run")
 
