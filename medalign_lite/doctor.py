@@ -18,10 +18,11 @@ from pathlib import Path
 
 from medalign_lite.cases import CaseError
 from medalign_lite.fingerprint import short, versions
-from medalign_lite.fit import CONTEXT_GB, examine_fit, hours, with_changes
+from medalign_lite.fit import CONTEXT_GB, Fit, examine_fit, hours, with_changes
 from medalign_lite.manifest import run_folder
 from medalign_lite.model_folder import ModelError, check_folder, locate
-from medalign_lite.presets import EMBEDDED, ROOT, PresetError, Resolved, gpu_memory_gb, resolve
+from medalign_lite.notebook import typical_minutes
+from medalign_lite.presets import EMBEDDED, PRESETS, ROOT, PresetError, Resolved, gpu_memory_gb, resolve
 from medalign_lite.reproduce import ReproduceError, parse
 
 
@@ -150,13 +151,21 @@ def _fit(resolved: Resolved, folder: Path) -> list[Line]:
         step = "free some, set OUT= to another disk, or turn down max_new_tokens"
         disk = Line("disk", "warn", f"{free:.1f} GB free, up to {fit.disk_gb:.0f} needed", step)
     pictures = f"at most {preset.max_side} x {preset.max_side} pixels: {fit.image_tokens} tokens each"
-    return [Line("pictures", "ok", pictures), memory, disk, Line("time", "ok", f"about {_spoken(hours(fit))}, roughly")]
+    return [Line("pictures", "ok", pictures), memory, disk, Line("time", "ok", _time(resolved, fit))]
+
+
+def _time(resolved: Resolved, fit: Fit) -> str:
+    """How long a run takes: as the notebooks' tables say where they speak of this run, else from its operations."""
+    if resolved.preset == PRESETS["ci"] and resolved.cases is None:
+        minutes = sum(typical_minutes(path) or 0 for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+        return f"about {minutes:.0f} minutes on two cores, by the notebooks' tables"
+    return f"about {_spoken(hours(fit))}: a rough guess from its operations"
 
 
 def _spoken(hours: float) -> str:
-    if hours < 1:
+    if hours < 1.5:
         return f"{max(60 * hours, 1):.0f} minutes"
-    return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+    return f"{max(hours, 2):.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def _writable(folder: Path) -> Line:

@@ -172,7 +172,6 @@ def hours(fit: Fit) -> float:
     return fit.operations / (2 * side**3 / best * EFFICIENCY) / 3600
 
 
-
 def _config(folder: Path):
     from medalign_lite.lvlm import config_of
 
