@@ -42,6 +42,14 @@ def corrupt_all(
         raise ValueError(f"{method!r} is the evaluation's: training must never see it; use {', '.join(allowed)}")
     if method not in allowed:
         raise ValueError(f"{method!r} does not stay inside a lesion mask; allowed are {', '.join(allowed)}")
+    return corrupt_pictures(jobs, folder, method=method, seed=seed, strength=strength, workers=workers, say=say)
+
+
+def corrupt_pictures(
+    jobs: Sequence[Job], folder: Path, *, method: str, seed: int, strength: float = 1.0,
+    workers: int | None = None, say: Callable[[str], object] = lambda line: None,
+) -> list[dict]:
+    """As `corrupt_all`, for pictures that nothing learns from: any method of `corrupt.INSIDE`."""
     distinct = {(case.id, findings): (case, findings) for case, findings in jobs}
     for name in ("lesion", "control", "masks"):
         (Path(folder) / name).mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,8 @@ from medalign_lite.cases import Case, Question
 from medalign_lite.cohort import read_cohort
 from medalign_lite.edited import write_edited
 from medalign_lite.edits import Edit, asked, concerned, counterfactual, edit_of
-from medalign_lite.llm_editor import decoder, learnable
+from medalign_lite.llm_editor import learnable
+from medalign_lite.lvlm import decoder
 from medalign_lite.manifest import write_json
 from medalign_lite.model_folder import ModelError
 from medalign_lite.presets import PresetError

@@ -27,7 +27,7 @@ from medalign_lite.edited import write_edited
 from medalign_lite.edits import Edit
 from medalign_lite.llm_edits import LlmEditor
 from medalign_lite.local_chat import LocalChat
-from medalign_lite.lvlm import load_processor
+from medalign_lite.lvlm import decoder
 from medalign_lite.manifest import write_json
 from medalign_lite.model_folder import ModelError
 from medalign_lite.presets import PresetError
@@ -132,12 +132,6 @@ def learnable(rollouts: Sequence[Rollout], cases: Sequence[Case]) -> list[Rollou
     """Answers about cases that no test set holds: others give no record, and are not sent."""
     kept = {case.id for case in cases if case.split not in HELD_OUT}
     return [rollout for rollout in rollouts if rollout.case_id in kept]
-
-
-def decoder(model: str):
-    """Token ids as text, without special tokens; for D1."""
-    tokenizer = load_processor(model).tokenizer
-    return lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,6 +84,12 @@ def load_processor(model: Path | str):
     folder = locate(str(model))[0]
     check_folder(folder)
     return _processor(folder, config_of(folder))
+
+
+def decoder(model: Path | str) -> Callable[[Sequence[int]], str]:
+    """Token ids as text, without special tokens, as rule D1 of records compares them. Raises as `load_processor`."""
+    tokenizer = load_processor(model).tokenizer
+    return lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:

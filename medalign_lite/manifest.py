@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from medalign_lite import fingerprint
@@ -47,6 +47,15 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     """One JSON object a line, keys as given."""
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def kept(path: Path, write: Callable[[Path], object]) -> Path:
+    """The file, which `write` makes in one step unless it is there."""
+    if not path.exists():
+        part = path.with_name(f".part-{path.name}")
+        write(part)
+        part.replace(path)
+    return path
 
 
 def read_json(path: Path):

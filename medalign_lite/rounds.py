@@ -24,8 +24,8 @@ from medalign_lite.cases import Case
 from medalign_lite.cohort import read_cohort
 from medalign_lite.evidence import corrupt_all
 from medalign_lite.fingerprint import digest, file_sha256, model_revision, short
-from medalign_lite.lvlm import load_lvlm, load_processor
-from medalign_lite.manifest import read_json, read_jsonl, write_json, write_jsonl
+from medalign_lite.lvlm import decoder, load_lvlm
+from medalign_lite.manifest import kept, read_json, read_jsonl, write_json, write_jsonl
 from medalign_lite.metrics import Prediction, count, ratios
 from medalign_lite.model_folder import ModelError
 from medalign_lite.own_answers import own_answers
@@ -71,13 +71,13 @@ def rounds(
 def _round(place: Path, cases, *, model: str, preset: Preset, settings: TrainSettings, start, say) -> None:
     """One round: answers of the policy `start`, records, pictures, pairs, adapters."""
     seed, asked = settings.seed, [case for case in cases if case.split in SPLITS]
-    answers = _kept(place / "answers.jsonl", lambda part: write_jsonl(part, map(asdict, own_answers(
+    answers = kept(place / "answers.jsonl", lambda part: write_jsonl(part, map(asdict, own_answers(
         asked, model=model, preset=preset, seed=seed, scratch=place / "work" / "answers", adapter=start))))
     rollouts = [Rollout(**row) for row in read_jsonl(answers)]
     say(f"{place.name}: {len(rollouts)} answers of {start or model}; {_greedy_figures(asked, rollouts)}")
-    records = read_records(_kept(place / "records.jsonl", lambda part: _edit(part, rollouts, cases, model, seed)))
+    records = read_records(kept(place / "records.jsonl", lambda part: _edit(part, rollouts, cases, model, seed)))
     jobs = [({case.id: case for case in cases}[record.case_id], record.evidence) for record in records]
-    images = _kept(place / "pairs.jsonl", lambda part: write_jsonl(part, [
+    images = kept(place / "pairs.jsonl", lambda part: write_jsonl(part, [
         {"id": record.id, **row} for record, row in
         zip(records, corrupt_all(jobs, place, method="noise", seed=seed, say=say), strict=True)]))
     data = draw_data(records, read_jsonl(images), cases, folder=place, preset=preset, seed=seed)
@@ -91,10 +91,7 @@ def _round(place: Path, cases, *, model: str, preset: Preset, settings: TrainSet
 
 def _edit(part: Path, rollouts: Sequence[Rollout], cases: Sequence[Case], model: str, seed: int) -> None:
     """Records of the answers by the rules, and beside them how many were rejected, by reason."""
-    tokenizer = load_processor(model).tokenizer
-    records, rejected = build_records(
-        rollouts, cases, decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True), seed=seed
-    )
+    records, rejected = build_records(rollouts, cases, decode=decoder(model), seed=seed)
     write_json(part.with_name("rejected.json"), dict(rejected.most_common()))
     write_records(part, records)
 
@@ -105,15 +102,6 @@ def _greedy_figures(cases: Sequence[Case], rollouts: Sequence[Rollout]) -> str:
     held_out = [case for case in cases if case.split == "val"]
     values = ratios(count(held_out, said, arm="base").table.sum(0), WATCHED)
     return "validation " + ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-
-
-def _kept(path: Path, write: Callable[[Path], object]) -> Path:
-    """The file, which `write` makes in one step unless it is there."""
-    if not path.exists():
-        part = path.with_name(f".part-{path.name}")
-        write(part)
-        part.replace(path)
-    return path
 
 
 def _made_from(cases: Sequence[Case], *, model: str, preset: Preset, settings: TrainSettings, start) -> dict:
@@ -132,7 +120,7 @@ def _claim(place: Path, made_from: dict) -> None:
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{path} is of another run; delete {place.parent}, or name another folder")
     place.mkdir(parents=True, exist_ok=True)
-    _kept(path, lambda part: part.write_text(text, encoding="utf-8"))
+    kept(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from medalign_lite.chat import Budget, Chat, Endpoint
 from medalign_lite.cohort import choose_cohort
 from medalign_lite.edits import BY_FACTS, BY_GOLD, correct, counterfactual
 from medalign_lite.llm_edits import BY_REPORT, LlmEditor, apply_changes, describe_truth, read_prompt
+from medalign_lite.lvlm import load_processor
 from medalign_lite.phantom.text import report
 from medalign_lite.records import build_records, check_record, read_records
 from medalign_lite.rewrite import NoEdit
@@ -278,7 +279,7 @@ def run(tmp_path_factory):
     choose_cohort(start)
     start.finish()
     said = "A small left effusion is seen."
-    ids = llm_editor.load_processor(start.model).tokenizer(said)["input_ids"]
+    ids = load_processor(start.model).tokenizer(said)["input_ids"]
     rows = [{"id": f"c{n}/report/greedy", "case_id": f"c{n}", "question_id": "report", "sample": 0, "text": said,
              "ids": ids, "logps": [0.0] * len(ids), "decoding": {"finished": True}} for n in range(4)]  # fmt: skip
     stage = open_stage("01_rollout", needs=["00_start"], **shared)

@@ -6,23 +6,21 @@ base's own answers, and how many words the report is from the base's. The base's
 made once, and the image features once a process.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from medalign_lite.cases import Case
 from medalign_lite.evaluate import RAW_GAPS
-from medalign_lite.evidence import corrupt_evidence
+from medalign_lite.evidence import corrupt_pictures
 from medalign_lite.features import KeptFeatures
 from medalign_lite.laboratory.pool import exam_cases
 from medalign_lite.laboratory.store import Bench
 from medalign_lite.lvlm import Lvlm
-from medalign_lite.manifest import read_jsonl, write_jsonl
+from medalign_lite.manifest import kept, read_jsonl, write_jsonl
 from medalign_lite.metrics import Margins, Prediction, TokenKL, count
 from medalign_lite.pairs import Pair, PairInputs, pair_of
 from medalign_lite.probes import HELD_OUT, UNSEEN, truth_records
@@ -146,14 +144,9 @@ class Exam:
         records = truth_records(everyone, seed=seed, per_split=self.bench.sizes.margins)
         if not self.ready:
             say(f"exam: corrupting the lesions of {len(records)} images")
-            jobs = [(by_id[record.case_id], record.evidence) for record in records]  # one an image
-            for name in ("lesion", "control", "masks"):
-                (self.folder / name).mkdir(exist_ok=True)
-            work = partial(corrupt_evidence, folder=self.folder, method=UNSEEN, seed=seed)
-            part = self._list.with_suffix(".part")
-            with ProcessPoolExecutor(os.cpu_count()) as pool:
-                write_jsonl(part, pool.map(work, jobs, chunksize=4))
-            part.replace(self._list)
+            jobs = [(by_id[record.case_id], record.evidence) for record in records]
+            rows = corrupt_pictures(jobs, self.folder, method=UNSEEN, seed=seed)
+            kept(self._list, lambda part: write_jsonl(part, rows))
         return read_jsonl(self._list), records
 
 

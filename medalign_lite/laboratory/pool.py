@@ -5,11 +5,9 @@ model's own answers about them, their edits and the corrupted pictures: `Pool.dr
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-from transformers import AutoProcessor
 
 from medalign_lite.arms import choose_pairs, pairs_of
 from medalign_lite.cases import Case
@@ -18,12 +16,12 @@ from medalign_lite.differ import diff_spans
 from medalign_lite.evidence import corrupt_all
 from medalign_lite.images import read_image
 from medalign_lite.laboratory.lineup import PAIRS, Arm
-from medalign_lite.lvlm import OFFLINE
-from medalign_lite.manifest import read_jsonl, write_jsonl
+from medalign_lite.lvlm import decoder
+from medalign_lite.manifest import kept, read_jsonl, write_jsonl
 from medalign_lite.own_answers import own_answers
 from medalign_lite.pairs import Pair
 from medalign_lite.phantom.dataset import build_cases
-from medalign_lite.presets import PRESETS, ROOT, Preset
+from medalign_lite.presets import PRESETS, Preset
 from medalign_lite.records import build_records, read_records, write_records
 from medalign_lite.rollout import Rollout
 
@@ -88,26 +86,21 @@ def make_pool(number: int, sizes: Sizes, *, model: str, cache: Path, seed: int, 
     people = build_cases(cache, {"train": sizes.pool}, seed=own_seed, questions=preset.questions_per_case).cases
     folder = cache / f"pool-{seed}-{number}-{sizes.pool}-{sizes.pairs}"
     folder.mkdir(parents=True, exist_ok=True)
-    answers = _kept(folder / "answers.jsonl", lambda part: write_jsonl(part, map(asdict, own_answers(
+    answers = kept(folder / "answers.jsonl", lambda part: write_jsonl(part, map(asdict, own_answers(
         people, model=model, preset=preset, seed=own_seed, scratch=folder / "asked"))))
-    made = read_records(_kept(folder / "records.jsonl", lambda part: write_records(part, build_records(
-        [Rollout(**row) for row in read_jsonl(answers)], people, decode=_decoder(model), seed=own_seed)[0])))
+    made = read_records(kept(folder / "records.jsonl", lambda part: write_records(part, build_records(
+        [Rollout(**row) for row in read_jsonl(answers)], people, decode=decoder(model), seed=own_seed)[0])))
     repairs = {record.id for record in made if record.source == "corrected"}
     sides = ([record for record in made if (record.id in repairs) == wanted] for wanted in (True, False))
     records = [record for side in sides for record in choose_pairs(side, sizes.pairs, seed=own_seed)]
     by_id = {case.id: case for case in people}
-    images = _kept(folder / "pairs.jsonl", lambda part: write_jsonl(part, [
+    images = kept(folder / "pairs.jsonl", lambda part: write_jsonl(part, [
         {"id": record.id, **row} for record, row in zip(records, corrupt_all(
             [(by_id[r.case_id], r.evidence) for r in records], folder, method="noise", seed=own_seed, say=say,
         ), strict=True)]))
     pairs = pairs_of(records, read_jsonl(images), people, folder=folder)["train"]
     say(f"pool {number}: {len(made)} pairs about {len(people)} people, {len(repairs)} repair an error")
     return Pool(people, tuple(pairs), frozenset(repairs), own_seed, min(sizes.pairs, len(repairs)))
-
-
-def _decoder(model: str) -> Callable[[Sequence[int]], str]:
-    tokenizer = AutoProcessor.from_pretrained(ROOT / model, **OFFLINE).tokenizer
-    return lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def _towards_reference(pair: Pair) -> Pair:
@@ -134,14 +127,5 @@ def _noisy(pair: Pair, *, seed: int) -> Path:
         part = path.with_suffix(f".{os.getpid()}")  # two processes may be at it
         noisy = corrupt(read_image(Path(pair.clean)), None, method="whole_noise", id=path.stem, seed=seed)
         noisy.save(part, format="PNG", compress_level=1)
-        part.replace(path)
-    return path
-
-
-def _kept(path: Path, write: Callable[[Path], object]) -> Path:
-    """The file, which `write` makes in one step unless it is there."""
-    if not path.exists():
-        part = path.with_name(f".part-{path.name}")
-        write(part)
         part.replace(path)
     return path
