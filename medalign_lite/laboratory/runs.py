@@ -121,7 +121,7 @@ class Desk:
         """Train and examine; a run that diverged is written as such."""
         facts, began = store.run_facts(self.bench, arm, point, number), time.monotonic()
         try:
-            policy, curves = self._train(arm, point, number)
+            policy, curves = self._train(arm, point, number, store.name_of(facts))
         except TrainingDiverged as error:
             store.write(self.bench, RUN, facts, {"arm": arm.name, "number": number, "diverged": str(error)})
             return
@@ -138,7 +138,7 @@ class Desk:
         facts = store.search_facts(self.bench, arm, point, SEARCHED)
         told = {"arm": arm.name, "point": point}
         try:
-            policy, _ = self._train(arm, point, SEARCHED)
+            policy, _ = self._train(arm, point, SEARCHED, store.name_of(facts))
         except TrainingDiverged as error:
             store.write(self.bench, SEARCH, facts, told | {"val": {"fact_f1": None, "diverged": str(error)}})
             return
@@ -147,10 +147,10 @@ class Desk:
         values = ratios(table.sum(axis=0), search.WATCHED)
         store.write(self.bench, SEARCH, facts, told | {"val": {k: round(float(v), 5) for k, v in values.items()}})
 
-    def _train(self, arm: Arm, point: dict, number: int) -> tuple[Lvlm, dict]:
+    def _train(self, arm: Arm, point: dict, number: int, name: str) -> tuple[Lvlm, dict]:
         if arm.name == BASE:
             return self.lvlm, {}
-        settings, work = train_settings(arm, point, seed=number), self.bench.cache / "work" / f"{arm.name}-{number}"
+        settings, work = train_settings(arm, point, seed=number), self.bench.cache / "work" / name
         shutil.rmtree(work, ignore_errors=True)
         pool, inputs = self._pool(number)
         if arm.rounds > 1:

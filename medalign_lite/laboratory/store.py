@@ -6,10 +6,12 @@ what was measured on one occasion is found on the next. Counts are packed: per i
 
 import ast
 import base64
+import io
 import json
 import lzma
 import os
 import platform
+import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -79,9 +81,14 @@ def _facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
     return common | {"settings": told, "recipe": recipe, "learnt": learnt | {"rounds": arm.rounds}, "number": number}
 
 
+def name_of(facts: dict) -> str:
+    """What the files of a run are called."""
+    return digest(facts)[:16]
+
+
 def path_of(bench: Bench, kind: str, facts: dict) -> Path:
     """Where the result of these facts is, or is to be written; `kind` is runs or search."""
-    name = f"{digest(facts)[:16]}.json"
+    name = f"{name_of(facts)}.json"
     kept = bench.keep / kind / name
     return kept if kept.is_file() else bench.out / kind / name
 
@@ -101,7 +108,7 @@ def write(bench: Bench, kind: str, facts: dict, result: Mapping) -> Path:
     """Keep a result under OUT, whole or not at all, and in `keep` if it is one of those that are committed."""
     text = json.dumps({"facts": facts, **result, "made": _made()}) + "\n"
     for folder in (bench.keep, bench.out) if bench.committed else (bench.out,):
-        path = folder / kind / f"{digest(facts)[:16]}.json"
+        path = folder / kind / f"{name_of(facts)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{os.getpid()}-{path.name}")
         part.write_text(text, encoding="utf-8")
@@ -167,11 +174,17 @@ def _code_digest(paths: Iterable[Path]) -> str:
 
 
 def _without_words(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    """The code without comments, docstrings and empty lines, the same under every version of Python."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
-            node.body = node.body[1:]
-    return ast.dump(tree)
+            first, last = node.body[0].lineno, node.body[0].end_lineno
+            lines[first - 1 : last] = [""] * (last - first + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def _made() -> dict:
