@@ -14,7 +14,8 @@ COUNTS_PIXELS = ("Qwen2VLImageProcessor", "Qwen2VLImageProcessorPil")  # its "lo
 
 
 def without_video(processor_class: type) -> type:
-    """The processor class without its video part, which transformers can build only beside torchvision."""
+    """The processor class without its video part: transformers builds that only beside torchvision, and nobody here
+    shows a video."""
     kept = [name for name in processor_class.get_attributes() if name != "video_processor"]
     if len(kept) == len(processor_class.get_attributes()):
         return processor_class

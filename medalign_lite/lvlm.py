@@ -20,7 +20,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-from transformers.utils import is_torchvision_available, logging
+from transformers.utils import logging
 
 from medalign_lite.families import limit_side, without_video
 from medalign_lite.model_folder import ModelError, check_folder, locate, weights_digest
@@ -317,7 +317,7 @@ def _checked_four_bit(network: nn.Module, towers: Towers, *, expected: dict[str,
 
 def _processor(folder: Path, config):
     try:
-        if is_torchvision_available() or type(config) not in PROCESSOR_MAPPING:
+        if type(config) not in PROCESSOR_MAPPING:
             return AutoProcessor.from_pretrained(folder, **OFFLINE)
         return without_video(PROCESSOR_MAPPING[type(config)]).from_pretrained(folder, **OFFLINE)
     except Exception as error:  # a missing optional package, a damaged file, an unknown class

@@ -152,6 +152,7 @@ expected = inputs.pop("expected")
 nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                          bnb_4bit_compute_dtype=torch.float32, llm_int8_skip_modules={skipped})
 base = AutoModelForImageTextToText.from_pretrained({str(tiny_folder)!r}, dtype=torch.float32, local_files_only=True,
+                                                   device_map="cpu",
                                                    quantization_config=nf4 if {four_bit} else None)
 for module in base.modules():
     if hasattr(module, "support_avx512bf16_for_cpu"):
