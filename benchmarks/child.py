@@ -17,7 +17,7 @@ STATUS = Path("/proc/self/status")
 
 def run_child(work: Callable[..., dict], **arguments) -> dict:
     """`work(**arguments)` in a fresh process, which takes its memory with it. RuntimeError where it is killed."""
-    kind = "forkserver" if sys.platform == "linux" else "spawn"
+    kind = "forkserver" if sys.platform == "linux" and not torch.cuda.is_available() else "spawn"  # CUDA cannot fork
     context = multiprocessing.get_context(kind)
     if kind == "forkserver":  # imports once for all children, and starts no thread
         context.set_forkserver_preload(["benchmarks.rows"])

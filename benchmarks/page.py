@@ -1,4 +1,4 @@
-"""docs/PERFORMANCE.md and its chart, from what was measured and nothing else."""
+"""docs/PERFORMANCE.md, or PERFORMANCE_GPU.md, and its chart, from what was measured and nothing else."""
 
 import statistics
 from pathlib import Path
@@ -24,17 +24,17 @@ RATIOS = {
     "nf4_over_dense": "`fire-mpo` step in NF4 over dense (embedded)",
     "matmul_share": "share of the machine's product rate that a `dpo` step reaches (mid)",
 }
-TEXT = """# Performance
+TEXT = """# Performance{on_gpu}
 
 Made by `make perf` on {machine}. {gpu} Do not edit: the next run writes it anew.
 
 Two models: *embedded*, the kit's own, and *mid*, random weights with the vocabulary of Qwen3-VL (151,936), 600 tokens
-of image and prompt. Both dense in fp32, answers of 15 to 100 tokens, {embedded_pairs} and {mid_pairs} pairs a step,
-LoRA of rank 16 on the language model. A step is forward, backward and AdamW. The engine's time has the cost of filling
-its caches in it, spread over {epochs} epochs. TRL {trl} runs as it is fastest here: no recomputation in the backward
-pass, dropout off, the better of one thread and all on the embedded model, batches collated beforehand and not timed; it
-cannot keep reference values for images. The wider the vocabulary beside the body of a model, the more the engine gains:
-*mid* has more weights in its head than in its layers, a model of some billions has not.
+of image and prompt. Both dense in {precision}, answers of 15 to 100 tokens, {embedded_pairs} and {mid_pairs} pairs a
+step, LoRA of rank 16 on the language model. A step is forward, backward and AdamW. The engine's time has the cost of
+filling its caches in it, spread over {epochs} epochs. TRL {trl} runs as it is fastest here: no recomputation in the
+backward pass, dropout off, the better of one thread and all on the embedded model, batches collated beforehand and not
+timed; it cannot keep reference values for images. The wider the vocabulary beside the body of a model, the more the
+engine gains: *mid* has more weights in its head than in its layers, a model of some billions has not.
 
 ## Ratios
 
@@ -50,17 +50,8 @@ cannot keep reference values for images. The wider the vocabulary beside the bod
 
 Peaks are of a process of its own each; the process's peak on CPU, the allocator's on GPU. *recomputing* is TRL with
 gradient checkpointing, its default.
-
-## Growth
-
-A `dpo` step of the engine on a small model (width 256, 4 layers, vocabulary 32,768, 144 image tokens, 4 pairs of
-32-token answers), one number varied at a time; slopes are least-squares lines through the points.
-
-| varied | points | seconds a step | more seconds for each | peak MB | more MB for each |
-|---|---|---|---|---|---|
 {growth}
-
-![Steps against TRL, and growth](figures/performance.png)
+![Steps against TRL](figures/{chart})
 
 ## The rest
 
@@ -68,32 +59,53 @@ A `dpo` step of the engine on a small model (width 256, 4 layers, vocabulary 32,
 |---|---|
 {rest}
 """
+GROWTH = """
+## Growth
+
+A `dpo` step of the engine on a small model (width 256, 4 layers, vocabulary 32,768, 144 image tokens, 4 pairs of
+32-token answers), one number varied at a time; slopes are least-squares lines through the points.
+
+| varied | points | seconds a step | more seconds for each | peak MB | more MB for each |
+|---|---|---|---|---|---|
+{rows}
+"""
 
 
-def write(perf: dict, folder: Path) -> None:
-    """PERFORMANCE.md in `folder`, and figures/performance.png beside it."""
+def write(perf: dict, folder: Path) -> Path:
+    """The page in `folder`, which is returned, and its chart in figures beside it."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    (folder / "PERFORMANCE.md").write_text(text(perf), encoding="utf-8")
+    path = folder / f"PERFORMANCE{'_GPU' if perf['machine']['gpu'] else ''}.md"
+    path.write_text(text(perf), encoding="utf-8")
     figure = chart(perf)
-    figure.savefig(folder / "figures" / "performance.png", dpi=110, metadata={"Software": None})
+    figure.savefig(folder / "figures" / _chart_name(perf), dpi=110, metadata={"Software": None})
     plt.close(figure)
+    return path
 
 
 def text(perf: dict) -> str:
     """The page."""
-    rows, machine = perf["rows"], perf["machine"]
-    gpu = f"GPU: {machine['gpu']}." if machine["gpu"] else "No GPU was there, so the last rows are empty."
+    rows, gpu, growth = perf["rows"], perf["machine"]["gpu"], _growth_rows(perf["rows"])
+    cpu = "{cpu}, {cores} cores, {memory_gb} GB".format(**perf["machine"])
     return TEXT.format(
-        machine=f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB", gpu=gpu,
+        on_gpu=" on a GPU" if gpu else "", machine=f"one {gpu} beside {cpu}" if gpu else cpu,
+        gpu="PERFORMANCE.md is of a CPU." if gpu else "Where there is a GPU it writes PERFORMANCE_GPU.md.",
+        precision="bf16" if gpu else "fp32", chart=_chart_name(perf),
         embedded_pairs=rows["embedded against naive"]["pairs"], mid_pairs=rows["mid against TRL"]["pairs"],
         epochs=perf["epochs"], trl=perf["versions"]["trl"], ratios=_lines(_ratio_rows(perf)),
-        steps=_lines(_step_rows(perf)), growth=_lines(_growth_rows(rows)), rest=_lines(_rest_rows(perf)),
-    )
+        steps=_lines(_step_rows(perf)), growth=GROWTH.format(rows=_lines(growth)) if growth else "",
+        rest=_lines(_rest_rows(perf)),
+    )  # fmt: skip
+
+
+def _chart_name(perf: dict) -> str:
+    return f"performance{'_gpu' if perf['machine']['gpu'] else ''}.png"
 
 
 def chart(perf: dict) -> plt.Figure:
     """Seconds and MB of a step on the left, how they grow on the right."""
-    figure, axes = plt.subplots(2, 5, figsize=(15, 5.2), layout="constrained")
+    growth = _growth(perf["rows"])
+    columns = 1 + len(growth)
+    figure, axes = plt.subplots(2, columns, figsize=(3 + 2.4 * columns, 5.2), layout="constrained", squeeze=False)
     lines = [line for line in _step_rows(perf) if line[0] == "mid"]
     for ax, column, unit in ((axes[0, 0], 2, "seconds a step (mid)"), (axes[1, 0], 4, "peak MB above the model (mid)")):
         shown = [line for line in lines if line[column] != "–"]
@@ -102,7 +114,7 @@ def chart(perf: dict) -> plt.Figure:
         ax.barh(names, values, color=[ENGINE if "engine" in name else OTHERS for name in names])
         ax.set_xlabel(unit)
         ax.invert_yaxis()
-    for (seconds_ax, memory_ax), (axis, points) in zip(axes[:, 1:].T, _growth(perf["rows"]).items(), strict=True):
+    for (seconds_ax, memory_ax), (axis, points) in zip(axes[:, 1:].T, growth.items(), strict=True):
         numbers, *columns = zip(*points, strict=True)
         for ax, column, unit in zip((seconds_ax, memory_ax), columns, ("seconds a step", "peak MB"), strict=True):
             ax.plot(numbers, column, "o-", color=ENGINE)
@@ -118,7 +130,7 @@ def _ratio_rows(perf: dict) -> list[tuple[str, ...]]:
         worlds = [(world, perf[world][name]) for world in ("mid", "embedded") if name in perf[world]]
         for world, measured in worlds or [(None, perf[name])]:
             value = measured["value"]
-            bar = BARS.get((world, name))
+            bar = None if perf["machine"]["gpu"] else BARS.get((world, name))  # asked for of two cores
             met = bar and (value >= bar[1] if bar[0] == "≥" else value <= bar[1])
             asked = f"{bar[0]} {bar[1]:g}, {'met' if met else '**missed**'}" if bar else ""
             rounds = ", ".join(_short(sample) for sample in measured["samples"][:8])
@@ -171,27 +183,29 @@ def _growth_rows(rows: dict) -> list[tuple[str, ...]]:
 def _rest_rows(perf: dict) -> list[tuple[str, str]]:
     rows, median = perf["rows"], statistics.median
     spoken, share, weights = rows["rollouts"], rows["matmul share"], rows["nf4 against dense"]
-    rate = median(rows["rendering"]["images_per_second"])
-    return [
+    side, unit = share["side"], "bf16" if perf["machine"]["gpu"] else "fp32"
+    found = [
         ("rollout on the embedded model, batched", f"{median(spoken['batched']):,.0f} tokens/s"),
         ("plain `generate`, case by case", f"{median(spoken['one by one']):,.0f} tokens/s"),
-        ("rendering, masks and lesion-free twins too", f"{rate:.1f} images/s"),
         ("products of a `dpo` step (mid)", f"{median(share['step']):,.0f} GFLOP/s"),
-        ("one product of 2048 × 2048 fp32 matrices, best", f"{max(share['machine']):,.0f} GFLOP/s"),
+        (f"one product of {side} × {side} {unit} matrices, best", f"{max(share['machine']):,.0f} GFLOP/s"),
         ("the embedded model's weights, NF4 and dense", f"{weights['nf4_mb']:.1f} and {weights['dense_mb']:.1f} MB"),
-        *_real_rows(rows),
     ]
+    if "rendering" in rows:
+        rate = median(rows["rendering"]["images_per_second"])
+        found.append(("rendering, masks and lesion-free twins too", f"{rate:.1f} images/s"))
+    return found + _real_rows(rows)
 
 
 def _real_rows(rows: dict) -> list[tuple[str, str]]:
-    """Models at their real size on a GPU; a row without a figure where there was none."""
+    """Models at their real size, on a GPU."""
     found = []
     for name in NAMES:
         for shape in SHAPES:
-            row = rows.get(f"{name}, {shape}")
-            told = row and f"{statistics.median(row['seconds']):.2f} s, {row['gb']:.1f} GB in all"
-            what = f"{name} at its real size, random weights, NF4: a `fire-mpo` step of {shape} pairs"
-            found.append((what, told or ""))
+            if row := rows.get(f"{name}, {shape}"):
+                seconds, gb, told = statistics.median(row["seconds"]), row["gb"], row["told_gb"]
+                found.append((f"{name} at its real size, random weights, NF4: a `fire-mpo` step of {shape} pairs",
+                              f"{seconds:.2f} s, {gb:.1f} GB in all; `make doctor` tells {told:.1f} GB"))
     return found
 
 

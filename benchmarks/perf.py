@@ -1,4 +1,5 @@
-"""`make perf`: measure everything, write OUT/perf/perf.json, docs/PERFORMANCE.md and its chart.
+"""`make perf`: measure everything, write OUT/perf/perf.json, docs/PERFORMANCE.md (with a GPU docs/PERFORMANCE_GPU.md)
+and its chart.
 
 Every row runs in a process of its own and is kept in OUT/perf/rows as soon as it is there: a run that was stopped goes
 on from the next row, as long as code and machine are the same. `--quick` tries every row on a scale that says nothing.
@@ -39,10 +40,13 @@ class Row:
 
 
 def plan(*, quick: bool) -> list[Row]:
-    """All rows in order; the quick ones run the small world in place of the mid-size one, once."""
-    cores, found = rows.CORES, []
+    """All rows in order; the quick ones run the small world in place of the mid-size one, once.
+
+    On a GPU the rows that are about the CPU are left out, and models at their real size come in.
+    """
+    cores, found, on_gpu = rows.CORES, [], torch.cuda.is_available()
     big, batch, few, many = ("small", 2, 1, 2) if quick else ("mid", 4, 3, 8)
-    for threads in sorted({1, cores}):
+    for threads in [1] if on_gpu else sorted({1, cores}):
         options = {"world": "embedded", "batch": 2 if quick else 8, "rounds": many, "threads": threads, "warm": 1}
         found.append(Row(f"embedded against TRL, {threads} threads", rows.against_trl, 40, options))
     found.append(Row("embedded against naive", rows.against_naive, 30, options | {"threads": 1, "rounds": few}))
@@ -54,7 +58,7 @@ def plan(*, quick: bool) -> list[Row]:
         for method in ("trl", "trl, recomputing", "dpo", "fire-mpo"):
             seconds = 12 if world == "embedded" else 95 if "trl" in method else 25
             found.append(Row(f"{world} memory of {method}", rows.memory, seconds, where | {"method": method}))
-    for axis, numbers in AXES.items():
+    for axis, numbers in (AXES if not on_gpu else {}).items():
         for number in numbers[:2] if quick else numbers:
             found.append(Row(f"growth by {axis}, {number}", rows.growth, 12,
                              {"axis": axis, "number": number, "steps": few, "threads": cores}))
@@ -62,8 +66,9 @@ def plan(*, quick: bool) -> list[Row]:
     found.append(Row("nf4 against dense", rows.four_bit, 30, {"batch": options["batch"], "rounds": many}))
     found.append(Row("rollouts", rows.rollouts, 60, {
         "prompts": 4 if quick else 64, "rounds": few, "tokens": 8 if quick else 96, "threads": 1}))
-    found.append(Row("rendering", rows.rendering, 20, {"images": 4 if quick else 64, "rounds": few}))
-    if torch.cuda.is_available() or quick:
+    if not on_gpu:
+        found.append(Row("rendering", rows.rendering, 20, {"images": 4 if quick else 64, "rounds": few}))
+    if on_gpu or quick:
         for name in real_size.NAMES[:1] if quick else real_size.NAMES:
             for shape, (micro, passes) in real_size.SHAPES.items():
                 numbers = {"name": name, "micro": micro, "passes": passes, "steps": few, "shrunk": quick}
@@ -165,8 +170,7 @@ def main(arguments: Sequence[str]) -> int:
     found = summarise(measure(folder, plan(quick=options.quick)))
     write_json(folder / "perf.json", found)
     where = folder if options.quick else options.docs
-    page.write(found, where)
-    print(f"{folder / 'perf.json'}\n{where / 'PERFORMANCE.md'}")
+    print(f"{folder / 'perf.json'}\n{page.write(found, where)}")
     return 0
 
 

@@ -17,14 +17,15 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from benchmarks.child import Peak
 from benchmarks.steps import engine_step, timed
 from benchmarks.worlds import make_pairs
-from medalign_lite.lvlm import attach_lora, load_lvlm
+from medalign_lite import memory
+from medalign_lite.lvlm import attach_lora, load_lvlm, recompute_layers
 from medalign_lite.presets import PRESETS, ROOT
 from tests.families import qwen3_vl
 
 CONFIGS = ROOT / "medalign_lite" / "configs"
 NAMES = ("Qwen3-VL-2B-Instruct", "Qwen3-VL-4B-Instruct")
 SHAPES = {"1 × 8": (1, 8), "8 × 1": (8, 1)}  # records a forward pass × passes a step
-SIDE = 512  # pixels; 256 image tokens
+SIDE, IMAGE_TOKENS = 512, 256  # pixels of a picture, and the tokens that it becomes
 LENGTHS = (5, 60)  # answer tokens of a SLAKE question and of a short report
 SHRUNK = {"text_config": {"num_hidden_layers": 1, "vocab_size": 4096, "hidden_size": 64, "intermediate_size": 128,
                           "num_attention_heads": 2, "num_key_value_heads": 1},
@@ -33,7 +34,8 @@ SHRUNK = {"text_config": {"num_hidden_layers": 1, "vocab_size": 4096, "hidden_si
 
 
 def real_size(models: Path, *, name: str, micro: int, passes: int, steps: int, shrunk: bool = False) -> dict:
-    """Seconds of each step after the first, and the GPU's peak in GB (10^9 bytes), weights and caches included.
+    """Seconds of each step after the first, and the GPU's peak in GB (10^9 bytes), weights and caches included, beside
+    what `make doctor` tells of the same work.
 
     `shrunk`: the same model with layers and widths cut, to try the row where there is no GPU.
     """
@@ -42,12 +44,17 @@ def real_size(models: Path, *, name: str, micro: int, passes: int, steps: int, s
     with TemporaryDirectory() as work:
         lvlm = load_lvlm(folder)
         policy = attach_lora(lvlm, rank=preset.lora_rank, alpha=preset.lora_alpha)
+        recompute_layers(policy.model, preset.recompute)
         pairs = make_pairs(policy.processor.tokenizer, micro * passes, LENGTHS)
         pairs = [replace(pair, control=None) for pair in pairs]
         step, fill = engine_step(policy, pairs, "fire-mpo", Path(work), micro=micro)
         seconds = [timed(step)[0] for _ in range(steps + 1)][1:]
     held = peak.held + peak.above()
-    return {"seconds": seconds, "fill": fill, "gb": held * 2**20 / 1e9, "four_bit": lvlm.four_bit, "pairs": len(pairs)}
+    preset = replace(preset, recipes=("fire-mpo",), train_batch=len(pairs), micro_batch=micro, eval_batch=micro)
+    shapes = memory.Shapes(IMAGE_TOKENS, LENGTHS[1], images=2 * len(pairs))
+    told = memory.estimate(folder, preset, shapes, on_gpu=True).peak("training")
+    return {"seconds": seconds, "fill": fill, "gb": held * 2**20 / 1e9, "told_gb": told / 1e9,
+            "four_bit": lvlm.four_bit, "pairs": len(pairs)}
 
 
 def make_folder(models: Path, name: str, changes: Mapping[str, Mapping]) -> Path:

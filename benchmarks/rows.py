@@ -16,7 +16,7 @@ from benchmarks.worlds import MID, QUESTION, SAMPLES, SMALL, Shape, load_policy,
 from medalign_lite.batches import encode_prompts
 from medalign_lite.cases import read_cases
 from medalign_lite.features import KeptFeatures
-from medalign_lite.lvlm import EMBEDDED, load_lvlm
+from medalign_lite.lvlm import EMBEDDED, compute_dtype, load_lvlm
 from medalign_lite.phantom.dataset import render_folder
 from medalign_lite.rollout import Prompt, rollout
 
@@ -107,11 +107,12 @@ def matmul_share(models: Path, *, world: str, batch: int, rounds: int, threads: 
         step, _ = engine_step(policy, pairs, "dpo", Path(work))
         with FlopCounterMode(display=False) as counter:
             step()
-        large = torch.randn(2048, 2048, device=policy.device)
+        side = 8192 if policy.device.type == "cuda" else 2048
+        large = torch.randn(side, side, device=policy.device, dtype=compute_dtype(policy.device))
         product: Step = lambda: (large @ large)[0, 0].item()  # noqa: E731 - timed like a step
         found = _in_turn({"step": step, "product": product}, rounds)
     return {"step": [counter.get_total_flops() / s / 1e9 for s in found["step"]],
-            "machine": [2 * 2048**3 / s / 1e9 for s in found["product"]]}
+            "machine": [2 * side**3 / s / 1e9 for s in found["product"]], "side": side}
 
 
 def rollouts(models: Path, *, prompts: int, rounds: int, tokens: int, threads: int) -> dict:
