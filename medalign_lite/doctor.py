@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medalign_lite.cases import CaseError
+from medalign_lite.commands import exit_status
 from medalign_lite.fingerprint import short, versions
 from medalign_lite.fit import CONTEXT_GB, Fit, examine_fit, hours, with_changes
 from medalign_lite.manifest import run_folder
@@ -203,16 +204,16 @@ def _installed(name: str) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Print the lines; exit status 1 if one of them is a failure, 2 for bad arguments."""
-    try:
+
+    def work() -> int:
         values = parse(arguments)
         lines = examine(**{name.lower(): values[name] for name in ("PRESET", "CASES", "MODEL", "OUT")})
-    except (PresetError, ReproduceError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(as_text(lines))
-    failed = [line.name for line in lines if line.state == "fail"]
-    print(f"\nnot ready: {', '.join(failed)}" if failed else "\nready: `make reproduce`")
-    return 1 if failed else 0
+        print(as_text(lines))
+        failed = [line.name for line in lines if line.state == "fail"]
+        print(f"\nnot ready: {', '.join(failed)}" if failed else "\nready: `make reproduce`")
+        return 1 if failed else 0
+
+    return exit_status(work, refused=(PresetError, ReproduceError))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "medalign_lite"
 # Modules that only show or run things: changing them makes no saved result stale.
 APPARATUS = (
     *("figures", "widgets", "human_editor", "report", "gallery", "reading", "doctor", "export", "notebook"),
-    *("reproduce", "overview", "presets", "stages", "manifest", "fingerprint", "train_cli"),
+    *("reproduce", "overview", "presets", "stages", "manifest", "fingerprint", "train_cli", "commands"),
 )
 # Cells with these tags only show or practise; parameters count through their values.
 UNCOUNTED_TAGS = {"parameters", "injected-parameters", "figure", "interactive", "exercise"}

@@ -17,6 +17,7 @@ import numpy as np
 from medalign_lite.annotation import Note, corrected, item_key, last_judgements, list_items, read_journals
 from medalign_lite.cases import Case, Question
 from medalign_lite.cohort import read_cohort
+from medalign_lite.commands import exit_status
 from medalign_lite.edited import write_edited
 from medalign_lite.edits import Edit, asked, concerned, counterfactual, edit_of
 from medalign_lite.llm_editor import learnable
@@ -105,12 +106,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad arguments or data."""
     given = parser().parse_args(arguments)
-    try:
-        make_records(given, open_run(given.run, needs=("00_start", "01_rollout")))
-    except (ValueError, OSError, StageError, PresetError, ModelError) as error:  # NoteError is a ValueError
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(
+        lambda: make_records(given, open_run(given.run, needs=("00_start", "01_rollout"))),
+        refused=(ValueError, OSError, StageError, PresetError, ModelError),  # NoteError is a ValueError
+    )
 
 
 def make_records(given: argparse.Namespace, stage: Stage) -> None:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from medalign_lite.cases import Case, Question
 from medalign_lite.chat import Budget, Chat, ChatError, Endpoint, KeptReplies, Price
 from medalign_lite.cohort import read_cohort
+from medalign_lite.commands import exit_status
 from medalign_lite.edited import write_edited
 from medalign_lite.edits import Edit
 from medalign_lite.llm_edits import LlmEditor
@@ -70,19 +71,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad arguments or data, 1 a server or budget that ended the run, 130 interrupted."""
     given = parser().parse_args(arguments)
-    try:
-        stage = open_run(given.run, needs=("00_start", "01_rollout"))
-        make_records(given, stage)
-    except ChatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError, StageError, PresetError, ModelError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the replies that are kept", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(
+        lambda: make_records(given, open_run(given.run, needs=("00_start", "01_rollout"))),
+        refused=(ValueError, OSError, StageError, PresetError, ModelError), stopped=(ChatError,),
+        resume="the same command goes on from the replies that are kept",
+    )  # fmt: skip
 
 
 def make_records(given: argparse.Namespace, stage: Stage) -> None:

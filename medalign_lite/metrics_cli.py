@@ -18,7 +18,6 @@ says what each number is.
 
 import argparse
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ import numpy as np
 from medalign_lite import overlap
 from medalign_lite.agreement import report_counts
 from medalign_lite.cases import KINDS, Fact
+from medalign_lite.commands import exit_status
 from medalign_lite.metrics import COLUMNS, Counts, ratios
 from medalign_lite.readers.kit import read_fact
 from medalign_lite.report_truth import reference_counts
@@ -90,18 +90,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--draws", type=int, default=2000, help="bootstrap draws (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         references = read_references(given.references)
         texts = read_predictions(given.predictions, references)
         scores = score(references, texts, draws=given.draws, seed=given.seed)
         if given.out:
             rows = [asdict(row) for row in scores]
             given.out.write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(_table(scores)))
-    return 0
+        print("\n".join(_table(scores)))
+
+    return exit_status(work, refused=(ValueError, OSError))
 
 
 def read_references(path: Path) -> dict[str, Reference]:

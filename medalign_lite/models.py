@@ -14,6 +14,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
+from medalign_lite.commands import exit_status
 from medalign_lite.doctor import nearest
 from medalign_lite.fingerprint import short
 from medalign_lite.model_folder import ModelError, check_folder, from_hub, split_revision
@@ -54,21 +55,14 @@ def _check_room(gigabytes: float) -> None:
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 the model is here, 1 it is not, 2 bad arguments, 130 interrupted."""
-    try:
+
+    def work() -> None:
         values = parse(arguments)
         resolved = resolve(values["PRESET"], overrides={"model": values["MODEL"]})
         print(resolved.reason)
         fetch(resolved.model)
-    except (PresetError, ReproduceError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(work, refused=(PresetError, ReproduceError), stopped=(ModelError,))
 
 
 if __name__ == "__main__":

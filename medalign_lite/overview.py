@@ -16,6 +16,7 @@ from pathlib import Path
 from medalign_lite import readers
 from medalign_lite.cases import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks, read_cases
 from medalign_lite.cohort import made_files, settle_splits
+from medalign_lite.commands import exit_status
 from medalign_lite.corrupt import lesion_mask, mask_source
 from medalign_lite.manifest import write_json
 from medalign_lite.presets import ROOT
@@ -176,7 +177,8 @@ def _to_fill_in(cases: Path, empty: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     """Exit status 0, or 2 with one sentence where nothing can be read."""
-    try:
+
+    def work() -> None:
         values = parse(arguments)
         if not values["CASES"]:
             raise ReproduceError("say which: make cases CASES=path")
@@ -184,10 +186,8 @@ def main(arguments: list[str]) -> int:
             ROOT / Path(values[name] or default).expanduser() for name, default in (("CASES", ""), ("OUT", "artifacts"))
         )
         print(look(cases, out=out, seed=values["SEED"], strict=values["STRICT"]))
-    except (CaseError, ReproduceError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_status(work, refused=(CaseError, ReproduceError))
 
 
 if __name__ == "__main__":

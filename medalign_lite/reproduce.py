@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from medalign_lite import fingerprint
+from medalign_lite.commands import exit_status
 from medalign_lite.manifest import damage, read_json, run_folder, run_parameters, unsound, write_json
 from medalign_lite.notebook import (
     NotebookError,
@@ -240,19 +241,16 @@ def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 2 bad arguments, 1 anything that stopped the run, 130 interrupted."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the kernel is stopped too
-    try:
+
+    def work() -> None:
         run = reproduce(parse(arguments))
-    except (PresetError, ReproduceError, NotebookError) as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 2 if isinstance(error, PresetError) else 1
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept; run the same command again to go on", file=sys.stderr)
-        return 130
-    print(f"finished in {_clock(time.monotonic() - started)}: {run}")
-    for name in ("report.html", "results.json", "notebooks"):
-        if (run / name).exists():
-            print(f"  {run / name}")
-    return 0
+        print(f"finished in {_clock(time.monotonic() - started)}: {run}")
+        for name in ("report.html", "results.json", "notebooks"):
+            if (run / name).exists():
+                print(f"  {run / name}")
+
+    return exit_status(work, refused=(PresetError,), stopped=(ReproduceError, NotebookError),
+                       resume="what is finished is kept; run the same command again to go on")
 
 
 if __name__ == "__main__":

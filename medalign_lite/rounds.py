@@ -22,6 +22,7 @@ from pathlib import Path
 from medalign_lite.arms import DONE, settings_of
 from medalign_lite.cases import Case
 from medalign_lite.cohort import read_cohort
+from medalign_lite.commands import exit_status
 from medalign_lite.evidence import corrupt_all
 from medalign_lite.fingerprint import digest, file_sha256, model_revision, short
 from medalign_lite.lvlm import decoder, load_lvlm
@@ -137,7 +138,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad arguments or data, 1 a run that stopped, 130 interrupted."""
     given = parser().parse_args(arguments)
-    try:
+
+    def work() -> None:
         stage = open_run(given.run, needs=("00_start", "05_train"))
         choice = read_json(stage.input("05_train", "choice.json"))
         recipe = given.recipe or choice["aligned"]
@@ -145,16 +147,8 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError(f"{given.run} has trained {', '.join(choice['recipes'])}, and not {recipe}")
         rounds(read_cohort(stage).cases, model=stage.model, preset=stage.preset, count=given.rounds, folder=given.out,
                settings=settings_of(stage.preset, recipe, seed=stage.seed), start=stage.input("05_train", recipe))
-    except (ValueError, ModelError, StageError, PresetError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingDiverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(work, refused=(ValueError, ModelError, StageError, PresetError), stopped=(TrainingDiverged,))
 
 
 if __name__ == "__main__":

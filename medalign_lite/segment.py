@@ -23,6 +23,7 @@ from medalign_lite import readers
 from medalign_lite.cases import Case, CaseError, Fact, Lesion, lesion_pixels, read_cases, write_cases
 from medalign_lite.claims import yes_no
 from medalign_lite.cohort import made_files
+from medalign_lite.commands import exit_status
 from medalign_lite.corrupt import lesion_source
 from medalign_lite.fingerprint import digest
 from medalign_lite.images import ImageError, read_image, read_mask
@@ -143,17 +144,15 @@ def main(arguments: list[str]) -> int:
     """Exit status 0, or 2 with one sentence where nothing can be outlined."""
     from medalign_lite.sam import load_sam  # loads torch and transformers
 
-    try:
+    def work() -> None:
         values = parse(arguments)
         if not values["CASES"] or not values["MODEL"]:
             raise ReproduceError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
         cases, out = (ROOT / Path(values[k] or d).expanduser() for k, d in (("CASES", ""), ("OUT", "artifacts")))
         segment, name = load_sam(values["MODEL"])
         print(make_masks(cases, segment, name=name, out=out, strict=values["STRICT"]))
-    except (CaseError, ImageError, ModelError, ReproduceError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_status(work, refused=(CaseError, ImageError, ModelError, ReproduceError))
 
 
 if __name__ == "__main__":

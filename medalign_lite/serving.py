@@ -19,6 +19,7 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
 from medalign_lite.card import write_card
+from medalign_lite.commands import exit_status
 from medalign_lite.fingerprint import short
 from medalign_lite.lvlm import OFFLINE, nf4_settings, skeleton_of
 from medalign_lite.manifest import make_command, read_json, run_folder
@@ -95,7 +96,8 @@ def copy_processor(source: Path, folder: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 written, 1 it could not be, 2 bad arguments."""
-    try:
+
+    def work() -> None:
         values = parse(arguments)
         overrides = {"cases": values["CASES"], "model": values["MODEL"]} | training_overrides(values["RECIPE"])
         resolved = resolve(values["PRESET"], overrides=overrides)
@@ -106,14 +108,9 @@ def main(arguments: list[str]) -> int:
             raise ModelError(f"{short(run)} has trained nothing yet: `{command}`")
         recipe = resolved.preset.recipes[-1] if values["RECIPE"] else read_json(choice)["aligned"]
         folder = export(run, resolved.model, recipe, run / "export" / recipe)
-    except (PresetError, ReproduceError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (ModelError, StageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{folder}: adapter, merged, merged-nf4; docs/SERVING.md says how to use them")
-    return 0
+        print(f"{folder}: adapter, merged, merged-nf4; docs/SERVING.md says how to use them")
+
+    return exit_status(work, refused=(PresetError, ReproduceError), stopped=(ModelError, StageError, OSError))
 
 
 if __name__ == "__main__":

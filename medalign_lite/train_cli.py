@@ -12,14 +12,15 @@ the settings that are not given are those of the run's preset; with --pairs they
 import argparse
 import json
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
 from medalign_lite.arms import settings_of
+from medalign_lite.commands import exit_status
 from medalign_lite.lvlm import load_lvlm
 from medalign_lite.model_folder import ModelError
 from medalign_lite.notebook import ran_out
@@ -110,33 +111,39 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad arguments or data, 1 a run that stopped, 130 interrupted."""
     given = parser().parse_args(arguments)
-    try:
+
+    def work() -> None:
         settings, data = resolve(given)
         save_config(given, settings, data)
-        result = train(
-            load_lvlm(data.model, device=_device(given.device), seed=settings.seed, max_side=data.max_side), data.pairs,
-            settings, folder=given.out, work=given.out / "work", validation=data.validation, start=given.start,
-            tensorboard=given.out / "tensorboard",
-        )  # fmt: skip
-    except (ValueError, TypeError, ModelError, StageError, PresetError, ReferenceMismatch) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingDiverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        with _memory_explained():
+            result = train(
+                load_lvlm(data.model, device=_device(given.device), seed=settings.seed, max_side=data.max_side),
+                data.pairs, settings, folder=given.out, work=given.out / "work", validation=data.validation,
+                start=given.start, tensorboard=given.out / "tensorboard",
+            )  # fmt: skip
+        if process_rank() == 0:
+            losses = [row["loss"] for row in result.log if "learning_rate" in row]
+            print(f"{result.steps} steps in {result.seconds:.0f} s, loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+            print(f"{given.out}: adapter, log.jsonl, settings.json; work/ is needed no longer")
+
+    return exit_status(
+        work, refused=(ValueError, TypeError, ModelError, StageError, PresetError, ReferenceMismatch),
+        stopped=(TrainingDiverged, OutOfMemory), resume="the same command goes on from the last checkpoint",
+    )  # fmt: skip
+
+
+class OutOfMemory(RuntimeError):
+    """Memory ran out; the message says what to turn down."""
+
+
+@contextmanager
+def _memory_explained() -> Iterator[None]:
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         if not ran_out(type(error).__name__, str(error)):
             raise
-        print(f"error: memory ran out ({str(error).splitlines()[0]}); {TURN_DOWN}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    if process_rank() == 0:
-        steps = [row for row in result.log if "learning_rate" in row]
-        print(f"{result.steps} steps in {result.seconds:.0f} s, loss {steps[0]['loss']:.4f} -> {steps[-1]['loss']:.4f}")
-        print(f"{given.out}: adapter, log.jsonl, settings.json; work/ is needed no longer")
-    return 0
+        raise OutOfMemory(f"memory ran out ({str(error).splitlines()[0]}); {TURN_DOWN}") from error
 
 
 def resolve(given: argparse.Namespace) -> tuple[TrainSettings, Data]:

@@ -213,6 +213,25 @@ def test_error_table_shows_a_prior():
     assert rows["cofinding", None, "cardiomegaly", False] == (1, 4)
 
 
+def test_error_table_by_reference_reports():
+    """Who denies a finding says that it is not there; of what a report does not mention nobody knows."""
+    reports = {
+        "a": "No pleural effusion. The heart is enlarged.", "b": "No pleural effusion. The heart is normal in size.",
+        "c": "Left pleural effusion.", "d": "The heart is enlarged.", "e": "Pleural effusion cannot be excluded.",
+    }  # fmt: skip
+    cases = [Case(name, name, "test", Path("x.png"), (Question("r", "Describe.", text, "report", "report"),), None)
+             for name, text in reports.items()]
+    predictions = [Prediction(name, "r", "There is a right pleural effusion.") for name in reports]
+    rows = {(r.finding, r.kind, r.side, r.cofinding, r.cofinding_present): (r.false, r.images)
+            for r in error_table(cases, predictions, arm="base")}
+    assert rows["effusion", "absent", None, None, None] == (2, 2)
+    assert rows["effusion", "side", "right", None, None] == (2, 2)
+    assert rows["effusion", "wrong side", "right", None, None] == (1, 1)
+    assert rows["effusion", "cofinding", None, "cardiomegaly", True] == (1, 1)
+    assert rows["effusion", "cofinding", None, "cardiomegaly", False] == (1, 1)
+    assert rows["cardiomegaly", "absent", None, None, None] == (0, 1)
+
+
 def test_the_phantoms_own_reports_and_answers_score_one():
     cases, predictions = [], []
     for seed in range(80):

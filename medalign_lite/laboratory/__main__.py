@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from medalign_lite.commands import exit_status
 from medalign_lite.laboratory import page, pool, runs, search, store, verdicts
 from medalign_lite.model_folder import ModelError
 from medalign_lite.presets import DEFAULT_SEED, EMBEDDED, ROOT
@@ -73,22 +74,15 @@ def report(bench: store.Bench, *, say=print) -> dict:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad arguments, 1 a run that stopped, 130 interrupted."""
-    try:
+
+    def work() -> None:
         values = parse(arguments)
         bench = bench_of(values)
         if values["REPORT"] != "1":
             runs.do_all(bench, report=lambda: report(bench, say=lambda line: None))
         report(bench)
-    except (ValueError, ModelError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingDiverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(work, refused=(ValueError, ModelError), stopped=(TrainingDiverged,))
 
 
 def _full(bench: store.Bench) -> store.Bench:

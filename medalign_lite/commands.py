@@ -1,0 +1,21 @@
+"""How a command ends: an exit status, and one sentence about what was wrong."""
+
+import sys
+from collections.abc import Callable
+
+AGAIN = "the same command goes on from there"
+
+
+def exit_status(
+    work: Callable[[], int | None], *, refused: tuple[type, ...], stopped: tuple[type, ...] = (), resume: str = AGAIN
+) -> int:
+    """What `work` returns (0 for None); 1 for an error among `stopped`, 2 for one among `refused`, 130 after an
+    interrupt, whose line says how to `resume`. Other errors are raised on: they are ours."""
+    try:
+        return work() or 0
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: {resume}", file=sys.stderr)
+        return 130
+    except (*stopped, *refused) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, stopped) else 2
