@@ -18,6 +18,7 @@ from medalign_lite.recipes import RECIPES
 
 CONFIGS = Path(__file__).resolve().parent / "configs"  # config.json of the presets' models
 PROCESS_GB = 0.75  # Python with torch, transformers and a notebook kernel, measured
+HEAP = 2.0  # what a CPU process takes for each byte of its tensors: loading, allocator (benchmarks/fit_bench.py)
 CONTEXT_GB = 0.6  # what a GPU's driver and libraries take for themselves; assumed
 WORKERS = 2  # on a CPU: processes beside the notebook's (`shards.py`)
 SPARE = 0.9  # of a memory, the share that may be planned with
@@ -75,7 +76,8 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
         found, workers = estimated(preset)[1], 1 if on_gpu else WORKERS
         beside = 0.0 if on_gpu else (1 + WORKERS) * PROCESS_GB
         alone = {"training"} if preset.needs_gpu else set()  # recipes are trained one after another
-        return {phase: found.peak(phase) / 1e9 * (1 if phase in alone else workers) + beside
+        each = 1.0 if on_gpu else HEAP
+        return {phase: found.peak(phase) / 1e9 * each * (1 if phase in alone else workers) + beside
                 for phase in memory.PHASES}
 
     shapes, found = estimated(preset)
