@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "tests" / "claims_hard_cases.jsonl"
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 PAGE = ROOT / "docs" / "CLAIMS.md"
-BEGIN, END = "<!-- figures: make claims-bench -->", "<!-- end of figures -->"
+COMMAND = "make claims-bench"
 INSTALL = "python3 -m venv .venv-peers && .venv-peers/bin/pip install medspacy==1.3.1 negspacy==1.0.4"
 
 
@@ -103,9 +103,17 @@ def main() -> None:
     if not PEERS.exists():
         print(f"\nnothing to compare with, {PAGE.name} stays as it is: {INSTALL} (about 280 MB) puts both beside ours")
         return
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    write_figures(COMMAND, text)
+
+
+def write_figures(command: str, text: str) -> None:
+    """Put the text into the page in place of what the command wrote there before."""
+    begin, end = f"<!-- figures: {command} -->", "<!-- end of figures -->"
+    before, found, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    if not found:
+        raise ValueError(f"{PAGE} has no line {begin}")
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _table(rows: list[dict], answers: dict[str, list[list[str]]]) -> list[str]:

@@ -89,8 +89,9 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     ),
     "other device": (
         r"(?:intra-?aortic )?balloon pumps?|iabps?|impella|lvads?|ecmo(?: cannulas?)?",
-        r"(?:vp|ventriculo-?peritoneal) shunts?(?: catheter)?", r"(?:nerve|spinal cord|vagal|"
-        r"neuro)[- ]?stimulators?(?: leads?)?",
+        r"(?:(?:vp|ventriculo-?peritoneal) )?shunt (?:catheters?|tubing|tubes?)",
+        r"(?:vp|ventriculo-?peritoneal) shunts?",
+        r"(?:(?:nerve|spinal cord|vagal|neuro)[- ]?)?stimulators?(?: (?:leads?|device))?",
         r"(?:loop |event )?recorders?", r"(?:support|monitoring|implanted|medical|assist|"
         r"supportive)(?: and \w+)? (?:devices?|apparatus)",
         r"(?:cardiac )?(?:ekg|ecg|monitor(?:ing)?|external|telemetry) (?:leads?|wires?|devices?)",
@@ -146,7 +147,8 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"vasculature)",
         r"vascular (?:markings )?cephali[sz]ation", r"cephali[sz]ation(?: of (?:the )?(?:pulmonary )?(?:vessels|"
         r"vasculature|blood flow))?",
-        r"vascular redistribution", r"(?:pulmonary )?(?:vascularity|vasculature|vessels) (?:is|are|appears?|"
+        r"vascular redistribution", r"increased (?:lung |pulmonary )?(?:vascularity|vasculature)",
+        r"(?:pulmonary )?(?:vascularity|vasculature|vessels) (?:is|are|appears?|"
         r"remains?) "
         r"(?:(?!not )\w+ )?(?:prominent|engorged|congested|indistinct|increased|cephalized|ill-defined)",
     ),
@@ -248,8 +250,10 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"pulmonary) ){0,6}emphysem(?:a|atous)(?: changes?| disease)?",
         r"copd|chronic obstructive (?:pulmonary|lung|airways?) disease|obstructive (?:lung|pulmonary|"
         r"airways?) disease",
-        r"(?:hyper-?(?:inflat|expan|aerat|lucen)\w+|over-?(?:inflat|expan)\w+)", r"air[- ]trapping",
         r"bull(?:a|ae|ous disease)|blebs?",
+    ),
+    "hyperinflation": (
+        r"(?:hyper-?(?:inflat|expan|aerat|lucen|disten)\w+|over-?(?:inflat|expan)\w+)", r"air[- ]trapping",
         r"flatten(?:ing|ed)(?: of)?(?: the)?(?: \w+)? (?:hemi)?diaphragms?",
     ),
     "subcutaneous emphysema": (r"(?:subcutaneous|soft tissue|surgical) (?:emphysema|air|gas)",),
@@ -266,12 +270,14 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"prominent)(?: and \w+)?(?: thoracic| descending| ascending)* aort\w+",
         r"aort\w+ (?:is |appears? |remains? )?(?:\w+ )?(?:tortuous|ectatic|tortuosity|ectasia|uncoiled|unfolded|"
         r"dilated|aneurysm\w*|atherosclero\w+)",
-        r"aneurysm\w*", r"atherosclero\w+(?: disease| changes?)?", r"tortuosity of the (?:\w+ ){0,6}aorta",
+        r"aneurysm\w*", r"atherosclero\w+(?: (?:vascular )?(?:disease|changes?))?",
+        r"(?:tortuosity|ectasia)(?: (?:and|or) (?:tortuosity|ectasia))? of the (?:\w+ ){0,6}aorta",
     ),
-    "scoliosis": (r"(?:kypho)?scolio\w+(?: curvature)?|kyphosis|kyphotic|dextro\w+|levo(?:scoliosis|curvature)|"
-    r"s-shaped curvature",),
+    "scoliosis": (r"(?:kypho)?scolio\w+(?: curvature)?|dextro\w+|levo(?:scoliosis|curvature)|s-shaped curvature",),
+    "kyphosis": (r"(?:hyper)?kypho(?:sis|tic)(?: curvature| deformity)?",),
     "degenerative change": (
         r"degenerative(?: \w+){0,2}? ?(?:changes?|disease|spurring|disc disease)?",
+        r"degeneration of the (?:\w+ ){0,3}spine",
         r"osteophyt\w+|spondyl\w+|spurring|arthritis|osteoarthritis|arthropathy|dish",
     ),
     "osteopenia": (r"osteopeni\w+|osteopor\w+|(?:bony |bone )?demineraliz\w+",),

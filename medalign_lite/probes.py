@@ -156,13 +156,15 @@ def another_image(cases: Sequence[Case], *, seed: int) -> dict[str, Path]:
     return {case.id: order[(i + offset) % len(order)].image for i, case in enumerate(order)}
 
 
-def truth_records(cases: Iterable[Case], *, seed: int, per_split: int = PAIRS_PER_SPLIT) -> list[Record]:
+def truth_records(
+    cases: Iterable[Case], *, seed: int, per_split: int = PAIRS_PER_SPLIT, splits: Sequence[str] = HELD_OUT
+) -> list[Record]:
     """A true statement about a lesion as y+, its minimal false edit as y-: at most one a case, `per_split` a split.
 
     With a table of facts the statement is a sentence of the reference report, else the gold answer to a question.
     """
     found = []
-    for split in HELD_OUT:
+    for split in splits:
         held = [case for case in cases if case.split == split]
         order = np.random.default_rng(seed).permutation(len(held))
         records = (truth_record(held[i], seed=[seed, int(i)]) for i in order)

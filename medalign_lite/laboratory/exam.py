@@ -141,7 +141,7 @@ class Exam:
     def _corrupted(self, say: Callable = lambda line: None) -> tuple[list[dict], list]:
         everyone = [case for cases in self.cases.values() for case in cases]
         seed, by_id = self.bench.seed, {case.id: case for case in everyone}
-        records = truth_records(everyone, seed=seed, per_split=self.bench.sizes.margins)
+        records = truth_records(everyone, seed=seed, per_split=self.bench.sizes.margins, splits=self.splits)
         if not self.ready:
             say(f"exam: corrupting the lesions of {len(records)} images")
             jobs = [(by_id[record.case_id], record.evidence) for record in records]

@@ -72,12 +72,16 @@ CLAIMS = (
           (against("fire-mpo", "whole-noise", GS),)),
     Claim("5b", "Corrupting the lesion beats as much noise beside it (grounding selectivity)",
           (against("fire-mpo", "control-as-lesion", GS),)),
+    Claim("5c", "Removing the lesion beats covering it with noise (grounding selectivity)",
+          (against("removed-lesion", "fire-mpo", GS),)),
     Claim("6", "The full method beats every published arm (fact F1)",
           tuple(against(FULL_METHOD, other) for other in PUBLISHED)),
     Claim("7", "Ours: neutral grounding with a control beats the flip (grounding selectivity)",
           (against("neutral-control", "flip-outside", GS),)),
     Claim("7b", "Ours: neutral grounding with a control beats the flip (fact F1)",
           (against("neutral-control", "flip-outside"),)),
+    Claim("7c", "Ours: an image-conditional margin with the lesion removed beats neutral grounding with noise on it "
+          "(grounding selectivity)", (against("grounded", "neutral-nll", GS),)),
     Claim("8", "Two rounds beat one of the same budget (fact F1)", (against("two-rounds", "neutral-control"),)),
 )
 

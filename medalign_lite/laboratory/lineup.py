@@ -24,7 +24,8 @@ class Arm:
 
     pairs: `edits`, the model's own wrong answer against its correction; `reference`, against the reference text;
     `counterfactual`, its right answer against a false edit. evidence, what a corrupted image shows: `lesion`, noise
-    on the lesion; `same`, the clean image; `whole`, noise everywhere; `control`, noise beside the lesion. rounds: the
+    on the lesion; `removed`, the lesion (and as much of another place) filled from its surroundings; `same`, the clean
+    image; `whole`, noise everywhere; `control`, noise beside the lesion. rounds: the
     budget is divided among them. rates, betas: its grid; own: its own weight and the values of it, the first of which
     goes with the grid. like: the arm whose settings it takes, in place of a search. tier: 1 is run first.
     """
@@ -71,6 +72,9 @@ ARMS: dict[str, Arm] = {
             own=("alpha", (0.1, 0.3)), ours=True),
         Arm("neutral-nll", "ours, with the likelihood of the corrected answer", "neutral-control", {"nll": 0.5},
             own=("alpha", (0.1, 0.3)), ours=True, tier=2),
+        Arm("grounded", "ours: neutral-nll that prefers the answer with the lesion there to the same with it removed",
+            "neutral-control", {"nll": 0.5, "ground": "conditional", "gamma": 3.0, "kappa": 1.0}, evidence="removed",
+            like="neutral-nll", ours=True, tier=2),
         _fire("cdpo", "fire-mpo without images: label smoothing in place of the flip", tier=1,
               gamma=0.0, smoothing=GAMMA / (1 + GAMMA)),
         _fire("same-image", "fire-mpo with the clean image as the corrupted one", evidence="same", tier=1),
@@ -89,6 +93,7 @@ ARMS: dict[str, Arm] = {
         _fire("flip", "fire-mpo without KL", alpha=0.0, tier=3),
         _fire("flip-forward", "fire-mpo, forward KL alone", lam=1.0, tier=3),
         _fire("flip-reverse", "fire-mpo, reverse KL alone", lam=0.0, tier=3),
+        _fire("removed-lesion", "fire-mpo with the lesion removed, not covered with noise", evidence="removed", tier=3),
         _fire("control-as-lesion", "fire-mpo with the noise beside the lesion", evidence="control", tier=3),
         Arm("flip-outside", "neutral-control with flip in place of neutral and control", "neutral-control",
             {"ground": "flip", "kappa": 0.0}, like="neutral-control", tier=2),

@@ -106,7 +106,7 @@ def _goal(recommended: str | None, goal: tuple[list[Estimate], list[Estimate]] |
     reached = "The goal is reached" if wins(won, closed) else "The goal is not reached"
     text = f"""## The recommended recipe: `{recommended}`
 
-Chosen among ours on validation by the search's criterion, before test was asked. It is to beat each rival in fact F1,
+Chosen on validation, before test was asked of it: {search.RECOMMENDED}. It is to beat each rival in fact F1,
 hallucination rate and grounding selectivity, on test and on shifted, after Holm over these {len(won)} tests (measured:
 {len(measured)}), and to lose no closed accuracy (interval above -{LOST_CLOSED:g}). {reached}: {good} of {len(won)} won.
 Differences are so signed that above 0 is better."""
@@ -164,6 +164,8 @@ def _search(bench: Bench) -> str:
     if not rows or base is None:
         return "## The search\n\nNothing was searched here: the settings are those of the committed search, else the "\
                "second of each grid."
+    ours = [[f"`{name}`", *(_number(figures[metric]) for metric in search.WHOLE)]
+            for name, figures in search.looks(bench).items()]
     likes = [f"`{arm.name}` takes those of `{arm.like}`" for arm in ARMS.values() if arm.like]
     heads = ("arm", "settings", *(plots.spoken(name) for name in search.WATCHED), "")
     return f"""## The search
@@ -172,7 +174,11 @@ On {bench.sizes.val} validation people and a pool that gives no results. The cri
 {search.CRITERION}. First learning rate × beta, then the arm's own weight at the best of them.
 {"; ".join(likes)}.
 
-{_table(heads, rows)}"""
+{_table(heads, rows)}
+
+Our arms at their settings, for the recommendation:
+
+{_table(("arm", *(plots.spoken(name) for name in search.WHOLE)), ours)}"""
 
 
 def _conditions(bench: Bench, results: Results) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from medalign_lite.arms import choose_pairs, pairs_of
 from medalign_lite.cases import Case
-from medalign_lite.corrupt import corrupt
+from medalign_lite.corrupt import INSIDE, corrupt
 from medalign_lite.differ import diff_spans
 from medalign_lite.evidence import corrupt_all
-from medalign_lite.images import read_image
+from medalign_lite.images import read_image, read_mask
 from medalign_lite.laboratory.lineup import PAIRS, Arm
 from medalign_lite.lvlm import decoder
 from medalign_lite.manifest import kept, read_jsonl, write_jsonl
@@ -117,15 +117,21 @@ def _seen(pair: Pair, evidence: str, *, seed: int) -> Pair:
         return replace(pair, lesion=pair.clean)
     if evidence == "control":
         return replace(pair, lesion=pair.control, control=None)
-    return replace(pair, lesion=_noisy(pair, seed=seed))
+    if evidence == "whole":
+        return replace(pair, lesion=_instead(pair, pair.lesion, "whole_noise", seed=seed))
+    return replace(pair, lesion=_instead(pair, pair.lesion, "inpaint", seed=seed),
+                   control=pair.control and _instead(pair, pair.control, "inpaint", seed=seed))
 
 
-def _noisy(pair: Pair, *, seed: int) -> Path:
-    """The picture with noise everywhere, kept beside the one with noise on its lesion."""
-    path = Path(pair.lesion).with_name(f"whole-{Path(pair.lesion).name}")
+def _instead(pair: Pair, shown: Path, method: str, *, seed: int) -> Path:
+    """The clean picture corrupted by another method where `shown` is (or everywhere), kept beside that."""
+    shown = Path(shown)
+    path = shown.with_name(f"{method}-{shown.name}")
     if not path.exists():
+        clean = read_image(Path(pair.clean))
+        place = shown.parents[1] / "masks" / f"{shown.stem}-{shown.parent.name}.png"
+        mask = read_mask(place, clean.size) if method in INSIDE else None
         part = path.with_suffix(f".{os.getpid()}")  # two processes may be at it
-        noisy = corrupt(read_image(Path(pair.clean)), None, method="whole_noise", id=path.stem, seed=seed)
-        noisy.save(part, format="PNG", compress_level=1)
+        corrupt(clean, mask, method=method, id=shown.stem, seed=seed).save(part, format="PNG", compress_level=1)
         part.replace(path)
     return path

@@ -21,7 +21,7 @@ from medalign_lite.rounds import rounds
 from medalign_lite.shards import run_shards
 from medalign_lite.train import TrainingDiverged, train
 
-SEARCH, RUN = "search", "runs"
+SEARCH, LOOK, RUN = "search", "look", "runs"
 FIRST = 3  # seeds of a tier that are run before the next tier
 CURVES = ("margin", "margin_lesion", "margin_control")
 
@@ -41,18 +41,24 @@ def plan(bench: Bench) -> list[list[Job]]:
     """What is left to do as far as is known now, in blocks that two processes share: a stop after any run leaves the
     most that can be said.
 
-    Tier after tier: its search, then its first seeds, with which tests begin; then the further seeds of all tiers. Own
-    weights are searched once the grid is known.
+    Tier after tier: its search, then its first seeds, with which tests begin; the further seeds of the first two tiers,
+    which hold the recommended arm and its rivals, come before the others. Own weights are searched once the grid is
+    known.
     """
     tiers = [[arm for arm in ARMS.values() if arm.tier == tier] for tier in range(1, bench.sizes.tier + 1)]
+    return [block for some in (tiers[:2], tiers[2:]) for block in _blocks(bench, some) if block]
+
+
+def _blocks(bench: Bench, tiers: Sequence[Sequence[Arm]]) -> list[list[Job]]:
     blocks = []
     for arms in tiers:
         if bench.sizes.search:
             blocks.append([Job(bench, SEARCH, arm.name, SEARCHED, point) for arm in arms
                            for point in search.missing_points(bench, arm)])
+            blocks.append([Job(bench, LOOK, arm.name, SEARCHED, point) for arm in arms
+                           for point in search.missing_looks(bench, arm)])
         blocks.append(_left(bench, arms, range(1, min(FIRST, bench.sizes.seeds) + 1)))
-    blocks += [_left(bench, arms, range(FIRST + 1, bench.sizes.seeds + 1)) for arms in tiers]
-    return [block for block in blocks if block]
+    return blocks + [_left(bench, arms, range(FIRST + 1, bench.sizes.seeds + 1)) for arms in tiers]
 
 
 def _left(bench: Bench, arms: Sequence[Arm], numbers: Iterable[int]) -> list[Job]:
@@ -77,7 +83,7 @@ def do_all(bench: Bench, *, report: Callable[[], object], say: Callable = print)
             raise RuntimeError(f"the {block[0].kind} of {block[0].arm} gives no result: look at what was printed above")
         kind, names = block[0].kind, ", ".join(dict.fromkeys(job.arm for job in block))
         say(f"claims: {left} left at least; now the {kind} of {names}")
-        _prepare(bench, search=kind == SEARCH, say=say)
+        _prepare(bench, search=kind != RUN, say=say)
         for wanted in sorted({job.number for job in block if job.arm != BASE}):
             make_pool(wanted, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed, say=say)
 
@@ -94,16 +100,16 @@ def do_all(bench: Bench, *, report: Callable[[], object], say: Callable = print)
 
 def _is_done(job: Job) -> bool:
     arm = ARMS[job.arm]
-    if job.kind == SEARCH:
-        return search.look(job.bench, arm, job.point) is not None
+    if job.kind != RUN:
+        return search.look(job.bench, arm, job.point, whole=job.kind == LOOK) is not None
     return result(job.bench, arm, job.number) is not None
 
 
 def do(job: Job) -> None:
     """The work of one job, written as soon as it is there."""
-    desk, arm = _desk(job.bench, job.kind), ARMS[job.arm]
-    if job.kind == SEARCH:
-        desk.try_point(arm, job.point)
+    desk, arm = _desk(job.bench, job.kind != RUN), ARMS[job.arm]
+    if job.kind != RUN:
+        desk.try_point(arm, job.point, whole=job.kind == LOOK)
     else:
         desk.run(arm, search.chosen(job.bench, arm), job.number)
 
@@ -111,9 +117,9 @@ def do(job: Job) -> None:
 class Desk:
     """What one process keeps between its runs: the base, the exam with its image features, the pool in hand."""
 
-    def __init__(self, bench: Bench, kind: str):
+    def __init__(self, bench: Bench, search: bool):
         self.bench, self.lvlm = bench, load_lvlm(bench.model)
-        self.exam = _exam(bench, search=kind == SEARCH)
+        self.exam = _exam(bench, search=search)
         self.exam.open(self.lvlm)
         self.pool: tuple[int, Pool, PairInputs] | None = None
 
@@ -133,18 +139,18 @@ class Desk:
         packed = {split: store.pack(table) for split, table in counts.items()}
         store.write(self.bench, RUN, facts, told | {"counts": packed})
 
-    def try_point(self, arm: Arm, point: dict) -> None:
-        """Train and look at validation."""
-        facts = store.search_facts(self.bench, arm, point, SEARCHED)
+    def try_point(self, arm: Arm, point: dict, *, whole: bool) -> None:
+        """Train and look at validation, with margins and divergence where it is to be `whole`."""
+        facts = store.search_facts(self.bench, arm, point, SEARCHED, whole=whole)
         told = {"arm": arm.name, "point": point}
         try:
             policy, _ = self._train(arm, point, SEARCHED, store.name_of(facts))
         except TrainingDiverged as error:
             store.write(self.bench, SEARCH, facts, told | {"val": {"fact_f1": None, "diverged": str(error)}})
             return
-        table = self.exam.take(policy, arm.name, whole=False)["val"]
+        table = self.exam.take(policy, arm.name, whole=whole)["val"]
         self._put_back(policy)
-        values = ratios(table.sum(axis=0), search.WATCHED)
+        values = ratios(table.sum(axis=0), search.WHOLE if whole else search.WATCHED)
         store.write(self.bench, SEARCH, facts, told | {"val": {k: round(float(v), 5) for k, v in values.items()}})
 
     def _train(self, arm: Arm, point: dict, number: int, name: str) -> tuple[Lvlm, dict]:
@@ -186,8 +192,8 @@ class Desk:
 
 
 @lru_cache(maxsize=1)
-def _desk(bench: Bench, kind: str) -> Desk:
-    return Desk(bench, kind)
+def _desk(bench: Bench, search: bool) -> Desk:
+    return Desk(bench, search)
 
 
 def _exam(bench: Bench, *, search: bool) -> Exam:

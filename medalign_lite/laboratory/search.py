@@ -4,6 +4,9 @@ CRITERION: the highest fact F1 on validation among the points whose hallucinatio
 closed accuracy is at most TOLERATED below it; where there is no such point, the highest F1 of all. Points that diverged
 are out. First learning rate x beta, then the arm's own weight at the best of these. The pool that is searched on gives
 no results, and nobody of test or shifted is asked. Every point stays in the log.
+
+RECOMMENDED, among our own arms at their settings: the highest grounding selectivity on validation among those that the
+criterion admits and whose F1 is at most TOLERATED below the best of them.
 """
 
 from collections.abc import Callable
@@ -14,6 +17,7 @@ from medalign_lite.laboratory.store import Bench, read, search_facts
 
 TOLERATED = 0.02
 WATCHED = ("fact_f1", "hallucination_rate", "closed_accuracy", "fact_precision", "fact_recall")
+WHOLE = (*WATCHED, "grounding_selectivity", "kl_to_reference")  # of an arm of ours at its settings
 CRITERION = (
     "the highest fact F1 on validation among the points whose hallucination rate is not above the base's and whose "
     f"closed accuracy is at most {TOLERATED:g} below it"
@@ -63,9 +67,15 @@ def allowed(figures: dict, base: dict) -> bool:
             and figures["closed_accuracy"] >= base["closed_accuracy"] - TOLERATED)
 
 
-def look(bench: Bench, arm: Arm, point: dict) -> dict | None:
-    """The validation figures of one point, None while it was not tried."""
-    found = read(bench, "search", search_facts(bench, arm, point, SEARCHED))
+RECOMMENDED = (
+    "the highest grounding selectivity on validation among our arms which that criterion admits and whose fact F1 is "
+    f"at most {TOLERATED:g} below the best of them"
+)
+
+
+def look(bench: Bench, arm: Arm, point: dict, *, whole: bool = False) -> dict | None:
+    """The validation figures of one point, None while it was not tried; `whole`: WHOLE, else WATCHED."""
+    found = read(bench, "search", search_facts(bench, arm, point, SEARCHED, whole=whole))
     return found and found["val"]
 
 
@@ -78,9 +88,8 @@ def missing_points(bench: Bench, arm: Arm) -> list[dict]:
     """Points of the arm's search to try next; empty when it is finished, or has none of its own."""
     if arm.name == BASE:
         return [] if base_line(bench) else [{}]
-    if arm.like:  # one look, so that ours can be compared before test is asked
-        point = chosen(bench, arm) if arm.ours else None
-        return [point] if point and look(bench, arm, point) is None else []
+    if arm.like:
+        return []
     left = [point for point in arm.points() if look(bench, arm, point) is None]
     if left or base_line(bench) is None:
         return left
@@ -90,10 +99,7 @@ def missing_points(bench: Bench, arm: Arm) -> list[dict]:
 
 def tried(bench: Bench, arm: Arm) -> list[tuple[dict, dict]]:
     """(point, figures) of all that was tried for the arm."""
-    if arm.like or arm.name == BASE:
-        points = [point for point in [chosen(bench, arm)] if point is not None]
-    else:
-        points = arm.points()
+    points = [{}] if arm.name == BASE else [] if arm.like else arm.points()
     found = [(point, look(bench, arm, point)) for point in points]
     if arm.own and not arm.like and all(figures for _, figures in found) and base_line(bench):
         best = points[rank([figures for _, figures in found], base_line(bench))]
@@ -101,10 +107,23 @@ def tried(bench: Bench, arm: Arm) -> list[tuple[dict, dict]]:
     return [(point, figures) for point, figures in found if figures]
 
 
+def missing_looks(bench: Bench, arm: Arm) -> list[dict]:
+    """The settings of an arm of ours, if it has any by now and they were not yet looked at whole."""
+    point = chosen(bench, arm) if arm.ours else None
+    return [point] if point and look(bench, arm, point, whole=True) is None else []
+
+
+def looks(bench: Bench) -> dict[str, dict]:
+    """The whole look at each of our arms, as far as there is one."""
+    settled = [(arm, point) for arm in ARMS.values() if arm.ours and (point := chosen(bench, arm)) is not None]
+    found = {arm.name: look(bench, arm, point, whole=True) for arm, point in settled}
+    return {name: figures for name, figures in found.items() if figures and figures["fact_f1"] is not None}
+
+
 def recommended(bench: Bench) -> str | None:
-    """Of our arms with a finished look at validation, the best by the criterion."""
-    base = base_line(bench)
-    looked = {arm.name: look(bench, arm, point) for arm in ARMS.values() if arm.ours
-              and (point := chosen(bench, arm)) is not None}
-    names = [name for name, figures in looked.items() if figures]
-    return names[rank([looked[name] for name in names], base)] if names and base else None
+    """Of our arms that were looked at whole, the one that RECOMMENDED names."""
+    base, found = base_line(bench), looks(bench)
+    fit = {name: figures for name, figures in found.items() if base and allowed(figures, base)} or found
+    best = max((figures["fact_f1"] for figures in fit.values()), default=None)
+    near = {name: figures for name, figures in fit.items() if figures["fact_f1"] >= best - TOLERATED}
+    return max(near, key=lambda name: near[name]["grounding_selectivity"], default=None)

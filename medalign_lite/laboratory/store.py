@@ -65,9 +65,10 @@ def run_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
     }
 
 
-def search_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
-    """All that one point of a search depends on."""
-    return _facts(bench, arm, point, number) | {"asked": {"val": bench.sizes.val}}
+def search_facts(bench: Bench, arm: Arm, point: dict, number: int, *, whole: bool = False) -> dict:
+    """All that one point of a search depends on; `whole`: looked at with margins and divergence."""
+    asked = ("val", "margins", "drift") if whole else ("val",)
+    return _facts(bench, arm, point, number) | {"asked": {name: getattr(bench.sizes, name) for name in asked}}
 
 
 def _facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
