@@ -16,18 +16,19 @@ SPLITS = {"train": "pairs.jsonl", "val": "validation.jsonl"}
 
 
 def write_edited(
-    folder: Path, records: Sequence[Record], rejected: Counter, cases: Sequence[Case], *, seed: int
+    folder: Path, records: Sequence[Record], rejected: Counter, cases: Sequence[Case], *, corruption: str,
+    seed: int,
 ) -> str:
     """Write records.jsonl, rejected.json, pairs.jsonl and validation.jsonl with corrupted pictures; a summary in words.
 
-    The pictures are those of stage 03: noise in the lesion that a record is about, and as much beside it.
+    The pictures are those of stage 03: the lesion that a record is about corrupted, and as much beside it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_records(folder / "records.jsonl", records)
     write_json(folder / "rejected.json", dict(rejected.most_common()))
     by_id = {case.id: case for case in cases}
     jobs = [(by_id[record.case_id], record.evidence) for record in records]
-    rows = corrupt_all(jobs, folder, method="noise", seed=seed)
+    rows = corrupt_all(jobs, folder, method=corruption, seed=seed)
     images = [{"id": record.id, **row} for record, row in zip(records, rows, strict=True)]
     pairs = pairs_of(records, images, cases, folder=folder)
     for split, name in SPLITS.items():

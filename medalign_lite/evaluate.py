@@ -27,7 +27,6 @@ from medalign_lite.presets import Preset
 from medalign_lite.probes import (
     DAMAGES,
     PAIRS_PER_SPLIT,
-    TRAINED,
     Probe,
     choose,
     control_probes,
@@ -90,6 +89,7 @@ class Job:
     seed: int
     folder: Path
     max_side: int
+    corruption: str
 
 
 def measure(
@@ -109,7 +109,7 @@ def measure(
     whole = Job(
         0, model, tuple(arms), tuple(cases), tuple(probes), tuple(records), drift_probes(probes, seed=seed),
         yes_no_probes(cases, probes, seed=seed), light, max_new_tokens=preset.max_new_tokens,
-        batch_size=preset.eval_batch, seed=seed, folder=folder, max_side=preset.max_side,
+        batch_size=preset.eval_batch, seed=seed, folder=folder, max_side=preset.max_side, corruption=preset.corruption,
     )  # fmt: skip
     jobs = [_shard(whole, number, shards) for number in range(shards)]
     done = run_shards(_measure_shard, jobs, tick=lambda: _progress(jobs))
@@ -281,7 +281,7 @@ def _pairs(job: Job) -> dict[str, tuple[list[Record], list[Pair]]]:
     on_test = [record for record in job.records if by_id[record.case_id].split == "test"]
     return {
         method: (some, [probe_pair(record, by_id[record.case_id], method=method, seed=job.seed) for record in some])
-        for method, some in ((UNSEEN, list(job.records)), (TRAINED, on_test))
+        for method, some in ((UNSEEN, list(job.records)), (job.corruption, on_test))
     }
 
 

@@ -125,7 +125,7 @@ def make_records(given: argparse.Namespace, stage: Stage) -> None:
     items = {item.key: item for item in list_items(rollouts, cases) if item.key in noted}
     spans = {key: [(s.start, s.end) for s in find_spans(item.answer, item.case)] for key, item in items.items()}
     rows = agreement(journals, spans).rows()
-    told = write_edited(given.out, records, rejected, cases, seed=stage.seed)
+    told = write_edited(given.out, records, rejected, cases, corruption=stage.preset.corruption, seed=stage.seed)
     write_json(given.out / "agreement.json", rows)
     print(f"{len(rollouts)} answers, {len(items)} of them judged: {told}")
     print("\n".join("  ".join(row) for row in rows))

@@ -93,7 +93,7 @@ def make_records(given: argparse.Namespace, stage: Stage) -> None:
             return editor(rollout, case, question, rng)
 
         records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=edit)
-    told = write_edited(given.out, records, rejected, cases, seed=stage.seed)
+    told = write_edited(given.out, records, rejected, cases, corruption=stage.preset.corruption, seed=stage.seed)
     write_json(given.out / "editor.json", {"model": _about(chat), "used": chat.progress()})
     print(f"{len(rollouts)} answers: {told}")
     print(chat.progress())

@@ -51,10 +51,11 @@ class Preset:
     temperature: float = 0.8
     max_new_tokens: int = 128
     rollout_batch: int = 64
+    corruption: str = "inpaint"  # what pairs show in place of the lesion; the paper's is noise (docs/LOG.md says why)
     # training
     train_pairs: int = 320  # pairs that each recipe learns from, drawn from all there are; 0 = all
     corrected_share: float = 1.0  # of those drawn, how many repair an error of the model
-    recipes: tuple[str, ...] = ("dpo", "fire-mpo", "neutral-control")  # the last one is "aligned" in results.json
+    recipes: tuple[str, ...] = ("dpo", "fire-mpo", "grounded")  # the last one is "aligned" in results.json
     rounds: int = 1  # after each further one the aligned policy has answered anew and learnt from that (rounds.py)
     epochs: int = 2
     train_batch: int = 16  # records an optimiser step
@@ -108,6 +109,7 @@ PRESETS = {
         max_side=672,
         max_new_tokens=512,
         rollout_batch=16,
+        corruption="noise",
         train_batch=8,
         micro_batch=1,
         lora_rank=128,
@@ -122,6 +124,7 @@ PRESETS = {
     ),
 }
 NAMES = (*PRESETS, "auto")
+CORRUPTIONS = ("noise", "blur", "inpaint", "mean", "black")  # that training may show; texture is the evaluation's
 PLACES = ("name", "purpose", "model", "cases", "recipes", "rounds")  # fields that are no number of the dial
 
 
@@ -237,7 +240,7 @@ def _cases_location(cases: str) -> Path | None:
 
 
 def _numbers(parts: list[str]) -> dict:
-    """Overrides of the dial: ``field=number`` each, in the type of the field. Raises PresetError."""
+    """Overrides of the dial: ``field=number`` (or word) each, in the type of the field. Raises PresetError."""
     usual, found = vars(PRESETS["ci"]), {}
     for part in parts:
         name, equals, text = part.partition("=")
@@ -267,6 +270,8 @@ def _check_overrides(changes: dict) -> None:
             raise PresetError(f"override {key}={value!r} must be {kind.__name__}, not {type(value).__name__}")
     if changes.get("rounds", 1) < 1:
         raise PresetError(f"override rounds={changes['rounds']} must be 1 or more")
+    if changes.get("corruption", "noise") not in CORRUPTIONS:
+        raise PresetError(f"corruption={changes['corruption']!r} is not one of {', '.join(CORRUPTIONS)}")
     names = changes.get("recipes", ())
     if set(names) - set(RECIPES) or len(set(names)) < len(names):
         wrong = ", ".join(repr(name) for name in names if name not in RECIPES) or "a recipe that is named twice"

@@ -34,7 +34,6 @@ HIDDEN_PER_SPLIT = 160  # images from which one finding is taken out
 MOVED_PER_SPLIT = 60  # images in which it is put on the other side
 DAMAGED_PER_SPLIT = 40  # images whose lesion, and then another place, is corrupted
 GREY = 127  # of 255
-TRAINED = "noise"  # the corruption that training pairs show; none shows corrupt.UNSEEN
 
 
 @dataclass(frozen=True)

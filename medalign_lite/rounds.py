@@ -80,7 +80,7 @@ def _round(place: Path, cases, *, model: str, preset: Preset, settings: TrainSet
     jobs = [({case.id: case for case in cases}[record.case_id], record.evidence) for record in records]
     images = kept(place / "pairs.jsonl", lambda part: write_jsonl(part, [
         {"id": record.id, **row} for record, row in
-        zip(records, corrupt_all(jobs, place, method="noise", seed=seed, say=say), strict=True)]))
+        zip(records, corrupt_all(jobs, place, method=preset.corruption, seed=seed, say=say), strict=True)]))
     data = draw_data(records, read_jsonl(images), cases, folder=place, preset=preset, seed=seed)
     if not data.pool:
         raise ValueError(f"{place.name}: no answer gave a pair to learn from; {place / 'rejected.json'} counts why")

@@ -59,4 +59,9 @@ def naive_loss(name, tokens, *, lesion, control):
         loss = sp(-dpo(beta=0.5, **span)) + 0.1 * (jeffreys("chosen", False) + jeffreys("rejected", False))
         loss = loss + (0.1 * 0.5 * dpo("lesion", beta=0.5, **span) ** 2 if lesion else 0)
         return loss + (0.2 * sp(-dpo("control", beta=0.5, **span)) if control else 0)
+    if name == "grounded":
+        loss = sp(-dpo(beta=0.5, **span)) + 0.1 * (jeffreys("chosen", False) + jeffreys("rejected", False))
+        owed = 0.5 * (ratio("clean", "chosen", **span) - ratio("lesion", "chosen", **span)) if lesion else 0
+        loss = loss + 0.5 * nll("chosen") + (3.0 * sp(-owed) if lesion else 0)
+        return loss + (sp(-dpo("control", beta=0.5, **span)) if control else 0)
     return nll({"sft-gold": "gold", "sft-edits": "chosen"}[name])

@@ -51,7 +51,7 @@ def test_a_share_of_the_drawn_pairs_are_reports(pairs):  # noqa: F811
 def test_recipes_are_shared_out_by_what_a_step_costs():
     settings = [settings_of(PRESETS["ci"], name, seed=3) for name in RECIPES]
     shares = [[one.recipe for one in share] for share in share_out(settings, 2)]
-    assert shares == [["neutral-control"], ["fire-mpo", "dpo"]]
+    assert shares == [["grounded"], ["fire-mpo", "dpo"]]
     assert {one.resolved_recipe().beta for one in settings} == {PRESETS["ci"].beta}
     assert settings_of(replace(PRESETS["ci"], micro_batch=4), "dpo", seed=3).accumulation == 4
 

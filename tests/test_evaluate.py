@@ -82,7 +82,7 @@ def test_p_yes_is_asked_of_yes_no_questions_and_wording_is_scored_by_the_base(ca
 
 
 def test_margins_and_drift_say_what_they_must(measured):
-    margins, trained = margins_of(measured.margins), margins_of(measured.margins, "noise")
+    margins, trained = margins_of(measured.margins), margins_of(measured.margins, "inpaint")
     assert (len(margins), len(trained)) == (16, 8) and {m.arm for m in margins} == {"base", "aligned"}
     clean = {(m.arm, m.record_id): m.clean for m in margins}
     assert all(m.clean == pytest.approx(clean[m.arm, m.record_id], abs=1e-4) for m in trained)

@@ -5,12 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from medalign_lite.corrupt import AREA_TOLERANCE, METHODS, UNSEEN
+from medalign_lite.corrupt import AREA_TOLERANCE, INSIDE, METHODS, UNSEEN
 from medalign_lite.evidence import NOTHING_THERE, corrupt_all, evidence_id
 from medalign_lite.images import read_image, read_mask
 from medalign_lite.phantom.dataset import build_cases
-from medalign_lite.presets import ROOT
-from medalign_lite.probes import TRAINED
+from medalign_lite.presets import CORRUPTIONS, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +93,9 @@ def test_a_method_that_leaves_the_mask_is_refused(jobs, tmp_path):
 
 
 def test_training_never_sees_the_evaluations_own_corruption(jobs, tmp_path):
-    assert UNSEEN in METHODS and UNSEEN != TRAINED
+    assert set(CORRUPTIONS) == {*INSIDE} - {UNSEEN} and UNSEEN in METHODS
     with pytest.raises(ValueError, match="training must never see it"):
         corrupt_all(jobs, tmp_path, method=UNSEEN, seed=7)
     code = [*ROOT.glob("medalign_lite/**/*.py"), *ROOT.glob("notebooks/*.ipynb")]
-    used = [name for path in code for name in re.findall(r"corrupt_all\(.*method=\W+(\w+)", path.read_text("utf-8"))]
-    assert len(used) >= 2 and set(used) == {TRAINED}
+    used = [name for path in code for name in re.findall(r"corrupt_all\(.*method=([^,]+),", path.read_text("utf-8"))]
+    assert len(used) >= 3 and all(name.endswith("corruption") or name.strip('\\"') in CORRUPTIONS for name in used)

@@ -328,7 +328,7 @@ def test_another_recipe_runs_the_stages_that_train_and_those_behind_them(run, tm
     assert json.loads(seen.read_text()) == ["dpo", "rrpo"] and "changed: " in said and "recipes=dpo+rrpo" in said
     assert run("RECIPE=dpo, rrpo").count("up to date") == 4
     run()
-    assert json.loads(seen.read_text()) == ["dpo", "fire-mpo", "neutral-control"]
+    assert json.loads(seen.read_text()) == ["dpo", "fire-mpo", "grounded"]
     assert log(tmp_path) == "first trains trains trains "
 
 

@@ -17,7 +17,7 @@ from medalign_lite.model_folder import ModelError
 from medalign_lite.serving import export
 from medalign_lite.towers import find_towers
 
-RECIPE = "neutral-control"
+RECIPE = "grounded"
 
 
 def write_run(folder, model):

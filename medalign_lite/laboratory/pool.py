@@ -77,7 +77,7 @@ def exam_cases(sizes: Sizes, *, cache: Path, seed: int) -> tuple[Case, ...]:
 
 def asking(sizes: Sizes) -> Preset:
     """How the pool is asked: the kit's own numbers."""
-    return replace(PRESETS["ci"], n_pool=sizes.pool, train_pairs=sizes.pairs)
+    return replace(PRESETS["ci"], n_pool=sizes.pool, train_pairs=sizes.pairs, corruption="noise")
 
 
 def make_pool(number: int, sizes: Sizes, *, model: str, cache: Path, seed: int, say: Callable = print) -> Pool:
