@@ -36,7 +36,7 @@ def trade_off(
     families: Mapping[str, str] | None = None,
 ) -> Axes:
     """Every arm in two metrics, both with their intervals: what is gained against how far the model has moved."""
-    drawn = set()
+    drawn, points = set(), []
     for name, arm in arms.items():
         across, up = arm[split][x], arm[split][y]
         if across["value"] is None or up["value"] is None:
@@ -47,8 +47,9 @@ def trade_off(
                 and len(arm["seeds"]) > 1 else None for point in (across, up)]
         ax.errorbar(across["value"], up["value"], xerr=bars[0], yerr=bars[1], fmt="o", color=colour, ms=5, lw=0.8,
                     alpha=0.85, label=None if family in drawn else label)
-        ax.annotate(name, (across["value"], up["value"]), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
+        points.append((up["value"], across["value"], name))
         drawn.add(family)
+    _name_beside(ax, points)
     ax.set(xlabel=spoken(x), ylabel=f"{spoken(y)} ({split})")
     if drawn:
         ax.legend(frameon=False, fontsize=8, loc="best")
@@ -91,6 +92,19 @@ def save(path: Path, draw, *, size: tuple[float, float], columns: int = 1) -> Pa
     figure.savefig(path, **PAGE)
     plt.close(figure)
     return path
+
+
+def _name_beside(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names of points (y, x, name) in a column right of the axes, in their order and apart, a thin line to each."""
+    low, high = ax.get_ylim()
+    spots, gap = sorted((y - low) / (high - low) for y, *_ in points), min(0.036, 1 / max(len(points), 1))
+    for n in range(1, len(spots)):
+        spots[n] = max(spots[n], spots[n - 1] + gap)
+    spots = [min(spot, 1 - (len(spots) - 1 - n) * gap) for n, spot in enumerate(spots)]
+    for (y, x, name), spot in zip(sorted(points), spots, strict=True):
+        line = {"arrowstyle": "-", "lw": 0.4, "color": "#9AA3AB", "shrinkA": 1, "shrinkB": 3}
+        ax.annotate(name, (x, y), xytext=(1.03, spot), textcoords="axes fraction", va="center", fontsize=6.5,
+                    arrowprops=line)
 
 
 def _plain(ax: Axes) -> Axes:
