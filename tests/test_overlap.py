@@ -1,11 +1,11 @@
-"""BLEU and ROUGE-L from sums: by hand, and equal to what the packages say of whole texts."""
+"""BLEU, ROUGE-L and METEOR from sums: by hand, and equal to what the packages say of whole texts."""
 
 import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
-from medalign_lite.overlap import COLUMNS, METRICS, ORDERS, overlap, overlap_counts, variant
+from medalign_lite.overlap import COLUMNS, HAS_METEOR, METRICS, ORDERS, overlap, overlap_counts, variant
 
 SAID = ("There is a small effusion on the left.", "The heart is enlarged.", "", "No nodule, no nodule, no nodule.")
 TRUE = ("A small effusion is on the left.", "The heart is not enlarged.", "No effusion is seen.", "No nodule is seen.")
@@ -34,6 +34,15 @@ def test_rouge_l_is_the_mean_over_texts():
     assert overlap(sums(["a b c"], ["a x c y"])[0], "rouge_l") == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
 
 
+@pytest.mark.skipif(not HAS_METEOR, reason="needs Java and pip install -c constraints.txt -e '.[meteor]'")
+def test_meteor_is_the_mean_over_texts():
+    one, other = (float(overlap(row, "meteor")) for row in sums(SAID[:2], TRUE[:2]))
+    assert overlap(sums(SAID[:2], TRUE[:2]).sum(axis=0), "meteor") == pytest.approx((one + other) / 2)
+    assert overlap(sums(["No nodule."], ["No nodule."])[0], "meteor") == pytest.approx(1.0)
+    assert overlap(sums(["a\nb ||| c"], ["something else"])[0], "meteor") == 0
+    assert "pycocoevalcap:" in variant("meteor")
+
+
 def test_sums_of_any_shape_give_scores_of_that_shape():
     table = sums(SAID, TRUE)
     for name in METRICS:
@@ -46,4 +55,4 @@ def test_each_number_tells_its_variant():
     assert all(part in variant("bleu_4") for part in ("case:lc", "tok:13a", "smooth:exp", "version:"))
     assert "stemming:no" in variant("rouge_l")
     with pytest.raises(ValueError, match="use one of bleu_1"):
-        overlap(np.zeros(len(COLUMNS)), "meteor")
+        overlap(np.zeros(len(COLUMNS)), "cider")
