@@ -72,10 +72,11 @@ def load_policy(folder: Path, shape: Shape | None, *, four_bit: bool, rank: int 
     return policy
 
 
-def make_pairs(tokenizer, count: int, lengths: tuple[int, int]) -> list[Pair]:
+def make_pairs(tokenizer, count: int, lengths: tuple[int, int], *, edit_at: float = 0.5) -> list[Pair]:
     """Pairs about the sample radiographs whose answers have from `lengths[0]` to `lengths[1]` tokens, evenly spread.
 
-    One word in the middle of y+ is another in y-; the lesion image is the clean one with noise in a quarter of it.
+    One word of y+, `edit_at` of the way through, is another in y-; the lesion image is the clean one with noise in a
+    quarter of it.
     """
     cases = read_cases(SAMPLES).cases
     words = " ".join(case.questions[0].answer for case in cases).split()
@@ -84,7 +85,7 @@ def make_pairs(tokenizer, count: int, lengths: tuple[int, int]) -> list[Pair]:
         start = 37 * n % len(words)
         chosen = _of_length(tokenizer, (words[start:] + words)[: int(length)], int(length))
         picture = Image.open(cases[n % len(cases)].image).convert("RGB")
-        found.append(_pair(f"r{n}", chosen, picture.rotate(n // len(cases)), seed=n))
+        found.append(_pair(f"r{n}", chosen, picture.rotate(n // len(cases)), edit_at, seed=n))
     return found
 
 
@@ -95,8 +96,9 @@ def _of_length(tokenizer, words: list[str], length: int) -> list[str]:
     return words
 
 
-def _pair(name: str, words: list[str], picture: Image.Image, *, seed: int) -> Pair:
-    middle = min((n for n, word in enumerate(words) if word in SWAPS), key=lambda n: abs(n - len(words) // 2))
+def _pair(name: str, words: list[str], picture: Image.Image, edit_at: float, *, seed: int) -> Pair:
+    place = int(edit_at * len(words))
+    middle = min((n for n, word in enumerate(words) if word in SWAPS), key=lambda n: abs(n - place))
     start = len(" ".join(words[:middle])) + (middle > 0)
     other = SWAPS[words[middle]]
     pixels, random = np.asarray(picture).copy(), np.random.default_rng(seed)

@@ -18,7 +18,7 @@ from medalign_lite.recipes import RECIPES
 
 CONFIGS = Path(__file__).resolve().parent / "configs"  # config.json of the presets' models
 PROCESS_GB = 0.75  # Python with torch, transformers and a notebook kernel, measured
-HEAP = 2.0  # what a CPU process takes for each byte of its tensors: loading, allocator (benchmarks/fit_bench.py)
+HEAP = 1.6  # what a CPU process takes for each byte that is told: loading, allocator (benchmarks/fit_bench.py)
 CONTEXT_GB = 0.6  # what a GPU's driver and libraries take for themselves; assumed
 WORKERS = 2  # on a CPU: processes beside the notebook's (`shards.py`)
 SPARE = 0.9  # of a memory, the share that may be planned with
