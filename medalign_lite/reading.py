@@ -96,7 +96,7 @@ def _grounding(test: Mapping, trained: Mapping | None) -> str:
     seen = ""
     if trained and _known(trained["difference"]["test"], name):
         blocks = {arm: block["test"] for arm, block in trained.items()}
-        seen = f" Under the noise that training used: {_gap(blocks, name)}."
+        seen = f" Under the corruption that training used: {_gap(blocks, name)}."
     return (f"{sees}: with the lesion replaced by healthy texture, which no training pair shows, its preference for "
             f"the truth falls by {own['value']:.2f} nats more than with another place replaced, {change} the base "
             f"({_gap(test, name)}).{seen}")

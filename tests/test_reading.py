@@ -55,7 +55,7 @@ def test_grounding_is_claimed_only_where_its_interval_is_above_zero():
     assert any("It does look at the lesion" in s and "by 1.50 nats" in s and "more than the base" in s for s in strong)
     weak = read_results(make({name: 0.0}, {name: 0.01}), trained=make({name: 0.0}, {name: 2.0}))
     said = next(s for s in weak if "looks at the lesion" in s)
-    assert "is not shown" in said and "Under the noise that training used: 0.000 → 2.000" in said
+    assert "is not shown" in said and "Under the corruption that training used: 0.000 → 2.000" in said
 
 
 def test_controls_other_recipes_hidden_and_style_are_read():
