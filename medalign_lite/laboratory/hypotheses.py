@@ -1,5 +1,5 @@
-"""The claims, each as contrasts between arms, written down before any of them was measured (5c and 7c later: after looks at
-validation, and before test or shifted was asked about them).
+"""The claims, each as contrasts between arms, written down before any of them was measured; 5c and 7c came later, after
+looks at validation and before test or shifted was asked about them.
 
 A contrast is a weighted sum of arms in one metric, averaged over test and shifted, and positive if the claim holds. A
 claim with several contrasts asks for all of them: it is reported by the one that is hardest on it.
