@@ -84,7 +84,7 @@ def _claims(judged: Sequence[Judged]) -> str:
         several = f" (hardest of {len(one.estimates)})" if len(one.estimates) > 1 else ""
         rows.append([one.claim.id, one.claim.statement, hard.contrast.says + several, len(hard.seeds),
                      _number(hard.value, signed=True), _interval(hard.low, hard.high), _p(hard.p_holm),
-                     f"**{one.verdict}**" if one.complete else f"{one.verdict}: not measured yet"])
+                     f"{one.verdict}: not measured yet" if hard.value is None else f"**{one.verdict}**"])
     heads = ("", "claim", "arms", "seeds", "estimate", "95 % interval", "p (Holm)", "verdict")
     return "## The claims\n\n" + _table(heads, rows)
 

@@ -66,11 +66,6 @@ class Judged:
         found = {estimate.verdict for estimate in self.estimates}
         return "refuted" if "refuted" in found else "supported" if found == {"supported"} else "inconclusive"
 
-    @property
-    def complete(self) -> bool:
-        """Whether every contrast was measured."""
-        return all(estimate.value is not None for estimate in self.estimates)
-
 
 def collect(bench: Bench) -> dict[str, dict[int, dict]]:
     """{arm: {seed: result}} of what there is."""
@@ -154,11 +149,11 @@ def claims_json(bench: Bench, results: Results, judged: Sequence[Judged], recomm
 
 
 def _hardness(estimate: Estimate) -> tuple:
-    """What is not measured first, then by how far below 0 the lower end lies, in units of the interval."""
+    """What is refuted first, then what is not measured; within each by the estimate in units of its interval."""
     if estimate.value is None:
-        return (0, 0.0)
+        return (1, 0.0)
     width = (estimate.high - estimate.low) or 1.0
-    return (1, estimate.value / width)
+    return (0 if estimate.verdict == "refuted" else 2, estimate.value / width)
 
 
 def _estimate(contrast: Contrast, seeds: tuple[int, ...], summary: SeedSummary) -> Estimate:
