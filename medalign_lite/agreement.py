@@ -19,12 +19,12 @@ ATTRIBUTES = ("side", "zone", "size")
 
 def affirmed(text: str) -> list[Claim]:
     """The findings that the text asserts to be there; a bilateral one is asserted once for each side."""
-    claims = [claim for claim in extract_claims(text) if claim.polarity == "present"]
-    return [
-        replace(claim, side=side)
-        for claim in claims
-        for side in (SIDES if claim.side == "bilateral" else (claim.side,))
-    ]
+    return [one for claim in extract_claims(text) if claim.polarity == "present" for one in by_side(claim)]
+
+
+def by_side(claim: Claim) -> tuple[Claim, ...]:
+    """The claim, or one for each side where it is bilateral."""
+    return tuple(replace(claim, side=side) for side in SIDES) if claim.side == "bilateral" else (claim,)
 
 
 def same_finding(claim: Claim, fact: Fact) -> bool:

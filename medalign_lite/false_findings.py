@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from medalign_lite.agreement import affirmed
+from medalign_lite.agreement import affirmed, by_side
 from medalign_lite.cases import FINDINGS, SIDES, Case
 from medalign_lite.metrics import Prediction, answers_of, question_of
 from medalign_lite.radiology import read_report
-from medalign_lite.report_truth import Stated, by_side, stated
+from medalign_lite.report_truth import Stated, stated
 
 
 @dataclass(frozen=True)

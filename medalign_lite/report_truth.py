@@ -5,10 +5,10 @@ the rest is not judged. Claims are those of `radiology.read_report`.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from medalign_lite.agreement import claim_counts
-from medalign_lite.cases import SIDES, Case, Fact, Question
+from medalign_lite.agreement import by_side, claim_counts
+from medalign_lite.cases import Case, Fact, Question
 from medalign_lite.claims import Claim, Verdict, extract_claims, judge
 from medalign_lite.radiology import read_report
 
@@ -53,11 +53,6 @@ def judge_claims(text: str, case: Case, question: Question) -> list[tuple[Claim,
         return [(claim, judge(claim, case.facts)) for claim in extract_claims(text)]
     truth = read_report(question.answer)
     return [(claim, judge_by_report(claim, truth)) for claim in read_report(text)]
-
-
-def by_side(claim: Claim) -> tuple[Claim, ...]:
-    """The claim, or one for each side where it is bilateral."""
-    return tuple(replace(claim, side=side) for side in SIDES) if claim.side == "bilateral" else (claim,)
 
 
 def judge_by_report(claim: Claim, truth: Sequence[Claim]) -> Verdict:

@@ -25,9 +25,9 @@ class Arm:
     pairs: `edits`, the model's own wrong answer against its correction; `reference`, against the reference text;
     `counterfactual`, its right answer against a false edit. evidence, what a corrupted image shows: `lesion`, noise
     on the lesion; `removed`, the lesion (and as much of another place) filled from its surroundings; `same`, the clean
-    image; `whole`, noise everywhere; `control`, noise beside the lesion. rounds: the
-    budget is divided among them. rates, betas: its grid; own: its own weight and the values of it, the first of which
-    goes with the grid. like: the arm whose settings it takes, in place of a search. tier: 1 is run first.
+    image; `whole`, noise everywhere; `control`, noise beside the lesion. rounds: the budget is divided among them.
+    rates, betas: its grid; own: its own weight and the values of it, the first of which goes with the grid. like: the
+    arm whose settings it takes, in place of a search. tier: 1 is run first.
     """
 
     name: str
