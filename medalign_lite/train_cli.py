@@ -143,7 +143,8 @@ def _memory_explained() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not ran_out(type(error).__name__, str(error)):
             raise
-        raise OutOfMemory(f"memory ran out ({str(error).splitlines()[0]}); {TURN_DOWN}") from error
+        what = (str(error) or type(error).__name__).splitlines()[0]  # a MemoryError often says nothing
+        raise OutOfMemory(f"memory ran out ({what}); {TURN_DOWN}") from error
 
 
 def resolve(given: argparse.Namespace) -> tuple[TrainSettings, Data]:
