@@ -27,6 +27,7 @@ def forest(ax: Axes, claims: Sequence[Mapping], *, title: str = "") -> Axes:
     ax.axvline(0, color="black", lw=0.8)
     ax.set_yticks(range(len(shown)), [f"{claim['id']}  {claim['verdict']}" for claim in shown])
     ax.set_ylim(len(shown) - 0.5, -0.5)
+    ax.locator_params(axis="x", nbins=5)
     ax.set_title(title, fontsize=10, loc="left")
     return _plain(ax)
 
