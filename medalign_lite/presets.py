@@ -43,7 +43,7 @@ class Preset:
     n_pool: int = 400
     n_val: int = 60
     n_test: int = 400
-    n_shifted: int = 400
+    n_shifted: int = 240
     questions_per_case: int = 3
     max_side: int = 512  # a picture is shown to the model with at most max_side² pixels (`families.limit_side`)
     # rollout
