@@ -54,7 +54,8 @@ def results_of(arms, *, seeds=5, **common):
         for seed in [0] if arm == BASE else range(1, seeds + 1):
             tables = {split: counts(np.random.default_rng([n, seed, k]), **common | quality)
                       for k, split in enumerate(SPLITS)}
-            found[arm][seed] = {"counts": {s: store.pack(t) for s, t in tables.items()}, "made": made,
+            found[arm][seed] = {"facts": {"arm": arm, "seed": seed}, "made": made,
+                                "counts": {s: store.pack(t) for s, t in tables.items()},
                                 "seconds": {"train": 60, "exam": 60}, "curves": {"margin": [0.0, 0.5, 1.0]}}
     return found
 

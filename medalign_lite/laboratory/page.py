@@ -7,7 +7,7 @@ from pathlib import Path
 from medalign_lite.laboratory import plots, search
 from medalign_lite.laboratory.hypotheses import LOWER_IS_BETTER
 from medalign_lite.laboratory.lineup import ARMS, BATCH, EPOCHS, RANK
-from medalign_lite.laboratory.store import Bench
+from medalign_lite.laboratory.store import Bench, name_of
 from medalign_lite.laboratory.verdicts import LEVEL, LOST_CLOSED, SPLITS, Estimate, Judged, Results, wins
 
 CURVED = ("dpo", "mask-dpo", "fire-mpo", "neutral-control")
@@ -182,7 +182,8 @@ Our arms at their settings, for the recommendation:
 
 
 def _conditions(bench: Bench, results: Results) -> str:
-    every = [run for found in results.values() for run in found.values()]
+    # arms of the same settings share their runs
+    every = {name_of(run["facts"]): run for found in results.values() for run in found.values()}.values()
     made = [run["made"] for run in every]
     if not made:
         return ""
