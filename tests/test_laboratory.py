@@ -24,6 +24,13 @@ def bench(tmp_path):
     return store.Bench(str(ROOT / EMBEDDED), FULL, 7, tmp_path / "out", tmp_path / "kept")
 
 
+def test_the_committed_runs_are_found_by_what_the_world_makes(tmp_path):
+    bench = command.bench_of({"SMALL": "", "SEED": "", "OUT": str(tmp_path)})
+    found = sum(len(runs) for runs in verdicts.collect(bench).values())
+    listed = sum(len(runs) for runs in store.read_index(bench.keep).values())
+    assert found == listed > 0
+
+
 def counts(rng, *, f1=0.8, selectivity=1.0, closed=0.9):
     """(images, COLUMNS) of an arm that is about so good."""
     table = np.zeros((IMAGES, len(COLUMNS)))

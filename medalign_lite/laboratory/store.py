@@ -16,14 +16,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from PIL import Image
 
+from medalign_lite.cases import Case
 from medalign_lite.fingerprint import PACKAGE, digest, model_revision, versions
 from medalign_lite.laboratory.lineup import BASE, Arm, train_settings
 from medalign_lite.laboratory.pool import FULL, Sizes
 from medalign_lite.metrics import COLUMNS
+from medalign_lite.phantom.dataset import SPLITS, make_case, make_folders
+from medalign_lite.phantom.render import SIZE
 from medalign_lite.presets import DEFAULT_SEED
 
 EDITION = 1  # to be raised when a change of code changes what a run gives: older results are then not used any more
@@ -33,8 +39,7 @@ COUNTED = (
     "flipped", "flipped_n", "invariant", "invariant_n", "kl_tokens", "edit_answers",
 )  # fmt: skip
 MEASURED = {"selectivity": "selectivity_n", "kl": "kl_tokens", "edit_distance": "edit_answers"}  # and their counters
-# What decides a picture and its words
-PHANTOM = ("anatomy", "findings", "phrases", "questions", "render", "text", "world")
+SHOWN, QUESTIONS = 8, 4  # people of each split by whom a world is known, and questions to each
 
 
 @dataclass(frozen=True)
@@ -159,8 +164,20 @@ def unpack(text: str) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def world_digest() -> str:
-    """What the phantom world is made by: its modules without comments and docstrings."""
-    return _code_digest(PACKAGE / "phantom" / f"{name}.py" for name in PHANTOM)
+    """What the phantom world makes: pixels and words of SHOWN people of each split, one seed. Its code may change."""
+    with TemporaryDirectory(prefix="medalign-") as folder:
+        plans = ((split, i, DEFAULT_SEED, QUESTIONS, SIZE, Path(folder)) for split in SPLITS for i in range(SHOWN))
+        make_folders(Path(folder))
+        return digest([_shown(make_case(plan), Path(folder)) for plan in plans])[:12]
+
+
+def _shown(case: Case, folder: Path) -> list:
+    """A case's words, what is true of it, and the pixels of each of its pictures."""
+    words = [(q.id, q.text, q.answer, q.kind, q.topic, q.finding, q.visible) for q in case.questions]
+    truth = [(f.finding, f.side, f.zone, f.size, f.visible) for f in case.facts]
+    paths = [case.image, case.hidden, *(path for f in case.facts for path in (f.mask, f.removed, f.moved))]
+    pixels = [Image.open(folder / path).tobytes() if path else b"" for path in paths]
+    return [case.id, words, truth, [sha256(data).hexdigest() for data in pixels]]
 
 
 @lru_cache(maxsize=1)

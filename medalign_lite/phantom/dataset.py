@@ -81,6 +81,12 @@ def make_case(plan: tuple[str, int, int, int, int, Path]) -> Case:
     )
 
 
+def make_folders(folder: Path) -> None:
+    """Where `make_case` writes."""
+    for part in ("images", "masks", "hidden", "changed"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+
+
 def change_one(
     picture: Rendering, facts: tuple[Fact, ...], questions: Iterable[Question], *, name: str, folder: Path, seed: int
 ) -> tuple[Fact, ...]:
@@ -148,8 +154,7 @@ def render_folder(
     folder: Path, counts: dict[str, int], *, seed: int, questions: int, size: int = SIZE, workers: int | None = None
 ) -> None:
     """Renders `counts` = {split: images} into `folder`, in parallel, `cases.jsonl` last."""
-    for part in ("images", "masks", "hidden", "changed"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
         made = pool.map(make_case, plans, chunksize=8)
