@@ -45,11 +45,11 @@ $(READY):
 	@rm -f $(VENV)/.ready-* && touch $@
 
 reproduce: $(READY) ## the eight notebooks in order, from a model's own answers to report.html
-	@$(PY) -m medalign_lite.reproduce $(ARGUMENTS)
+	@$(PY) -m medalign_lite.run.reproduce $(ARGUMENTS)
 
 test: $(READY) lint ## lint, unit tests, the ci run, and every notebook with its solutions
 	$(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
-	$(PY) -m medalign_lite.reproduce PRESET=ci
+	$(PY) -m medalign_lite.run.reproduce PRESET=ci
 	$(if $(NOTEBOOKS),CUDA_VISIBLE_DEVICES= MEDALIGN_HEADLESS=1 $(PY) -m pytest --nbmake --nbmake-timeout=1200 $(NOTEBOOKS),@echo "no notebooks to run")
 
 lint: $(READY) ## ruff on code and notebooks; notebooks are committed without outputs
@@ -57,29 +57,29 @@ lint: $(READY) ## ruff on code and notebooks; notebooks are committed without ou
 	$(if $(NOTEBOOKS),$(PY) -m nbstripout --verify $(STRIP) $(NOTEBOOKS),@echo "no notebooks to check")
 
 cases: $(READY) ## what is read from CASES=, before anything is run on it: counts, splits, a contact sheet
-	@$(PY) -m medalign_lite.overview $(ARGUMENTS)
+	@$(PY) -m medalign_lite.run.cases $(ARGUMENTS)
 
 masks: $(READY) ## outlines for lesions that CASES= marks by box or point, by a SAM-family MODEL=
-	@$(PY) -m medalign_lite.segment $(ARGUMENTS)
+	@$(PY) -m medalign_lite.corruption.segment $(ARGUMENTS)
 
 doctor: $(READY) ## is this machine ready, and what to do if not
-	@$(PY) -m medalign_lite.doctor $(ARGUMENTS)
+	@$(PY) -m medalign_lite.run.doctor $(ARGUMENTS)
 
 models: $(READY) ## fetch the weights of PRESET= or MODEL= ahead, size first; resumable, and runs are offline after
-	@$(PY) -m medalign_lite.models $(ARGUMENTS)
+	@$(PY) -m medalign_lite.run.models $(ARGUMENTS)
 
 export: $(READY) ## adapter, merged model and NF4 model of a run, with model cards (docs/SERVING.md)
-	@$(PY) -m medalign_lite.serving $(ARGUMENTS)
+	@$(PY) -m medalign_lite.run.export $(ARGUMENTS)
 
 base-model: $(READY) ## train the embedded model from scratch and measure it (about an hour on two cores)
-	$(PY) -m medalign_lite.base_model
-	$(PY) -m medalign_lite.base_card
+	$(PY) -m studies.embedded.train
+	$(PY) -m studies.embedded.card
 
 samples: $(READY) ## render the cases in data_samples again
-	$(PY) -m medalign_lite.phantom.samples
+	$(PY) -m studies.embedded.samples
 
 claims: $(READY) ## which of the method's claims hold: every arm at every seed, docs/RESULTS.md (hours; SMALL=1: minutes)
-	@$(PY) -m medalign_lite.laboratory $(ARGUMENTS)
+	@$(PY) -m studies.claims $(ARGUMENTS)
 
 claims-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
 	$(PY) benchmarks/claims_bench.py

@@ -29,7 +29,7 @@ def mentions() -> list[dict]:
     Left out: what is read from an organ ("the lungs are clear"), which names no finding, and mentions that our reader
     does not find.
     """
-    from medalign_lite.radiology import read_report
+    from medalign_lite.text.reports import read_report
 
     rows = []
     for line in TABLE.read_text(encoding="utf-8").splitlines():
@@ -153,9 +153,9 @@ def _line(name: str, rows: list[dict], answers: dict, chosen: Callable, asked: C
 
 def _speed(rows: list[dict]) -> list[str]:
     """Markdown: sentences a second of one core, the best of five rounds."""
-    from medalign_lite.claims import extract_claims, find_sentences
-    from medalign_lite.radiology import read_report
-    from medalign_lite.sections import find_report_sentences
+    from medalign_lite.text.claims import extract_claims, find_sentences
+    from medalign_lite.text.form import find_report_sentences
+    from medalign_lite.text.reports import read_report
 
     cases = [json.loads(line) for line in (ROOT / "data_samples" / "cases" / "cases.jsonl").open(encoding="utf-8")]
     phantom = [q["answer"] for case in cases for q in case["questions"] if q["kind"] == "report"]

@@ -15,17 +15,17 @@ from bitsandbytes.nn import Linear4bit
 from benchmarks.child import Peak, run_child
 from benchmarks.rows import WORLDS
 from benchmarks.worlds import QUESTION, load_policy, make_model, make_pairs
-from medalign_lite import memory
-from medalign_lite.batches import encode_prompts
-from medalign_lite.lvlm import Lvlm
-from medalign_lite.meter import Meter
-from medalign_lite.objective import objective
-from medalign_lite.pairs import Pair, PairInputs
-from medalign_lite.presets import PRESETS
-from medalign_lite.recipes import RECIPES
-from medalign_lite.reference import ReferenceCache
-from medalign_lite.rollout import Prompt, rollout
-from medalign_lite.scoring import score
+from medalign_lite.losses.objective import objective
+from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.model.batches import encode_prompts
+from medalign_lite.model.lvlm import Lvlm
+from medalign_lite.model.rollout import Prompt, rollout
+from medalign_lite.run import memory
+from medalign_lite.run.dial import PRESETS
+from medalign_lite.run.meter import Meter
+from medalign_lite.train.pairs import Pair, PairInputs
+from medalign_lite.train.reference import ReferenceCache
+from medalign_lite.train.scoring import score
 
 RECIPE, RANK, ANSWER, POOL, PAIRS, ASKED = "fire-mpo", 16, 96, 16, 4, 8
 ROWS = [(world, phase) for world in ("embedded", "mid") for phase in ("training", "rollout")]

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.claims_bench import PAGE, write_figures
-from medalign_lite.radiology import read_report
+from medalign_lite.text.reports import read_report
 
 COMMAND = "python -m benchmarks.labelled_reports"
 INDEXED = {  # ours -> headings, each with a qualifier that must be there too, if any

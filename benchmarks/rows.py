@@ -13,12 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.child import Peak
 from benchmarks.steps import Step, engine_step, naive_step, timed, trl_step
 from benchmarks.worlds import MID, QUESTION, SAMPLES, SMALL, Shape, load_policy, make_model, make_pairs
-from medalign_lite.batches import encode_prompts
-from medalign_lite.cases import read_cases
-from medalign_lite.features import KeptFeatures
-from medalign_lite.lvlm import EMBEDDED, compute_dtype, load_lvlm
-from medalign_lite.phantom.dataset import render_folder
-from medalign_lite.rollout import Prompt, rollout
+from medalign_lite.cases.case import read_cases
+from medalign_lite.model.batches import encode_prompts
+from medalign_lite.model.features import KeptFeatures
+from medalign_lite.model.lvlm import EMBEDDED, compute_dtype, load_lvlm
+from medalign_lite.model.rollout import Prompt, rollout
+from medalign_lite.world.dataset import render_folder
 
 CORES = os.cpu_count() or 1
 LENGTHS = (15, 100)  # tokens of the shortest and the longest answer

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from medalign_lite.batches import conversation, encode
-from medalign_lite.divergence import kl_terms
-from medalign_lite.lvlm import Lvlm, adapters_off, base_of, lora_targets
-from medalign_lite.objective import Side, Terms, objective
-from medalign_lite.pairs import Pair, PairInputs
-from medalign_lite.recipes import RECIPES
-from medalign_lite.reference import ReferenceCache
-from medalign_lite.scoring import score
+from medalign_lite.losses.divergence import kl_terms
+from medalign_lite.losses.objective import Side, Terms, objective
+from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.model.batches import conversation, encode
+from medalign_lite.model.lvlm import Lvlm, adapters_off, base_of, lora_targets
+from medalign_lite.train.pairs import Pair, PairInputs
+from medalign_lite.train.reference import ReferenceCache
+from medalign_lite.train.scoring import score
 
 LEARNING_RATE = 1e-4
 Step = Callable[[], float]  # does a step and returns its loss

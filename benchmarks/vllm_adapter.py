@@ -19,9 +19,9 @@ from vllm.lora import lora_model
 from vllm.lora.peft_helper import PEFTHelper
 from vllm.model_executor.models.utils import WeightsMapper
 
-from medalign_lite.lvlm import attach_lora, load_lvlm, save_adapter
-from medalign_lite.serving import write_adapter
-from medalign_lite.towers import find_towers
+from medalign_lite.model.lvlm import attach_lora, load_lvlm, save_adapter
+from medalign_lite.model.towers import find_towers
+from medalign_lite.run.export import write_adapter
 from tests.families import save_family
 
 MODELS = {  # family: vLLM's file and class

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medalign_lite.cases import read_cases
-from medalign_lite.lvlm import EMBEDDED, Lvlm, attach_lora, load_lvlm
-from medalign_lite.pairs import Pair
-from medalign_lite.presets import ROOT
-from medalign_lite.tiny import build_idefics3, save_tiny
+from medalign_lite.cases.case import read_cases
+from medalign_lite.model.lvlm import EMBEDDED, Lvlm, attach_lora, load_lvlm
+from medalign_lite.model.tiny import build_idefics3, save_tiny
+from medalign_lite.run.dial import ROOT
+from medalign_lite.train.pairs import Pair
 
 SAMPLES = ROOT / "data_samples" / "cases"
 QUESTION = "Write a report of this view."

@@ -21,8 +21,8 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from medalign_lite.families import without_video
-from medalign_lite.tiny import build_idefics3, train_tokenizer
+from medalign_lite.model.families import without_video
+from medalign_lite.model.tiny import build_idefics3, train_tokenizer
 
 TEXTS = (
     "There is a small nodule in the right upper zone. No pleural effusion is seen.",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from medalign_lite.agreement import affirmed, countable, fact_errors, report_counts
-from medalign_lite.cases import Fact
+from medalign_lite.cases.case import Fact
+from medalign_lite.evaluate.agreement import affirmed, countable, fact_errors, report_counts
 
 EFFUSION = Fact("effusion", "left", None, "small")
 NODULE = Fact("nodule", "right", "upper", "small")

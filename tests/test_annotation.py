@@ -10,8 +10,9 @@ from PIL import Image
 from test_edits import make_case, make_rollout
 from test_llm_edits import run  # noqa: F401
 
-from medalign_lite import human_edits
-from medalign_lite.annotation import (
+from medalign_lite.cases.case import Question
+from medalign_lite.editors import people as human_edits
+from medalign_lite.editors.notes import (
     Change,
     Journal,
     Judgement,
@@ -28,10 +29,9 @@ from medalign_lite.annotation import (
     replace_words,
     restore_words,
 )
-from medalign_lite.cases import Question
-from medalign_lite.human_edits import people_editor
-from medalign_lite.records import build_records, check_record, read_records
-from medalign_lite.training_data import read_pairs
+from medalign_lite.editors.people import people_editor
+from medalign_lite.edits.records import build_records, check_record, read_records
+from medalign_lite.train.data import read_pairs
 
 SAID = "A small left effusion. No nodule."
 LEFT = Change(8, 12, "right")

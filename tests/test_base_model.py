@@ -7,13 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medalign_lite import base_card, base_model
-from medalign_lite.base_model import DETAILS, BaseSettings, Run, sight_targets, table_of, teach, train
-from medalign_lite.cases import FINDINGS, Fact
-from medalign_lite.claims import extract_claims
-from medalign_lite.lvlm import load_lvlm
-from medalign_lite.phantom import reporter
-from medalign_lite.phantom.arrays import draw_people
+from medalign_lite.cases.case import FINDINGS, Fact
+from medalign_lite.model.lvlm import load_lvlm
+from medalign_lite.text.claims import extract_claims
+from studies.embedded import card as base_card
+from studies.embedded import reporter
+from studies.embedded import train as base_model
+from studies.embedded.arrays import draw_people
+from studies.embedded.train import DETAILS, BaseSettings, Run, sight_targets, table_of, teach, train
 
 MINI = BaseSettings(
     balanced=40, confounded=40, held_out=8, where_epochs=1, whole_epochs=1, truth_epochs=1, habit_epochs=1,

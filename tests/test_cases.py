@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medalign_lite.cases import (
+from medalign_lite.cases.case import (
     Case,
     CaseError,
     Fact,
@@ -77,7 +77,7 @@ def test_round_trip_from_elsewhere_needs_the_root(world, tmp_path):
 
 
 def test_the_documented_example_is_read(tmp_path):
-    import medalign_lite.cases
+    import medalign_lite.cases.case
 
     example = medalign_lite.cases.__doc__.split("    {", 1)[1].rsplit("}", 1)[0]
     record = "{" + " ".join(line.strip() for line in example.splitlines()) + "}"

@@ -7,7 +7,7 @@ import time
 import pytest
 from chat_server import serving
 
-from medalign_lite.chat import BadReply, Budget, Chat, ChatError, Endpoint, Price, parse_reply
+from medalign_lite.editors.chat import BadReply, Budget, Chat, ChatError, Endpoint, Price, parse_reply
 
 SCHEMA = {
     "type": "object",

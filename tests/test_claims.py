@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_text import random_facts
 
-from medalign_lite.cases import FINDINGS, Fact
-from medalign_lite.claims import FINDING_TERMS, extract_claims, find_attributes, find_negations, judge, yes_no
-from medalign_lite.phantom import phrases
-from medalign_lite.phantom.questions import ask
-from medalign_lite.phantom.text import report
+from medalign_lite.cases.case import FINDINGS, Fact
+from medalign_lite.text.claims import FINDING_TERMS, extract_claims, find_attributes, find_negations, judge, yes_no
+from medalign_lite.world import phrases
+from medalign_lite.world.questions import ask
+from medalign_lite.world.text import report
 
 
 def read(text):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medalign_lite.cases import Case, CaseError, CaseSet, Question, find_leaks
-from medalign_lite.cohort import choose_cohort, input_files, read_cohort, settle_splits
-from medalign_lite.stages import open_stage
+from medalign_lite.cases.case import Case, CaseError, CaseSet, Question, find_leaks
+from medalign_lite.run.cohort import choose_cohort, input_files, read_cohort, settle_splits
+from medalign_lite.run.stages import open_stage
 
 QUESTION = Question("q1", "Is there an effusion?", "Yes.", "closed", "presence")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from medalign_lite.cases import Case, Fact, Lesion
-from medalign_lite.corrupt import (
+from medalign_lite.cases.case import Case, Fact, Lesion
+from medalign_lite.corruption.corrupt import (
     INSIDE,
     METHODS,
     SIGMA,

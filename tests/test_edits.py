@@ -9,17 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_text import random_facts
 
-from medalign_lite.answer_values import find_values
-from medalign_lite.cases import Case, Fact, Lesion, Question
-from medalign_lite.claims import extract_claims, judge
-from medalign_lite.differ import diff_spans, edited_tokens, remove_spans, tokens
-from medalign_lite.edits import BY_FACTS, BY_GOLD, correct, counterfactual
-from medalign_lite.phantom import phrases
-from medalign_lite.phantom.text import report
-from medalign_lite.records import build_records, check_record, edit_share, make_record, read_records, write_records
-from medalign_lite.rewrite import NoEdit, rewrite
-from medalign_lite.rollout import Rollout
-from medalign_lite.verify import verify_by_gold
+from medalign_lite.cases.case import Case, Fact, Lesion, Question
+from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, correct, counterfactual
+from medalign_lite.edits.records import (
+    build_records,
+    check_record,
+    edit_share,
+    make_record,
+    read_records,
+    write_records,
+)
+from medalign_lite.edits.repair import NoEdit, rewrite
+from medalign_lite.edits.verify import verify_by_gold
+from medalign_lite.model.rollout import Rollout
+from medalign_lite.text.answer_values import find_values
+from medalign_lite.text.claims import extract_claims, judge
+from medalign_lite.text.diff import diff_spans, edited_tokens, remove_spans, tokens
+from medalign_lite.world import phrases
+from medalign_lite.world.text import report
 
 EFFUSION = Fact("effusion", "right", size="small")
 PNEUMOTHORAX = Fact("pneumothorax", "left", size="small")

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from medalign_lite.corrupt import AREA_TOLERANCE, INSIDE, METHODS, UNSEEN
-from medalign_lite.evidence import NOTHING_THERE, corrupt_all, evidence_id
-from medalign_lite.images import read_image, read_mask
-from medalign_lite.phantom.dataset import build_cases
-from medalign_lite.presets import CORRUPTIONS, ROOT
+from medalign_lite.cases.images import read_image, read_mask
+from medalign_lite.corruption.corrupt import AREA_TOLERANCE, INSIDE, METHODS, UNSEEN
+from medalign_lite.corruption.pictures import NOTHING_THERE, corrupt_all, evidence_id
+from medalign_lite.run.dial import CORRUPTIONS, ROOT
+from medalign_lite.world.dataset import build_cases
 
 
 @pytest.fixture(scope="module")

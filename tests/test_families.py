@@ -8,18 +8,18 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from families import FAMILIES, save_family
 
-from medalign_lite.batches import KINDS, encode
-from medalign_lite.features import KeptFeatures
-from medalign_lite.lvlm import attach_lora, load_adapter, load_lvlm, recompute_layers, trainable_by_tower
-from medalign_lite.objective import RECIPES, objective
-from medalign_lite.pairs import Pair, PairInputs
-from medalign_lite.prefix import Packed
-from medalign_lite.recipes import Reads
-from medalign_lite.reference import ReferenceCache
-from medalign_lite.rollout import Prompt, rollout
-from medalign_lite.scoring import ALL_SIDES, LiveReference, check_head, rows_of, score
-from medalign_lite.towers import find_towers
-from medalign_lite.train import TrainSettings, train
+from medalign_lite.losses.objective import RECIPES, objective
+from medalign_lite.losses.recipes import Reads
+from medalign_lite.model.batches import KINDS, encode
+from medalign_lite.model.features import KeptFeatures
+from medalign_lite.model.lvlm import attach_lora, load_adapter, load_lvlm, recompute_layers, trainable_by_tower
+from medalign_lite.model.rollout import Prompt, rollout
+from medalign_lite.model.towers import find_towers
+from medalign_lite.train.pairs import Pair, PairInputs
+from medalign_lite.train.prefix import Packed
+from medalign_lite.train.reference import ReferenceCache
+from medalign_lite.train.scoring import ALL_SIDES, LiveReference, check_head, rows_of, score
+from medalign_lite.train.train import TrainSettings, train
 
 QUESTIONS = ("Describe this radiograph.", "Which side is the nodule on?")
 RECIPE = RECIPES["neutral-control"]

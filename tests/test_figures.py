@@ -8,10 +8,10 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from medalign_lite import figures
-from medalign_lite.calibration import calibration_table, reliability
-from medalign_lite.false_findings import ErrorRow
-from medalign_lite.recipes import RECIPES
+from medalign_lite.evaluate.calibration import calibration_table, reliability
+from medalign_lite.evaluate.false_findings import ErrorRow
+from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.show import figures
 
 matplotlib.use("Agg")
 HOSTILE = ("<b>bold</b>", " $x^2$", " \\frac{", "\n", " left", "", " a" * 90)

@@ -11,17 +11,17 @@ import torch
 from families import FAMILIES
 from PIL import Image
 
-from medalign_lite.arms import settings_of, train_arms
-from medalign_lite.batches import encode, encode_prompts
-from medalign_lite.cases import read_cases
-from medalign_lite.evaluate import Arm, measure
-from medalign_lite.evidence import corrupt_all
-from medalign_lite.families import limit_side
-from medalign_lite.lvlm import load_lvlm, load_processor
-from medalign_lite.own_answers import own_answers
-from medalign_lite.presets import ROOT, resolve
-from medalign_lite.records import build_records
-from medalign_lite.training_data import draw_data
+from medalign_lite.cases.case import read_cases
+from medalign_lite.corruption.pictures import corrupt_all
+from medalign_lite.edits.records import build_records
+from medalign_lite.evaluate.ask import Arm, measure
+from medalign_lite.model.batches import encode, encode_prompts
+from medalign_lite.model.families import limit_side
+from medalign_lite.model.lvlm import load_lvlm, load_processor
+from medalign_lite.model.own_answers import own_answers
+from medalign_lite.run.dial import ROOT, resolve
+from medalign_lite.train.arms import settings_of, train_arms
+from medalign_lite.train.data import draw_data
 
 CASES = ROOT / "data_samples" / "cases"
 

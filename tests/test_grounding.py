@@ -6,9 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medalign_lite.cases import Case, Fact, Question
-from medalign_lite.grounding import answer_changed, changed_case, counterfactual_case, moved_facts, removed_facts
-from medalign_lite.metrics import Prediction, count, ratios
+from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.evaluate.grounding import (
+    answer_changed,
+    changed_case,
+    counterfactual_case,
+    moved_facts,
+    removed_facts,
+)
+from medalign_lite.evaluate.metrics import Prediction, count, ratios
 
 NODULE = Fact("nodule", "right", "upper", "small")
 EFFUSION = Fact("effusion", "left", None, "large")

@@ -9,10 +9,10 @@ from lab import MISSING, browser, lab
 from PIL import Image
 from test_edits import make_case, make_rollout
 
-from medalign_lite.annotation import list_items, read_notes
-from medalign_lite.cases import Lesion
-from medalign_lite.human_editor import HumanEditor
-from medalign_lite.suggestions import find_spans
+from medalign_lite.cases.case import Lesion
+from medalign_lite.editors.notes import list_items, read_notes
+from medalign_lite.editors.suggest import find_spans
+from medalign_lite.editors.widget import HumanEditor
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)> A small left effusion."
 SAID = ("A small left effusion is seen. No nodule.", "A small right effusion.", EVIL)
@@ -108,10 +108,10 @@ def test_spans_offer_corrections(facts, said, expected):
 CELLS = ("""
 import json, numpy as np
 from pathlib import Path
-from medalign_lite.annotation import list_items
-from medalign_lite.cases import Case, Fact, Lesion, Question
-from medalign_lite.human_editor import HumanEditor
-from medalign_lite.rollout import Rollout
+from medalign_lite.editors.notes import list_items
+from medalign_lite.cases.case import Case, Fact, Lesion, Question
+from medalign_lite.editors.widget import HumanEditor
+from medalign_lite.model.rollout import Rollout
 case = Case("c1", "g1", "train", Path("x.png"), (Question("r", "Describe this film.", "", "report", "report"),),
             (Fact("effusion", "right", size="small"),), (Lesion("effusion", box=(5, 40, 12, 10)),))
 said = json.loads(Path("said.json").read_text())

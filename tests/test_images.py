@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medalign_lite.images import ImageError, image_size, read_image, read_mask
+from medalign_lite.cases.images import ImageError, image_size, read_image, read_mask
 
 
 @pytest.fixture

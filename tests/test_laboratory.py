@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medalign_lite.laboratory import __main__ as command
-from medalign_lite.laboratory import hypotheses, page, runs, search, store, verdicts
-from medalign_lite.laboratory.hypotheses import Contrast, against
-from medalign_lite.laboratory.lineup import ARMS, BASE, BATCH, EPOCHS, PAIRS, Arm, train_settings
-from medalign_lite.laboratory.pool import FULL, SMALL, Pool
-from medalign_lite.metrics import COLUMNS, RATIOS
-from medalign_lite.pairs import Pair
-from medalign_lite.presets import EMBEDDED, ROOT
+from medalign_lite.evaluate.metrics import COLUMNS, RATIOS
+from medalign_lite.run.dial import EMBEDDED, ROOT
+from medalign_lite.train.pairs import Pair
+from studies.claims import __main__ as command
+from studies.claims import hypotheses, page, runs, search, store, verdicts
+from studies.claims.hypotheses import Contrast, against
+from studies.claims.lineup import ARMS, BASE, BATCH, EPOCHS, PAIRS, Arm, train_settings
+from studies.claims.pool import FULL, SMALL, Pool
 
 IMAGES = 300
 SPLITS = ("test", "shifted")

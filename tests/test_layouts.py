@@ -8,10 +8,10 @@ import layouts
 import pytest
 from layouts import LABELS, WORDS, put
 
-from medalign_lite.cases import CaseError, count_notes, find_leaks, read_cases, require_no_leaks
-from medalign_lite.corrupt import lesion_mask, mask_source
-from medalign_lite.readers import detect
-from medalign_lite.readers.report_text import describing_part
+from medalign_lite.cases.case import CaseError, count_notes, find_leaks, read_cases, require_no_leaks
+from medalign_lite.cases.readers import detect
+from medalign_lite.cases.readers.report_text import describing_part
+from medalign_lite.corruption.corrupt import lesion_mask, mask_source
 
 REAL = Path(os.environ.get("VQA_RAD", Path(__file__).parents[2] / "shared" / "real" / "vqa_rad"))
 needs_real = pytest.mark.skipif(not (REAL / "images").is_dir(), reason=f"no VQA-RAD at {REAL}; set VQA_RAD=folder")

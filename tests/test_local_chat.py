@@ -9,12 +9,12 @@ from test_chat import SCHEMA
 from test_edits import make_case, make_rollout
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from medalign_lite.chat import BadReply, Budget, ChatError, Price
-from medalign_lite.llm_edits import CORRECTION, LlmEditor, describe_truth, read_prompt
-from medalign_lite.local_chat import LocalChat, bare_json
-from medalign_lite.model_folder import ModelError
-from medalign_lite.records import build_records
-from medalign_lite.tiny import train_tokenizer
+from medalign_lite.editors.chat import BadReply, Budget, ChatError, Price
+from medalign_lite.editors.llm_edits import CORRECTION, LlmEditor, describe_truth, read_prompt
+from medalign_lite.editors.local_chat import LocalChat, bare_json
+from medalign_lite.edits.records import build_records
+from medalign_lite.model.tiny import train_tokenizer
+from medalign_lite.model.weights import ModelError
 
 SAID = "A small left effusion. No nodule."
 REPLY = json.dumps({"verdict": "wrong", "changes": [{"old": "left", "new": "right"}]})

@@ -12,9 +12,9 @@ from bitsandbytes.nn.modules import has_avx512bf16
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from medalign_lite import lvlm as module
-from medalign_lite.batches import encode, encode_prompts
-from medalign_lite.lvlm import (
+from medalign_lite.model import lvlm as module
+from medalign_lite.model.batches import encode, encode_prompts
+from medalign_lite.model.lvlm import (
     adapters_digest,
     adapters_off,
     attach_lora,
@@ -24,8 +24,8 @@ from medalign_lite.lvlm import (
     save_adapter,
     trainable_by_tower,
 )
-from medalign_lite.model_folder import ModelError, weights_digest
-from medalign_lite.towers import find_towers
+from medalign_lite.model.towers import find_towers
+from medalign_lite.model.weights import ModelError, weights_digest
 
 FAMILIES = "idefics3 smolvlm llava llava_onevision qwen2_5_vl qwen3_vl gemma3 paligemma internvl".split()
 LORA = {"rank": 4, "alpha": 8, "seed": 3}

@@ -7,18 +7,18 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from families import FAMILIES, save_family
 
-from medalign_lite import memory
-from medalign_lite.fit import config_folder, examine_fit, with_changes
-from medalign_lite.lvlm import EMBEDDED, attach_lora, config_of, load_lvlm
-from medalign_lite.memory import Shapes
-from medalign_lite.meter import Meter
-from medalign_lite.model_folder import ModelError
-from medalign_lite.objective import objective
-from medalign_lite.pairs import Pair, PairInputs
-from medalign_lite.presets import PRESETS, dial, resolve
-from medalign_lite.recipes import RECIPES
-from medalign_lite.reference import ReferenceCache
-from medalign_lite.scoring import score
+from medalign_lite.losses.objective import objective
+from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.model.lvlm import EMBEDDED, attach_lora, config_of, load_lvlm
+from medalign_lite.model.weights import ModelError
+from medalign_lite.run import memory
+from medalign_lite.run.dial import PRESETS, dial, resolve
+from medalign_lite.run.fit import config_folder, examine_fit, with_changes
+from medalign_lite.run.memory import Shapes
+from medalign_lite.run.meter import Meter
+from medalign_lite.train.pairs import Pair, PairInputs
+from medalign_lite.train.reference import ReferenceCache
+from medalign_lite.train.scoring import score
 
 CLOSE = 0.15
 CI = PRESETS["ci"]

@@ -6,12 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medalign_lite import vqa
-from medalign_lite.cases import Case, Fact, Question
-from medalign_lite.false_findings import error_table
-from medalign_lite.metrics import COLUMNS, Margins, Prediction, TokenKL, TokenLogp, changed_cases, count, ratios
-from medalign_lite.phantom import text, world
-from medalign_lite.style import edit_distance, perplexity
+from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.evaluate import short_answers as vqa
+from medalign_lite.evaluate.false_findings import error_table
+from medalign_lite.evaluate.metrics import (
+    COLUMNS,
+    Margins,
+    Prediction,
+    TokenKL,
+    TokenLogp,
+    changed_cases,
+    count,
+    ratios,
+)
+from medalign_lite.evaluate.style import edit_distance, perplexity
+from medalign_lite.world import text, world
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "llavamed_reference_cases.json"
 OWN = [  # in the published file's form; worked out by hand from the rules

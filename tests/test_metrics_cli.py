@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from medalign_lite.metrics_cli import main, read_references, score
-from medalign_lite.presets import ROOT
+from medalign_lite.run.dial import ROOT
+from medalign_lite.run.score import main, read_references, score
 
 DOC = (ROOT / "docs" / "METRICS.md").read_text(encoding="utf-8")
 REFERENCES, PREDICTIONS = re.findall(r"```json\n(.*?)```", DOC, re.S)
@@ -123,6 +123,6 @@ def test_absent_files_and_draws(tmp_path, capsys):
 
 
 def test_the_module_is_a_command():
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "medalign_lite.metrics", "--help"]
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "medalign_lite.evaluate.metrics", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--references" in done.stdout and "docs/METRICS.md" in done.stdout

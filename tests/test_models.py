@@ -9,8 +9,8 @@ import sys
 import pytest
 from hub_server import NAME, SHA, hub_server
 
-from medalign_lite.model_folder import ModelError, split_revision
-from medalign_lite.presets import ROOT, resolve
+from medalign_lite.model.weights import ModelError, split_revision
+from medalign_lite.run.dial import ROOT, resolve
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def models(hub, tmp_path):
     server, address = hub
     server.state, server.served, server.ranges, server.asked = "good", 0, [], []
 
-    def run(*arguments, state="good", code="medalign_lite.models", **environment):
+    def run(*arguments, state="good", code="medalign_lite.run.models", **environment):
         server.state = state
         env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "ALLOW_"))}
         env |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*", "HF_HUB_DISABLE_XET": "1"}
@@ -55,7 +55,7 @@ def test_the_size_is_printed_then_all_is_fetched_and_from_then_on_nothing(models
     for model in (NAME, f"{NAME}@{SHA}"):
         status, said, _ = models(f"MODEL={model}", state="down")
         assert status == 0 and "is complete on this machine" in said and len(server.asked) == before
-    status, said, _ = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.doctor", state="down")
+    status, said, _ = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.run.doctor", state="down")
     assert f"{NAME}, complete" in said and len(server.asked) == before
 
 
@@ -77,7 +77,7 @@ def test_a_download_that_was_cut_off_goes_on_from_there(models, hub, folder):
     status, _, error = models(f"MODEL={NAME}", state="cut")
     assert status == 1 and "goes on with the files that are not whole" in error
     assert server.ranges and server.ranges[0] > 0  # within the command the rest of the file alone was asked for
-    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.reproduce")
+    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.run.reproduce")
     assert status == 1 and f"`make models MODEL={NAME}`" in error  # a run with part of it names the command
     server.served = 0
     status, said, _ = models(f"MODEL={NAME}")
@@ -92,12 +92,12 @@ def test_without_network_nothing_is_asked_and_the_sentence_says_how_to_go_on(mod
     assert status == 1 and "HF_HUB_OFFLINE forbids" in error and not server.asked
     status, _, error = models(f"MODEL={NAME}", HF_ENDPOINT="http://127.0.0.1:9")
     assert status == 1 and "once the network is back" in error
-    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.reproduce")
+    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.run.reproduce")
     assert status == 1 and not server.asked  # a run never asks
 
 
 def test_no_room_on_the_disk_is_said_before_anything_is_fetched(models, hub):
-    from medalign_lite.models import _check_room
+    from medalign_lite.run.models import _check_room
 
     with pytest.raises(ModelError, match="set HF_HOME to a folder on a larger disk"):
         _check_room(1e9)

@@ -6,8 +6,8 @@ import re
 import nbformat
 import pytest
 
-from medalign_lite.notebook import parameters_of, typical_minutes
-from medalign_lite.presets import DEFAULT_SEED, ROOT
+from medalign_lite.run.dial import DEFAULT_SEED, ROOT
+from medalign_lite.run.notebook import parameters_of, typical_minutes
 
 STAGES = (
     "00_start", "01_rollout", "02_edits", "03_corruption", "04_losses", "05_train", "06_evaluate", "07_claims",

@@ -10,9 +10,9 @@ import nbformat
 import pytest
 from PIL import Image
 
-from medalign_lite import reproduce as chain
-from medalign_lite.export import take_formulas, write_html
-from medalign_lite.notebook import (
+from medalign_lite.run import reproduce as chain
+from medalign_lite.run.dial import ROOT, PresetError
+from medalign_lite.run.notebook import (
     NotebookError,
     OutOfMemory,
     check_parameters,
@@ -21,12 +21,12 @@ from medalign_lite.notebook import (
     run_notebook,
     typical_minutes,
 )
-from medalign_lite.presets import ROOT, PresetError
-from medalign_lite.reproduce import ReproduceError, parse
+from medalign_lite.run.reproduce import ReproduceError, parse
+from medalign_lite.show.notebook_page import take_formulas, write_html
 
 PARAMETERS = 'PRESET: str = "auto"\nCASES: str = ""\nMODEL: str = ""\nSEED: int = 7\nOUT: str = ""'
 OPEN = (
-    "from medalign_lite.stages import open_stage\n"
+    "from medalign_lite.run.stages import open_stage\n"
     'stage = open_stage("{name}", preset=PRESET, cases=CASES, model=MODEL, seed=SEED, out=OUT, needs={needs})'
 )
 
@@ -225,7 +225,7 @@ def run(tmp_path):
     write_notebook(
         books / "91_second.ipynb",
         OPEN.format(name="91_second", needs=["90_first"]),
-        "from medalign_lite.stages import read_jsonl\nrows = read_jsonl(stage.input('90_first', 'rows.jsonl'))",
+        "from medalign_lite.run.stages import read_jsonl\nrows = read_jsonl(stage.input('90_first', 'rows.jsonl'))",
         f"import os, pathlib\nif pathlib.Path({str(tmp_path / 'kill')!r}).exists():\n    os.kill(os.getpid(), 9)",
         "stage.json('results.json', lambda: rows)\nstage.finish()\nprint(stage.publish('results.json'))",
     )
@@ -319,7 +319,7 @@ def test_another_recipe_runs_the_stages_that_train_and_those_behind_them(run, tm
     )
     write_notebook(
         tmp_path / "nb" / "93_after.ipynb",
-        OPEN.format(name="93_after", needs=["92_trains"]) + "\nfrom medalign_lite.stages import read_json",
+        OPEN.format(name="93_after", needs=["92_trains"]) + "\nfrom medalign_lite.run.stages import read_json",
         "stage.json('seen.json', lambda: read_json(stage.input('92_trains', 'recipes.json')))\nstage.finish()",
     )
     run()
@@ -346,7 +346,7 @@ def test_an_output_folder_that_cannot_be_written(run):
 
 def test_the_command_line_ends_with_a_sentence_not_a_traceback():
     done = subprocess.run(
-        [sys.executable, "-m", "medalign_lite.reproduce", "PRESET=huge"],
+        [sys.executable, "-m", "medalign_lite.run.reproduce", "PRESET=huge"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from naive import naive_loss
 
-from medalign_lite.objective import (
+from medalign_lite.losses.objective import (
     RECIPES,
     Side,
     Terms,

@@ -5,7 +5,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
-from medalign_lite.overlap import COLUMNS, HAS_METEOR, METRICS, ORDERS, overlap, overlap_counts, variant
+from medalign_lite.evaluate.overlap import COLUMNS, HAS_METEOR, METRICS, ORDERS, overlap, overlap_counts, variant
 
 SAID = ("There is a small effusion on the left.", "The heart is enlarged.", "", "No nodule, no nodule, no nodule.")
 TRUE = ("A small effusion is on the left.", "The heart is not enlarged.", "No effusion is seen.", "No nodule is seen.")

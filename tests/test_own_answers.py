@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from medalign_lite.cases import Case, Fact, Question
-from medalign_lite.confidence import statements
-from medalign_lite.own_answers import own_answers
-from medalign_lite.presets import PRESETS
-from medalign_lite.rollout import Rollout
+from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.evaluate.confidence import statements
+from medalign_lite.model.own_answers import own_answers
+from medalign_lite.model.rollout import Rollout
+from medalign_lite.run.dial import PRESETS
 
 PRESET = replace(PRESETS["ci"], max_new_tokens=6, samples_per_case=2, rollout_batch=4)
 QUESTIONS = (

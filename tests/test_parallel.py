@@ -12,7 +12,7 @@ from accelerate.data_loader import SeedableRandomSampler
 from safetensors.torch import load_file
 from test_train_command import pairs, pairs_file  # noqa: F401 - fixtures
 
-from medalign_lite.parallel import ShareSampler, divide_step, refuse_sharding
+from medalign_lite.train.launch import ShareSampler, divide_step, refuse_sharding
 
 
 @pytest.mark.parametrize(("batch_size", "accumulation", "processes", "each"), [
@@ -72,7 +72,7 @@ def test_two_processes_train_what_one_does(tiny_folder, pairs_file, tmp_path):  
               *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
               *("--main_process_port", port)]  # fmt: skip
     for name, program in (("one", [sys.executable]), ("two", launch)):
-        done = subprocess.run([*program, "-m", "medalign_lite.train", *arguments, "--out", str(tmp_path / name)],
+        done = subprocess.run([*program, "-m", "medalign_lite.train.train", *arguments, "--out", str(tmp_path / name)],
                               capture_output=True, text=True, check=False, timeout=500,
                               env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr[-3000:]

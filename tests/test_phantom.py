@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from medalign_lite.cases import FINDINGS, Fact, read_cases
-from medalign_lite.images import read_image
-from medalign_lite.phantom import dataset, reporter, samples, world
-from medalign_lite.phantom.anatomy import grid
-from medalign_lite.phantom.render import VISIBLE_CNR, render
-from medalign_lite.presets import ROOT
+from medalign_lite.cases.case import FINDINGS, Fact, read_cases
+from medalign_lite.cases.images import read_image
+from medalign_lite.run.dial import ROOT
+from medalign_lite.world import dataset, world
+from medalign_lite.world.anatomy import grid
+from medalign_lite.world.render import VISIBLE_CNR, render
+from studies.embedded import reporter, samples
 
 REACH = 12  # pixels from a mask to where the last faint trace of its finding may lie
 ONE_OF_EACH = [

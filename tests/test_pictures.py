@@ -13,10 +13,10 @@ import pytest
 from layouts import SIZE, put
 from PIL import Image
 
-from medalign_lite.cases import CaseError, read_cases, write_cases
-from medalign_lite.dicom import read_dicom
-from medalign_lite.images import ImageError
-from medalign_lite.pictures import save_picture
+from medalign_lite.cases.case import CaseError, read_cases, write_cases
+from medalign_lite.cases.dicom import read_dicom
+from medalign_lite.cases.images import ImageError
+from medalign_lite.cases.pictures import save_picture
 
 SHIPPED = Path(pydicom.data.__file__).parent
 TEST_FILES = SHIPPED / "test_files"
@@ -187,7 +187,7 @@ def test_a_folder_of_dicom_without_a_table_says_what_to_write(tmp_path):
 def test_a_data_frame_gives_what_its_table_gives(tmp_path):
     import pandas
 
-    from medalign_lite.readers.table import read_frame
+    from medalign_lite.cases.readers.table import read_frame
 
     layouts.mixed_table(tmp_path / "set")
     frame = pandas.read_json(tmp_path / "set" / "questions.jsonl", lines=True)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from medalign_lite.power import images_needed, minimal_difference, power_of, standard_error
-from medalign_lite.stats import bootstrap, image_weights, interval
+from medalign_lite.evaluate.stats import bootstrap, image_weights, interval
+from studies.claims.power import images_needed, minimal_difference, power_of, standard_error
 
 IMAGES, SIMULATIONS = 80, 1000
 

@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 import torch
 
-from medalign_lite.batches import Sequences
-from medalign_lite.prefix import join, like_lengths
+from medalign_lite.model.batches import Sequences
+from medalign_lite.train.prefix import join, like_lengths
 
 
 def cost(lengths, groups, pass_tokens):

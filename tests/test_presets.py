@@ -6,9 +6,9 @@ from dataclasses import fields
 
 import pytest
 
-from medalign_lite import presets
-from medalign_lite.presets import NAMES, PRESETS, PresetError, find_model, resolve
-from medalign_lite.recipes import RECIPES
+from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.run import dial as presets
+from medalign_lite.run.dial import NAMES, PRESETS, PresetError, find_model, resolve
 
 
 def test_every_preset_has_its_own_name_and_known_recipes():
@@ -101,7 +101,7 @@ def test_a_model_not_on_this_machine_is_not_found(tmp_path, monkeypatch):
 
 
 def test_importing_presets_does_not_import_torch():
-    code = "import sys, medalign_lite.presets, medalign_lite.reproduce; sys.exit('torch' in sys.modules)"
+    code = "import sys, medalign_lite.run.dial, medalign_lite.run.reproduce; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medalign_lite.cases import Case, Fact, Lesion, Question
-from medalign_lite.claims import extract_claims, judge
-from medalign_lite.corrupt import UNSEEN
-from medalign_lite.differ import remove_spans
-from medalign_lite.images import read_image
-from medalign_lite.probes import (
+from medalign_lite.cases.case import Case, Fact, Lesion, Question
+from medalign_lite.cases.images import read_image
+from medalign_lite.corruption.corrupt import UNSEEN
+from medalign_lite.evaluate.probes import (
     CONTROLS,
     DAMAGES,
     another_image,
@@ -25,6 +23,8 @@ from medalign_lite.probes import (
     truth_record,
     truth_records,
 )
+from medalign_lite.text.claims import extract_claims, judge
+from medalign_lite.text.diff import remove_spans
 
 SIDE = 96
 REPORT = "No pneumothorax is seen. There is a small nodule in the right upper zone. The heart is not enlarged."

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medalign_lite.cases import FINDINGS, Case, Fact, Question
-from medalign_lite.claims import yes_no
-from medalign_lite.probing import balanced_cases, probe_counts, rejects_premise, yes_no_scores, yes_no_table
+from medalign_lite.cases.case import FINDINGS, Case, Fact, Question
+from medalign_lite.evaluate.probing import balanced_cases, probe_counts, rejects_premise, yes_no_scores, yes_no_table
+from medalign_lite.text.claims import yes_no
 
 EFFUSION = Fact("effusion", "left", None, "small")
 

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_text import random_facts
 
-from medalign_lite.chexpert import aggregate, as_text, label_report
-from medalign_lite.claims import extract_claims
-from medalign_lite.lexicon import CHEXPERT, FINDINGS, HINTS, LABEL_OF, ORGANS
-from medalign_lite.phantom import phrases
-from medalign_lite.phantom.text import report
-from medalign_lite.presets import ROOT
-from medalign_lite.radiology import read_report
-from medalign_lite.sections import find_report_sentences, find_sections, normalise
+from medalign_lite.run.dial import ROOT
+from medalign_lite.text.claims import extract_claims
+from medalign_lite.text.form import find_report_sentences, find_sections, normalise
+from medalign_lite.text.labels import aggregate, as_text, label_report
+from medalign_lite.text.lexicon import CHEXPERT, FINDINGS, HINTS, LABEL_OF, ORGANS
+from medalign_lite.text.reports import read_report
+from medalign_lite.world import phrases
+from medalign_lite.world.text import report
 
 HARD_CASES = [json.loads(line) for line in (Path(__file__).parent / "claims_hard_cases.jsonl").read_text().splitlines()]
 
@@ -181,7 +181,7 @@ def test_mentions_are_put_together_as_in_chexpert(text, label, state):
 
 
 def test_the_command_prints_claims_and_labels():
-    command = [sys.executable, "-m", "medalign_lite.chexpert"]
+    command = [sys.executable, "-m", "medalign_lite.text.labels"]
     done = subprocess.run(command, input=REPORT, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == as_text(REPORT).strip()
     assert "Pleural Effusion            positive" in done.stdout

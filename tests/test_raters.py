@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from medalign_lite.annotation import Change, Judgement, Note
-from medalign_lite.raters import agreement, cohen_kappa, interval, krippendorff_alpha
+from medalign_lite.editors.agree import agreement, cohen_kappa, interval, krippendorff_alpha
+from medalign_lite.editors.notes import Change, Judgement, Note
 
 # Krippendorff (2011), Computing Krippendorff's Alpha-Reliability, section C: four observers, twelve units
 FOUR = ("1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 .")

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from medalign_lite.presets import NAMES, ROOT
+from medalign_lite.run.dial import NAMES, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

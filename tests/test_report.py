@@ -11,8 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from medalign_lite.report import LIMITS, Failure, picture, verdict, write_report
-from medalign_lite.stats import RESULT_METRICS
+from medalign_lite.evaluate.stats import RESULT_METRICS
+from medalign_lite.show.page import LIMITS, Failure, picture, verdict, write_report
 
 matplotlib.use("Agg")
 CHROMIUM = "/usr/bin/chromium"

@@ -13,8 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 
 import medalign_lite
-from medalign_lite import doctor
-from medalign_lite.presets import ROOT
+from medalign_lite.run import doctor
+from medalign_lite.run.dial import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CORE = [Requirement(text) for text in PYPROJECT["project"]["dependencies"]]
@@ -143,7 +143,7 @@ def test_help_is_the_default_and_lists_every_target():
 
 def test_make_passes_the_variables_on():
     done = make("-n", "reproduce", "PRESET=ci", "CASES=my cases", "SEED=3", "STRICT=1")
-    assert "medalign_lite.reproduce 'PRESET=ci' 'CASES=my cases' 'SEED=3' 'STRICT=1'" in done.stdout
+    assert "medalign_lite.run.reproduce 'PRESET=ci' 'CASES=my cases' 'SEED=3' 'STRICT=1'" in done.stdout
 
 
 def test_make_refuses_an_unknown_variable():

@@ -7,16 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medalign_lite import own_answers
-from medalign_lite.batches import encode
-from medalign_lite.cases import read_cases
-from medalign_lite.fingerprint import file_sha256
-from medalign_lite.lvlm import EMBEDDED, adapters_digest, load_adapter, load_lvlm
-from medalign_lite.presets import PRESETS, ROOT
-from medalign_lite.rollout import rollout
-from medalign_lite.rounds import main, rounds
-from medalign_lite.train import PairTrainer
-from medalign_lite.train_settings import TrainSettings
+from medalign_lite.cases.case import read_cases
+from medalign_lite.model import own_answers
+from medalign_lite.model.batches import encode
+from medalign_lite.model.lvlm import EMBEDDED, adapters_digest, load_adapter, load_lvlm
+from medalign_lite.model.rollout import rollout
+from medalign_lite.run.dial import PRESETS, ROOT
+from medalign_lite.run.fingerprint import file_sha256
+from medalign_lite.train.rounds import main, rounds
+from medalign_lite.train.settings import TrainSettings
+from medalign_lite.train.train import PairTrainer
 
 PRESET = replace(PRESETS["ci"], train_pairs=8, rollout_batch=4)
 SETTINGS = TrainSettings(recipe="neutral-control", overrides={"beta": 0.5}, learning_rate=2e-3, epochs=1, batch_size=2,

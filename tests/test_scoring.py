@@ -8,15 +8,15 @@ import torch
 from naive import naive_loss
 from torch.nn.functional import pad
 
-from medalign_lite.batches import Sequences, encode
-from medalign_lite.lvlm import adapters_off, attach_lora, base_of, load_lvlm, recompute_layers
-from medalign_lite.objective import RECIPES, kl_terms, objective, recipe_named
-from medalign_lite.pairs import Pair, PairInputs, Row, pair_of
-from medalign_lite.readout import read_tokens
-from medalign_lite.recipes import EVERYWHERE, Reads
-from medalign_lite.records import Record
-from medalign_lite.reference import ReferenceCache, ReferenceMismatch
-from medalign_lite.scoring import (
+from medalign_lite.edits.records import Record
+from medalign_lite.losses.objective import RECIPES, kl_terms, objective, recipe_named
+from medalign_lite.losses.recipes import EVERYWHERE, Reads
+from medalign_lite.model.batches import Sequences, encode
+from medalign_lite.model.lvlm import adapters_off, attach_lora, base_of, load_lvlm, recompute_layers
+from medalign_lite.train.pairs import Pair, PairInputs, Row, pair_of
+from medalign_lite.train.readout import read_tokens
+from medalign_lite.train.reference import ReferenceCache, ReferenceMismatch
+from medalign_lite.train.scoring import (
     ALL_SIDES,
     LiveReference,
     answer_kl,
@@ -163,7 +163,7 @@ def test_the_head_runs_only_where_a_term_reads(policy, pairs, name, monkeypatch)
         found = objective(terms, recipe).loss
         return terms, found, torch.cat([g.flatten() for g in torch.autograd.grad(found.sum(), adapters)])
 
-    monkeypatch.setattr("medalign_lite.scoring.read_tokens", counted)
+    monkeypatch.setattr("medalign_lite.train.scoring.read_tokens", counted)
     terms, found, gradient = losses(recipe.sides())
     for key, side in terms.sides.items():
         read = torch.tensor(recipe.sides()[key].logp)[side.kinds] & side.valid
@@ -179,7 +179,7 @@ def test_length_groups_change_nothing(policy, pairs, monkeypatch):
     """A pass for each length, and one padded pass for all."""
     found = {}
     for pass_tokens, parts in ((0, 3), (10**9, 1)):
-        monkeypatch.setattr("medalign_lite.pairs.PASS_TOKENS", pass_tokens)
+        monkeypatch.setattr("medalign_lite.train.pairs.PASS_TOKENS", pass_tokens)
         inputs = PairInputs(policy)
         rows = [row for _, row in rows_of(pairs, RECIPES["fire-mpo"].sides())]
         assert len(inputs.batch(rows).parts) == parts  # the prefixes have three lengths

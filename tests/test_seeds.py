@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medalign_lite.seeds import summarise_seeds
+from studies.claims.seeds import summarise_seeds
 
 TRUTH, SIMULATIONS, IMAGES = 0.3, 3000, 60
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from medalign_lite.shards import run_shards
+from medalign_lite.model.processes import run_shards
 
 SLOW = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_shards import write_for_long
-from medalign_lite.shards import run_shards
+from medalign_lite.model.processes import run_shards
 if __name__ == "__main__":
     run_shards(write_for_long, [Path(sys.argv[1]) / "a", Path(sys.argv[1]) / "b"])
 """

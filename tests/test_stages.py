@@ -11,8 +11,8 @@ import textwrap
 
 import pytest
 
-from medalign_lite import fingerprint
-from medalign_lite.stages import StageError, open_stage, read_json, read_jsonl
+from medalign_lite.run import fingerprint
+from medalign_lite.run.stages import StageError, open_stage, read_json, read_jsonl
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_two_processes_cannot_write_one_stage(opened, tmp_path, monkeypatch):
     other = context.Process(target=_hold, args=(str(tmp_path / "out"), ready, leave))
     other.start()
     assert ready.wait(30)
-    from medalign_lite import stages
+    from medalign_lite.run import stages
 
     monkeypatch.setattr(stages._lock, "__kwdefaults__", {"patience": 0.3})
     with pytest.raises(StageError, match=f"process {other.pid} is working on stage 90_first"):
@@ -269,7 +269,7 @@ def test_two_processes_cannot_write_one_stage(opened, tmp_path, monkeypatch):
 def test_a_killed_process_leaves_no_half_stage(opened, tmp_path):
     code = f"""
         import os, signal
-        from medalign_lite.stages import open_stage
+        from medalign_lite.run.stages import open_stage
         stage = open_stage("90_first", preset="ci", out={str(tmp_path / "out")!r}, uses_model=False)
         stage.json("one.json", lambda: 1)
         stage.json("two.json", lambda: os.kill(os.getpid(), signal.SIGKILL))
@@ -300,7 +300,7 @@ def test_a_full_output_folder(tmp_path):
     """A limit on file sizes stands for a full disk: writing fails the same way, half way."""
     code = f"""
         import resource, signal
-        from medalign_lite.stages import StageError, open_stage
+        from medalign_lite.run.stages import StageError, open_stage
         stage = open_stage("90_first", preset="ci", out={str(tmp_path / "out")!r}, uses_model=False)
         stage.json("small.json", lambda: 1)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -324,13 +324,14 @@ def test_an_error_of_the_computation_itself_passes_unchanged(opened, tmp_path):
 
 
 def test_source_files_follow_imports_and_leave_the_apparatus_out():
-    files = fingerprint.source_files(["%matplotlib inline\nfrom medalign_lite.model_folder import locate"])
-    assert "medalign_lite/model_folder.py" in files
-    assert "medalign_lite/metrics.py" not in files
+    files = fingerprint.source_files(["%matplotlib inline\nfrom medalign_lite.model.weights import locate"])
+    assert "medalign_lite/model/weights.py" in files
+    assert "medalign_lite/evaluate/metrics.py" not in files
     everything = fingerprint.source_files(None)
-    assert "medalign_lite/metrics.py" in everything
-    assert "medalign_lite/stages.py" not in everything
-    assert "medalign_lite/stages.py" in fingerprint.source_files(["from medalign_lite import stages"], skip=())
+    assert "medalign_lite/evaluate/metrics.py" in everything
+    assert "medalign_lite/run/stages.py" not in everything
+    shown = fingerprint.source_files(["from medalign_lite.run import stages"], shown=True)
+    assert "medalign_lite/run/stages.py" in shown
 
 
 def test_cells_that_only_show_do_not_count(tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medalign_lite.cases import Case, Fact, Question
-from medalign_lite.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL
-from medalign_lite.stats import (
+from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL
+from medalign_lite.evaluate.stats import (
     RESULT_METRICS,
     bootstrap,
     compare,

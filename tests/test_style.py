@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from medalign_lite.style import perplexity, style_counts, word_edits
+from medalign_lite.evaluate.style import perplexity, style_counts, word_edits
 
 
 @pytest.mark.parametrize(("a", "b", "edits"), [

@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from medalign_lite.cases import FINDINGS, SIDES, SIZES, ZONES, Fact
-from medalign_lite.phantom import phrases
-from medalign_lite.phantom.questions import ask
-from medalign_lite.phantom.text import REPORT_PROMPTS, questions, report
+from medalign_lite.cases.case import FINDINGS, SIDES, SIZES, ZONES, Fact
+from medalign_lite.world import phrases
+from medalign_lite.world.questions import ask
+from medalign_lite.world.text import REPORT_PROMPTS, questions, report
 
 ZONED = ("nodule", "consolidation", "fracture")
 SIZED = ("nodule", "consolidation", "effusion", "pneumothorax", "cardiomegaly")

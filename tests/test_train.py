@@ -13,11 +13,11 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from medalign_lite.batches import encode
-from medalign_lite.lvlm import load_lvlm, trainable_by_tower
-from medalign_lite.objective import RECIPES
-from medalign_lite.pairs import Pair, PairInputs
-from medalign_lite.train import PairTrainer, TrainingDiverged, TrainSettings, Watch, last_checkpoint, train
+from medalign_lite.losses.objective import RECIPES
+from medalign_lite.model.batches import encode
+from medalign_lite.model.lvlm import load_lvlm, trainable_by_tower
+from medalign_lite.train.pairs import Pair, PairInputs
+from medalign_lite.train.train import PairTrainer, TrainingDiverged, TrainSettings, Watch, last_checkpoint, train
 
 QUICK = TrainSettings(batch_size=2, rank=4, alpha=8, learning_rate=3e-3, save_every=2, warmup=0.0, seed=3)
 

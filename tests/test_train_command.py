@@ -1,5 +1,4 @@
-"""`python -m medalign_lite.train` as people run it: strict, saved first, killed and resumed, loaded elsewhere, in two
-processes."""
+"""`python -m medalign_lite.train.train` as people run it: strict, saved first, killed and resumed, loaded elsewhere."""
 
 import json
 import signal
@@ -13,9 +12,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_train import pairs  # noqa: F401 - a fixture
 
-from medalign_lite.train_cli import ABOUT, parser, resolve
-from medalign_lite.train_settings import TrainSettings
-from medalign_lite.training_data import read_pairs
+from medalign_lite.run.train import ABOUT, parser, resolve
+from medalign_lite.train.data import read_pairs
+from medalign_lite.train.settings import TrainSettings
 
 QUICK = ["--device", "cpu", "--batch-size", "2", "--rank", "4", "--alpha", "8", "--learning-rate", "3e-3",
          "--warmup", "0", "--seed", "3"]  # fmt: skip
@@ -46,7 +45,7 @@ def command(tiny_folder, pairs_file, tmp_path):
 
 
 def call(arguments, *launcher):
-    done = subprocess.run([sys.executable, *(launcher or ("-m",)), "medalign_lite.train", *arguments],
+    done = subprocess.run([sys.executable, *(launcher or ("-m",)), "medalign_lite.train.train", *arguments],
                           capture_output=True, text=True, check=False)
     return done
 
@@ -155,8 +154,8 @@ def test_killed_for_real_it_resumes_to_the_same_weights(command, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from medalign_lite.train import PairTrainer
-from medalign_lite.train_cli import main
+from medalign_lite.train.train import PairTrainer
+from medalign_lite.run.train import main
 losses = PairTrainer.compute_loss
 
 def killed(self, *arguments, **options):

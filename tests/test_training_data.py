@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from medalign_lite.cases import Case, Question
-from medalign_lite.presets import PRESETS
-from medalign_lite.records import Record
-from medalign_lite.stages import open_stage
-from medalign_lite.training_data import draw_data, open_run
+from medalign_lite.cases.case import Case, Question
+from medalign_lite.edits.records import Record
+from medalign_lite.run.dial import PRESETS
+from medalign_lite.run.stages import open_stage
+from medalign_lite.train.data import draw_data, open_run
 
 
 @pytest.mark.parametrize("cases", ["", "data_samples/cases"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medalign_lite.vqa import lmms_match, lmms_normalise, score_answer, score_table, strict_recall
+from medalign_lite.evaluate.short_answers import lmms_match, lmms_normalise, score_answer, score_table, strict_recall
 
 
 @pytest.mark.parametrize(("text", "normal"), [

@@ -1,0 +1,387 @@
+"""What a case is: one image, its questions, and what is known to be true of it; reading, writing and splitting.
+
+The kit's own layout is a file `cases.jsonl`: one JSON object a line, paths relative to the file's folder
+(wrapped here for reading; `facts`, `lesions`, `hidden` and `source` may be left out):
+
+    {"id": "p7", "group": "patient7", "split": "test", "image": "images/p7.png",
+     "questions": [{"id": "q1", "text": "Is there an effusion?", "answer": "yes", "kind": "closed",
+                    "topic": "presence", "finding": "effusion", "visible": true}],
+     "facts": [{"finding": "effusion", "side": "left", "size": "small", "mask": "masks/p7_effusion.png",
+                "removed": "images/p7_without_effusion.png", "moved": "images/p7_effusion_right.png"}],
+     "lesions": [{"label": "Effusion", "box": [20, 110, 40, 30]}],
+     "hidden": "images/p7_hidden.png", "source": "my hospital"}
+
+`facts` is null where nobody wrote down the whole truth of the picture (real data); `lesions` then says where
+lesions are: by `box` `[x, y, width, height]` in pixels from the top left, by `mask` PNG, by `polygons`
+`[[x1, y1, x2, y2, x3, y3, ...], ...]`, or where they agree if there are several. `points` `[[x, y], ...]` alone only
+say where to look: `make masks` outlines them with a segmenter (medalign_lite/corruption/segment.py).
+Other layouts are read by `medalign_lite/cases/readers/`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from skimage.draw import polygon2mask
+
+from medalign_lite.cases.images import ImageError, read_image, read_mask
+
+FINDINGS = (
+    "nodule", "consolidation", "effusion", "pneumothorax", "cardiomegaly", "atelectasis", "fracture", "pacemaker",
+)  # fmt: skip
+SIDES = ("right", "left")
+ZONES = ("upper", "mid", "lower")
+SIZES = ("small", "moderate", "large")
+SPLITS = ("train", "val", "test", "shifted")  # train is the pool that alignment learns from
+KINDS = ("report", "closed", "open")
+
+
+class CaseError(ValueError):
+    """A case list or case that cannot be used; the message says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One finding that is truly in the image; attributes that do not apply to the finding are None.
+
+    `visible` is False where the finding cannot be seen (contrast-to-noise `cnr` too low): never scored.
+    `mask` is the path of a PNG relative to the case's folder, and so are `removed`, the same picture rendered without
+    this finding, and `moved`, with it on the other side; only synthetic pictures have them.
+    """
+
+    finding: str
+    side: str | None = None
+    zone: str | None = None
+    size: str | None = None
+    visible: bool = True
+    cnr: float | None = None
+    mask: str | None = None
+    removed: str | None = None
+    moved: str | None = None
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """Where a lesion is: `box` (x, y, width, height) in pixels from the top left, `mask` a PNG path, or `polygons`.
+
+    `label_id` is the number that marks this lesion in a mask PNG that holds several labels; None: a plain mask.
+    A polygon is (x1, y1, x2, y2, ...), several are one lesion in pieces. With two of the three the lesion is where they
+    agree. `points` (x, y) in it are for a segmenter; `made_by` names the segmenter that drew the mask, if one did.
+    """
+
+    label: str
+    box: tuple[float, float, float, float] | None = None
+    mask: str | None = None
+    label_id: int | None = None
+    polygons: tuple[tuple[float, ...], ...] = ()
+    points: tuple[tuple[float, float], ...] = ()
+    made_by: str | None = None
+
+    @property
+    def outlined(self) -> bool:
+        """False where only points say where it is: such a lesion has no pixels yet."""
+        return bool(self.box or self.mask or self.polygons)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt with its reference answer; `visible` is False where it asks about what cannot be seen: never scored."""
+
+    id: str
+    text: str
+    answer: str
+    kind: str
+    topic: str
+    finding: str | None = None
+    visible: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image; `group` is the patient or anatomy that splits and bootstraps go by (METHOD.md D6).
+
+    `facts` is None for real data. `hidden` is the same picture rendered without its lesions, where there is one.
+    Mask paths of facts and lesions are relative to `folder`.
+    """
+
+    id: str
+    group: str
+    split: str
+    image: Path
+    questions: tuple[Question, ...]
+    facts: tuple[Fact, ...] | None = None
+    lesions: tuple[Lesion, ...] = ()
+    hidden: Path | None = None
+    source: str = ""
+    folder: Path = Path(".")
+
+
+@dataclass(frozen=True)
+class CaseSet:
+    """What was read: `skipped` lists whole cases, `dropped` single questions and lesions of kept cases.
+
+    `notes` lists what is no fault: left out by rule (a question about a held-out image), or worth a look (burned-in
+    text). All three hold {"id": ..., "reason": ...}. `layout` names the layout, `reason` why it was taken for that.
+    """
+
+    cases: tuple[Case, ...]
+    skipped: list[dict] = field(default_factory=list)
+    layout: str = ""
+    reason: str = ""
+    dropped: list[dict] = field(default_factory=list)
+    notes: list[dict] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a reader makes of one entry: a case with its dropped parts, or no case and one fault that says why.
+
+    Without case and fault it is no entry, and has notes only. `notes` are sentences that are no faults; each ends in
+    ": " and the words under which they are counted.
+    """
+
+    id: str
+    case: Case | None
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_cases(
+    path: Path | str, strict: bool = False, *, root: Path | str | None = None, check_files: bool = True, **options
+) -> CaseSet:
+    """Read every case under `path`, a file or folder in any layout of `medalign_lite.cases.readers`.
+
+    A bad case is skipped and a bad question or lesion dropped, each listed with its reason; with `strict` the first
+    one raises CaseError. `root` is the folder that paths are relative to and may not leave (default: that of the
+    list); layouts whose pictures have to be made (DICOM, parquet) write them there and need it. `check_files=False`
+    skips opening images and masks: for files that this kit has just rendered. `options` are the reader's own, as
+    `splits="standard"` of VQA-RAD. Raises CaseError for an unknown layout and where no case is left.
+    """
+    from medalign_lite.cases import readers  # readers build on this file, so they are only imported when called
+
+    path = Path(path)
+    module, reason = readers.detect(path)
+    if module.MAKES_FILES and root is None:
+        raise CaseError(f"{path} ({module.LAYOUT}): pictures have to be made; say where: read_cases(path, root=folder)")
+    drafts = module.read(path, root=None if root is None else Path(root), **options)
+    return collect(drafts, layout=module.LAYOUT, reason=reason, strict=strict, check_files=check_files)
+
+
+def collect(
+    drafts: Iterable[Draft], *, layout: str = "", reason: str = "", strict: bool = False, check_files: bool = True
+) -> CaseSet:
+    """Check a reader's drafts and keep the good ones; arguments and errors as in read_cases."""
+    cases, skipped, dropped, notes, seen = [], [], [], [], set()
+    for draft in drafts:
+        case, faults = draft.case, list(draft.faults)
+        notes += [{"id": draft.id, "reason": note} for note in draft.notes]
+        if case is None and not faults:
+            continue
+        try:
+            if case is None:
+                raise CaseError(faults[0])
+            if case.id in seen:
+                raise CaseError("this id was used before in the list; the first case with it is kept")
+            if check_files:
+                case, more = check_case(case)
+                faults += more
+            if not case.questions:
+                raise CaseError("; ".join(["no usable question", *faults]))
+        except (CaseError, ImageError) as error:
+            skipped.append({"id": draft.id, "reason": str(error)})
+        else:
+            seen.add(case.id)
+            cases.append(case)
+            dropped += [{"id": case.id, "reason": fault} for fault in faults]
+        if strict and (skipped or dropped):
+            problem = (skipped or dropped)[0]
+            raise CaseError(f"case {problem['id']}: {problem['reason']} (without STRICT=1 it would be left out)")
+    if not cases:
+        examples = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in skipped[:3]) or "the list is empty"
+        raise CaseError(f"no usable case was found ({layout}): {examples}. Correct the list, then run again.")
+    return CaseSet(tuple(cases), skipped, layout, reason, dropped, notes)
+
+
+def count_notes(notes: Iterable[dict]) -> str:
+    """The notes in one sentence, counted under the words after their first ": "; empty where there are none."""
+    counted = Counter(note["reason"].split(": ", 1)[-1] for note in notes)
+    return "; ".join(f"{number} x {words}" for words, number in counted.most_common())
+
+
+def check_case(case: Case) -> tuple[Case, list[str]]:
+    """Open the files of a case; returns it without its unusable lesions, and one sentence for each of those.
+
+    Raises ImageError or CaseError where the image, the hidden image or a fact's mask is unusable: then the picture
+    or its truth is in doubt and the whole case has to go.
+    """
+    size = read_image(case.image).size
+    for path in changed_images(case):
+        if (other := read_image(path).size) != size:
+            raise CaseError(f"{path}: the changed image is {other} pixels, the image {size}; render both alike")
+    for fact in case.facts or ():
+        if fact.mask is not None:
+            read_mask(case.folder / fact.mask, size)
+    good, faults = [], []
+    for lesion in case.lesions:
+        try:
+            lesion = lesion if lesion.box is None else replace(lesion, box=check_box(lesion.box, size))
+            if lesion.outlined:
+                lesion_pixels(lesion, folder=case.folder, size=size)
+            check_points(lesion.points, size)
+            good.append(lesion)
+        except (CaseError, ImageError) as error:
+            faults.append(f"lesion {lesion.label!r} dropped: {error}")
+    return replace(case, lesions=tuple(good)), faults
+
+
+def changed_images(case: Case) -> list[Path]:
+    """The case's pictures other than its own: without its lesions, without one finding, with one elsewhere."""
+    names = [name for fact in case.facts or () for name in (fact.removed, fact.moved) if name]
+    return [*([case.hidden] if case.hidden else []), *(case.folder / name for name in names)]
+
+
+def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.ndarray:
+    """The pixels of one lesion as bool (H, W) for an image of `size` (width, height): where its marks agree.
+
+    Raises ImageError for an unusable mask, and CaseError where the marks share no pixel, polygons cover none or all of
+    the image, or the lesion has points only.
+    """
+    if not lesion.outlined:
+        raise CaseError(f"lesion {lesion.label!r} is marked by points only; `make masks` outlines it")
+    pixels = np.ones(size[::-1], bool)
+    if lesion.box is not None:
+        x, y, width, height = lesion.box
+        pixels[:] = False
+        pixels[int(np.floor(y)) : int(np.ceil(y + height)), int(np.floor(x)) : int(np.ceil(x + width))] = True
+    if lesion.polygons:
+        pixels &= polygon_pixels(lesion.polygons, size)
+    if lesion.mask is not None:
+        pixels &= read_mask(folder / lesion.mask, size, value=lesion.label_id)
+    if not pixels.any():
+        what = f"{lesion.mask}: nothing of the mask" if lesion.mask else "nothing of the polygons"
+        where = "the polygons" if lesion.box is None else f"box {list(lesion.box)}"
+        raise CaseError(f"{what} lies inside {where}; correct one of them")
+    return pixels
+
+
+def polygon_pixels(polygons: Iterable[tuple[float, ...]], size: tuple[int, int]) -> np.ndarray:
+    """The pixels whose centre lies in one of the polygons, bool (H, W); `size` is (width, height).
+
+    Raises CaseError where that is no pixel, or every one.
+    """
+    inside = np.zeros(size[::-1], bool)
+    for polygon in polygons:  # pixel 0 spans 0 to 1, so its centre is at one half
+        inside |= polygon2mask(inside.shape, np.reshape(polygon, (-1, 2))[:, ::-1] - 0.5)
+    if not inside.any() or inside.all():
+        raise CaseError(f"its polygon covers {'all' if inside.any() else 'none'} of the image")
+    return inside
+
+
+def check_points(points: Iterable[tuple[float, float]], size: tuple[int, int]) -> None:
+    """Raise CaseError for a point outside an image of `size` (width, height)."""
+    for x, y in points:
+        if not (0 <= x < size[0] and 0 <= y < size[1]):
+            raise CaseError(f"point [{x:g}, {y:g}] is outside the image of {size[0]}x{size[1]} pixels")
+
+
+def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box (x, y, width, height) in pixels that lies in an image of `size` (width, height), clipped by up to a pixel.
+
+    Raises CaseError for a negative, reversed or empty box, one outside the image, and one that covers all of it.
+    """
+    x, y, width, height = box
+    shown = f"box [{x:g}, {y:g}, {width:g}, {height:g}] in an image of {size[0]}x{size[1]}"
+    if not all(np.isfinite(box)):
+        raise CaseError(f"{shown}: the numbers are not finite")
+    if width <= 0 or height <= 0:
+        raise CaseError(f"{shown}: negative or reversed; a box is [x, y, width, height] from the top left corner")
+    if x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1:
+        raise CaseError(f"{shown}: leaves the image; boxes are in pixels of the upright image, [x, y, width, height]")
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, float(size[0])), min(y + height, float(size[1]))
+    if right - left < 1 or bottom - top < 1:
+        raise CaseError(f"{shown}: less than one pixel inside the image")
+    if (right - left, bottom - top) == (float(size[0]), float(size[1])):
+        raise CaseError(f"{shown}: covers the whole image; a lesion must leave healthy pixels")
+    return left, top, right - left, bottom - top
+
+
+def resolve_inside(folder: Path, name: str) -> Path:
+    """The absolute path of `name` in `folder`; raises CaseError where it leaves the folder, links followed."""
+    if "\0" in name:
+        raise CaseError(f"path {name!r} holds a zero character; correct it in the list")
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise CaseError(f"path {name!r} leaves the case folder {folder}; copy the file into it")
+    return path
+
+
+def write_cases(path: Path | str, cases: Iterable[Case], *, root: Path | str | None = None) -> None:
+    """Write the kit's own layout (see above); a later read_cases needs the same `root` (default: the file's folder).
+
+    Raises CaseError for a file outside `root`. The file appears whole or not at all.
+    """
+    path = Path(path)
+    folder = (path.parent if root is None else Path(root)).resolve()
+    lines = [json.dumps(_record(case, folder), ensure_ascii=False, allow_nan=False) + "\n" for case in cases]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(lines), encoding="utf-8", newline="\n")
+    partial.replace(path)
+
+
+def assign_splits(groups: Iterable[str], *, fractions: dict[str, float], seed: int) -> dict[str, str]:
+    """Give every group one split, in about these fractions of the groups: {group: split} (METHOD.md D6).
+
+    `fractions` must name known splits and sum to 1, else ValueError. Depends on the set of groups, not their order.
+    """
+    unknown = set(fractions) - set(SPLITS)
+    if unknown or abs(sum(fractions.values()) - 1) > 1e-9:
+        raise ValueError(f"fractions {fractions}: use splits among {SPLITS} and a sum of 1")
+    names = sorted(set(groups))
+    order = np.random.default_rng(seed).permutation(len(names))
+    ends = np.round(np.cumsum(list(fractions.values())) * len(names)).astype(int)
+    starts = [0, *ends[:-1]]
+    return {
+        names[i]: split for split, start, end in zip(fractions, starts, ends, strict=True) for i in order[start:end]
+    }
+
+
+def find_leaks(cases: Iterable[Case]) -> dict[str, tuple[str, ...]]:
+    """Groups of the training split that also occur in a held-out one: {group: its splits} (METHOD.md D6)."""
+    splits: dict[str, set[str]] = {}
+    for case in cases:
+        splits.setdefault(case.group, set()).add(case.split)
+    return {group: tuple(s for s in SPLITS if s in found) for group, found in splits.items()
+            if "train" in found and len(found) > 1}  # fmt: skip
+
+
+def require_no_leaks(cases: Iterable[Case]) -> None:
+    """Raise CaseError that names the first groups that are in training and held out; D6 allows none."""
+    leaks = find_leaks(cases)
+    if leaks:
+        shown = ", ".join(f"{group} in {'+'.join(splits)}" for group, splits in list(leaks.items())[:5])
+        raise CaseError(f"{len(leaks)} groups are in train and in a held-out split ({shown}); move each to one split")
+
+
+def _record(case: Case, folder: Path) -> dict:
+    record = asdict(replace(case, folder=Path()))
+    del record["folder"]
+    record["image"] = _relative(case.image, folder)
+    record["source"] = record["source"] or None  # the reader refuses empty text
+    record["hidden"] = None if case.hidden is None else _relative(case.hidden, folder)
+    for entry in [*(record["facts"] or ()), *record["lesions"]]:
+        for name in ("mask", "removed", "moved"):
+            if entry.get(name) is not None:
+                entry[name] = _relative(case.folder / entry[name], folder)
+    return record
+
+
+def _relative(path: Path, folder: Path) -> str:
+    absolute = path.resolve()
+    if not absolute.is_relative_to(folder):
+        raise CaseError(f"{path} is outside {folder}; give write_cases a root that holds all files")
+    return absolute.relative_to(folder).as_posix()

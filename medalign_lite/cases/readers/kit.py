@@ -1,0 +1,244 @@
+"""The kit's own layout: cases.jsonl, one JSON object a line; the example is in `medalign_lite/cases/case.py`."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from medalign_lite.cases.case import (
+    FINDINGS,
+    KINDS,
+    SIDES,
+    SIZES,
+    SPLITS,
+    ZONES,
+    Case,
+    CaseError,
+    Draft,
+    Fact,
+    Lesion,
+    Question,
+    resolve_inside,
+)
+from medalign_lite.cases.readers.entries import polygon_of
+
+LAYOUT = "medalign-lite cases.jsonl"
+NEEDS = "a .jsonl file, or a folder that holds cases.jsonl"
+MAKES_FILES = False
+SAFE_ID = re.compile(r"[^\s/\\.\x00-\x1f][^/\\\x00-\x1f]{0,127}")  # ids become file names
+
+CASE_KEYS = {"id", "group", "split", "image", "questions"}
+CASE_OPTIONS = {"facts", "lesions", "hidden", "source"}
+QUESTION_KEYS = {"id", "text", "answer", "kind", "topic"}
+QUESTION_OPTIONS = {"finding", "visible"}
+FACT_KEYS = {"finding"}
+FACT_OPTIONS = {"side", "zone", "size", "visible", "cnr", "mask", "removed", "moved"}
+LESION_KEYS = {"label"}
+LESION_OPTIONS = {"box", "mask", "label_id", "polygons", "points", "made_by"}
+
+
+def detect(path: Path) -> str | None:
+    """Why `path` is in the kit's layout, or None."""
+    if path.is_file() and path.suffix == ".jsonl":
+        return f"{path.name} is a .jsonl file"
+    if (path / "cases.jsonl").is_file():
+        return "the folder holds cases.jsonl"
+    return None
+
+
+def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
+    """One Draft per line of the list; a byte-order mark, CRLF ends and blank lines are fine."""
+    file = path if path.is_file() else path / "cases.jsonl"
+    folder = (root or file.parent).resolve()
+    try:
+        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        yield Draft(file.name, None, (f"{file} cannot be read ({error.strerror}); check its permissions",))
+        return
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if line.strip():
+            yield _read_line(line, place=f"line {number} of {file.name}", folder=folder)
+
+
+def _read_line(line: bytes, *, place: str, folder: Path) -> Draft:
+    name = place
+    try:
+        record = _parse(line, place)
+        if isinstance(record.get("id"), str):
+            name = record["id"]
+        return _draft(record, folder)
+    except CaseError as error:
+        return Draft(name, None, (f"{error} ({place})" if name != place else str(error),))
+
+
+def _parse(line: bytes, place: str) -> dict:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise CaseError(f"not valid UTF-8 at byte {error.start}; save the list as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise CaseError(f"not one complete JSON object ({error}); the line may be cut off") from error
+    if not isinstance(record, dict):
+        raise CaseError(f"a JSON {type(record).__name__} where an object was expected")
+    return record
+
+
+def _draft(record: dict, folder: Path) -> Draft:
+    _check_keys(record, CASE_KEYS, CASE_OPTIONS, "case")
+    identifier = _identifier(record, "id")
+    questions, faults = _read_parts(record["questions"], "question", read_question)
+    seen: set[str] = set()
+    unique = []
+    for question in questions:
+        if question.id in seen:
+            faults.append(f"question {question.id!r} dropped: its id was used before in this case")
+        else:
+            unique.append(question)
+        seen.add(question.id)
+    facts = record.get("facts")
+    lesions, lesion_faults = _read_parts(record.get("lesions") or [], "lesion", lambda r: read_lesion(r, folder))
+    hidden = _text(record, "hidden", optional=True)
+    case = Case(
+        id=identifier,
+        group=_text(record, "group"),
+        split=_choice(record, "split", SPLITS),
+        image=resolve_inside(folder, _text(record, "image")),
+        questions=tuple(unique),
+        facts=None if facts is None else tuple(read_fact(fact, folder) for fact in _list(facts, "facts")),
+        lesions=tuple(lesions),
+        hidden=None if hidden is None else resolve_inside(folder, hidden),
+        source=_text(record, "source", optional=True) or "",
+        folder=folder,
+    )
+    return Draft(identifier, case, tuple(faults + lesion_faults))
+
+
+def read_question(record: dict) -> Question:
+    """One question from its JSON object; raises CaseError."""
+    _check_keys(record, QUESTION_KEYS, QUESTION_OPTIONS, "question")
+    return Question(
+        id=_identifier(record, "id"),
+        text=_text(record, "text"),
+        answer=_text(record, "answer"),
+        kind=_choice(record, "kind", KINDS),
+        topic=_text(record, "topic"),
+        finding=_choice(record, "finding", FINDINGS, optional=True),
+        visible=_flag(record, "visible"),
+    )
+
+
+def read_fact(record: dict, folder: Path) -> Fact:
+    """One fact from its JSON object; raises CaseError."""
+    _check_keys(record, FACT_KEYS, FACT_OPTIONS, "fact")
+    return Fact(
+        finding=_choice(record, "finding", FINDINGS),
+        side=_choice(record, "side", SIDES, optional=True),
+        zone=_choice(record, "zone", ZONES, optional=True),
+        size=_choice(record, "size", SIZES, optional=True),
+        visible=_flag(record, "visible"),
+        cnr=None if record.get("cnr") is None else _number(record["cnr"], "cnr"),
+        mask=_file(record, "mask", folder),
+        removed=_file(record, "removed", folder),
+        moved=_file(record, "moved", folder),
+    )
+
+
+def read_lesion(record: dict, folder: Path) -> Lesion:
+    """One lesion from its JSON object; raises CaseError. Whether it lies in the image is checked with the image."""
+    _check_keys(record, LESION_KEYS, LESION_OPTIONS, "lesion")
+    box, mask, label_id = record.get("box"), _file(record, "mask", folder), record.get("label_id")
+    polygons = tuple(polygon_of(entry) for entry in _list(record.get("polygons") or [], "polygons"))
+    points = tuple(_point(entry) for entry in _list(record.get("points") or [], "points"))
+    if box is None and mask is None and not polygons and not points:
+        raise CaseError("neither box nor mask nor polygons nor points; give one of them")
+    if box is not None and (not isinstance(box, list) or len(box) != 4):
+        raise CaseError(f"box {box!r} is not [x, y, width, height]")
+    if label_id is not None and (type(label_id) is not int or mask is None):
+        raise CaseError(f"label_id {label_id!r} must be an integer that occurs in a mask")
+    box = None if box is None else tuple(_number(value, "box") for value in box)
+    made_by = _text(record, "made_by", optional=True)
+    return Lesion(_text(record, "label"), box, mask, label_id, polygons, points, made_by)
+
+
+def _point(entry: object) -> tuple[float, float]:
+    if not isinstance(entry, list) or len(entry) != 2:
+        raise CaseError(f"point {entry!r} is not [x, y]")
+    return _number(entry[0], "points"), _number(entry[1], "points")
+
+
+def _read_parts(entries: object, what: str, read_one) -> tuple[list, list[str]]:
+    good, faults = [], []
+    for position, entry in enumerate(_list(entries, f"{what}s"), start=1):
+        try:
+            good.append(read_one(entry))
+        except CaseError as error:
+            faults.append(f"{what} {position} dropped: {error}")
+    return good, faults
+
+
+def _check_keys(record: object, needed: set[str], optional: set[str], what: str) -> None:
+    if not isinstance(record, dict):
+        raise CaseError(f"a {what} must be a JSON object, not {type(record).__name__}")
+    missing, unknown = sorted(needed - record.keys()), sorted(record.keys() - needed - optional)
+    if missing:
+        raise CaseError(f"{what} without {', '.join(missing)}; needed are {', '.join(sorted(needed))}")
+    if unknown:
+        raise CaseError(f"{what} with unknown {', '.join(unknown)}; optional are {', '.join(sorted(optional))}")
+
+
+def _list(value: object, what: str) -> list:
+    if not isinstance(value, list):
+        raise CaseError(f"{what} must be a JSON list, not {type(value).__name__}")
+    return value
+
+
+def _text(record: dict, key: str, *, optional: bool = False) -> str | None:
+    value = record.get(key)
+    if value is None and optional:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise CaseError(f"{key} must be text and not empty, got {value!r}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CaseError(f"{key} holds half a character (a lone surrogate); save the list as UTF-8") from error
+    return value
+
+
+def _identifier(record: dict, key: str) -> str:
+    value = _text(record, key)
+    if not SAFE_ID.fullmatch(value):
+        raise CaseError(f"{key} {value!r} cannot name a file: no slash, no dot in front, at most 128 characters")
+    return value
+
+
+def _choice(record: dict, key: str, allowed: tuple[str, ...], *, optional: bool = False) -> str | None:
+    value = record.get(key)
+    if value is None and optional:
+        return None
+    if value not in allowed:
+        raise CaseError(f"{key} is {value!r}; allowed are {', '.join(allowed)}")
+    return value
+
+
+def _flag(record: dict, key: str) -> bool:
+    value = record.get(key, True)
+    if not isinstance(value, bool):
+        raise CaseError(f"{key} must be true or false, got {value!r}")
+    return value
+
+
+def _number(value: object, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise CaseError(f"{what} holds {value!r}, which is not a number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise CaseError(f"{what} holds a number that is too large") from error
+
+
+def _file(record: dict, key: str, folder: Path) -> str | None:
+    name = _text(record, key, optional=True)
+    if name is not None:
+        resolve_inside(folder, name)
+    return name

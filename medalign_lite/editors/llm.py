@@ -1,0 +1,131 @@
+"""``python -m medalign_lite.editors.llm``: preference records of a finished run, edited by a language model.
+
+    ALLOW_NETWORK=1 python -m medalign_lite.editors.llm --run artifacts/ci --url http://127.0.0.1:11434/v1 \\
+        --model NAME --out edits/NAME
+    python -m medalign_lite.editors.llm --run artifacts/ci --local FOLDER --out edits/NAME
+
+The model's own answers of stage 01 go, with their questions and references, as text to a server with
+/v1/chat/completions (vLLM, Ollama, llama.cpp, or a hosted one; its key in LLM_API_KEY), or with --local to a model that
+transformers runs here, and nowhere else. OUT gets records.jsonl, rejected.json (reasons with counts), pairs.jsonl and
+validation.jsonl for `medalign_lite.train.train`, editor.json (settings and what was used) and replies/: a run
+that stopped, for whatever reason, goes on from there, and a finished one costs nothing again.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from medalign_lite.cases.case import Case, Question
+from medalign_lite.editors.chat import Budget, Chat, ChatError, Endpoint, KeptReplies, Price
+from medalign_lite.editors.llm_edits import LlmEditor
+from medalign_lite.editors.local_chat import LocalChat
+from medalign_lite.editors.write import write_edited
+from medalign_lite.edits.facts import Edit
+from medalign_lite.edits.records import HELD_OUT, build_records
+from medalign_lite.model.lvlm import decoder
+from medalign_lite.model.rollout import Rollout
+from medalign_lite.model.weights import ModelError
+from medalign_lite.run.cohort import read_cohort
+from medalign_lite.run.commands import exit_status
+from medalign_lite.run.dial import PresetError
+from medalign_lite.run.manifest import write_json
+from medalign_lite.run.stages import Stage, StageError, read_jsonl
+from medalign_lite.train.data import open_run
+
+
+def parser() -> argparse.ArgumentParser:
+    """Data, server, budget."""
+    made = argparse.ArgumentParser(
+        prog="python -m medalign_lite.editors.llm",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--run", type=Path, required=True, help="a run of `make reproduce` (OUT/PRESET)")
+    made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
+    where = made.add_mutually_exclusive_group(required=True)
+    where.add_argument("--url", help="the server, up to /v1")
+    where.add_argument("--local", metavar="MODEL", help="a folder or hub id of a chat model, run here by transformers")
+    made.add_argument("--model", help="the model's name at --url")
+    made.add_argument("--limit", type=int, default=0, help="only so many answers, the first; 0 = all (default: 0)")
+    made.add_argument("--max-requests", type=int, default=1000, help="budget of this call (default: 1000)")
+    made.add_argument(
+        "--max-tokens", type=int, default=1_000_000, help="budget of this call, prompts and replies (default: 1000000)"
+    )
+    made.add_argument(
+        "--price", type=float, nargs=2, metavar=("PROMPT", "REPLY"), help="of a million tokens of prompts and replies"
+    )
+    made.add_argument("--currency", default="USD", help="of --price (default: USD)")
+    made.add_argument("--timeout", type=float, default=120.0, help="seconds for one reply (default: 120)")
+    made.add_argument(
+        "--counterfactual-share", type=float, default=1.0, help="of the answers called right (default: 1.0)"
+    )
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0 done, 2 bad arguments or data, 1 a server or budget that ended the run, 130 interrupted."""
+    given = parser().parse_args(arguments)
+    return exit_status(
+        lambda: make_records(given, open_run(given.run, needs=("00_start", "01_rollout"))),
+        refused=(ValueError, OSError, StageError, PresetError, ModelError), stopped=(ChatError,),
+        resume="the same command goes on from the replies that are kept",
+    )  # fmt: skip
+
+
+def make_records(given: argparse.Namespace, stage: Stage) -> None:
+    """Ask about every answer that may be learnt from, and write OUT. Raises ChatError as `Chat.ask` does."""
+    cases = read_cohort(stage).cases
+    rollouts = learnable([Rollout(**row) for row in read_jsonl(stage.input("01_rollout", "rollouts.jsonl"))], cases)
+    rollouts = rollouts[: given.limit] if given.limit else rollouts
+    chat = _chat(given, len(rollouts))
+    editor = LlmEditor(chat, given.counterfactual_share)
+    with tqdm(total=len(rollouts), unit="answer") as bar:
+
+        def edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
+            bar.update()
+            bar.set_postfix_str(chat.spent())
+            return editor(rollout, case, question, rng)
+
+        records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=edit)
+    told = write_edited(given.out, records, rejected, cases, corruption=stage.preset.corruption, seed=stage.seed)
+    write_json(given.out / "editor.json", {"model": _about(chat), "used": chat.progress()})
+    print(f"{len(rollouts)} answers: {told}")
+    print(chat.progress())
+
+
+def _chat(given: argparse.Namespace, answers: int) -> KeptReplies:
+    """The model that is asked. Raises ValueError for arguments that do not go together, ModelError for no model."""
+    budget, cache = Budget(given.max_requests, given.max_tokens), given.out / "replies"
+    if given.local:
+        if given.model or given.price:
+            raise ValueError("--model and --price belong to --url; --local names the model itself")
+        return LocalChat(given.local, budget, cache=cache)
+    if not given.model:
+        raise ValueError("--url needs --model, the model's name there")
+    price = Price(*given.price, given.currency) if given.price else None
+    leaves = f"text alone, of up to {answers} answers, each with its question and its reference as they stand; " \
+             "no image, no name of a file or case"  # fmt: skip
+    endpoint = Endpoint(given.url, given.model, timeout=given.timeout)
+    return Chat(endpoint, budget, cache=cache, leaves=leaves, say=tqdm.write, price=price)
+
+
+def _about(chat: KeptReplies) -> dict:
+    if isinstance(chat, Chat):
+        return asdict(chat.endpoint)
+    return {"model": chat.name, "revision": chat.revision, "max_reply_tokens": chat.max_reply_tokens}
+
+
+def learnable(rollouts: Sequence[Rollout], cases: Sequence[Case]) -> list[Rollout]:
+    """Answers about cases that no test set holds: others give no record, and are not sent."""
+    kept = {case.id for case in cases if case.split not in HELD_OUT}
+    return [rollout for rollout in rollouts if rollout.case_id in kept]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

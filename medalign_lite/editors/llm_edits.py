@@ -1,0 +1,150 @@
+"""Edits by a language model: it names what to change, the rules of `verify` decide whether the result may be used.
+
+The model sees text only: question, answer and the case's truth. It answers with replacements of words that it copies
+from the answer, so all else stays as it was; `differ` finds the spans, `records.check_record` has the last word.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medalign_lite.cases.case import FINDINGS, Case, Fact, Question
+from medalign_lite.editors.chat import BadReply, KeptReplies
+from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, Edit, asked, concerned, edit_of
+from medalign_lite.edits.repair import NoEdit
+from medalign_lite.edits.report import BY_REPORT
+from medalign_lite.edits.verify import verify_by_facts, verify_by_gold, verify_by_report
+from medalign_lite.model.rollout import Rollout
+
+PROMPTS = Path(__file__).parent / "prompts"
+_CHANGES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"old": {"type": "string"}, "new": {"type": "string"}},
+        "required": ["old", "new"],
+        "additionalProperties": False,
+    },
+}
+COUNTERFACTUAL = {
+    "type": "object", "properties": {"changes": _CHANGES}, "required": ["changes"], "additionalProperties": False,
+}  # fmt: skip
+CORRECTION = {
+    "type": "object",
+    "properties": {"verdict": {"type": "string", "enum": ["right", "wrong", "unsure"]}, "changes": _CHANGES},
+    "required": ["verdict", "changes"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Instructions from a file of `prompts/`; `version` is its name and the first digits of its sha256."""
+
+    text: str
+    version: str
+
+
+@dataclass(frozen=True)
+class LlmEditor:
+    """An editor for `records.build_records`; of the answers called right, `counterfactual_share` are made wrong."""
+
+    chat: KeptReplies
+    counterfactual_share: float = 1.0
+
+    def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
+        """The verified edit of one answer.
+
+        Raises:
+            NoEdit: where the model gives none, or one that cannot be verified; the message is the reason.
+            ChatError: where the model cannot be asked.
+        """
+        answer = rollout.text
+        prompt = read_prompt("correct_v1")
+        reply = self._ask(prompt, answer, case, question, CORRECTION)
+        if reply["verdict"] == "unsure":
+            raise NoEdit("the language model is not sure")
+        if reply["verdict"] == "wrong":
+            chosen = apply_changes(answer, reply["changes"])
+            return self._edit((chosen, answer), "corrected", case, question, prompt)
+        if reply["changes"]:
+            raise NoEdit("the language model calls the answer right and changes it")
+        if rng.random() >= self.counterfactual_share:
+            raise NoEdit("a right answer, left out of the counterfactual share")
+        prompt = read_prompt("counterfactual_v1")
+        reply = self._ask(prompt, answer, case, question, COUNTERFACTUAL)
+        rejected = apply_changes(answer, reply["changes"])
+        return self._edit((answer, rejected), "counterfactual", case, question, prompt)
+
+    def _ask(self, prompt: Prompt, answer: str, case: Case, question: Question, schema: dict) -> dict:
+        kind, reference = describe_truth(case, question)
+        fields = {"question": question.text, "answer": answer, "reference_kind": kind, "reference": reference}
+        text = json.dumps(fields, ensure_ascii=False, indent=1)
+        try:
+            return self.chat.ask(prompt.text, text, name=prompt.version.split(" ")[0], schema=schema)
+        except BadReply as error:
+            raise NoEdit("the language model's reply does not fit the schema") from error
+
+    def _edit(self, pair: tuple[str, str], source: str, case: Case, question: Question, prompt: Prompt) -> Edit:
+        """The edit of (chosen, rejected), if it is verified."""
+        kind, _ = describe_truth(case, question)
+        facts, answer = case.facts or (), pair[source == "corrected"]
+        if kind == BY_FACTS:
+            verify_by_facts(*pair, facts, answer=answer)
+        elif kind == BY_GOLD:
+            verify_by_gold(*pair, question=question.text, gold=question.answer, answer=answer)
+        else:
+            verify_by_report(*pair, question.answer, answer=answer)
+        evidence = concerned(*pair, facts) if kind == BY_FACTS else asked(question, facts)
+        how = f"{kind}; edited by {self.chat.name} with prompt {prompt.version}"
+        return edit_of(*pair, source, evidence, how)
+
+
+def read_prompt(name: str) -> Prompt:
+    """The instructions in `prompts/NAME.txt`."""
+    text = (PROMPTS / f"{name}.txt").read_text(encoding="utf-8")
+    return Prompt(text, f"{name} ({hashlib.sha256(text.encode()).hexdigest()[:8]})")
+
+
+def describe_truth(case: Case, question: Question) -> tuple[str, str]:
+    """What decides about an answer (BY_FACTS, BY_GOLD or BY_REPORT), and its text for the model."""
+    if question.kind != "report":
+        return BY_GOLD, question.answer
+    if case.facts is None:
+        return BY_REPORT, question.answer
+    there = [_line(fact) for fact in case.facts if fact.visible]
+    hidden = [fact.finding for fact in case.facts if not fact.visible]
+    absent = [name for name in FINDINGS if name not in {fact.finding for fact in case.facts}]
+    lines = [*there, f"absent: {', '.join(absent) or 'nothing'}", *(f"not settled: {name}" for name in hidden)]
+    return BY_FACTS, "\n".join(lines)
+
+
+def apply_changes(answer: str, changes: list[dict]) -> str:
+    """`answer` with each `old` replaced by its `new`.
+
+    Raises:
+        NoEdit: for no change, one whose words do not stand in the answer exactly once, or two that overlap.
+    """
+    places = []
+    for change in changes:
+        if not change["old"] or answer.count(change["old"]) != 1:
+            raise NoEdit("the language model changes words that do not stand in the answer exactly once")
+        start = answer.index(change["old"])
+        places.append((start, start + len(change["old"]), change["new"]))
+    places.sort()
+    if any(a[1] > b[0] for a, b in zip(places, places[1:])):
+        raise NoEdit("the language model changes the same words twice")
+    changed = answer
+    for start, end, new in reversed(places):
+        changed = changed[:start] + new + changed[end:]
+    if changed == answer:
+        raise NoEdit("the language model changes nothing")
+    return changed
+
+
+def _line(fact: Fact) -> str:
+    named = [f"{name} {value}" for name in ("side", "zone", "size") if (value := getattr(fact, name))]
+    return f"present: {', '.join([fact.finding, *named])}"

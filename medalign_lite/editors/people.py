@@ -1,0 +1,135 @@
+"""``python -m medalign_lite.editors.people``: preference records of a run, from what people said of its answers.
+
+    python -m medalign_lite.editors.people --run artifacts/ci --notes annotations --out edits/people
+
+Reads the journals that the widget of notebook 02 writes. OUT gets records.jsonl, rejected.json (reasons with counts),
+pairs.jsonl and validation.jsonl for `medalign_lite.train.train`, and agreement.json.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medalign_lite.cases.case import Case, Question
+from medalign_lite.editors.agree import agreement
+from medalign_lite.editors.llm import learnable
+from medalign_lite.editors.notes import Note, corrected, item_key, last_judgements, list_items, read_journals
+from medalign_lite.editors.suggest import find_spans
+from medalign_lite.editors.write import write_edited
+from medalign_lite.edits.facts import Edit, asked, concerned, counterfactual, edit_of
+from medalign_lite.edits.records import build_records
+from medalign_lite.edits.repair import NoEdit
+from medalign_lite.edits.report import falsify_by_report
+from medalign_lite.edits.verify import check_people
+from medalign_lite.model.lvlm import decoder
+from medalign_lite.model.rollout import Rollout
+from medalign_lite.model.weights import ModelError
+from medalign_lite.run.cohort import read_cohort
+from medalign_lite.run.commands import exit_status
+from medalign_lite.run.dial import PresetError
+from medalign_lite.run.manifest import write_json
+from medalign_lite.run.stages import Stage, StageError, read_jsonl
+from medalign_lite.train.data import open_run
+
+BY_PEOPLE = "people"
+
+
+@dataclass(frozen=True)
+class PeopleEditor:
+    """An editor for `records.build_records`: `said` is {annotator: {answer's key: the note that counts}}.
+
+    A pair is made where all who are sure say the same; who is unsure has no say.
+    """
+
+    said: Mapping[str, Mapping[str, Note]]
+
+    def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
+        """The edit of one answer. Raises NoEdit with the reason where there is none, or the case's truth is against."""
+        notes = self._notes(item_key(case, question, rollout.text))
+        texts = {corrected(rollout.text, note.judgement.changes) for note in notes}
+        if len(texts) > 1:
+            raise NoEdit("people disagree about the answer")
+        [chosen] = texts
+        who = ", ".join(f"{note.annotator} at {note.time}" for note in notes)
+        if chosen == rollout.text:
+            return self._counterfactual(rollout.text, case, question, rng, who)
+        check_people(chosen, rollout.text, case, question)
+        evidence = concerned(chosen, rollout.text, case.facts or ()) or asked(question, case.facts or ())
+        return edit_of(chosen, rollout.text, "corrected", evidence, f"{BY_PEOPLE}: corrected by {who}")
+
+    def _notes(self, key: str) -> list[Note]:
+        """Of those who are sure. Raises NoEdit where there are none."""
+        notes = [notes[key] for notes in self.said.values() if key in notes]
+        if not notes:
+            raise NoEdit("nobody has judged the answer")
+        sure = [note for note in notes if note.judgement.verdict != "unsure"]
+        if not sure:
+            raise NoEdit("people are unsure about the answer")
+        return sure
+
+    def _counterfactual(self, answer: str, case: Case, question: Question, rng: np.random.Generator, who: str) -> Edit:
+        """What people call right is its own truth; the rules make one statement of it false."""
+        if question.kind != "report":
+            made = counterfactual(answer, answer, rng)
+        elif case.facts is None:
+            made = falsify_by_report(answer, answer, rng)
+        else:
+            made = counterfactual(answer, case.facts, rng, question)
+        check_people(answer, made.rejected, case, question)
+        evidence = made.evidence or asked(question, case.facts or ())
+        return edit_of(answer, made.rejected, made.source, evidence, f"{BY_PEOPLE}: called right by {who}; {made.how}")
+
+
+def people_editor(folder: Path | str) -> PeopleEditor:
+    """The editor of all journals in a folder. Raises NoteError for a journal with a bad line."""
+    return PeopleEditor({name: last_judgements(notes) for name, notes in read_journals(folder).items()})
+
+
+def parser() -> argparse.ArgumentParser:
+    """Data and journals."""
+    made = argparse.ArgumentParser(
+        prog="python -m medalign_lite.editors.people",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--run", type=Path, required=True, help="a run of `make reproduce` (OUT/PRESET)")
+    made.add_argument("--notes", type=Path, required=True, help="the folder of the journals")
+    made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0 done, 2 bad arguments or data."""
+    given = parser().parse_args(arguments)
+    return exit_status(
+        lambda: make_records(given, open_run(given.run, needs=("00_start", "01_rollout"))),
+        refused=(ValueError, OSError, StageError, PresetError, ModelError),  # NoteError is a ValueError
+    )
+
+
+def make_records(given: argparse.Namespace, stage: Stage) -> None:
+    """Write OUT. Raises ValueError where no journal is there, NoteError for a bad one."""
+    journals = read_journals(given.notes)
+    if not journals:
+        raise ValueError(f"there is no journal in {given.notes}; annotate in notebook 02 first, or name another folder")
+    cases = read_cohort(stage).cases
+    rollouts = learnable([Rollout(**row) for row in read_jsonl(stage.input("01_rollout", "rollouts.jsonl"))], cases)
+    editor = PeopleEditor({name: last_judgements(notes) for name, notes in journals.items()})
+    records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=editor)
+    noted = {note.item for notes in journals.values() for note in notes}
+    items = {item.key: item for item in list_items(rollouts, cases) if item.key in noted}
+    spans = {key: [(s.start, s.end) for s in find_spans(item.answer, item.case)] for key, item in items.items()}
+    rows = agreement(journals, spans).rows()
+    told = write_edited(given.out, records, rejected, cases, corruption=stage.preset.corruption, seed=stage.seed)
+    write_json(given.out / "agreement.json", rows)
+    print(f"{len(rollouts)} answers, {len(items)} of them judged: {told}")
+    print("\n".join("  ".join(row) for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

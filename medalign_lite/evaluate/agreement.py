@@ -1,0 +1,171 @@
+"""How far a report agrees with the facts: what it affirms, finding by finding, attribute by attribute.
+
+A *countable claim* is an affirmed claim of a report that does not match an invisible fact: what cannot be seen is
+neither right nor wrong. An attribute that the claim leaves out agrees with any fact; how many are left out is counted
+apart.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from medalign_lite.cases.case import FINDINGS, SIDES, Fact
+from medalign_lite.text.claims import Claim, extract_claims, wrong_attributes
+
+ATTRIBUTES = ("side", "zone", "size")
+
+
+def affirmed(text: str) -> list[Claim]:
+    """The findings that the text asserts to be there; a bilateral one is asserted once for each side."""
+    return [one for claim in extract_claims(text) if claim.polarity == "present" for one in by_side(claim)]
+
+
+def by_side(claim: Claim) -> tuple[Claim, ...]:
+    """The claim, or one for each side where it is bilateral."""
+    return tuple(replace(claim, side=side) for side in SIDES) if claim.side == "bilateral" else (claim,)
+
+
+def same_finding(claim: Claim, fact: Fact) -> bool:
+    """The claim's finding is this fact's, wherever it is said to be."""
+    return claim.finding == fact.finding
+
+
+def on_side(claim: Claim, fact: Fact) -> bool:
+    """The claim's finding is this fact's and the side, where both state one, agrees."""
+    return claim.finding == fact.finding and "side" not in wrong_attributes(claim, fact)
+
+
+def in_place(claim: Claim, fact: Fact) -> bool:
+    """Finding, side and zone, where stated, agree. Size is scored apart."""
+    return on_side(claim, fact) and "zone" not in wrong_attributes(claim, fact)
+
+
+def in_full(claim: Claim, fact: Fact) -> bool:
+    """Finding, side, zone and size, where stated, agree."""
+    return claim.finding == fact.finding and not wrong_attributes(claim, fact)
+
+
+LEVELS: dict[str, Callable[[Claim, Fact], bool]] = {  # what must agree; fact precision and recall proper take "zone"
+    "finding": same_finding, "side": on_side, "zone": in_place, "size": in_full,
+}  # fmt: skip
+
+
+def countable(claims: Iterable[Claim], facts: Iterable[Fact]) -> list[Claim]:
+    """The claims that can be right or wrong: not those that match only what cannot be seen."""
+    facts = tuple(facts)
+    seen = [fact for fact in facts if fact.visible]
+    unseen = [fact for fact in facts if not fact.visible]
+    return [
+        claim for claim in claims if any(on_side(claim, f) for f in seen) or not any(on_side(claim, f) for f in unseen)
+    ]
+
+
+@dataclass(frozen=True)
+class FactErrors:
+    """One report's claims and the visible facts, matched one to one: what fits, and the errors by type.
+
+    `pairs` are the (claim, fact) of one finding; a pair that fits is `matched`, another has a `location` error (side
+    or zone), a `severity` error (size), or both. `false_finding` is affirmed and belongs to no fact, `missing_finding`
+    the other way round. To say the same twice is no error.
+    """
+
+    pairs: tuple[tuple[Claim, Fact], ...]
+    matched: int
+    false_finding: int
+    missing_finding: int
+    location: int
+    severity: int
+
+    @property
+    def match_ratio(self) -> float | None:
+        """matched / (matched + errors): the formula of GREEN (Ostmeier et al. 2024) on exact facts.
+
+        It is not GREEN, which has a language model count, on reports, errors that it finds significant. GREEN's errors
+        about comparisons with earlier images do not occur here. None where there is neither a match nor an error.
+        """
+        total = self.matched + self.false_finding + self.missing_finding + self.location + self.severity
+        return self.matched / total if total else None
+
+
+def fact_errors(claims: Sequence[Claim], facts: Iterable[Fact]) -> FactErrors:
+    """Countable affirmed claims against the visible facts, so paired that the fewest attributes are wrong."""
+    seen = [fact for fact in facts if fact.visible]
+    pairs = [pair for finding in FINDINGS for pair in _pair(finding, claims, seen)]
+    taken = {id(claim) for claim, _ in pairs}
+    left = [claim for claim in claims if id(claim) not in taken]
+    wrong = [wrong_attributes(claim, fact) for claim, fact in pairs]
+    return FactErrors(
+        tuple(pairs),
+        matched=sum(not names for names in wrong),
+        false_finding=sum(not any(in_full(claim, fact) for fact in seen) for claim in left),
+        missing_finding=len(seen) - len(pairs),
+        location=sum("side" in names or "zone" in names for names in wrong),
+        severity=sum("size" in names for names in wrong),
+    )
+
+
+def _pair(finding: str, claims: Sequence[Claim], facts: Sequence[Fact]) -> list[tuple[Claim, Fact]]:
+    said, there = ([x for x in some if x.finding == finding] for some in (claims, facts))
+    if not said or not there:
+        return []
+    cost = np.array([[len(wrong_attributes(claim, fact)) for fact in there] for claim in said])
+    return [(said[i], there[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True)]
+
+
+def report_counts(text: str, facts: Sequence[Fact] | None) -> dict[str, float]:
+    """Columns of `metrics` for one report; nothing where nobody wrote the facts down.
+
+    claims_right and facts_found are at level "zone", the others say theirs. A claim without a fact on its side is
+    `claims_hallucinated`.
+    """
+    return {} if facts is None else claim_counts(affirmed(text), facts)
+
+
+def claim_counts(said: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, float]:
+    """As `report_counts`, of claims that were read already: affirmed ones, a bilateral one for each side."""
+    seen = [fact for fact in facts if fact.visible]
+    claims = countable(said, facts)
+    sized = [(c, f) for c in claims for f in seen if in_place(c, f) and c.size and f.size]
+    row = {
+        "claims": len(claims),
+        "claims_hallucinated": sum(not any(on_side(claim, f) for f in seen) for claim in claims),
+        "facts": len(seen),
+        "sizes": len(sized),
+        "sizes_right": sum(claim.size == fact.size for claim, fact in sized),
+    }
+    for level, agrees in LEVELS.items():
+        ending = "" if level == "zone" else f"_{level}"
+        row[f"claims_right{ending}"] = sum(any(agrees(claim, f) for f in seen) for claim in claims)
+        row[f"facts_found{ending}"] = sum(any(agrees(claim, f) for claim in claims) for f in seen)
+    return row | _mentions(said, facts) | _errors(fact_errors(claims, facts))
+
+
+def _mentions(claims: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, float]:
+    """CHAIR (Rohrbach et al. 2018), with findings for objects: affirmed mentions, whatever place or size they state."""
+    unseen = {f.finding for f in facts} - {f.finding for f in facts if f.visible}
+    mentions = {(claim.parts["finding"], claim.finding) for claim in claims if claim.finding not in unseen}
+    false = sum(finding not in {f.finding for f in facts} for _, finding in mentions)
+    return {"mentions": len(mentions), "mentions_false": false, "reports": 1, "reports_false": false > 0}
+
+
+def _errors(errors: FactErrors) -> dict[str, float]:
+    ratio = errors.match_ratio
+    row = {} if ratio is None else {"match_ratio": ratio, "match_reports": 1}
+    row |= {
+        "false_findings": errors.false_finding, "missing_findings": errors.missing_finding,
+        "location_errors": errors.location, "severity_errors": errors.severity,
+    }  # fmt: skip
+    had = [(claim, fact, name) for claim, fact in errors.pairs for name in ATTRIBUTES if getattr(fact, name)]
+    stated = [(claim, fact, name) for claim, fact, name in had if getattr(claim, name)]
+    row |= {"attributes": len(had), "attributes_stated": len(stated)}
+    for name in ("side", "zone"):
+        own = [(claim, fact) for claim, fact, other in stated if other == name]
+        row |= {f"{name}s": len(own), f"{name}s_right": sum(name not in wrong_attributes(*pair) for pair in own)}
+    return row
+
+
+def overclaim_counts(text: str, finding: str) -> dict[str, float]:
+    """Whether the text still affirms the one finding that was taken out of the image, wherever it puts it."""
+    return {"hidden_findings": 1, "overclaimed": any(claim.finding == finding for claim in affirmed(text))}

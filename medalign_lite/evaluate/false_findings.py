@@ -1,0 +1,78 @@
+"""False findings of reports by finding, side and company: where a language prior shows."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from medalign_lite.cases.case import FINDINGS, SIDES, Case
+from medalign_lite.edits.report_truth import Stated, stated
+from medalign_lite.evaluate.agreement import affirmed, by_side
+from medalign_lite.evaluate.metrics import Prediction, answers_of, question_of
+from medalign_lite.text.reports import read_report
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """How often a finding that is not there was affirmed: `false` of `images` images.
+
+    kind `absent`: all images of which it is known that the finding is not there; `side`: of those, affirmed on `side`;
+    `wrong side`: the finding is there, on the other side than the stated `side`; `cofinding`: images without the
+    finding, by whether `cofinding` is seen in them (`cofinding_present`), which is where a language prior shows.
+    """
+
+    kind: str
+    finding: str
+    false: int
+    images: int
+    side: str | None = None
+    cofinding: str | None = None
+    cofinding_present: bool | None = None
+
+
+def error_table(
+    cases: Sequence[Case], predictions: Iterable[Prediction], *, arm: str, condition: str = "real"
+) -> list[ErrorRow]:
+    """False findings of an arm's reports by finding, side and co-finding. Images are counted once.
+
+    A case without a table of facts is judged by its reference report: a finding is not there if the report denies it,
+    and of what it does not mention nobody knows.
+    """
+    by_id = {case.id: case for case in cases}
+    said: dict[str, set[tuple[str, str | None]]] = defaultdict(set)
+    truths: dict[str, Stated] = {}
+    for (case_id, question_id), text in answers_of(by_id, predictions)[arm, condition].items():
+        case = by_id[case_id]
+        question = question_of(case, question_id)
+        if question.kind != "report":
+            continue
+        if case.facts is not None:
+            truths[case_id], claims = Stated(case.facts, frozenset(FINDINGS)), affirmed(text)
+        else:
+            truths[case_id] = stated(question.answer)
+            claims = [one for c in read_report(text) if c.polarity == "present" for one in by_side(c)]
+        said[case_id] |= {(claim.finding, claim.side) for claim in claims}
+    known = {name for truth in truths.values() for name in truth.mentioned}
+    findings = [name for name in FINDINGS if name in known] + sorted(known - {*FINDINGS})
+    return [row for finding in findings for row in _errors_of(finding, findings, truths, said)]
+
+
+def _errors_of(finding: str, findings: Sequence[str], truths: Mapping[str, Stated], said: Mapping[str, set]):
+    present = {case_id: {f.finding for f in truth.facts} for case_id, truth in truths.items()}
+    without = [c for c in said if finding in truths[c].mentioned and finding not in present[c]]
+    wrong = {case_id for case_id in without if any(name == finding for name, _ in said[case_id])}
+    yield ErrorRow("absent", finding, len(wrong), len(without))
+    for side in SIDES:
+        yield ErrorRow("side", finding, sum((finding, side) in said[c] for c in without), len(without), side)
+        other = [c for c in said
+                 if {f.side for f in truths[c].facts if f.finding == finding and f.visible} == {_other(side)}]
+        yield ErrorRow("wrong side", finding, sum((finding, side) in said[c] for c in other), len(other), side)
+    for cofinding in findings:
+        if cofinding == finding:
+            continue
+        for there in (True, False):
+            images = [c for c in without if cofinding in truths[c].mentioned and (cofinding in present[c]) == there]
+            yield ErrorRow("cofinding", finding, sum(c in wrong for c in images), len(images), None, cofinding, there)
+
+
+def _other(side: str) -> str:
+    return SIDES[1 - SIDES.index(side)]

@@ -1,0 +1,116 @@
+"""Whether answers hang on the evidence: changed by a corrupted lesion, right about the changed picture, image or none.
+
+The counting is that of `metrics`: a case whose truth was changed is a case again, scored like any other.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from medalign_lite.cases.case import SIDES, Case, Fact, Question
+from medalign_lite.evaluate.agreement import affirmed
+from medalign_lite.evaluate.short_answers import lmms_normalise
+from medalign_lite.text.claims import find_attributes, yes_no
+
+CHANGES = ("hidden", "moved")  # conditions in which the picture shows another truth
+ASKS_ABSENCE = ("absence", "side-free")  # topics whose yes means that the finding is not there
+ASKS_PRESENCE = ("presence", "on-side", "twin")
+PLACES = {"side": ("side",), "zone": ("zone",), "where": ("side", "zone")}  # topic: the attributes of its answer
+
+
+def answer_changed(kind: str, first: str, second: str) -> bool:
+    """Whether two answers to one question say something else: yes for no, other affirmed findings, or other words.
+
+    Closed answers are compared by what `yes_no` reads where it can read both, reports by the findings, sides, zones and
+    sizes that they affirm, everything else by `lmms_normalise`.
+    """
+    if kind == "report":
+        said = [{(c.finding, c.side, c.zone, c.size) for c in affirmed(text)} for text in (first, second)]
+        return said[0] != said[1]
+    read = [yes_no(text) for text in (first, second)]
+    if kind == "closed" and None not in read:
+        return read[0] != read[1]
+    return lmms_normalise(first) != lmms_normalise(second)
+
+
+def change_counts(kind: str, clean: str, lesion: str, control: str) -> dict[str, float]:
+    """Columns of `metrics`: is the answer another one with the lesion corrupted, and with as much of the rest."""
+    changed = answer_changed(kind, clean, lesion), answer_changed(kind, clean, control)
+    return {
+        "changes": 1, "changed_lesion": changed[0], "changed_control": changed[1],
+        "changed_gap": int(changed[0]) - int(changed[1]),
+    }  # fmt: skip
+
+
+def removed_facts(facts: Iterable[Fact], findings: Iterable[str]) -> tuple[Fact, ...]:
+    """The facts of the picture without these findings."""
+    gone = set(findings)
+    return tuple(fact for fact in facts if fact.finding not in gone)
+
+
+def moved_facts(facts: Iterable[Fact], moved: Fact, *, side: str | None, zone: str | None = None) -> tuple[Fact, ...]:
+    """The facts of the picture in which `moved` lies elsewhere; it keeps its zone where none is given.
+
+    Raises ValueError where `moved` is not among the facts.
+    """
+    facts = tuple(facts)
+    if moved not in facts:
+        raise ValueError(f"the {moved.finding} is not one of the case's facts: move one that is")
+    elsewhere = replace(moved, side=side, zone=zone or moved.zone)
+    return tuple(elsewhere if fact == moved else fact for fact in facts)
+
+
+def changed_case(case: Case, finding: str, condition: str) -> Case:
+    """The case that a changed picture shows, with its report requests and the questions about the finding alone.
+
+    condition: "hidden", the finding is gone and everything else as it was; "moved", it lies on the other side.
+    Raises ValueError for another condition, and for a finding that is not there or, moved, has no side.
+    """
+    about = [fact for fact in case.facts or () if fact.finding == finding]
+    if condition not in CHANGES or not about:
+        raise ValueError(f"case {case.id}: {finding} cannot be {condition}; hide or move a finding that it has")
+    facts = removed_facts(case.facts, [finding])
+    if condition == "moved":
+        if about[0].side not in SIDES:
+            raise ValueError(f"case {case.id}: its {finding} has no side; move one that has")
+        facts = moved_facts(case.facts, about[0], side=SIDES[1 - SIDES.index(about[0].side)])
+    changed = counterfactual_case(case, facts)
+    asked = tuple(q for q in changed.questions if q.kind == "report" or q.finding == finding)
+    return replace(changed, questions=asked)
+
+
+def counterfactual_case(case: Case, facts: Sequence[Fact]) -> Case:
+    """The case as it would be were `facts` the truth: each question with the answer that would then be right.
+
+    Scored with `metrics.count` under the condition in which the changed picture was shown ("hidden", "moved"). Where
+    the finding of an open question is gone the question has a wrong premise, and that is its topic. Questions whose
+    answer under the new facts is not known are dropped: of unknown topics, and where the finding cannot be seen.
+    """
+    facts, before = tuple(facts), tuple(case.facts or ())
+    asked = (_answer_again(question, facts, before) for question in case.questions)
+    return replace(case, facts=facts, questions=tuple(question for question in asked if question is not None))
+
+
+def _answer_again(question: Question, facts: Sequence[Fact], before: Sequence[Fact]) -> Question | None:
+    if question.kind == "report":
+        return replace(question, answer="")  # its text is of the old picture; facts are what it is scored by
+    about, was = ([fact for fact in some if fact.finding == question.finding] for some in (facts, before))
+    if about == was or (about and question.topic == "size"):
+        return question  # its answer is still right: what moves keeps its size
+    if question.finding is None or any(not fact.visible for fact in about):
+        return None
+    if question.topic in ASKS_PRESENCE + ASKS_ABSENCE:
+        there = any(_has_asked_place(question.text, fact) for fact in about)
+        return replace(question, answer="Yes." if there == (question.topic in ASKS_PRESENCE) else "No.", visible=True)
+    if question.kind == "open" and not about:
+        return replace(question, answer=f"There is no {question.finding}.", topic="premise", visible=True)
+    if question.topic in PLACES and len(about) == 1:
+        place = [getattr(about[0], name) for name in PLACES[question.topic]]
+        words = " ".join(value for value in place if value)
+        return replace(question, answer=f"{words.capitalize()}.", visible=True) if words else None
+    return None
+
+
+def _has_asked_place(text: str, fact: Fact) -> bool:
+    """Whether the fact is at the side and zone that the question names, if it names any."""
+    asked = [a for a in find_attributes(text) if a.name in ("side", "zone")]
+    return all(getattr(fact, a.name) in (a.value, None) for a in asked)

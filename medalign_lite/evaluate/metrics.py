@@ -1,0 +1,289 @@
+"""What a model said, counted per image; ratios come last, so that a bootstrap can draw images.
+
+Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
+`style`. Without structured facts a report is counted against its reference, as far as that goes (`report_truth`).
+``python -m medalign_lite.evaluate.metrics --help``: the suite on two files of your own.
+"""
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medalign_lite.cases.case import Case, Question
+from medalign_lite.edits.report_truth import reference_counts
+from medalign_lite.evaluate.agreement import overclaim_counts, report_counts
+from medalign_lite.evaluate.grounding import change_counts, changed_case
+from medalign_lite.evaluate.probing import probe_counts
+from medalign_lite.evaluate.short_answers import score_answer
+from medalign_lite.evaluate.style import style_counts
+from medalign_lite.text.claims import yes_no
+
+CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only", "moved", "lesion", "control")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer of one arm. `condition` names the image it saw.
+
+    `hidden` is the image without one `finding` whose company stays, `moved` with it on the other side; `lesion` and
+    `control` are the image with its lesion corrupted, and with as much of the rest.
+    """
+
+    case_id: str
+    question_id: str
+    text: str
+    arm: str = "base"
+    condition: str = "real"
+    finding: str | None = None
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Raw gaps log π(y+) - log π(y-) in nats, summed over span tokens, under v, v' (lesion) and v° (control).
+
+    Raw, so that the base has a value too: METHOD's margin m(u) / β (N = none) is the aligned gap minus the base's.
+    """
+
+    record_id: str
+    case_id: str
+    arm: str
+    clean: float
+    lesion: float | None = None
+    control: float | None = None
+
+
+@dataclass(frozen=True)
+class TokenKL:
+    """Forward KL(π_ref ‖ π) in nats at each answer token of one case."""
+
+    case_id: str
+    arm: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TokenLogp:
+    """log π_ref in nats of each token of what an arm answered about one case: how likely the base finds the wording."""
+
+    case_id: str
+    arm: str
+    values: tuple[float, ...]
+
+
+PERPLEXITY = "perplexity_under_base"  # exp of its ratio, nats a token
+# metric -> (numerator column, denominator column). Facts agree in finding, side and zone, where a name says no more.
+RATIOS = {
+    "fact_precision": ("claims_right", "claims"),
+    "fact_recall": ("facts_found", "facts"),
+    "fact_precision_finding": ("claims_right_finding", "claims"),
+    "fact_recall_finding": ("facts_found_finding", "facts"),
+    "fact_precision_side": ("claims_right_side", "claims"),
+    "fact_recall_side": ("facts_found_side", "facts"),
+    "fact_precision_size": ("claims_right_size", "claims"),
+    "fact_recall_size": ("facts_found_size", "facts"),
+    "hallucination_rate": ("claims_hallucinated", "claims"),
+    "chair_mention": ("mentions_false", "mentions"),
+    "chair_report": ("reports_false", "reports"),
+    "match_ratio": ("match_ratio", "match_reports"),
+    "false_findings_per_report": ("false_findings", "reports"),
+    "missing_findings_per_report": ("missing_findings", "reports"),
+    "location_errors_per_report": ("location_errors", "reports"),
+    "severity_errors_per_report": ("severity_errors", "reports"),
+    "side_accuracy": ("sides_right", "sides"),
+    "zone_accuracy": ("zones_right", "zones"),
+    "size_accuracy": ("sizes_right", "sizes"),
+    "attributes_stated": ("attributes_stated", "attributes"),
+    "closed_accuracy": ("closed_right", "closed"),
+    "closed_accuracy_llavamed": ("closed_llavamed", "closed"),
+    "closed_accuracy_lmms": ("closed_lmms", "closed"),
+    "open_recall": ("open_recall", "open"),
+    "open_recall_strict": ("open_strict", "open"),
+    "open_accuracy_lmms": ("open_lmms", "open"),
+    "yes_ratio": ("yes", "yes_no"),
+    "twin_accuracy": ("twins_right", "twins"),
+    "premise_rejection": ("premises_rejected", "premises"),
+    "grounding_selectivity": ("selectivity", "selectivity_n"),
+    "flip_rate": ("flipped", "flipped_n"),
+    "invariance_rate": ("invariant", "invariant_n"),
+    "change_lesion": ("changed_lesion", "changes"),
+    "change_control": ("changed_control", "changes"),
+    "change_selectivity": ("changed_gap", "changes"),
+    "overclaim_lesion_hidden": ("overclaimed", "hidden_findings"),
+    "style_edit_distance": ("edit_distance", "edit_answers"),
+    "within_few_words": ("within_few_words", "edit_answers"),
+    "answer_words": ("words", "word_answers"),
+    "kl_to_reference": ("kl", "kl_tokens"),
+    PERPLEXITY: ("surprise", "surprise_tokens"),
+}
+_LEVELS = ("", "_finding", "_side", "_size")
+F1S = {f"fact_f1{level}": (f"fact_precision{level}", f"fact_recall{level}") for level in _LEVELS}
+METRICS = (*F1S, *RATIOS)
+COLUMNS = tuple(dict.fromkeys(column for pair in RATIOS.values() for column in pair))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums per image group: `table` is (G, C) float64 with the columns of COLUMNS, rows in the order of `groups`."""
+
+    groups: tuple[str, ...]
+    table: np.ndarray
+
+    def images(self, metric: str) -> np.ndarray:
+        """bool (G,): the groups that contribute to the metric."""
+        denominators = [RATIOS[name][1] for name in F1S.get(metric, (metric,))]
+        return sum(self.table[:, COLUMNS.index(name)] for name in denominators) > 0
+
+
+def ratios(sums: np.ndarray, names: Iterable[str] = METRICS) -> dict[str, np.ndarray]:
+    """Metrics from summed counts: (..., C) -> {name: (...)}, NaN where there is nothing to divide by."""
+
+    def ratio(name: str) -> np.ndarray:
+        top, bottom = (sums[..., COLUMNS.index(column)] for column in RATIOS[name])
+        values = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+        return np.exp(values) if name == PERPLEXITY else values
+
+    def f1(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+        precision = np.where(np.isnan(precision) & ~np.isnan(recall), 0.0, precision)  # silence: F1 is 0
+        total = precision + recall
+        return np.divide(2 * precision * recall, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0)
+
+    return {name: f1(*map(ratio, F1S[name])) if name in F1S else ratio(name) for name in names}
+
+
+def count(
+    cases: Sequence[Case],
+    predictions: Iterable[Prediction],
+    *,
+    arm: str,
+    reference: str = "base",
+    condition: str = "real",
+    margins: Iterable[Margins] = (),
+    kl: Iterable[TokenKL] = (),
+    logp: Iterable[TokenLogp] = (),
+) -> Counts:
+    """Counts of one arm over `cases`, one row per image group (sorted).
+
+    Answers of cases that are not in `cases` are left out. Style is measured against the answers of `reference` under
+    the same condition. Over-claims come from the reports with condition `hidden`; how often an answer changes, from
+    those with `real`, `lesion` and `control`.
+
+    Raises ValueError for an unknown condition, a question that its case does not have, two answers to one question, or
+    a report on a `hidden` picture that does not say what was hidden.
+    """
+    if condition not in CONDITIONS:
+        raise ValueError(f"unknown condition {condition!r}: use one of {', '.join(CONDITIONS)}")
+    by_id = {case.id: case for case in cases}
+    rows: dict[str, Counter] = defaultdict(Counter)
+    predictions = tuple(predictions)
+    answers = answers_of(by_id, predictions)
+    asked: dict[str, dict[str, str]] = defaultdict(dict)
+    for (case_id, question_id), text in answers[arm, condition].items():
+        case = by_id[case_id]
+        question = question_of(case, question_id)
+        asked[case_id][question_id] = text
+        rows[case.group].update(_tally(case, question, text))
+        if question.kind != "closed":  # there another word is another answer, not a style
+            rows[case.group].update(style_counts(text, answers[reference, condition].get((case_id, question_id))))
+    for case_id, texts in asked.items():
+        rows[by_id[case_id].group].update(probe_counts(by_id[case_id], texts))
+    for p in predictions:
+        case = by_id.get(p.case_id)
+        if case and (p.arm, p.condition) == (arm, "hidden") and question_of(case, p.question_id).kind == "report":
+            rows[case.group].update(overclaim_counts(p.text, _hidden_finding(p)))
+    for key in answers[arm, "real"].keys() & answers[arm, "lesion"].keys() & answers[arm, "control"].keys():
+        case, texts = by_id[key[0]], [answers[arm, name][key] for name in ("real", "lesion", "control")]
+        if question_of(case, key[1]).visible:
+            rows[case.group].update(change_counts(question_of(case, key[1]).kind, *texts))
+    for margin in margins:
+        if margin.arm == arm and margin.case_id in by_id:
+            rows[by_id[margin.case_id].group].update(_grounding(margin))
+    for drift in kl:
+        if drift.arm == arm and drift.case_id in by_id:
+            rows[by_id[drift.case_id].group].update({"kl": sum(drift.values), "kl_tokens": len(drift.values)})
+    for said in logp:
+        if said.arm == arm and said.case_id in by_id:
+            row = {"surprise": -sum(said.values), "surprise_tokens": len(said.values)}
+            rows[by_id[said.case_id].group].update(row)
+    groups = tuple(sorted({case.group for case in cases}))
+    table = [[rows[group][column] for column in COLUMNS] for group in groups]
+    return Counts(groups, np.asarray(table, float).reshape(len(groups), len(COLUMNS)))
+
+
+def changed_cases(cases: Iterable[Case], predictions: Iterable[Prediction], condition: str) -> list[Case]:
+    """The cases as their changed pictures show them, where some arm was asked: scored like any other.
+
+    condition: "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too.
+    """
+    changed = {p.case_id: p.finding for p in predictions if p.condition == condition and p.finding}
+    return [changed_case(case, changed[case.id], condition) for case in cases if case.id in changed]
+
+
+def _hidden_finding(prediction: Prediction) -> str:
+    if prediction.finding is None:
+        raise ValueError(
+            f"the answer of {prediction.arm} to the picture of case {prediction.case_id} without one finding does not "
+            "say which; run the evaluate stage again"
+        )
+    return prediction.finding
+
+
+def answers_of(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> dict[tuple[str, str], dict]:
+    """{(arm, condition): {(case_id, question_id): text}} of the answers to these cases."""
+    answers: dict[tuple[str, str], dict] = defaultdict(dict)
+    for p in predictions:
+        if p.case_id not in by_id:
+            continue
+        group, key = answers[p.arm, p.condition], (p.case_id, p.question_id)
+        if key in group:
+            raise ValueError(
+                f"two answers of {p.arm} ({p.condition}) to question {p.question_id} of case {p.case_id}: "
+                "score one sample at a time"
+            )
+        group[key] = p.text
+    return answers
+
+
+def question_of(case: Case, question_id: str) -> Question:
+    """The case's question of this id; raises ValueError where it has none."""
+    for question in case.questions:
+        if question.id == question_id:
+            return question
+    raise ValueError(
+        f"case {case.id} has no question {question_id}: the predictions belong to other cases; "
+        "run the evaluate stage again"
+    )
+
+
+def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
+    if question.kind == "report":
+        return reference_counts(text, question.answer) if case.facts is None else report_counts(text, case.facts)
+    if not question.visible:
+        return {}
+    scores = score_answer(text, question.answer, question.kind)
+    if question.kind == "open":
+        row = {"open_recall": scores["llavamed"], "open_strict": scores["strict"], "open_lmms": scores["lmms"]}
+        return {"open": 1} | row
+    row = {"closed_right": scores["strict"], "closed_llavamed": scores["llavamed"], "closed_lmms": scores["lmms"]}
+    row |= {} if yes_no(question.answer) is None else {"yes_no": 1, "yes": yes_no(text) is True}
+    return {"closed": 1} | row
+
+
+def _grounding(margin: Margins) -> dict[str, float]:
+    """METHOD §4: GS = m(v°) - m(v'), flip m(v') < 0, invariance sign m(v°) = sign m(v)."""
+    row = {}
+    if margin.lesion is not None:
+        row |= {"flipped_n": 1, "flipped": margin.lesion < 0}
+    if margin.control is not None:
+        row |= {"invariant_n": 1, "invariant": np.sign(margin.control) == np.sign(margin.clean)}
+    if margin.lesion is not None and margin.control is not None:
+        row |= {"selectivity_n": 1, "selectivity": margin.control - margin.lesion}
+    return row
+
+
+if __name__ == "__main__":
+    from medalign_lite.run.score import main  # this module is its library
+
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,162 @@
+"""Three scorers for short answers, each exact and named; every score lies in 0..1.
+
+`llavamed`  the rules published with LLaVA-Med v1.0 (Li et al. 2023), quirks included, to compare with the literature:
+            open questions by recall of words, closed ones by substring.
+`strict`    ours. Closed: yes/no as `claims.yes_no` reads it, negation included, other choices by whole words that are
+            not negated. Open: recall of words with multiplicity.
+`lmms`      exact match after normalising, as lmms-eval scores SLAKE (see `lmms_normalise`), for both kinds.
+"""
+
+import re
+import string
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from medalign_lite.text.claims import yes_no
+
+SCORERS = ("llavamed", "strict", "lmms")
+OPEN_SCORER = "llavamed"
+CLOSED_SCORER = "strict"
+
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_ARTICLES = ("a", "an", "the")
+_NUMBERS = {
+    word: str(value) for value, word in enumerate("zero one two three four five six seven eight nine ten".split())
+} | {"none": "0"}
+_CONTRACTED = """ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't
+he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
+needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll
+somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd
+there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're
+what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've
+wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've""".split()
+
+
+def _misspelt(word: str) -> list[str]:
+    """The word with exactly one of its apostrophes left out, once per apostrophe."""
+    return [word[:i] + word[i + 1 :] for i, letter in enumerate(word) if letter == "'"]
+
+
+_CONTRACTIONS = {wrong: right for right in _CONTRACTED for wrong in _misspelt(right)}
+_CONTRACTIONS["somebody'd"] = "somebodyd"  # the published table has this entry the wrong way round
+
+
+def llavamed_normalise(text: str) -> str:
+    """`text` as the LLaVA-Med scorer sees it: lower case, no punctuation or articles, numbers as digits.
+
+    A punctuation mark is deleted everywhere if it touches a space anywhere (or if the text holds a comma between
+    digits), else it becomes a space. At most 32 full stops go: the published call passes a flag as the count.
+    """
+    text = text.lower()
+    thousands = re.search(r"\d,\d", text) is not None
+    cleaned = text
+    for mark in _PUNCTUATION:
+        touches_space = mark + " " in text or " " + mark in text
+        cleaned = cleaned.replace(mark, "" if touches_space or thousands else " ")
+    cleaned = re.sub(r"\.(?!\d)", "", cleaned, count=32)
+    words = [_NUMBERS.get(word, word) for word in cleaned.split()]
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def llavamed_open(candidate: str, gold: str) -> tuple[float, float, float]:
+    """(F1, precision, recall) over words; recall is the published "open" number.
+
+    True positives count with the candidate's multiplicity, so recall = tp / (tp + fn) can reward repetition.
+    """
+    said = Counter(llavamed_normalise(candidate).split())
+    wanted = Counter(llavamed_normalise(gold).split())
+    tp = sum(count for word, count in said.items() if word in wanted)
+    if tp == 0:
+        return 0.0, 0.0, 0.0
+    fn = sum(count for word, count in wanted.items() if word not in said)
+    precision, recall = tp / said.total(), tp / (tp + fn)
+    return 2 * precision * recall / (precision + recall), precision, recall
+
+
+def llavamed_exactmatch(candidate: str, gold: str) -> float:
+    """Distinct gold words found, over candidate words: the published "exact match", whatever its name says."""
+    said = Counter(llavamed_normalise(candidate).split())
+    wanted = set(llavamed_normalise(gold).split())
+    return len(wanted & said.keys()) / said.total() if said else 0.0
+
+
+def llavamed_closed(candidate: str, gold: str) -> int:
+    """1 if the candidate holds "yes" or "no" and the gold answer, all as substrings ("normal" holds "no").
+
+    The published loop leaves an answer with yes or no but without the gold out of its average; here it scores 0.
+    """
+    said, wanted = llavamed_normalise(candidate), llavamed_normalise(gold)
+    return int(("yes" in said or "no" in said) and wanted in said)
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and numbers of `text`, punctuation dropped."""
+    return re.findall(r"\w+", text.lower())
+
+
+def strict_match(candidate: str, gold: str) -> bool:
+    """True if the gold answer's words stand in the candidate in this order, next to each other, and not negated."""
+    said, wanted = words(candidate), words(gold)
+    for start in range(len(said) - len(wanted) + 1):
+        if wanted and said[start : start + len(wanted)] == wanted:
+            return start == 0 or said[start - 1] not in ("not", "no", "without")
+    return False
+
+
+def strict_closed(candidate: str, gold: str) -> bool:
+    """True if the candidate says yes or no as the gold answer does; another gold answer (a choice) must be matched.
+
+    An answer that says neither yes nor no is wrong. A candidate that names two choices matches both: the choices are
+    not known here.
+    """
+    wanted = yes_no(gold)
+    return strict_match(candidate, gold) if wanted is None else yes_no(candidate) == wanted
+
+
+def strict_recall(candidate: str, gold: str) -> float:
+    """Share of the gold answer's words that the candidate says, each as often as both have it: repeating earns nothing.
+
+    0 for a gold answer without words.
+    """
+    said, wanted = Counter(words(candidate)), Counter(words(gold))
+    return (said & wanted).total() / wanted.total() if wanted else 0.0
+
+
+_LMMS_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation, " "))
+_LMMS_WHOLE = {"x ray": "xray"} | dict.fromkeys(("yeah", "yep", "true"), "yes") | dict.fromkeys(("nope", "false"), "no")
+
+
+def lmms_normalise(text: str) -> str:
+    """`text` as lmms-eval's SLAKE task compares English answers.
+
+    Lower case; what stands in round brackets goes; every ASCII punctuation mark becomes a space; runs of white space
+    become one space. Then whole answers are unified: "x ray" is "xray", yeah, yep and true are "yes", nope and false
+    are "no". Articles and number words stay, and so do Chinese answers, which lmms-eval maps as well.
+    """
+    text = re.sub(r"\([^)]*\)", " ", text.lower())
+    text = " ".join(text.translate(_LMMS_PUNCTUATION).split())
+    return _LMMS_WHOLE.get(text, text)
+
+
+def lmms_match(candidate: str, gold: str) -> bool:
+    """True if both are the same after `lmms_normalise`: a right answer in a sentence does not count."""
+    return lmms_normalise(candidate) == lmms_normalise(gold)
+
+
+def score_answer(candidate: str, gold: str, kind: str) -> dict[str, float]:
+    """{scorer: score} of one answer by all SCORERS; `kind` is "closed" or "open". Raises ValueError for another."""
+    if kind not in ("closed", "open"):
+        raise ValueError(f"kind {kind!r} is no short answer: use closed or open, and score reports by their facts")
+    if kind == "closed":
+        scores = llavamed_closed(candidate, gold), strict_closed(candidate, gold), lmms_match(candidate, gold)
+    else:
+        scores = llavamed_open(candidate, gold)[2], strict_recall(candidate, gold), lmms_match(candidate, gold)
+    return dict(zip(SCORERS, map(float, scores), strict=True))
+
+
+def score_table(answers: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, float]]:
+    """{kind: {scorer: mean score}} of (candidate, gold, kind) rows."""
+    rows = defaultdict(list)
+    for candidate, gold, kind in answers:
+        rows[kind].append(score_answer(candidate, gold, kind))
+    return {kind: {name: sum(row[name] for row in some) / len(some) for name in SCORERS} for kind, some in rows.items()}

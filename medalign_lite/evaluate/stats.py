@@ -1,0 +1,248 @@
+"""Intervals and tests: a paired bootstrap that draws images, exact McNemar, randomisation, Holm, and the results file.
+
+All statistics are functions of summed per-image counts, so a bootstrap draw is a weighted sum: one matrix product
+for all draws. Both arms get the same draws, which is what makes their difference paired.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from scipy import stats as distributions
+from statsmodels.stats.multitest import multipletests
+
+from medalign_lite.cases.case import Case
+from medalign_lite.evaluate.metrics import (
+    COLUMNS,
+    Counts,
+    Margins,
+    Prediction,
+    TokenKL,
+    TokenLogp,
+    changed_cases,
+    count,
+    ratios,
+)
+
+RESULT_METRICS = (
+    "fact_precision",
+    "fact_recall",
+    "fact_f1",
+    "hallucination_rate",
+    "closed_accuracy",
+    "open_recall",
+    "yes_ratio",
+    "grounding_selectivity",
+    "invariance_rate",
+    "flip_rate",
+    "overclaim_lesion_hidden",
+    "style_edit_distance",
+    "kl_to_reference",
+)
+EXTRA_METRICS = ("size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
+                 "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict", "open_accuracy_lmms")
+CHANGE_METRICS = ("change_lesion", "change_control", "change_selectivity")
+COUNTERFACTUAL_METRICS = ("closed_accuracy", "premise_rejection", "fact_f1", "hallucination_rate")
+CONTROL_METRICS = ("fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio")
+TEST_SPLITS = ("test", "shifted")
+DIGITS = 6
+
+
+@lru_cache(maxsize=6)  # the same draws for every metric and arm
+def image_weights(images: int, draws: int, seed: int) -> np.ndarray:
+    """(draws, images) float64: how often each image is drawn, with replacement, in each draw."""
+    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws).astype(float)
+    weights.flags.writeable = False
+    return weights
+
+
+def interval(values: np.ndarray, n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high) of bootstrap values over their first axis; NaN draws (nothing to divide by) are left out.
+
+    The expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", §5.3): the
+    plain percentile interval of n clusters is too short by √((n-1)/n) and by normal against t. On ratios and their
+    differences it covered better than the percentile and BCa intervals (tests/test_stats.py).
+    """
+    if n < 2:
+        return (np.full(values.shape[1:], np.nan),) * 2
+    tail = distributions.norm.cdf(-np.sqrt(n / (n - 1)) * distributions.t.ppf((1 + level) / 2, n - 1))
+    low, high = np.nanquantile(values, [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def bootstrap(
+    table: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, draws: int = 2000, seed: int = 0
+) -> np.ndarray:
+    """Values (draws, ...) of a statistic of summed counts; `table` is (images, C), `statistic` maps (..., C)."""
+    return statistic(image_weights(len(table), draws, seed) @ table)
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Exact two-sided p that two paired right/wrong vectors have the same rate (McNemar 1947, binomial form)."""
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    if only_first + only_second == 0:
+        return 1.0
+    return float(distributions.binomtest(only_first, only_first + only_second).pvalue)
+
+
+def randomisation(
+    first: np.ndarray, second: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, draws: int = 2000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Two-sided p that two arms have the same statistic: approximate randomisation, whole image groups exchanged.
+
+    first, second: (G, ..., C) counts on the same images; statistic: maps summed counts (..., C) to (...). Under the
+    null the arms' labels are exchangeable within an image (Noreen 1989; Yeh 2000). p (...) is
+    (1 + #{|d*| >= |d|}) / (1 + draws), never 0. A draw whose statistic is unknown counts as extreme; an unknown
+    difference gives NaN.
+
+    Raises ValueError for arms of different shapes.
+    """
+    if first.shape != second.shape:
+        raise ValueError("the two arms do not cover the same images: count both over the same cases")
+    total, gap = first + second, first - second
+    kept = np.random.default_rng(seed).integers(0, 2, (draws, len(first))) * 2.0 - 1  # +1 as it is, -1 exchanged
+    moved = np.tensordot(kept, gap, axes=1)  # (draws, C)
+    sums = total.sum(axis=0)
+    observed = np.abs(statistic(first.sum(axis=0)) - statistic(second.sum(axis=0)))
+    drawn = np.abs(statistic((sums + moved) / 2) - statistic((sums - moved) / 2))
+    extreme = np.isnan(drawn) | (drawn >= observed * (1 - 1e-12) - 1e-15)  # ties in spite of rounding
+    return np.where(np.isnan(observed), np.nan, (1 + extreme.sum(axis=0)) / (1 + draws))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm-corrected p values of one family of tests, in the order given."""
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+
+
+def results(
+    cases: Sequence[Case],
+    predictions: Sequence[Prediction],
+    *,
+    aligned: str,
+    base: str = "base",
+    margins: Sequence[Margins] = (),
+    kl: Sequence[TokenKL] = (),
+    logp: Sequence[TokenLogp] = (),
+    condition: str = "real",
+    names: Sequence[str] = RESULT_METRICS,
+    seed: int = 0,
+    draws: int = 2000,
+) -> dict:
+    """{"base" | "aligned" | "difference": {"test" | "shifted": {metric: {"value", "low", "high", "n"}}}}.
+
+    `aligned` and `base` are arm names of the predictions. `difference` is aligned minus base, from the same draws.
+    n is the number of image groups that contribute. What cannot be measured is None with n = 0. `difference` of
+    `grounding_selectivity` is METHOD's GS / β, because the gaps are raw (metrics.Margins).
+
+    Raises ValueError if the two arms did not answer the same questions.
+    """
+    _check_paired(predictions, base, aligned, condition)
+    out: dict = {"base": {}, "aligned": {}, "difference": {}}
+    for split in TEST_SPLITS:
+        chosen = [case for case in cases if case.split == split]
+        first, second = (
+            count(chosen, predictions, arm=arm, reference=base, condition=condition, margins=margins, kl=kl, logp=logp)
+            for arm in (base, aligned)
+        )
+        _zero_own_kl(first, second)
+        for arm, block in compare(first, second, names=names, seed=seed, draws=draws).items():
+            out[arm][split] = block
+    return out
+
+
+def changed_results(
+    cases: Sequence[Case], predictions: Sequence[Prediction], *, condition: str,
+    names: Sequence[str] = COUNTERFACTUAL_METRICS, **options,
+) -> dict:
+    """`results` of the answers to changed pictures, "hidden" or "moved", against the truth that these then show.
+
+    Raises as `results` does.
+    """
+    shown = [p for p in predictions if p.condition == condition]
+    return results(changed_cases(cases, shown, condition), shown, condition=condition, names=names, **options)
+
+
+def compare(
+    base: Counts, aligned: Counts, *, names: Sequence[str] = RESULT_METRICS, seed: int = 0, draws: int = 2000
+) -> dict:
+    """{"base" | "aligned" | "difference": {metric: {"value", "low", "high", "n"}}} of two arms on the same images."""
+    if base.groups != aligned.groups:
+        raise ValueError("the two arms do not cover the same images: count both over the same cases")
+    if not base.groups:
+        empty = {name: _entry(np.nan, np.nan, np.nan, 0) for name in names}
+        return {arm: dict(empty) for arm in ("base", "aligned", "difference")}
+    weights = image_weights(len(base.groups), draws, seed)
+    point = [ratios(arm.table.sum(axis=0), names) for arm in (base, aligned)]
+    drawn = [ratios(weights @ arm.table, names) for arm in (base, aligned)]
+    out: dict = {"base": {}, "aligned": {}, "difference": {}}
+    for name in names:
+        seen = [arm.images(name) for arm in (base, aligned)]
+        sizes = (int(seen[0].sum()), int(seen[1].sum()), int((seen[0] | seen[1]).sum()))
+        values = (point[0][name], point[1][name], point[1][name] - point[0][name])
+        draws_of = (drawn[0][name], drawn[1][name], drawn[1][name] - drawn[0][name])
+        for arm, value, many, n in zip(out, values, draws_of, sizes, strict=True):
+            out[arm][name] = _entry(value, *_bounds(value, many, n), n)
+    return out
+
+
+def evidence_use(
+    cases: Sequence[Case], predictions: Sequence[Prediction], *, arm: str, without: str,
+    names: Sequence[str] = CONTROL_METRICS, seed: int = 0, draws: int = 2000,
+) -> dict:
+    """{"real" | without | "difference": {metric: entry as in `results`}} of one arm with and without the evidence.
+
+    `without` is a condition such as "blank" or "shuffled"; only questions asked under both count. The difference is
+    real minus `without`: what the arm owes to the right image. 0 is a blind arm.
+    """
+    keys = [
+        {(p.case_id, p.question_id) for p in predictions if (p.arm, p.condition) == (arm, condition)}
+        for condition in ("real", without)
+    ]
+    shared = [p for p in predictions if p.arm == arm and (p.case_id, p.question_id) in keys[0] & keys[1]]
+    asked = {p.case_id for p in shared}
+    chosen = [case for case in cases if case.id in asked]
+    blind, seeing = (count(chosen, shared, arm=arm, reference=arm, condition=c) for c in (without, "real"))
+    block = compare(blind, seeing, names=names, seed=seed, draws=draws)
+    return {"real": block["aligned"], without: block["base"], "difference": block["difference"]}
+
+
+def _bounds(value: float, many: np.ndarray, n: int) -> tuple[float, float]:
+    return (np.nan, np.nan) if np.isnan(value) else interval(many, n)
+
+
+def _entry(value: float, low: float, high: float, n: int) -> dict:
+    def tidy(number: float) -> float | None:
+        return None if np.isnan(number) else round(float(number), DIGITS) + 0.0  # + 0.0: no -0.0 in the file
+
+    return {"value": tidy(value), "low": tidy(low), "high": tidy(high), "n": 0 if np.isnan(value) else n}
+
+
+def _zero_own_kl(base: Counts, aligned: Counts) -> None:
+    """The base is its own reference: KL 0 at the tokens where the other arm's was measured."""
+    tokens = COLUMNS.index("kl_tokens")
+    if not base.table[:, tokens].any():
+        base.table[:, tokens] = aligned.table[:, tokens]
+
+
+def _check_paired(predictions: Iterable[Prediction], base: str, aligned: str, condition: str) -> None:
+    conditions = {condition, "hidden"}
+    keys = {
+        arm: {
+            (p.case_id, p.question_id, p.condition) for p in predictions if p.arm == arm and p.condition in conditions
+        }
+        for arm in (base, aligned)
+    }
+    odd = sorted(keys[base] ^ keys[aligned])
+    if odd:
+        raise ValueError(
+            f"{base} and {aligned} did not answer the same questions: {len(odd)} are answered by one arm "
+            f"only, first {odd[0]}; run the evaluate stage again"
+        )
+
+
+def dumps(results: dict) -> str:
+    """The text of results.json: sorted keys, no NaN, the same bytes for the same numbers."""
+    return json.dumps(results, sort_keys=True, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,268 @@
+"""From conversation, image and character spans to tensors: one tokenisation of the clean text, nothing truncated.
+
+Family-independent: the processor's chat template writes the conversation, the processor expands the image
+tokens of the prompt, and every further tensor that it makes goes to the model untouched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from os.path import commonprefix
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from medalign_lite.cases.images import read_image
+from medalign_lite.model.families import answer_token_type, processor_text
+from medalign_lite.text.diff import KINDS
+
+Span = tuple[int, int, str]  # [start, end) in characters of the answer, kind
+Offsets = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A batch of prompt + answer, right padded; T tokens, image tokens included.
+
+    inputs: keyword arguments of the model. completion: bool (B, T), the answer's tokens with its end-of-turn token.
+    kinds: long (B, T), 0 outside every span, else 1 + KINDS.index(kind); non-zero only inside `completion`.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    completion: torch.Tensor
+    kinds: torch.Tensor
+
+    @cached_property
+    def read(self) -> torch.Tensor:
+        """(M,): which of the model's flattened states predict the answers' tokens; the state at t predicts t + 1."""
+        return torch.nn.functional.pad(self.completion[:, 1:], (0, 1)).flatten().nonzero()[:, 0]
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """(M,): the answers' tokens, row after row."""
+        return self.inputs["input_ids"][self.completion]
+
+    @property
+    def answer_kinds(self) -> torch.Tensor:
+        """(M,): the kinds of these tokens."""
+        return self.kinds[self.completion]
+
+    @property
+    def counts(self) -> list[int]:
+        """Tokens of each row's answer."""
+        return self.completion.sum(-1).tolist()
+
+
+def encode(
+    processor,
+    images: Sequence[Image.Image | Path | str],
+    questions: Sequence[str],
+    answers: Sequence[str],
+    spans: Sequence[Sequence[Span]] | None = None,
+    *,
+    answer_ids: Sequence[Sequence[int] | None] | None = None,
+    device: torch.device | str = "cpu",
+    max_tokens: int | None = None,
+) -> Sequences:
+    """Tokenise each question and answer as one conversation and mark the tokens that spans touch (METHOD §2).
+
+    `answer_ids` gives, for rows where it is not None, the token ids as they were sampled: they are used unchanged
+    (contract D1) and must decode to the answer. `max_tokens` defaults to the tokenizer's own limit.
+    Raises ValueError for an empty or padded answer, special tokens in a text, a span outside the answer, a prompt whose
+    ids change when the answer follows, ids that do not decode to the answer, and a sequence above `max_tokens`.
+    """
+    tokenizer = processor.tokenizer
+    rows = _prompt_rows(processor, images, questions)
+    completions, kinds = [], []
+    for i, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        sampled = answer_ids[i] if answer_ids else None
+        if sampled is None:
+            ids, offsets = _tokenise_answer(processor, question, answer)
+        else:
+            ids, offsets = list(sampled), sampled_offsets(tokenizer, sampled, answer)
+        _check_length(len(rows.ids[i]) + len(ids), max_tokens or tokenizer.model_max_length)
+        completions.append(ids)
+        kinds.append(token_kinds(offsets, spans[i] if spans else (), length=len(answer)))
+    inputs = _assemble(rows, completions, processor=processor, side="right")
+    completion = _stack([[0] * len(p) + [1] * len(c) for p, c in zip(rows.ids, completions, strict=True)]).bool()
+    marked = _stack([[0] * len(p) + k for p, k in zip(rows.ids, kinds, strict=True)])
+    return Sequences(_to(inputs, device), completion.to(device), marked.to(device))
+
+
+def encode_prompts(processor, images, questions, *, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
+    """Inputs of `generate`: left-padded prompts that end where the answer begins. Raises ValueError as `encode`.
+
+    Where every image is None the conversations hold text alone.
+    """
+    rows = _prompt_rows(processor, images, questions)
+    for ids in rows.ids:
+        _check_length(len(ids), processor.tokenizer.model_max_length)
+    return _to(_assemble(rows, [[]] * len(rows.ids), processor=processor, side="left"), device)
+
+
+def token_kinds(offsets: Offsets, spans: Sequence[Span], *, length: int) -> list[int]:
+    """0 or 1 + KINDS.index(kind) per token: token [a, b) belongs to span [s, e) iff max(a, s) < min(b, e) (METHOD §2).
+
+    Where spans overlap the first one given wins. Raises ValueError for an unknown kind or a span that is empty,
+    reversed or outside a text of `length` characters.
+    """
+    for start, end, kind in spans:
+        if kind not in KINDS:
+            raise ValueError(f"span kind {kind!r} is not one of {', '.join(KINDS)}")
+        if not 0 <= start < end <= length:
+            raise ValueError(f"span [{start}, {end}) is empty, reversed or outside the answer's {length} characters")
+    return [next((1 + KINDS.index(kind) for s, e, kind in spans if max(a, s) < min(b, e)), 0) for a, b in offsets]
+
+
+def tokens_of(processor, text: str) -> list[tuple[str, int, int]]:
+    """(token text, start, end) of each token of a text by itself, in characters, for figures."""
+    encoded = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return [(text[a:b], a, b) for a, b in encoded["offset_mapping"]]
+
+
+def sampled_offsets(tokenizer, ids: Sequence[int], answer: str) -> Offsets:
+    """Character offsets in `answer` of ids as sampled, which need not be how a tokenizer would split that text.
+
+    An end token gets an empty range; tokens that share one character (its bytes) share its range.
+    Raises ValueError where the ids do not decode to `answer`, or hold a special token before the last.
+    """
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    if text.strip() != answer:
+        raise ValueError(f"answer_ids decode to {text.strip()!r}, not to the answer {answer!r}")
+    lead = len(text) - len(text.lstrip())
+    ends = [len(commonprefix([tokenizer.decode(ids[:n], skip_special_tokens=True), text])) for n in range(len(ids) + 1)]
+    special = set(special_tokens(tokenizer).values())
+    if special & set(ids[:-1]):
+        raise ValueError(f"the sampled answer {answer[:60]!r} holds a special token before its end; drop this sample")
+    offsets = []
+    for n, token in enumerate(ids):
+        start = ends[n]
+        end = start if token in special else next((stop for stop in ends[n + 1 :] if stop > start), start)
+        offsets.append((max(start - lead, 0), max(end - lead, 0)))
+    return offsets
+
+
+@lru_cache(maxsize=8)
+def special_tokens(tokenizer) -> dict[str, int]:
+    """Ids of the tokens that steer the model and are no text: ends of turns, image tokens and the like."""
+    marked = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = sorted(marked | set(tokenizer.all_special_ids))
+    return dict(zip(tokenizer.convert_ids_to_tokens(ids), ids))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Prompts as the processor made them: ids per row, other per-token inputs per row, and the rest."""
+
+    ids: list[list[int]]
+    per_token: dict[str, list[list[int]]]
+    rest: dict[str, torch.Tensor]
+
+
+def conversation(processor, question: str, answer: str | None = None, *, image: bool = True) -> str:
+    """The conversation as the chat template writes it; without an answer it ends where the answer begins.
+
+    `image` False leaves the image out.
+
+    Raises ValueError where the processor has no chat template, or a text holds one of its special tokens.
+    """
+    for text in (question, answer or ""):
+        token = next((token for token in special_tokens(processor.tokenizer) if token in text), None)
+        if token:
+            raise ValueError(f"{text[:60]!r} contains the special token {token!r}, which would change the conversation")
+    if not getattr(processor, "chat_template", None):
+        raise ValueError(f"{type(processor).__name__} has no chat template; add chat_template.jinja to its folder")
+    content = [{"type": "image"}] * image + [{"type": "text", "text": question}]
+    messages = [{"role": "user", "content": content}]
+    if answer is not None:
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return processor.apply_chat_template(messages, add_generation_prompt=answer is None, tokenize=False)
+
+
+def _prompt_rows(processor, images, questions) -> _Rows:
+    seeing = any(image is not None for image in images)
+    prompts = [conversation(processor, question, image=seeing) for question in questions]
+    made = processor(
+        text=[processor_text(processor, prompt) for prompt in prompts],
+        images=[[_open(image)] for image in images] if seeing else None,
+        padding=True,
+        return_tensors="pt",
+        add_special_tokens=_adds_special_tokens(processor.tokenizer, prompts[0]),
+    )
+    mask = made["attention_mask"].bool()  # (B, P)
+    aligned = [name for name, value in made.items() if name != "attention_mask" and value.shape == mask.shape]
+    per_token = {name: [row[keep].tolist() for row, keep in zip(made[name], mask, strict=True)] for name in aligned}
+    per_token.pop("labels", None)  # what to learn is not the processor's to say
+    rest = {name: value for name, value in made.items() if name not in aligned and name != "attention_mask"}
+    return _Rows(per_token.pop("input_ids"), per_token, rest)
+
+
+def _open(image: Image.Image | Path | str | None) -> Image.Image:
+    if image is None:
+        raise ValueError("prompts with and without an image cannot share a batch")
+    return image if isinstance(image, Image.Image) else read_image(Path(image))
+
+
+def _tokenise_answer(processor, question: str, answer: str) -> tuple[list[int], Offsets]:
+    """Ids and offsets of the answer, end-of-turn token included, from one tokenisation of prompt + answer."""
+    if not answer or answer != answer.strip():
+        raise ValueError(f"the answer {answer[:60]!r} is empty or has space around it; strip it before counting spans")
+    tokenizer = processor.tokenizer
+    prompt, whole = conversation(processor, question), conversation(processor, question, answer)
+    begin = whole.find(answer, len(prompt))
+    if not whole.startswith(prompt) or begin < 0 or whole[len(prompt) : begin].strip():
+        raise ValueError("the chat template does not write the answer right after its own generation prompt")
+    end = begin + len(answer)
+    settings = {"add_special_tokens": _adds_special_tokens(tokenizer, prompt), "verbose": False}
+    prompt_ids = tokenizer(prompt, **settings)["input_ids"]
+    encoded = tokenizer(whole[:end], return_offsets_mapping=True, **settings)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    if ids[: len(prompt_ids)] != prompt_ids or len(ids) == len(prompt_ids):
+        raise ValueError(f"the prompt is tokenised otherwise when the answer {answer[:60]!r} follows it")
+    answer_offsets = [(max(a - begin, 0), max(b - begin, 0)) for a, b in offsets[len(prompt_ids) :]]
+    return ids[len(prompt_ids) :] + [_end_of_turn(tokenizer, whole[end:])], answer_offsets + [(len(answer),) * 2]
+
+
+def _end_of_turn(tokenizer, suffix: str) -> int:
+    """The special token that the template writes after an answer, or the tokenizer's end of sequence."""
+    ids = tokenizer(suffix, add_special_tokens=False)["input_ids"]
+    return ids[0] if ids and ids[0] in special_tokens(tokenizer).values() else tokenizer.eos_token_id
+
+
+def _adds_special_tokens(tokenizer, prompt: str) -> bool:
+    """False where the template has already written the beginning-of-sequence token."""
+    return not (tokenizer.bos_token and prompt.startswith(tokenizer.bos_token))
+
+
+def _check_length(tokens: int, limit: int) -> None:
+    if tokens > limit:
+        raise ValueError(
+            f"a sequence of {tokens} tokens exceeds the limit of {limit}; nothing is ever truncated, so use smaller "
+            "images, shorter answers (max_new_tokens) or a model with a longer context"
+        )
+
+
+def _assemble(rows: _Rows, completions: list[list[int]], *, processor, side: str) -> dict[str, torch.Tensor]:
+    tokenizer = processor.tokenizer
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ids = [prompt + answer for prompt, answer in zip(rows.ids, completions, strict=True)]
+    mask = [[1] * len(row) for row in ids]
+    inputs = {"input_ids": _stack(ids, fill=pad, side=side), "attention_mask": _stack(mask, side=side)}
+    for name, values in rows.per_token.items():
+        kind = answer_token_type(processor) if name == "token_type_ids" else 0
+        extended = [value + [kind] * len(answer) for value, answer in zip(values, completions, strict=True)]
+        inputs[name] = _stack(extended, side=side)
+    return inputs | rows.rest
+
+
+def _stack(rows: list[list[int]], *, fill: int = 0, side: str = "right") -> torch.Tensor:
+    """Ragged rows as long (B, T)."""
+    width = max(map(len, rows))
+    padding = [[fill] * (width - len(row)) for row in rows]
+    pairs = zip(rows, padding, strict=True)
+    return torch.tensor([row + pad if side == "right" else pad + row for row, pad in pairs])
+
+
+def _to(inputs: dict[str, torch.Tensor], device) -> dict[str, torch.Tensor]:
+    return {name: value.to(device) if torch.is_tensor(value) else value for name, value in inputs.items()}

@@ -1,0 +1,283 @@
+"""The model's own answers: batched sampling with token ids as sampled and their log-probabilities."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+from medalign_lite.model.batches import conversation, encode_prompts, special_tokens
+from medalign_lite.model.families import branch_positions
+from medalign_lite.model.lvlm import Lvlm, adapters_digest, base_of
+
+PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question about one image: a Pillow image, the path of one, or None to ask without an image."""
+
+    id: str
+    case_id: str
+    question_id: str
+    image: Image.Image | Path | str | None
+    question: str
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One answer. `ids` are the tokens as sampled, the end token included if it came; `logps` in nats, one per id,
+    under the model itself: the temperature changes what is drawn, never the log-probability that is recorded.
+    `decoding["finished"]` says that the end token came and no other special token: only then is `text` all of `ids`."""
+
+    id: str
+    case_id: str
+    question_id: str
+    sample: int
+    text: str
+    ids: list[int]
+    logps: list[float]
+    decoding: dict
+
+
+def rollout(
+    lvlm: Lvlm,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    samples: int = 1,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: bool = True,
+    resume: Path | None = None,
+    features: Callable[[dict], dict] | None = None,
+) -> list[Rollout]:
+    """Answer every prompt `samples` times, in the order of `prompts`; temperature 0 is greedy.
+
+    `batch_size` counts sequences (prompts times samples). Prompts of equal length share a batch, and batch k draws
+    from a generator seeded by (seed, k): the result is a function of prompts, model and arguments. With `resume`, each
+    finished batch is written to that JSONL file and a later call goes on from there to the same result. `features`,
+    such as `features.KeptFeatures`, is handed the inputs of each batch and gives those that the model runs on.
+    Raises ValueError for settings that make no sense, repeated prompt ids, or a `resume` file of another run.
+    """
+    _check(prompts, max_new_tokens, temperature, samples, batch_size)
+    decoding = {
+        "temperature": temperature,
+        "samples": samples,
+        "max_new_tokens": max_new_tokens,
+        "batch_size": batch_size,
+        "seed": seed,
+        "model": lvlm.name,
+        "revision": lvlm.revision,
+        "adapters": adapters_digest(lvlm.model),
+    }
+    batches = _batches(lvlm.processor, prompts, size=max(1, batch_size // samples))
+    journal = _Journal(resume, key=_key(prompts, decoding)) if resume else None
+    done = journal.read() if journal else {}
+    with _inference(lvlm.model), _bar(len(prompts), shown=progress) as bar:
+        for k, batch in enumerate(batches):
+            if k not in done:
+                chosen = [prompts[i] for i in batch]
+                done[k] = _answer_batch(lvlm, chosen, decoding=decoding, number=k, features=features)
+                if journal:
+                    journal.append(k, done[k])
+            bar.update(len(batch))
+    order = {prompt.id: i for i, prompt in enumerate(prompts)}
+    return sorted((r for k in done for r in done[k]), key=lambda r: (order[r.id], r.sample))
+
+
+def answer(lvlm: Lvlm, image: Image.Image | Path | str, question: str, *, max_new_tokens: int = 96) -> str:
+    """The model's greedy answer to one question about one image."""
+    prompt = Prompt("question", "", "", image, question)
+    return rollout(lvlm, [prompt], max_new_tokens=max_new_tokens, progress=False)[0].text
+
+
+def _answer_batch(lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: int, features=None) -> list[Rollout]:
+    """Rollouts of one batch, `samples` in a row per prompt."""
+    ends = _end_ids(lvlm.model)
+    inputs = encode_prompts(lvlm.processor, [p.image for p in batch], [p.question for p in batch], device=lvlm.device)
+    inputs = features(inputs) if features else inputs
+    recorder = _Recorder()
+    with _seeded(f"{decoding['seed']}/{number}", lvlm.device):
+        sequences = lvlm.model.generate(
+            **_branched(lvlm.model, inputs, samples=decoding["samples"]),
+            generation_config=_settings(lvlm, decoding, ends),
+            logits_processor=LogitsProcessorList([recorder.logits]),
+            stopping_criteria=StoppingCriteriaList([recorder.tokens]),
+        )
+    sampled = sequences[:, inputs["input_ids"].shape[1] :].tolist()  # (B * samples, C)
+    logps = torch.stack(recorder.logps, dim=1).tolist()
+    special = set(special_tokens(lvlm.processor.tokenizer).values())
+    found = []
+    for row, (ids, row_logps) in enumerate(zip(sampled, logps, strict=True)):
+        prompt, sample = batch[row // decoding["samples"]], row % decoding["samples"]
+        length = next((t + 1 for t, token in enumerate(ids) if token in ends), len(ids))
+        text = lvlm.processor.tokenizer.decode(ids[:length], skip_special_tokens=True).strip()
+        found.append(
+            Rollout(
+                prompt.id,
+                prompt.case_id,
+                prompt.question_id,
+                sample,
+                text,
+                ids[:length],
+                row_logps[:length],
+                decoding
+                | {"batch": number, "finished": ids[length - 1] in ends and not special & set(ids[: length - 1])},
+            )
+        )
+    return found
+
+
+def _branched(model, inputs: dict[str, torch.Tensor], *, samples: int) -> dict:
+    """Inputs for `samples` answers per prompt. Image and prompt run once: the cache is branched before its last token,
+    so that `generate` goes on from there for each sample."""
+    if samples == 1:
+        return inputs
+    prefix = GenerationConfig(max_new_tokens=1, do_sample=False, return_dict_in_generate=True, use_cache=True)
+    cache = model.generate(**inputs, generation_config=prefix).past_key_values
+    cache.crop(inputs["input_ids"].shape[1] - 1 - cache.get_seq_length())  # negative: how many to drop
+    cache.batch_repeat_interleave(samples)
+    branch_positions(base_of(model).base_model, samples=samples)
+    repeated = {name: inputs[name].repeat_interleave(samples, dim=0) for name in ("input_ids", "attention_mask")}
+    return repeated | {"past_key_values": cache}
+
+
+class _Recorder:
+    """Log-probabilities of drawn tokens, one vocabulary row per sequence in memory at a time.
+
+    generate() calls `logits` with the raw logits before temperature, then `tokens` once a token is drawn from them.
+    """
+
+    def __init__(self):
+        self.logps: list[torch.Tensor] = []  # one (B,) per step
+        self.raw: torch.Tensor | None = None  # (B, V)
+        recorder = self
+
+        class KeepLogits(LogitsProcessor):
+            def __call__(self, input_ids, scores):
+                recorder.raw = scores.float()
+                return scores
+
+        class ReadToken(StoppingCriteria):
+            def __call__(self, input_ids, scores, **kwargs):
+                drawn = input_ids[:, -1:]  # (B, 1)
+                logp = recorder.raw.gather(1, drawn).squeeze(1) - recorder.raw.logsumexp(dim=1)
+                recorder.logps.append(logp)
+                return torch.zeros_like(input_ids[:, -1], dtype=torch.bool)
+
+        self.logits, self.tokens = KeepLogits(), ReadToken()
+
+
+class _Journal:
+    """Finished batches in a JSONL file: a first line that identifies the run, then one line a batch."""
+
+    def __init__(self, path: Path, *, key: str):
+        self.path, self.key = Path(path), key
+
+    def read(self) -> dict[int, list[Rollout]]:
+        """Finished batches by number. A line cut short by a kill is dropped; the file is rewritten without it."""
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        if whole and json.loads(whole[0]).get("run") != self.key:
+            raise ValueError(f"{self.path} belongs to another run (prompts, model or settings differ); delete it first")
+        header = [json.dumps({"run": self.key}).encode() + b"\n"]
+        kept = self.path.with_name(self.path.name + ".tmp")
+        kept.write_bytes(b"".join(whole or header))
+        kept.replace(self.path)
+        entries = map(json.loads, whole[1:])
+        return {entry["batch"]: [Rollout(**fields) for fields in entry["rollouts"]] for entry in entries}
+
+    def append(self, number: int, rollouts: list[Rollout]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"batch": number, "rollouts": [asdict(r) for r in rollouts]}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _batches(processor, prompts: Sequence[Prompt], *, size: int) -> list[list[int]]:
+    """Indices of prompts in batches of like length, those with and without an image apart; ties keep their order."""
+    texts = [conversation(processor, prompt.question) for prompt in prompts]
+    lengths = [len(ids) for ids in processor.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
+    order = sorted(range(len(prompts)), key=lambda i: (lengths[i], i))
+    groups = ([i for i in order if (prompts[i].image is None) == blind] for blind in (False, True))
+    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+
+
+def _settings(lvlm: Lvlm, decoding: dict, ends: set[int]) -> GenerationConfig:
+    """Plain sampling at the given temperature: what a hub model recommends for itself is switched off."""
+    pad = lvlm.processor.tokenizer.pad_token_id
+    draw = {"do_sample": True, "temperature": decoding["temperature"], "top_k": 0, "top_p": 1.0, "typical_p": 1.0}
+    return GenerationConfig(
+        max_new_tokens=decoding["max_new_tokens"],
+        eos_token_id=sorted(ends),
+        pad_token_id=pad if pad is not None else min(ends),
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        **(draw if decoding["temperature"] else {"do_sample": False}),
+    )
+
+
+def _end_ids(model) -> set[int]:
+    ends = model.generation_config.eos_token_id
+    if ends is None:
+        raise ValueError("the model's generation_config.json names no eos_token_id, so an answer could never end")
+    return set(ends) if isinstance(ends, list) else {ends}
+
+
+def _key(prompts: Sequence[Prompt], decoding: dict) -> str:
+    """sha256 of everything the result depends on."""
+    digest = hashlib.sha256(json.dumps(decoding, sort_keys=True).encode())
+    for p in prompts:
+        digest.update(json.dumps([p.id, p.case_id, p.question_id, p.question]).encode())
+        digest.update(hashlib.sha256(_content(p.image)).digest())
+    return digest.hexdigest()
+
+
+def _content(image: Image.Image | Path | str | None) -> bytes:
+    if image is None:
+        return b""
+    return image.tobytes() if isinstance(image, Image.Image) else Path(image).read_bytes()
+
+
+def _check(prompts, max_new_tokens: int, temperature: float, samples: int, batch_size: int) -> None:
+    if min(max_new_tokens, samples, batch_size) < 1 or temperature < 0:
+        raise ValueError("max_new_tokens, samples and batch_size must be at least 1, temperature at least 0")
+    if samples > 1 and not temperature:
+        raise ValueError(f"samples={samples} at temperature 0 would be equal; set a temperature or samples=1")
+    if len({prompt.id for prompt in prompts}) < len(prompts):
+        raise ValueError("two prompts share an id")
+
+
+@contextmanager
+def _seeded(name: str, device: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6]))
+        yield
+
+
+@contextmanager
+def _inference(model) -> Iterator[None]:
+    """Eval mode within, the former mode after."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _bar(total: int, *, shown: bool) -> tqdm:
+    """A progress bar, or plain lines where MEDALIGN_HEADLESS=1 (executed notebooks lose bars)."""
+    if os.environ.get("MEDALIGN_HEADLESS") == "1":
+        return tqdm(total=total, desc="rollout", disable=not shown, bar_format=PLAIN_BAR, mininterval=10, ascii=True)
+    return tqdm(total=total, desc="rollout", disable=not shown, unit="prompt")

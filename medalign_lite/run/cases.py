@@ -1,0 +1,194 @@
+"""``make cases CASES=``: what is read from a folder of cases, before anything is run on it.
+
+Prints the layout and why, counts by split, leaks, missing files and what is left out with its reasons; writes
+``OUT/cases/contact_sheet.png`` to look at and ``OUT/cases/left_out.json`` with every single entry.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from medalign_lite.cases import readers
+from medalign_lite.cases.case import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks, read_cases
+from medalign_lite.cases.readers import table
+from medalign_lite.corruption.corrupt import lesion_mask, mask_source
+from medalign_lite.run.cohort import made_files, settle_splits
+from medalign_lite.run.commands import exit_status
+from medalign_lite.run.dial import ROOT
+from medalign_lite.run.manifest import write_json
+from medalign_lite.run.reproduce import ReproduceError, parse
+
+COLUMNS = ("split", "images", "groups", "report", "closed", "open", "lesions", "with lesion")
+SHOWN = 6  # reasons
+TILES = 12
+WRAP = 52  # characters under a picture
+
+
+def overview(found: CaseSet, *, seed: int) -> str:
+    """A page of text about what was read, and the splits that a run would make of it with `seed`."""
+    lines = [f"layout   {found.layout}: {found.reason}", "", *_counts(found.cases)]
+    leaks = find_leaks(found.cases)
+    if leaks:
+        lines.append(f"\nwarning: {len(leaks)} groups stand in training and in a held-out split; see notes below")
+    try:
+        settled = settle_splits(found, seed=seed)
+        if [case.split for case in settled.cases] != [case.split for case in found.cases]:
+            how = settled.reason.removeprefix(found.reason).strip("; ")
+            lines += ["", f"in a run: {how}", *_counts(settled.cases)]
+    except CaseError as error:
+        lines += ["", f"in a run: {error}"]
+    missing = sum("no such image file" in entry["reason"] for entry in found.skipped)
+    lines += ["", *_origins(found.cases), "", f"missing image files: {missing}"]
+    for name, entries in (("cases left out", found.skipped), ("parts left out of kept cases", found.dropped)):
+        lines += [f"{name}: {len(entries)}", *_reasons(entries)]
+    lines += [f"notes, no faults: {len(found.notes)}"]
+    lines += [f"  {sentence}" for sentence in count_notes(found.notes).split("; ") if sentence]
+    return "\n".join(lines)
+
+
+def contact_sheet(cases: Sequence[Case]):
+    """A matplotlib figure of up to TILES cases, spread over the splits, lesions outlined; pictures with some first."""
+    from matplotlib.figure import Figure
+
+    from medalign_lite.cases.images import read_image
+    from medalign_lite.show.figures import LESION, overlay
+
+    shown = spread(cases, TILES)
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(3.0 * columns, 3.7 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, case in zip(axes, shown, strict=False):
+        overlay(
+            ax, read_image(case.image), lesion_mask(case), title=f"{case.split}  {_short(case.id, 24)}", sides=False
+        )
+        ax.set_axis_on()  # for the words below; overlay leaves it without lines
+        _square(ax)
+        for x, y in (point for lesion in case.lesions for point in lesion.points):
+            ax.plot(x - 0.5, y - 0.5, marker="+", color=LESION, markersize=12)
+        ax.set_xlabel(_caption(case), fontsize=7, loc="left", parse_math=False)
+    return figure
+
+
+def spread(cases: Iterable[Case], count: int) -> list[Case]:
+    """Up to `count` cases, taken from the splits in turn; in each those with lesions first, else in their order."""
+    queues = {split: [] for split in SPLITS}
+    for case in cases:
+        queues[case.split].append(case)
+    for queue in queues.values():
+        queue.sort(key=lambda case: not case.lesions and not case.facts)
+    turns = [case for turn in range(count) for queue in queues.values() for case in queue[turn : turn + 1]]
+    return sorted(turns[:count], key=lambda case: SPLITS.index(case.split))
+
+
+def _counts(cases: Iterable[Case]) -> list[str]:
+    rows = [COLUMNS]
+    for split in SPLITS:
+        part = [case for case in cases if case.split == split]
+        kinds = Counter(question.kind for case in part for question in case.questions)
+        lesions = [len(case.facts or case.lesions) for case in part]
+        if part:
+            rows.append((split, len(part), len({case.group for case in part}), kinds["report"], kinds["closed"],
+                         kinds["open"], sum(lesions), sum(map(bool, lesions))))  # fmt: skip
+    return ["".join(f"{value:>12}" if i else f"{value:8}" for i, value in enumerate(row)) for row in rows]
+
+
+def _origins(cases: Iterable[Case]) -> list[str]:
+    """How many images have their lesion mask from where; images without one give no grounding row."""
+    counted = Counter(_origin(case) for case in cases)
+    return ["lesion masks of images from", *(f"{number:8}  {origin}" for origin, number in counted.most_common())]
+
+
+def _origin(case: Case) -> str:
+    source = mask_source(case)
+    if source != "none":
+        return source
+    return "points only: `make masks` outlines them" if case.lesions else "none: no grounding row from these"
+
+
+def _reasons(entries: Sequence[dict]) -> list[str]:
+    """The commonest reasons, numbers and quoted words taken as equal, each with its count and first example."""
+    kinds: dict[str, list[dict]] = {}
+    for entry in entries:
+        kinds.setdefault(re.sub(r"'[^']*'|\S*\d\S*", "*", entry["reason"]), []).append(entry)
+    groups = sorted(kinds.values(), key=len, reverse=True)
+    lines = [
+        f"  {len(group)} x {_short(group[0]['reason'], 150)} (first: {group[0]['id']})" for group in groups[:SHOWN]
+    ]
+    rest = sum(map(len, groups[SHOWN:]))
+    return [*lines, f"  {rest} for {len(groups) - SHOWN} other reasons"] if rest else lines
+
+
+def _caption(case: Case) -> str:
+    labels = ", ".join(dict.fromkeys([lesion.label for lesion in case.lesions]))
+    question = case.questions[0]
+    marked = "points only" if mask_source(case) == "none" else mask_source(case)
+    text = [f"lesions ({marked}): {labels}"] if labels else []
+    text += [f"{question.text} → {question.answer}"]
+    lines = [line for part in text for line in textwrap.wrap(" ".join(part.split()), WRAP)]
+    return "\n".join([*lines[:3], "..."] if len(lines) > 4 else lines)
+
+
+def _square(ax) -> None:
+    """Room around a picture so that it has a square tile: titles and words of a row then stand in line."""
+    x, y = ax.get_xlim(), ax.get_ylim()
+    half = max(x[1] - x[0], y[0] - y[1]) / 2
+    ax.set(xlim=(sum(x) / 2 - half, sum(x) / 2 + half), ylim=(sum(y) / 2 + half, sum(y) / 2 - half))
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def look(cases: Path, *, out: Path, seed: int, strict: bool = False) -> str:
+    """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError.
+
+    Pictures without a table get one to fill in instead, and the page says so.
+    """
+    folder = out / "cases"
+    folder.mkdir(parents=True, exist_ok=True)
+    reader, _ = readers.detect(cases)
+    if reader is table and not any((cases / name).is_file() for name in table.FILES):
+        return _to_fill_in(cases, folder / table.FILES[0])
+    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None)
+    contact_sheet(found.cases).savefig(folder / "contact_sheet.png", dpi=120)
+    lists = {"skipped": found.skipped, "dropped": found.dropped, "notes": found.notes}
+    write_json(folder / "left_out.json", lists)
+    return f"{overview(found, seed=seed)}\n\nwritten: {folder / 'contact_sheet.png'}, {folder / 'left_out.json'}"
+
+
+def _to_fill_in(cases: Path, empty: Path) -> str:
+    text = table.template(cases)
+    empty.write_text(text, encoding="utf-8")
+    return (
+        f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n"
+        f"1. Fill in question and answer, or report, in  {empty}\n"
+        f"2. Save it as CSV (UTF-8) in                   {cases / table.FILES[0]}\n"
+        "3. Run the same command again. Lines that are not filled in are not read."
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status 0, or 2 with one sentence where nothing can be read."""
+
+    def work() -> None:
+        values = parse(arguments)
+        if not values["CASES"]:
+            raise ReproduceError("say which: make cases CASES=path")
+        cases, out = (
+            ROOT / Path(values[name] or default).expanduser() for name, default in (("CASES", ""), ("OUT", "artifacts"))
+        )
+        print(look(cases, out=out, seed=values["SEED"], strict=values["STRICT"]))
+
+    return exit_status(work, refused=(CaseError, ReproduceError))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

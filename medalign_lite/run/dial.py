@@ -1,0 +1,278 @@
+"""The one dial: ``ci``, ``workshop``, ``full``, and ``auto``, which chooses between the first two and says why.
+
+    resolved = resolve("auto", overrides={"model": "", "cases": "", "epochs": 2})
+    resolved.preset.epochs, resolved.model, resolved.cases, resolved.reason
+
+Any number of a preset can be changed in the dial itself, in any place that takes PRESET: ``full,max_side=448``.
+
+Nothing here imports torch: a run that has nothing to do must end in seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.model.weights import HUB_ID, ModelError, check_folder, locate
+
+ROOT = Path(__file__).resolve().parents[2]  # the repository: relative paths in parameters count from here
+DEFAULT_SEED = 7
+EMBEDDED = "data_samples/embedded_lvlm"
+
+
+class PresetError(ValueError):
+    """A value of the dial, or of an override, that cannot be used; the message lists what can."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Every number a run depends on. Sizes are images, lengths tokens, memory GB (10^9 bytes)."""
+
+    name: str
+    purpose: str
+    model: str  # folder relative to the repository, or hub id
+    cases: str = ""  # "" = the phantom world; else a cases.jsonl or a folder in a known layout
+    needs_gpu: bool = False
+    min_gpu_gb: float = 0.0
+    # cases: the alignment pool, validation, test, and the test whose correlations are broken
+    n_pool: int = 400
+    n_val: int = 60
+    n_test: int = 400
+    n_shifted: int = 240
+    questions_per_case: int = 3
+    max_side: int = 512  # a picture is shown to the model with at most max_side² pixels (`families.limit_side`)
+    # rollout
+    samples_per_case: int = 1  # sampled answers a prompt, beside the greedy one
+    temperature: float = 0.8
+    max_new_tokens: int = 128
+    rollout_batch: int = 64
+    corruption: str = "inpaint"  # what pairs show in place of the lesion; the paper's is noise (docs/LOG.md says why)
+    # training
+    train_pairs: int = 320  # pairs that each recipe learns from, drawn from all there are; 0 = all
+    corrected_share: float = 1.0  # of those drawn, how many repair an error of the model
+    recipes: tuple[str, ...] = ("dpo", "fire-mpo", "grounded")  # the last one is "aligned" in results.json
+    rounds: int = 1  # after each further one the aligned policy has answered anew and learnt from that (rounds.py)
+    epochs: int = 2
+    train_batch: int = 16  # records an optimiser step
+    micro_batch: int = 16  # records a forward pass
+    learning_rate: float = 3e-4
+    beta: float = 0.5
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    recompute: bool = False  # layers are run again in the backward pass: a third more time, far less memory
+    # evaluation
+    eval_batch: int = 128
+    bootstrap_draws: int = 2000
+
+
+PRESETS = {
+    "ci": Preset("ci", "the embedded model on phantom cases: the whole story in minutes on two CPU cores", EMBEDDED),
+    "workshop": Preset(
+        "workshop",
+        "a 2 B hub model in NF4 on an 8-12 GB GPU: an afternoon",
+        "Qwen/Qwen3-VL-2B-Instruct",
+        needs_gpu=True,
+        min_gpu_gb=7.5,
+        n_pool=400,
+        n_val=60,
+        n_test=240,
+        n_shifted=120,
+        max_side=448,
+        max_new_tokens=256,
+        rollout_batch=8,
+        train_batch=8,
+        micro_batch=1,
+        lora_rank=64,
+        train_pairs=0,
+        lora_alpha=128,
+        recompute=True,
+        epochs=1,
+        learning_rate=1e-5,
+        beta=0.1,
+        eval_batch=8,
+    ),
+    "full": Preset(
+        "full",
+        "the paper's model and settings (METHOD §3), NF4, on one GPU: a day",
+        "Qwen/Qwen3-VL-4B-Instruct",
+        needs_gpu=True,
+        min_gpu_gb=15.0,
+        n_pool=4000,
+        n_val=400,
+        n_test=1000,
+        n_shifted=500,
+        max_side=672,
+        max_new_tokens=512,
+        rollout_batch=16,
+        corruption="noise",
+        train_batch=8,
+        micro_batch=1,
+        lora_rank=128,
+        train_pairs=0,
+        lora_alpha=256,
+        recompute=True,
+        epochs=1,
+        learning_rate=1e-6,
+        beta=0.1,
+        eval_batch=16,
+        bootstrap_draws=5000,
+    ),
+}
+NAMES = (*PRESETS, "auto")
+CORRUPTIONS = ("noise", "blur", "inpaint", "mean", "black")  # that training may show; texture is the evaluation's
+PLACES = ("name", "purpose", "model", "cases", "recipes", "rounds")  # fields that are no number of the dial
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A preset with its overrides applied, and one sentence on how it was chosen."""
+
+    preset: Preset
+    reason: str
+    model: str  # what ``load_lvlm`` takes: an absolute folder or a hub id
+    cases: Path | None  # absolute; None = the phantom world
+
+
+def resolve(preset: str = "auto", *, overrides: dict | None = None) -> Resolved:
+    """Turn a name and overrides (fields of `Preset`; empty strings mean "leave it") into numbers and a reason.
+
+    The name may carry numbers of its own, ``full,max_side=448``. Raises PresetError for an unknown name or field, a
+    value of the wrong type, cases that do not exist, or a model that is neither a folder nor a hub id.
+    """
+    preset, *numbers = [part.strip() for part in preset.split(",")]
+    if preset not in NAMES:
+        raise PresetError(f"PRESET={preset!r} is not one of {', '.join(NAMES)}")
+    changes = _numbers(numbers) | {key: value for key, value in (overrides or {}).items() if value != ""}
+    _check_overrides(changes)
+    if preset == "auto":
+        preset, reason = choose(changes.get("model"))
+    else:
+        reason = f"preset {preset}, asked for by name"
+    chosen = replace(PRESETS[preset], **changes)
+    if changes:
+        told = {key: "+".join(value) if isinstance(value, tuple) else value for key, value in changes.items()}
+        reason += "; changed: " + ", ".join(f"{key}={value}" for key, value in told.items())
+    return Resolved(chosen, reason, _model_location(chosen.model), _cases_location(chosen.cases))
+
+
+def dial(preset: Preset) -> str:
+    """What PRESET= must be to give these numbers again: the name, and after commas whatever differs from it."""
+    usual = vars(PRESETS[preset.name])
+    changed = {name: value for name, value in vars(preset).items() if value != usual[name] and name not in PLACES}
+    return ",".join([preset.name, *(f"{name}={value}" for name, value in changed.items())])
+
+
+def training_overrides(recipe: str = "", rounds: int = 0) -> dict:
+    """RECIPE (names with commas between them; empty = the preset's) and ROUNDS (0 = the preset's) as overrides for
+    `resolve`."""
+    changes = {"recipes": tuple(name.strip() for name in recipe.split(","))} if recipe.strip() else {}
+    return changes | ({"rounds": rounds} if rounds else {})
+
+
+def choose(model: str | None = None) -> tuple[str, str]:
+    """(name, reason) for this machine: ``workshop`` only where its GPU and its weights are already here."""
+    wanted = PRESETS["workshop"]
+    gpu_gb, about = gpu_memory_gb()
+    if gpu_gb < wanted.min_gpu_gb:
+        return "ci", f"auto chose ci: {about}, and workshop needs {wanted.min_gpu_gb:g} GB"
+    name = model or wanted.model
+    if find_model(name) is None:
+        get = f"`make models MODEL={name}`"
+        return "ci", f"auto chose ci: {about}, but the weights of {name} are not on this machine ({get})"
+    return "workshop", f"auto chose workshop: {about}, and {name} is on this machine"
+
+
+def gpu_memory_gb() -> tuple[float, str]:
+    """Memory of the first visible GPU in GB (0 without one) and a phrase that says what was found."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return 0.0, "CUDA_VISIBLE_DEVICES hides every GPU"
+    if shutil.which("nvidia-smi") is None:
+        return 0.0, "this machine has no NVIDIA GPU"
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        name, mebibytes = answer.splitlines()[0].rsplit(",", 1)
+        memory = float(mebibytes) * 2**20 / 1e9
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+        return 0.0, "nvidia-smi found no working GPU"
+    if "+cpu" in importlib.metadata.version("torch"):
+        return 0.0, f"there is a {name.strip()}, but the installed torch is a CPU build"
+    return memory, f"{name.strip()} with {memory:.0f} GB"
+
+
+def find_model(model: str) -> Path | None:
+    """Folder with all of a model's files, or None: a local folder, or the hub cache's copy. Nothing is loaded."""
+    try:
+        folder, _, _ = locate(_model_location(model))
+        check_folder(folder)
+    except (ModelError, PresetError):
+        return None
+    return folder.resolve()
+
+
+def _model_location(model: str) -> str:
+    """Absolute folder of a local model, or the hub id unchanged; PresetError if it can be neither."""
+    folder = ROOT / Path(model).expanduser()
+    if folder.is_dir() or model == EMBEDDED:  # a missing embedded model is told by whoever loads it
+        return str(folder.resolve())
+    if model.startswith(".") or not HUB_ID.fullmatch(model):
+        raise PresetError(
+            f"MODEL={model!r} is neither a folder ({folder} does not exist) nor a hub id such as ORG/NAME"
+        )
+    return model
+
+
+def _cases_location(cases: str) -> Path | None:
+    if not cases:
+        return None
+    path = ROOT / Path(cases).expanduser()
+    if not path.exists():
+        raise PresetError(
+            f"CASES={cases!r}: {path} does not exist; give a cases.jsonl or the folder of a known data set, "
+            "or leave CASES empty for the phantom cases"
+        )
+    return path.resolve()
+
+
+def _numbers(parts: list[str]) -> dict:
+    """Overrides of the dial: ``field=number`` (or word) each, in the type of the field. Raises PresetError."""
+    usual, found = vars(PRESETS["ci"]), {}
+    for part in parts:
+        name, equals, text = part.partition("=")
+        if not equals or name not in usual or name in PLACES:
+            numbers = ", ".join(field for field in usual if field not in PLACES)
+            raise PresetError(f"PRESET: {part!r} is no number of a preset; those are {numbers}")
+        kind = type(usual[name])
+        try:
+            found[name] = {"True": True, "False": False, "1": True, "0": False}[text] if kind is bool else kind(text)
+        except (ValueError, KeyError):
+            raise PresetError(f"PRESET: {part!r} must be {kind.__name__}") from None
+    return found
+
+
+def _check_overrides(changes: dict) -> None:
+    """Raise PresetError unless every key is a field that may change and every value has its type."""
+    kinds = {name: type(value) for name, value in vars(PRESETS["ci"]).items()}
+    allowed = [name for name in kinds if name not in ("name", "purpose")]
+    for key, value in changes.items():
+        if key not in allowed:
+            raise PresetError(f"unknown override {key!r}; allowed: {', '.join(allowed)}")
+        kind = kinds[key]
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if kind is tuple:
+            fits = isinstance(value, tuple) and bool(value) and all(isinstance(item, str) for item in value)
+        if not fits:
+            raise PresetError(f"override {key}={value!r} must be {kind.__name__}, not {type(value).__name__}")
+    if changes.get("rounds", 1) < 1:
+        raise PresetError(f"override rounds={changes['rounds']} must be 1 or more")
+    if changes.get("corruption", "noise") not in CORRUPTIONS:
+        raise PresetError(f"corruption={changes['corruption']!r} is not one of {', '.join(CORRUPTIONS)}")
+    names = changes.get("recipes", ())
+    if set(names) - set(RECIPES) or len(set(names)) < len(names):
+        wrong = ", ".join(repr(name) for name in names if name not in RECIPES) or "a recipe that is named twice"
+        raise PresetError(f"RECIPE={','.join(names)}: {wrong}; allowed, each once: {', '.join(RECIPES)}")

@@ -1,0 +1,117 @@
+"""``make export``: what a run has learnt, ready to be used elsewhere, each folder with a model card.
+
+    adapter/      the adapter as PEFT and vLLM read it
+    merged/       base and adapter in one, safetensors, for plain transformers
+    merged-nf4/   the same in 4 bit
+
+    python -m medalign_lite.run.export PRESET=ci OUT=artifacts
+
+The adapter is merged into the base's own weights, not into the 4-bit ones that it was trained beside.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText
+
+from medalign_lite.model.lvlm import OFFLINE, nf4_settings, skeleton_of
+from medalign_lite.model.towers import find_towers
+from medalign_lite.model.weights import SAFE_FILES, ModelError, locate
+from medalign_lite.run.card import write_card
+from medalign_lite.run.commands import exit_status
+from medalign_lite.run.dial import PresetError, dial, resolve, training_overrides
+from medalign_lite.run.fingerprint import short
+from medalign_lite.run.manifest import make_command, read_json, run_folder
+from medalign_lite.run.reproduce import ReproduceError, parse
+from medalign_lite.run.stages import StageError
+
+MADE_ANEW = ("config.json", "generation_config.json", "adapter_config.json")  # what saving a model writes itself
+
+
+def export(run: Path, model: str, recipe: str, folder: Path, *, say: Callable[[str], None] = print) -> Path:
+    """Write the three folders for one recipe of a finished run to `folder`, which must not exist.
+
+    Raises ModelError for a model that is not here, or a recipe that the run has not trained.
+    """
+    adapter = run / "05_train" / recipe
+    if not (adapter / "adapter_config.json").is_file():
+        raise ModelError(f"{short(run)} holds no adapter {recipe!r}; `make reproduce` trains it.")
+    if folder.exists():
+        raise ModelError(f"{short(folder)} is there already: delete it to export again.")
+    base, name, revision = locate(model)
+    part = folder.with_name(f".{folder.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    say("merging")
+    merged = merge(base, adapter)
+    targets = find_towers(merged).linears(merged)["language"]
+    write_adapter(adapter, part / "adapter", base=name, revision=revision, targets=targets)
+    merged.save_pretrained(part / "merged")
+    copy_processor(base, part / "merged")
+    say("in 4 bit")
+    write_nf4(part / "merged", part / "merged-nf4")
+    for kind in ("adapter", "merged", "merged-nf4"):
+        write_card(part / kind, kind, run=run, recipe=recipe, base=name, revision=revision)
+    part.rename(folder)
+    return folder
+
+
+def merge(base: Path, adapter: Path):
+    """The base in the number type that it was published in, with W + s B A in place of each adapted W."""
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype="auto", use_safetensors=True, **OFFLINE)
+    return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload().eval()
+
+
+def write_adapter(source: Path, folder: Path, *, base: str, revision: str | None, targets: list[str]) -> None:
+    """PEFT's two files. Target modules are listed by their full names, which PEFT and vLLM of any version read; the
+    base is named, without the place where it lay on this machine."""
+    folder.mkdir(parents=True)
+    shutil.copyfile(source / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+    config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": base, "revision": revision, "target_modules": sorted(targets)}
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def write_nf4(merged: Path, folder: Path) -> None:
+    """The merged model with both towers in NF4, as `load_lvlm` quantises them; all else in its own number type."""
+    skeleton = skeleton_of(merged)[1]
+    settings = nf4_settings(find_towers(skeleton).linears(skeleton), skeleton.dtype)
+    model = AutoModelForImageTextToText.from_pretrained(
+        merged, dtype="auto", device_map={"": "cpu"}, quantization_config=settings, use_safetensors=True, **OFFLINE
+    )
+    model.save_pretrained(folder)
+    copy_processor(merged, folder)
+
+
+def copy_processor(source: Path, folder: Path) -> None:
+    """Processor, tokenizer and chat template, byte for byte."""
+    for path in {path for pattern in SAFE_FILES for path in source.glob(pattern)}:
+        weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
+        if not weights and path.name not in MADE_ANEW:
+            shutil.copyfile(path, folder / path.name)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 written, 1 it could not be, 2 bad arguments."""
+
+    def work() -> None:
+        values = parse(arguments)
+        overrides = {"cases": values["CASES"], "model": values["MODEL"]} | training_overrides(values["RECIPE"])
+        resolved = resolve(values["PRESET"], overrides=overrides)
+        run = run_folder(resolved.preset.name, values["OUT"])
+        choice = run / "05_train" / "choice.json"
+        if not choice.is_file():
+            command = make_command(dial(resolved.preset), **{k.lower(): values[k] for k in ("CASES", "MODEL", "OUT")})
+            raise ModelError(f"{short(run)} has trained nothing yet: `{command}`")
+        recipe = resolved.preset.recipes[-1] if values["RECIPE"] else read_json(choice)["aligned"]
+        folder = export(run, resolved.model, recipe, run / "export" / recipe)
+        print(f"{folder}: adapter, merged, merged-nf4; docs/SERVING.md says how to use them")
+
+    return exit_status(work, refused=(PresetError, ReproduceError), stopped=(ModelError, StageError, OSError))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

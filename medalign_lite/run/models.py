@@ -1,0 +1,69 @@
+"""``make models``: the weights of the preset's model, or of MODEL=, fetched ahead; afterwards runs work offline.
+
+    python -m medalign_lite.run.models PRESET=full
+    python -m medalign_lite.run.models MODEL=ORG/NAME@REVISION
+
+The size is printed first, and what is here already is not fetched again. Safetensors, configuration and tokenizer
+alone are taken: no pickle, no code.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from medalign_lite.model.weights import ModelError, check_folder, from_hub, split_revision
+from medalign_lite.run.commands import exit_status
+from medalign_lite.run.dial import PresetError, find_model, resolve
+from medalign_lite.run.doctor import nearest
+from medalign_lite.run.fingerprint import short
+from medalign_lite.run.reproduce import ReproduceError, parse
+
+
+def fetch(model: str, *, say: Callable[[str], None] = print) -> Path:
+    """The model's folder, after what was missing of it has been downloaded.
+
+    `model`: an absolute folder or a hub id, as `resolve` gives it. Raises ModelError: gated, absent, cut off, no
+    network, no room on the disk, or a repository that is no whole model.
+    """
+    if (folder := find_model(model)) is not None:
+        say(f"{short(model)} is complete on this machine: {folder}")
+        return folder
+    if Path(model).is_absolute():
+        check_folder(Path(model))  # says what is missing
+    files = from_hub(model, dry_run=True)
+    total, left = (sum(f.file_size or 0 for f in files if f.will_download >= least) / 1e9 for least in (False, True))
+    say(f"{model}: {total:.2f} GB in {len(files)} files, {left:.2f} GB to fetch, from {constants.ENDPOINT}")
+    _check_room(left)
+    folder = Path(from_hub(model))
+    check_folder(folder)
+    say(f"complete: {folder}\nfrom now on offline; to pin this version: MODEL={split_revision(model)[0]}@{folder.name}")
+    return folder
+
+
+def _check_room(gigabytes: float) -> None:
+    cache = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(nearest(cache)).free / 1e9
+    if free < gigabytes:
+        raise ModelError(
+            f"{cache} has {free:.1f} GB free and {gigabytes:.1f} GB are to come: free some, or set HF_HOME to a folder "
+            "on a larger disk."
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 the model is here, 1 it is not, 2 bad arguments, 130 interrupted."""
+
+    def work() -> None:
+        values = parse(arguments)
+        resolved = resolve(values["PRESET"], overrides={"model": values["MODEL"]})
+        print(resolved.reason)
+        fetch(resolved.model)
+
+    return exit_status(work, refused=(PresetError, ReproduceError), stopped=(ModelError,))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

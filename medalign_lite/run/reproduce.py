@@ -1,0 +1,259 @@
+"""``make reproduce``: the numbered notebooks in order, through the strict runner, each only if it has to run.
+
+    python -m medalign_lite.run.reproduce PRESET=ci SEED=7 OUT=artifacts
+
+A notebook is up to date when its stage is sound, the pages it wrote are as they were written, and neither the
+parameters, nor the notebook, nor a module it imports has changed. The record of that is ``notebooks/.runs.json``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.run import fingerprint
+from medalign_lite.run.commands import exit_status
+from medalign_lite.run.dial import (
+    DEFAULT_SEED,
+    NAMES,
+    ROOT,
+    PresetError,
+    Resolved,
+    dial,
+    find_model,
+    resolve,
+    training_overrides,
+)
+from medalign_lite.run.manifest import damage, read_json, run_folder, run_parameters, unsound, write_json
+from medalign_lite.run.notebook import (
+    NotebookError,
+    OutOfMemory,
+    check_parameters,
+    parameters_of,
+    run_notebook,
+    typical_minutes,
+)
+
+ALLOWED = {
+    "PRESET": f"one of {', '.join(NAMES)}; after commas numbers of its own, such as full,max_side=448",
+    "CASES": "a cases.jsonl, or the folder of a known data set; empty = phantom cases",
+    "MODEL": "a model folder or a hub id; empty = the preset's",
+    "SEED": "a whole number, 0 or more",
+    "OUT": "the folder that is written to; empty = artifacts",
+    "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
+    "ROUNDS": "how often the aligned policy answers and learns from its answers; empty = the preset's, which is once",
+    "STRICT": "1 = the first bad case stops the run, 0 = it is skipped, counted and reported",
+}
+
+
+OPTIONAL = ("RECIPE", "ROUNDS", "STRICT")  # a notebook gets these only where it declares them
+
+
+class ReproduceError(RuntimeError):
+    """The run cannot start or go on; the message says why, and the next command."""
+
+
+def parse(arguments: list[str]) -> dict[str, object]:
+    """NAME=value arguments as notebook parameters; ReproduceError lists the allowed ones."""
+    values = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": ""}
+    values |= {"RECIPE": "", "ROUNDS": 0, "STRICT": False}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals or name not in ALLOWED:
+            allowed = "\n".join(f"  {key}=  {meaning}" for key, meaning in ALLOWED.items())
+            raise ReproduceError(f"unknown argument {argument!r}; allowed:\n{allowed}")
+        if name == "SEED" and text:
+            if not re.fullmatch(r"\d{1,9}", text):
+                raise ReproduceError(f"SEED={text!r} is not {ALLOWED['SEED']} (at most 9 digits)")
+            values[name] = int(text)
+        elif name == "ROUNDS" and text:
+            if not re.fullmatch(r"[1-9]\d?", text):
+                raise ReproduceError(f"ROUNDS={text!r} is not a whole number from 1 to 99")
+            values[name] = int(text)
+        elif name == "STRICT":
+            if text not in ("", "0", "1"):
+                raise ReproduceError(f"STRICT={text!r} is neither 0 nor 1: {ALLOWED['STRICT']}")
+            values[name] = text == "1"
+        elif text:
+            values[name] = text
+    return values
+
+
+def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) -> Path:
+    """Run what is not up to date; return the run's folder. Raises PresetError, NotebookError, ReproduceError."""
+    overrides = {"cases": values["CASES"], "model": values["MODEL"]}
+    resolved = resolve(values["PRESET"], overrides=overrides | training_overrides(values["RECIPE"], values["ROUNDS"]))
+    say(f"{resolved.reason}: {resolved.preset.purpose}")
+    chain = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    if not chain:
+        raise ReproduceError(f"{notebooks} holds no numbered notebooks; run from a complete clone")
+    values = values | {"PRESET": dial(resolved.preset)}
+    run = run_folder(resolved.preset.name, values["OUT"])
+    _prepare(resolved, run)
+    runs = _Runs(run, resolved, values)
+    waiting = [path for path in chain if not runs.up_to_date(path)]
+    for path in waiting:
+        runs.check(path)
+    for number, path in enumerate(chain):
+        if runs.up_to_date(path):
+            say(f"  {path.stem:14} up to date")
+            continue
+        seconds = runs.execute(path, later=[p for p in chain[number + 1 :] if p in waiting], say=say)
+        say(f"  {path.stem:14} done in {_clock(seconds)}")
+    return run
+
+
+class _Runs:
+    """The notebooks of one run: which have run, and running one."""
+
+    def __init__(self, run: Path, resolved: Resolved, values: dict):
+        self.run, self.values, self.resolved = run, values, resolved
+        self.shared = run_parameters(resolved, values["SEED"], training=True)
+        self.numbers = run_parameters(resolved, values["SEED"], training=False)
+        self.record_path = run / "notebooks" / ".runs.json"
+        self.record = read_json(self.record_path) if self.record_path.exists() else {}
+
+    def parameters(self, path: Path) -> dict:
+        """The run's parameters that this notebook takes: all, but those of `OPTIONAL` only where they are declared."""
+        return {k: v for k, v in self.values.items() if k not in OPTIONAL or k in parameters_of(path)}
+
+    def check(self, path: Path) -> None:
+        """Parameter errors come before anything runs."""
+        check_parameters(path, self.parameters(path))
+
+    def key(self, path: Path) -> str:
+        """Digest of all that shows in the executed notebook, figures and widgets included."""
+        cells = fingerprint.code_cells(path)
+        parts = [self.parameters(path), self.numbers, fingerprint.file_sha256(path)]
+        parts += [fingerprint.source_files(cells, shown=True)]
+        return fingerprint.digest(parts)
+
+    def up_to_date(self, path: Path) -> bool:
+        """True if running the notebook again would change nothing."""
+        old = self.record.get(path.stem)
+        if old is None or old["key"] != self.key(path):
+            return False
+        if any(
+            not (self.run / f).is_file() or fingerprint.file_sha256(self.run / f) != h for f, h in old["files"].items()
+        ):
+            return False
+        return not unsound(self.run, path.stem, self.shared)
+
+    def execute(self, path: Path, *, later: list[Path], say) -> float:
+        """Run one notebook, write its page, record it; return seconds."""
+        from medalign_lite.show.notebook_page import (
+            write_html,
+        )  # slow to import, and not needed when all is up to date
+
+        key, output = self.key(path), self.run / "notebooks" / path.name
+        before = self._published()
+        started = time.monotonic()
+        with _Ticker(path.stem, self.expected(path), sum(map(self.expected, later)), say) as ticker:
+            try:
+                executed = run_notebook(path, self.parameters(path), output, on_text=ticker.heard)
+            except OutOfMemory as error:
+                from medalign_lite.run.fit import advise  # imports torch
+
+                raise OutOfMemory(f"{error}\nMemory: {advise(self.resolved)}") from None
+        if problem := damage(self.run / path.stem):
+            raise ReproduceError(f"{path.name} ran, but {problem}: it must end with stage.finish()")
+        write_html(executed, output.with_suffix(".html"), folder=path.parent)
+        seconds = time.monotonic() - started
+        published = {name: stamp for name, stamp in self._published().items() if before.get(name) != stamp}
+        files = [*published, f"notebooks/{path.name}", f"notebooks/{path.stem}.html"]
+        longest = max(seconds, self.record.get(path.stem, {}).get("seconds", 0.0))  # a re-used stage takes seconds
+        hashes = {name: fingerprint.file_sha256(self.run / name) for name in files}
+        self.record[path.stem] = {"key": key, "seconds": round(longest, 1), "files": hashes}
+        write_json(self.record_path.with_suffix(".new"), self.record)
+        self.record_path.with_suffix(".new").rename(self.record_path)
+        return seconds
+
+    def expected(self, path: Path) -> float:
+        """Seconds: as measured here before, else the minutes in the table of the notebook's first cell."""
+        if path.stem in self.record:
+            return self.record[path.stem]["seconds"]
+        return 60 * (typical_minutes(path) or 1.0)
+
+    def _published(self) -> dict[str, int]:
+        """Files in the run's own folder (results.json, report.html), with the time they were written."""
+        return {p.name: p.stat().st_mtime_ns for p in self.run.iterdir() if p.is_file() and p.name[0] != "."}
+
+
+class _Ticker:
+    """While a notebook runs, a line now and then: time so far, the last line it printed, about how long is left."""
+
+    def __init__(self, name: str, expected: float, later: float, say):
+        self.name, self.expected, self.later, self.say = name, expected, later, say
+        self.every, self.last, self.stop = (5 if sys.stdout.isatty() else 20), "", threading.Event()
+
+    def __enter__(self):
+        self.started = time.monotonic()
+        self.say(f"  {self.name:14} started, about {_clock(self.expected + self.later)} to go")
+        self.thread = threading.Thread(target=self._tick, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def heard(self, text: str) -> None:
+        """Keep the last line that the notebook printed."""
+        lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+        self.last = lines[-1][:70] if lines else self.last
+
+    def _tick(self) -> None:
+        while not self.stop.wait(self.every):
+            passed = time.monotonic() - self.started
+            left = max(self.expected - passed, 0) + self.later
+            self.say(f"  {self.name:14} {_clock(passed)}, about {_clock(left)} left · {self.last}")
+
+
+def _prepare(resolved: Resolved, run: Path) -> None:
+    """Before anything runs: the model is whole, the folder can be written."""
+    if find_model(resolved.model) is None:
+        name = fingerprint.short(resolved.model)
+        get = "`make base-model`" if name == "data_samples/embedded_lvlm" else f"`make models MODEL={name}`"
+        raise ReproduceError(
+            f"the model {name} is not complete on this machine, and nothing is fetched unasked; get it with {get}, "
+            "or give a folder with MODEL=. `make doctor` says what is missing"
+        )
+    try:
+        (run / "notebooks").mkdir(parents=True, exist_ok=True)
+        probe = run / ".probe"
+        probe.write_bytes(b"0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise ReproduceError(
+            f"cannot write to {run}: {os.strerror(error.errno)}; choose another folder with OUT="
+        ) from error
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 done, 2 bad arguments, 1 anything that stopped the run, 130 interrupted."""
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the kernel is stopped too
+
+    def work() -> None:
+        run = reproduce(parse(arguments))
+        print(f"finished in {_clock(time.monotonic() - started)}: {run}")
+        for name in ("report.html", "results.json", "notebooks"):
+            if (run / name).exists():
+                print(f"  {run / name}")
+
+    return exit_status(work, refused=(PresetError,), stopped=(ReproduceError, NotebookError),
+                       resume="what is finished is kept; run the same command again to go on")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,248 @@
+"""``python -m medalign_lite.evaluate.metrics``: score any predictions file against any references file.
+
+    python -m medalign_lite.evaluate.metrics --references references.jsonl --predictions predictions.jsonl --out s.json
+
+Both files are JSONL, one object a line. References, of the kinds closed, open and report:
+
+    {"id": "1", "kind": "closed", "answer": "yes", "group": "patient7"}
+    {"id": "2", "kind": "report", "facts": [{"finding": "effusion", "side": "left", "size": "small"}]}
+    {"id": "3", "kind": "report", "report": "Small left pleural effusion. No pneumothorax."}
+
+Predictions: {"id": "1", "text": "Yes, there is."}, exactly one for each reference; an empty text is a silent model.
+Closed and open answers are scored by llavamed, strict and lmms side by side. Reports are scored against their facts
+(null: no facts known, nothing counted) or, without "facts", against what a reference "report" states (what that does
+not mention is not counted); where there is a reference report the wording is compared with it by BLEU and ROUGE-L.
+Intervals are 95 % bootstraps that draw groups (patients or images); without "group" a line is its own. docs/METRICS.md
+says what each number is.
+"""
+
+import argparse
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medalign_lite.cases.case import KINDS, Fact
+from medalign_lite.cases.readers.kit import read_fact
+from medalign_lite.edits.report_truth import reference_counts
+from medalign_lite.evaluate import overlap
+from medalign_lite.evaluate.agreement import report_counts
+from medalign_lite.evaluate.metrics import COLUMNS, Counts, ratios
+from medalign_lite.evaluate.short_answers import SCORERS, score_answer
+from medalign_lite.evaluate.stats import bootstrap, interval
+from medalign_lite.run.commands import exit_status
+
+FACT_METRICS = (
+    "fact_f1", "fact_precision", "fact_recall", "fact_f1_finding", "fact_f1_side", "fact_f1_size",
+    "hallucination_rate", "chair_mention", "chair_report", "match_ratio", "false_findings_per_report",
+    "missing_findings_per_report", "location_errors_per_report", "severity_errors_per_report",
+    "side_accuracy", "zone_accuracy", "size_accuracy", "attributes_stated",
+)  # fmt: skip
+REPORT_TRUTHS = ("facts", "report")
+REFERENCE_KEYS = {"closed": {"answer"}, "open": {"answer"}, "report": set()}
+REFERENCE_OPTIONS = {"closed": {"group"}, "open": {"group"}, "report": {"group", *REPORT_TRUTHS}}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is right: `answer` of a closed or open question; `facts` of a report, or a reference `report`, or both.
+
+    `group` is drawn by the bootstrap.
+    """
+
+    id: str
+    kind: str
+    group: str
+    answer: str = ""
+    facts: tuple[Fact, ...] | None = None
+    report: str | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number with its 95 % interval; `groups` contribute. None: nothing to divide by, or no interval of one group.
+
+    `scorer` is llavamed, strict or lmms for short answers, facts, sacrebleu or rouge_score for reports. `variant` is
+    what else must be told to compare the number with somebody else's: tokens, case, smoothing, stemming, version.
+    """
+
+    metric: str
+    scorer: str
+    value: float | None
+    low: float | None
+    high: float | None
+    groups: int
+    variant: str = ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0 scored, 2 bad arguments or files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m medalign_lite.evaluate.metrics", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--references", type=Path, required=True, help="what is right (JSONL)")
+    parser.add_argument("--predictions", type=Path, required=True, help="what a model said (JSONL)")
+    parser.add_argument("--out", type=Path, help="the scores as JSON, written there too")
+    parser.add_argument("--draws", type=int, default=2000, help="bootstrap draws (default: 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    given = parser.parse_args(arguments)
+
+    def work() -> None:
+        references = read_references(given.references)
+        texts = read_predictions(given.predictions, references)
+        scores = score(references, texts, draws=given.draws, seed=given.seed)
+        if given.out:
+            rows = [asdict(row) for row in scores]
+            given.out.write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        print("\n".join(_table(scores)))
+
+    return exit_status(work, refused=(ValueError, OSError))
+
+
+def read_references(path: Path) -> dict[str, Reference]:
+    """{id: reference} of a references file. Raises ValueError that names file and line."""
+    found: dict[str, Reference] = {}
+    for place, record in _lines(path):
+        name, kind = record.get("id"), record.get("kind")
+        if kind not in KINDS:
+            raise ValueError(f"{place}: kind is {kind!r}; use one of {', '.join(KINDS)}")
+        _check_keys(place, record, needed={"id", "kind"} | REFERENCE_KEYS[kind], optional=REFERENCE_OPTIONS[kind])
+        if kind == "report" and not {*REPORT_TRUTHS} & record.keys():
+            raise ValueError(f"{place}: a report needs {' or '.join(map(repr, REPORT_TRUTHS))}")
+        _check_text(place, record, "id", *({"answer", "group", "report"} & record.keys()))
+        if name in found:
+            raise ValueError(f"{place}: id {name!r} was used before; give each reference its own")
+        answer, facts = record.get("answer", ""), _facts(place, record.get("facts"))
+        found[name] = Reference(name, kind, record.get("group", name), answer, facts, record.get("report"))
+    return found
+
+
+def read_predictions(path: Path, references: dict[str, Reference]) -> dict[str, str]:
+    """{id: text}, one for each reference. Raises ValueError that names file and line, or the first id without one."""
+    texts: dict[str, str] = {}
+    for place, record in _lines(path):
+        _check_keys(place, record, needed={"id", "text"}, optional=set())
+        _check_text(place, record, "id")
+        name, text = record["id"], record["text"]
+        if not isinstance(text, str):
+            raise ValueError(f"{place}: text must be text, got {text!r}; a model that said nothing has \"\"")
+        if name not in references:
+            raise ValueError(f"{place}: id {name!r} is in no reference; do the two files belong together?")
+        if name in texts:
+            raise ValueError(f"{place}: a second prediction for id {name!r}; score one sample at a time")
+        texts[name] = text
+    missing = [name for name in references if name not in texts]
+    if missing:
+        raise ValueError(f"{path}: {len(missing)} references have no prediction, first {missing[0]!r}; add them")
+    return texts
+
+
+def score(references: dict[str, Reference], texts: dict[str, str], *, draws: int = 2000, seed: int = 0) -> list[Score]:
+    """Every metric of the kinds that occur, each with its scorer's name, closed answers first."""
+    if draws < 1:
+        raise ValueError(f"--draws {draws}: use at least 1, and 2000 for what you report")
+    rows: dict[str, Counter] = defaultdict(Counter)
+    for ref in references.values():
+        rows[ref.group].update(_counted(ref, texts[ref.id]))
+    groups = tuple(sorted(rows))
+
+    def table(columns: Sequence[str]) -> np.ndarray:
+        return np.array([[rows[group][column] for column in columns] for group in groups], float)
+
+    kinds = {ref.kind for ref in references.values()}
+    scores = []
+    for kind, scorer in ((kind, scorer) for kind in ("closed", "open") if kind in kinds for scorer in SCORERS):
+        counts = table((f"{kind}_{scorer}", kind))
+        named = f"{kind}_{'recall' if kind == 'open' and scorer != 'lmms' else 'accuracy'}"
+        estimate = _estimate(counts, _share, int((counts[:, 1] > 0).sum()), draws=draws, seed=seed)
+        scores.append(Score(named, scorer, *estimate))
+    for name in FACT_METRICS if "report" in kinds else ():
+        counts = Counts(groups, table(COLUMNS))
+        many = int(counts.images(name).sum())
+        estimate = _estimate(counts.table, lambda s, name=name: ratios(s, [name])[name], many, draws=draws, seed=seed)
+        scores.append(Score(name, "facts", *estimate))
+    for name in overlap.METRICS if any(ref.report for ref in references.values()) else ():
+        counts = table(overlap.COLUMNS)
+        many = int((counts[:, overlap.COLUMNS.index("texts")] > 0).sum())
+        estimate = _estimate(counts, lambda s, name=name: overlap.overlap(s, name), many, draws=draws, seed=seed)
+        scores.append(Score(name, overlap.SCORER[name], *estimate, overlap.variant(name)))
+    return scores
+
+
+def _counted(ref: Reference, text: str) -> dict[str, float]:
+    if ref.kind == "report":
+        told = ref.facts is None and ref.report is not None
+        counts = reference_counts(text, ref.report) if told else report_counts(text, ref.facts)
+        return counts | (overlap.overlap_counts(text, ref.report) if ref.report else {})
+    return {ref.kind: 1} | {f"{ref.kind}_{name}": x for name, x in score_answer(text, ref.answer, ref.kind).items()}
+
+
+def _share(sums: np.ndarray) -> np.ndarray:
+    return np.divide(sums[..., 0], sums[..., 1], out=np.full_like(sums[..., 0], np.nan), where=sums[..., 1] > 0)
+
+
+def _estimate(table: np.ndarray, statistic: Callable, groups: int, *, draws: int, seed: int) -> tuple:
+    """(value, low, high, groups), None for what is not known."""
+    value = float(statistic(table.sum(axis=0)))
+    if np.isnan(value):
+        return None, None, None, 0
+    bounds = interval(bootstrap(table, statistic, draws=draws, seed=seed), groups)
+    return value, *(None if np.isnan(bound) else float(bound) for bound in bounds), groups
+
+
+def _table(scores: Sequence[Score]) -> Iterator[str]:
+    def shown(number: float | None) -> str:
+        return f"{'-' if number is None else f'{number:.3f}':>7}"
+
+    yield f"{'metric':29}{'scorer':12}{'value':>7}{'low':>7}{'high':>7}{'groups':>8}"
+    for row in scores:
+        yield f"{row.metric:29}{row.scorer:12}{shown(row.value)}{shown(row.low)}{shown(row.high)}{row.groups:8}"
+    for scorer, variant in dict.fromkeys((row.scorer, row.variant) for row in scores if row.variant):
+        yield f"{scorer}: {variant}"
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict]]:
+    """("file line n", object) of every line that is not blank; raises ValueError, also where there is none."""
+    empty = True
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        place, empty = f"{path} line {number}", False
+        try:
+            record = json.loads(line.decode("utf-8"))
+        except ValueError as error:  # of UnicodeDecodeError too
+            raise ValueError(f"{place}: not one complete JSON object in UTF-8 ({error})") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{place}: a JSON {type(record).__name__} where an object was expected")
+        yield place, record
+    if empty:
+        raise ValueError(f"{path} holds no line; `python -m medalign_lite.evaluate.metrics --help` shows the layout")
+
+
+def _check_keys(place: str, record: dict, *, needed: set[str], optional: set[str]) -> None:
+    missing, unknown = sorted(needed - record.keys()), sorted(record.keys() - needed - optional)
+    if missing or unknown:
+        wrong = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
+        allowed = "".join(f", perhaps {name}" for name in sorted(optional))
+        raise ValueError(f"{place}: {wrong}; the keys are {', '.join(sorted(needed))}{allowed}")
+
+
+def _check_text(place: str, record: dict, *names: str) -> None:
+    for name in names:
+        if not isinstance(record[name], str) or not record[name].strip():
+            raise ValueError(f"{place}: {name} must be text and not empty, got {record[name]!r}")
+
+
+def _facts(place: str, entries: object) -> tuple[Fact, ...] | None:
+    if entries is None:
+        return None
+    if not isinstance(entries, list):
+        raise ValueError(f"{place}: facts must be a JSON list, or null where they are not known")
+    try:
+        return tuple(read_fact(entry, Path()) for entry in entries)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error

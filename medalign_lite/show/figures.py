@@ -1,0 +1,389 @@
+"""Figures: helpers that take an axis and draw one thing on it.
+
+One palette, safe for colour-blind readers (Okabe and Ito 2008): grey base, blue aligned, green chosen, red rejected,
+orange lesion, sky-blue control. Text is drawn in a fixed-width font, never read as mathematics.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.patches import Rectangle
+
+from medalign_lite.evaluate.calibration import Reliability
+
+BASE, ALIGNED = "#5A6570", "#0072B2"
+CHOSEN, REJECTED = "#009E73", "#D55E00"
+LESION, CONTROL = "#E69F00", "#56B4E9"
+SERIES = (ALIGNED, REJECTED, CHOSEN, LESION, "#CC79A7", BASE)
+DASHES = ("solid", "dashed", "dotted", "dashdot")
+DIVERGING = LinearSegmentedColormap.from_list("red-white-blue", [REJECTED, "#FFFFFF", ALIGNED])
+SEQUENTIAL = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", "#8CC4E8", ALIGNED])
+RATES = (
+    "fact_precision",
+    "fact_recall",
+    "fact_f1",
+    "hallucination_rate",
+    "closed_accuracy",
+    "open_recall",
+    "yes_ratio",
+    "invariance_rate",
+    "flip_rate",
+    "overclaim_lesion_hidden",
+    "style_edit_distance",
+)
+LOWER_IS_BETTER = ("hallucination_rate", "overclaim_lesion_hidden")
+FONT_PT = 9
+_GLYPH_WIDTH = 0.602  # of the font size, in DejaVu Sans Mono
+_LINE_HEIGHT = 1.75  # of the font size
+
+
+def overlay(
+    ax: Axes,
+    image,
+    lesion: np.ndarray | None = None,
+    control: np.ndarray | None = None,
+    *,
+    title: str = "",
+    sides: bool = True,
+) -> Axes:
+    """An image with its lesion (orange, solid) and control mask (blue, dashed) outlined; masks are bool (H, W).
+
+    `sides` writes R and L beside it: in a frontal radiograph the patient's right is on the image's left.
+    """
+    ax.imshow(np.asarray(image), cmap="gray", interpolation="bilinear")
+    for mask, colour, style in ((lesion, LESION, "solid"), (control, CONTROL, "dashed")):
+        if mask is not None and np.any(mask):
+            mask = np.asarray(mask, bool)
+            ax.imshow(np.dstack([*(np.full(mask.shape, v) for v in to_rgb(colour)), mask * 0.22]))
+            ax.contour(
+                np.pad(mask.astype(float), 1),
+                levels=[0.5],
+                colors=[colour],
+                linewidths=1.4,
+                linestyles=style,
+                extent=(-1.5, mask.shape[1] + 0.5, -1.5, mask.shape[0] + 0.5),
+            )
+    ax.set(xticks=[], yticks=[], xlim=(-0.5, np.shape(image)[1] - 0.5), ylim=(np.shape(image)[0] - 0.5, -0.5))
+    ax.set_title(title, fontsize=FONT_PT, parse_math=False)
+    if sides:
+        for letter, x, align in (("R", -0.015, "right"), ("L", 1.015, "left")):
+            ax.text(x, 0.5, letter, transform=ax.transAxes, ha=align, va="center", fontsize=FONT_PT, color=BASE)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def corruption_gallery(
+    axes: Sequence[Axes],
+    pictures: Mapping[str, object],
+    lesion: np.ndarray | None = None,
+    control: np.ndarray | None = None,
+    *,
+    sides: bool = True,
+) -> None:
+    """One axis a picture, titled by its key; the masks are outlined on the first, the others are left to be seen.
+
+    `sides` writes R and L beside the first, as `overlay` does.
+    """
+    axes = np.ravel(axes)
+    if len(axes) < len(pictures):
+        raise ValueError(f"{len(pictures)} pictures need as many axes, got {len(axes)}")
+    for i, (ax, (title, picture)) in enumerate(zip(axes, pictures.items(), strict=False)):
+        marked = (lesion, control) if i == 0 else (None, None)
+        overlay(ax, picture, *marked, title=title, sides=sides and i == 0)
+    for ax in axes[len(pictures) :]:
+        ax.set_axis_off()
+
+
+def contact_sheet(axes: Sequence[Axes], tiles: Sequence[tuple[object, np.ndarray | None, str]]) -> None:
+    """A sheet of (image, lesion mask or None, title)."""
+    axes = np.ravel(axes)
+    for ax, (image, lesion, title) in zip(axes, tiles, strict=False):
+        overlay(ax, image, lesion, title=title)
+    for ax in axes[len(tiles) :]:
+        ax.set_axis_off()
+
+
+def token_heatmap(
+    ax: Axes,
+    tokens: Sequence[str],
+    values: Sequence[float],
+    *,
+    label: str = "nats",
+    title: str = "",
+    limit: float | None = None,
+) -> Axes:
+    """The text with each token on a colour for its value (weight, Δ or KL).
+
+    Values of both signs get red for negative, white for 0, blue for positive; others white to blue. `limit` is the
+    value at full colour (default: the largest there is).
+    """
+    values = np.asarray(values, float)
+    if len(tokens) != len(values):
+        raise ValueError(f"{len(tokens)} tokens with {len(values)} values: give one value a token")
+    limit = limit or float(np.max(np.abs(values), initial=0)) or 1.0
+    signed = bool(np.any(values < 0))
+    scale = ScalarMappable(Normalize(-limit if signed else 0, limit), DIVERGING if signed else SEQUENTIAL)
+    pieces = [(str(token), {"background": scale.to_rgba(value)}) for token, value in zip(tokens, values, strict=True)]
+    bar = ax.figure.colorbar(scale, ax=ax, fraction=0.02, pad=0.01)
+    bar.set_label(label, fontsize=FONT_PT)
+    bar.ax.tick_params(labelsize=FONT_PT - 1)
+    _write(ax, pieces)
+    ax.set_title(title, fontsize=FONT_PT, loc="left", parse_math=False)
+    return ax
+
+
+def edit_diff(ax: Axes, chosen: str, rejected: str, spans_chosen: Sequence, spans_rejected: Sequence) -> Axes:
+    """y+ above y-, their spans [start, end, kind] coloured: green and underlined, red and struck through."""
+    pieces: list[tuple[str, dict]] = []
+    for name, text, spans, colour, line in (
+        ("y+  ", chosen, spans_chosen, CHOSEN, "under"),
+        ("y-  ", rejected, spans_rejected, REJECTED, "through"),
+    ):
+        pieces.append((name, {"color": colour, "weight": "bold"}))
+        for part, kind in split_spans(text, spans):
+            pieces.append((part, {"color": colour, "weight": "bold", "line": line} if kind else {}))
+        pieces.append(("\n\n", {}))
+    _write(ax, pieces[:-1])
+    return ax
+
+
+def split_spans(text: str, spans: Sequence) -> list[tuple[str, str | None]]:
+    """(part, kind) in reading order for spans [start, end, kind]; kind is None outside them."""
+    parts, at = [], 0
+    for start, end, kind in sorted(tuple(span) for span in spans):
+        parts += [(text[at:start], None), (text[start:end], kind)]
+        at = end
+    return [(part, kind) for part, kind in [*parts, (text[at:], None)] if part]
+
+
+def _write(ax: Axes, pieces: Sequence[tuple[str, dict]]) -> None:
+    """Fixed-width text, wrapped at the axis; a piece's style may hold background, color, weight, line."""
+    ax.figure.canvas.draw()  # settles the layout, so that the axis has its final width
+    box = ax.get_window_extent()
+    width, height = (side * 72 / ax.figure.dpi for side in (box.width, box.height))  # points
+    cells = max(int(width / (FONT_PT * _GLYPH_WIDTH)), 10)
+    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.set_facecolor("none")
+    row = column = 0
+    for text, style in pieces:
+        for line, part in enumerate(text.split("\n")):
+            row, column = (row + 1, 0) if line else (row, column)
+            for word in _words(part):
+                if column + len(word.rstrip()) > cells and column:
+                    row, column, word = row + 1, 0, word.lstrip()
+                _cell(ax, word, row, column, style)
+                column += len(word)
+
+
+def _words(text: str) -> list[str]:
+    """Pieces that may not be broken; each keeps its leading space."""
+    out: list[str] = []
+    for letter in text:
+        if out and not (letter == " " and not out[-1].isspace()):
+            out[-1] += letter
+        else:
+            out.append(letter)
+    return out
+
+
+def _cell(ax: Axes, text: str, row: int, column: int, style: dict) -> None:
+    glyph, line = FONT_PT * _GLYPH_WIDTH, FONT_PT * _LINE_HEIGHT
+    x, y, span = column * glyph, (row + 0.7) * line, len(text) * glyph  # y: the baseline
+    background = style.get("background", "none")
+    if background != "none":
+        ax.add_patch(Rectangle((x, y - 0.6 * line), span, 0.82 * line, facecolor=background, edgecolor="none"))
+    colour = style.get("color") or ("white" if background != "none" and is_dark(background) else "black")
+    for i, letter in enumerate(text):  # one by one: hinting would round the advance, and the cells would not fit
+        if not letter.isspace():
+            ax.text(
+                x + (i + 0.5) * glyph,
+                y,
+                letter,
+                ha="center",
+                va="baseline",
+                family="DejaVu Sans Mono",
+                fontsize=FONT_PT,
+                color=colour,
+                fontweight=style.get("weight", "normal"),
+                parse_math=False,
+            )
+    if style.get("line") and text.strip():
+        drop = 0.12 if style["line"] == "under" else -0.17
+        start = x + (len(text) - len(text.lstrip())) * glyph
+        ax.plot([start, x + span], [y + drop * line] * 2, color=colour, linewidth=1.1, solid_capstyle="butt")
+
+
+def is_dark(colour) -> bool:
+    """True where white text on this RGB colour is easier to read than black (relative luminance of WCAG 2)."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(colour)]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722))) < 0.179  # equal contrast with black and with white
+
+
+def series_style(i: int) -> dict:
+    """Keywords of `plot` for line i of a figure: the colours of `SERIES`, then the same ones in other dashes.
+
+    Raises ValueError where two lines would look the same.
+    """
+    if not 0 <= i < len(SERIES) * len(DASHES):
+        raise ValueError(f"line {i}: a figure can tell {len(SERIES) * len(DASHES)} lines apart, draw fewer in one")
+    return {"color": SERIES[i % len(SERIES)], "linestyle": DASHES[i // len(SERIES)], "linewidth": 1.4}
+
+
+def curves(
+    ax: Axes,
+    rows: Sequence[Mapping],
+    keys: Sequence[str],
+    *,
+    x: str = "step",
+    ylabel: str = "",
+    reference: float | None = None,
+) -> Axes:
+    """Lines from the rows of log.jsonl; rows without a key are passed over. `reference` is a dashed known value."""
+    for i, key in enumerate(keys):
+        points = [(row[x], row[key]) for row in rows if row.get(key) is not None and row.get(x) is not None]
+        if points:
+            mark = {"marker": "o", "markersize": 3} if len(points) < 40 else {}
+            ax.plot(*zip(*points, strict=True), label=key, **series_style(i), **mark)
+    if reference is not None:
+        ax.axhline(reference, color="#9AA3AB", linestyle="--", linewidth=1)
+    ax.set(xlabel=x, ylabel=ylabel)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=FONT_PT - 1)
+    return _plain(ax)
+
+
+def forest(ax: Axes, results: Mapping, split: str = "test", names: Sequence[str] = RATES) -> Axes:
+    """Base (grey circle) and aligned (blue diamond) with 95 % intervals, one row a metric; unmeasured rows say so."""
+    names = [name for name in names if name in results["base"][split]]
+    for row, name in enumerate(names):
+        for arm, colour, marker, shift in (("base", BASE, "o", -0.15), ("aligned", ALIGNED, "D", 0.15)):
+            _point(ax, results[arm][split][name], row + shift, colour, marker, label=arm if row == 0 else None)
+    _rows(ax, names)
+    ax.set(xlim=(-0.02, 1.02), title=split)
+    ax.legend(frameon=False, fontsize=FONT_PT - 1, ncols=2, loc="lower center", bbox_to_anchor=(0.5, -0.2))
+    return ax
+
+
+def forest_difference(ax: Axes, results: Mapping, split: str = "test", names: Sequence[str] = RATES) -> Axes:
+    """Aligned minus base with paired 95 % intervals; filled where the interval leaves out 0."""
+    names = [name for name in names if name in results["difference"][split]]
+    for row, name in enumerate(names):
+        entry = results["difference"][split][name]
+        clear = entry["low"] is not None and (entry["low"] > 0 or entry["high"] < 0)
+        _point(ax, entry, row, ALIGNED, "D", face=ALIGNED if clear else "white")
+    ax.axvline(0, color="#9AA3AB", linewidth=1)
+    _rows(ax, names)
+    ax.set(title=f"{split}: aligned − base")
+    return ax
+
+
+def _point(ax: Axes, entry: Mapping, y: float, colour: str, marker: str, *, label=None, face=None) -> None:
+    if entry["value"] is None:
+        ax.plot([], [], marker, color=colour, label=label)
+        ax.text(
+            0.5,
+            round(y),
+            "not measurable",
+            transform=ax.get_yaxis_transform(),
+            ha="center",
+            va="center",
+            fontsize=FONT_PT - 2,
+            color="#9AA3AB",
+            style="italic",
+        )
+        return
+    if entry["low"] is not None:
+        ax.plot([entry["low"], entry["high"]], [y, y], color=colour, linewidth=1.6)
+    ax.plot([entry["value"]], [y], marker, color=colour, markerfacecolor=face or colour, markersize=5, label=label)
+
+
+def spoken(metric: str) -> str:
+    """A metric's name as words."""
+    return metric.replace("_", " ").replace(" f1", " F1").replace("kl ", "KL ")
+
+
+def _rows(ax: Axes, names: Sequence[str]) -> None:
+    ax.set_yticks(range(len(names)), [spoken(name) + (" ↓" if name in LOWER_IS_BETTER else "") for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(axis="x", color="#E3E6E9", linewidth=0.8)
+    ax.title.set_fontsize(FONT_PT + 1)
+    _plain(ax)
+
+
+def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
+    """Share of yes among the answers that are right, by bin of p(yes), one line an arm: the base first, in grey.
+
+    A marker's area goes by the questions in its bin; on the dashed line p(yes) means what it says.
+    """
+    ax.plot([0, 1], [0, 1], color="#9AA3AB", linestyle="--", linewidth=1)
+    most = max((arm.n.max() for arm in arms.values()), default=1)
+    looks = zip((BASE, *SERIES), "oDs^v<>", strict=False)
+    for (name, arm), (colour, marker) in zip(arms.items(), looks, strict=False):
+        held = arm.n > 0
+        ax.plot(arm.mean_p[held], arm.yes_share[held], color=colour, linewidth=1.4, label=name)
+        sizes = 12 + 90 * arm.n[held] / most
+        ax.scatter(arm.mean_p[held], arm.yes_share[held], sizes, color=colour, marker=marker, alpha=0.75, linewidths=0)
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    ax.set(xlabel="p(yes), mean of the bin", ylabel="share whose right answer is yes")
+    ax.legend(frameon=False, fontsize=FONT_PT - 1, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    return _plain(ax)
+
+
+def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, title: str = "") -> Axes:
+    """False findings by prior: how often a finding that is not there was affirmed, with and without a co-finding.
+
+    `rows` are false_findings.ErrorRow of one arm; `pairs` are (finding, cofinding). The counts stand at the bars.
+    """
+    table = {(r.finding, r.cofinding, r.cofinding_present): r for r in rows if r.kind == "cofinding"}
+    for i, (finding, cofinding) in enumerate(pairs):
+        for there, colour, shift in ((True, REJECTED, -0.19), (False, BASE, 0.19)):
+            row = table.get((finding, cofinding, there))
+            if row is None or not row.images:
+                continue
+            label = ("co-finding in the image" if there else "co-finding not in the image") if i == 0 else None
+            ax.barh(i + shift, row.false / row.images, height=0.34, color=colour, label=label)
+            ax.text(row.false / row.images, i + shift, f" {row.false}/{row.images}", va="center", fontsize=FONT_PT - 2)
+    ax.set_yticks(range(len(pairs)), [f"{finding}\n(with {cofinding})" for finding, cofinding in pairs])
+    ax.set_ylim(len(pairs) - 0.5, -0.5)
+    ax.set(xlabel="share of images without the finding whose report affirms it")
+    ax.set_title(title, fontsize=FONT_PT + 1, parse_math=False)
+    ax.margins(x=0.15)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=FONT_PT - 1)
+    return _plain(ax)
+
+
+def token_gradients(ax: Axes, tokens: Sequence[str], gradients: Mapping[str, Sequence[float]]) -> Axes:
+    """Bars of ∂L/∂(log-prob) per token for each named loss or side; a bar below 0 means the token is pushed up."""
+    width = 0.8 / max(len(gradients), 1)
+    places = np.arange(len(tokens))
+    for i, (name, values) in enumerate(gradients.items()):
+        shift = (i - (len(gradients) - 1) / 2) * width
+        ax.bar(places + shift, values, width, color=SERIES[i % len(SERIES)], label=name)
+    ax.axhline(0, color="#9AA3AB", linewidth=1)
+    ax.set_xticks(places, [str(token).strip() or "␣" for token in tokens], rotation=45, ha="right", parse_math=False)
+    ax.set_ylabel("∂L / ∂ log π")
+    ax.legend(frameon=False, fontsize=FONT_PT - 1)
+    return _plain(ax)
+
+
+def histogram(ax: Axes, groups: Mapping[str, Sequence[float]], *, bins: int = 30, xlabel: str = "") -> Axes:
+    """Outlined histograms on common bins, for margins or pixel values of several groups."""
+    pooled = np.concatenate([np.asarray(values, float) for values in groups.values()])
+    edges = np.histogram_bin_edges(pooled, bins)
+    for i, (name, values) in enumerate(groups.items()):
+        ax.hist(values, edges, histtype="stepfilled", alpha=0.18, color=SERIES[i % len(SERIES)])
+        ax.hist(values, edges, histtype="step", color=SERIES[i % len(SERIES)], label=name, linewidth=1.4)
+    ax.set(xlabel=xlabel, ylabel="count")
+    ax.legend(frameon=False, fontsize=FONT_PT - 1)
+    return _plain(ax)
+
+
+def _plain(ax: Axes) -> Axes:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=FONT_PT - 1)
+    return ax

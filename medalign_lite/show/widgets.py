@@ -1,0 +1,292 @@
+"""Widgets for the notebooks: each function takes data and returns one ipywidgets object.
+
+All text of a model or a data set is escaped and isolated (`<bdi>`): it is shown, never run.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+import ipywidgets as ipw
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex, to_rgb
+from matplotlib.figure import Figure
+from PIL import Image, ImageChops, ImageFilter
+
+from medalign_lite.cases.case import FINDINGS, Case, CaseError
+from medalign_lite.cases.images import ImageError, read_image
+from medalign_lite.corruption.corrupt import METHODS, corrupt, dilate, lesion_mask
+from medalign_lite.show.figures import (
+    CHOSEN,
+    CONTROL,
+    DIVERGING,
+    LESION,
+    REJECTED,
+    SEQUENTIAL,
+    is_dark,
+    split_spans,
+)  # fmt: skip
+
+SIDE = 360  # pixels of the shown picture's longer side
+ANY = "any"
+
+
+def isolated(text: str) -> str:
+    """HTML that shows `text` and cannot do anything else: escaped, its writing direction kept to itself."""
+    return f'<bdi dir="auto" style="white-space:pre-wrap">{escape(text)}</bdi>'
+
+
+def png(image: Image.Image) -> bytes:
+    """The picture as PNG bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def outlined(
+    image: Image.Image, lesion: np.ndarray | None = None, control: np.ndarray | None = None, *, side: int = SIDE
+) -> Image.Image:
+    """The picture scaled to `side`, with the borders of its masks, bool (H, W): lesion orange, control blue."""
+    scale = side / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    for mask, colour in ((lesion, LESION), (control, CONTROL)):
+        if mask is not None:
+            area = Image.fromarray(np.asarray(mask, np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
+            border = ImageChops.difference(area, area.filter(ImageFilter.MinFilter(5)))
+            picture.paste(tuple(round(255 * v) for v in to_rgb(colour)), mask=border)
+    return picture
+
+
+def case_browser(cases: Sequence[Case], answers: Mapping[tuple[str, str], Mapping[str, str]] | None = None) -> ipw.VBox:
+    """Look through cases by split and finding: the picture with or without masks, its facts, questions and answers.
+
+    `answers` maps (case id, question id) to {arm: text}, shown under the reference answer.
+    """
+    split = ipw.Dropdown(options=[ANY, *sorted({case.split for case in cases})], description="Split")
+    finding = ipw.Dropdown(options=[ANY, *FINDINGS], description="Finding")
+    number = ipw.BoundedIntText(value=1, min=1, max=max(len(cases), 1), description="Case")
+    masks = ipw.Checkbox(value=True, description="Show lesions", indent=False)
+    picture, text = ipw.Image(format="png", width=SIDE), ipw.HTML()
+    chosen: list[Case] = []
+
+    def show(_=None) -> None:
+        case = chosen[number.value - 1] if chosen else None
+        picture.value, text.value = _case_view(case, masks.value, answers or {}, of=len(chosen))
+
+    def select(_=None) -> None:
+        chosen[:] = [case for case in cases if split.value in (ANY, case.split) and _has(case, finding.value)]
+        number.max = max(len(chosen), 1)
+        number.value = 1
+        show()
+
+    split.observe(select, "value")
+    finding.observe(select, "value")
+    number.observe(show, "value")
+    masks.observe(show, "value")
+    select()
+    beside = ipw.HBox([picture, text], layout={"align_items": "flex-start"})  # else long text stretches the picture
+    return ipw.VBox([ipw.HBox([split, finding, number, masks]), beside])
+
+
+def _has(case: Case, finding: str) -> bool:
+    return finding == ANY or any(fact.finding == finding for fact in case.facts or ())
+
+
+def _case_view(case: Case | None, masks: bool, answers: Mapping, *, of: int) -> tuple[bytes, str]:
+    """(PNG bytes, HTML) of one case; an unusable picture is said, not raised: browsing goes on."""
+    if case is None:
+        return png(Image.new("RGB", (SIDE, SIDE))), "<p>No case fits: choose another split or finding.</p>"
+    try:
+        image = png(outlined(read_image(case.image), lesion_mask(case) if masks else None))
+        problem = ""
+    except (ImageError, CaseError) as error:
+        image, problem = png(Image.new("RGB", (SIDE, SIDE))), f"<p>{isolated(str(error))}</p>"
+    rows = [f"<p><b>{isolated(case.id)}</b> · {isolated(case.split)} · one of {of}</p>{problem}<p>{_facts(case)}</p>"]
+    for question in case.questions:
+        said = answers.get((case.id, question.id), {})
+        lines = [("reference", question.answer), *said.items()]
+        rows.append(
+            f"<p><i>{isolated(question.text)}</i><br>"
+            + "<br>".join(f"<b>{escape(who)}</b> {isolated(answer)}" for who, answer in lines)
+            + "</p>"
+        )
+    return image, f'<div style="max-width:34em;line-height:1.5;padding-left:1em">{"".join(rows)}</div>'
+
+
+def _facts(case: Case) -> str:
+    if case.facts is None:
+        return "no structured truth; lesions: " + (", ".join(isolated(x.label) for x in case.lesions) or "none marked")
+    parts = [
+        " ".join(filter(None, (f.size, f.side, f.zone, f.finding, "" if f.visible else "(not visible)")))
+        for f in case.facts
+    ]
+    return "truth: " + (escape("; ".join(parts)) or "no finding")
+
+
+def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence[float]]]]) -> ipw.VBox:
+    """Tokens coloured by a value: `answers` maps a title to (tokens, {name such as "Δ" or "KL": values}).
+
+    Red is negative, white 0, blue positive, full colour at the answer's largest value. Hover for the number.
+    """
+    if not answers:
+        return ipw.VBox([ipw.HTML("no answer to show")])
+    which = ipw.Dropdown(options=list(answers), description="Answer", layout={"width": "40em"})
+    series = ipw.ToggleButtons(options=list(answers[which.value][1]))
+    text = ipw.HTML()
+
+    def show(_=None) -> None:
+        tokens, values = answers[which.value]
+        if series.value is not None:
+            text.value = heatmap_html(tokens, values[series.value])
+
+    def select(_=None) -> None:
+        kept, names = series.value, list(answers[which.value][1])
+        series.options = names
+        series.value = kept if kept in names else names[0]
+        show()
+
+    which.observe(select, "value")
+    series.observe(show, "value")
+    show()
+    return ipw.VBox([which, series, text])
+
+
+def heatmap_html(tokens: Sequence[str], values: Sequence[float]) -> str:
+    """One span a token, its background the value's colour, its title the number."""
+    limit = float(np.max(np.abs(values), initial=0)) or 1.0
+    signed = bool(np.any(np.asarray(values) < 0))
+    scale = ScalarMappable(Normalize(-limit if signed else 0, limit), DIVERGING if signed else SEQUENTIAL)
+    spans = []
+    for token, value in zip(tokens, values, strict=True):
+        colour = scale.to_rgba(value)
+        style = f"background:{to_hex(colour)};color:{'#fff' if is_dark(colour) else '#000'};white-space:pre-wrap"
+        spans.append(f'<span style="{style}" title="{value:+.4f}"><bdi>{escape(str(token))}</bdi></span>')
+    return f'<div style="max-width:46em;line-height:1.9;font-family:monospace">{"".join(spans)}</div>'
+
+
+def edit_diff(records: Sequence) -> ipw.VBox:
+    """Preference records (METHOD §1) one by one, y+ above y-, edited spans coloured; filter by source and kind."""
+    sources = sorted({record.source for record in records})
+    kinds = sorted({span[2] for record in records for span in (*record.spans_chosen, *record.spans_rejected)})
+    source = ipw.Dropdown(options=[ANY, *sources], description="Source")
+    kind = ipw.Dropdown(options=[ANY, *kinds], description="Kind")
+    number = ipw.BoundedIntText(value=1, min=1, max=max(len(records), 1), description="Record")
+    text = ipw.HTML()
+    chosen: list = []
+
+    def show(_=None) -> None:
+        text.value = diff_html(chosen[number.value - 1], of=len(chosen)) if chosen else "<p>No record fits.</p>"
+
+    def select(_=None) -> None:
+        chosen[:] = [
+            record
+            for record in records
+            if source.value in (ANY, record.source)
+            and (
+                kind.value == ANY
+                or any(span[2] == kind.value for span in (*record.spans_chosen, *record.spans_rejected))
+            )
+        ]
+        number.max = max(len(chosen), 1)
+        number.value = 1
+        show()
+
+    for control, react in ((source, select), (kind, select), (number, show)):
+        control.observe(react, "value")
+    select()
+    return ipw.VBox([ipw.HBox([source, kind, number]), text])
+
+
+def diff_html(record, *, of: int) -> str:
+    """One record: question, y+ with its spans green and underlined, y- with its spans red and struck through."""
+    rows = [
+        f"<p><b>{isolated(record.id)}</b> · {isolated(record.source)} · one of {of}<br>"
+        f"<i>{isolated(record.question)}</i></p>"
+    ]
+    for name, body, spans, colour, line in (
+        ("y+", record.chosen, record.spans_chosen, CHOSEN, "underline"),
+        ("y−", record.rejected, record.spans_rejected, REJECTED, "line-through"),
+    ):
+        parts = [
+            f'<b style="color:{colour};text-decoration:{line}" title="{escape(kind)}">{escape(part)}</b>'
+            if kind
+            else escape(part)
+            for part, kind in split_spans(body, spans)
+        ]
+        rows.append(
+            f'<p><b style="color:{colour}">{name}</b> '
+            f'<bdi dir="auto" style="white-space:pre-wrap">{"".join(parts)}</bdi></p>'
+        )
+    return f'<div style="max-width:46em;line-height:1.6">{"".join(rows)}</div>'
+
+
+def corruption_explorer(
+    image: Image.Image,
+    lesion: np.ndarray,
+    control: np.ndarray | None = None,
+    *,
+    id: str,
+    seed: int,
+    ask: Callable[[Image.Image], str] | None = None,
+) -> ipw.VBox:
+    """Corrupt the lesion or its control mask, bool (H, W), by any method and strength, beside the clean picture.
+
+    `ask`, when given, is called on a button press with the corrupted picture and returns the model's answer.
+    """
+    places = {"lesion": lesion} | ({"control": control} if control is not None else {})
+    method = ipw.Dropdown(options=METHODS, description="Method")
+    place = ipw.ToggleButtons(options=list(places), description="Where")
+    strength = ipw.FloatSlider(value=1.0, min=0.0, max=2.0, step=0.1, description="Strength", continuous_update=False)
+    clean = ipw.Image(value=png(outlined(image, lesion, control)), format="png", width=SIDE)
+    shown, text = ipw.Image(format="png", width=SIDE), ipw.HTML()
+    state = {}
+
+    def show(_=None) -> None:
+        state["image"] = corrupt(
+            image,
+            places[place.value],
+            method=method.value,
+            strength=strength.value,
+            id=id,
+            seed=seed,
+            avoid=dilate(lesion),
+        )
+        shown.value = png(outlined(state["image"]))
+        changed = np.any(np.asarray(state["image"].convert("RGB")) != np.asarray(image.convert("RGB")), axis=-1)
+        text.value = f"<p>{changed.sum()} of {changed.size} pixels changed, {100 * changed.mean():.1f} %</p>"
+
+    for box in (method, place, strength):
+        box.observe(show, "value")
+    show()
+    rows = [ipw.HBox([method, strength]), place, ipw.HBox([clean, shown]), text]
+    if ask is not None:
+        button, answer = ipw.Button(description="Ask the model"), ipw.HTML()
+
+        def reply(_) -> None:
+            answer.value = isolated(ask(state["image"]))
+
+        button.on_click(reply)
+        rows.append(ipw.HBox([button, answer]))
+    return ipw.VBox(rows)
+
+
+def metric_explorer(arms: Mapping[str, Mapping], draw: Callable, *, metrics: Sequence[str], **drawn_with) -> ipw.VBox:
+    """Arms in two metrics of one's choice: `draw(ax, arms, x=, y=, split=, **drawn_with)` is shown as a picture."""
+    across = ipw.Dropdown(options=metrics, value=metrics[-1], description="Across")
+    up = ipw.Dropdown(options=metrics, value=metrics[0], description="Up")
+    split = ipw.Dropdown(options=("test", "shifted"), description="Split")
+    picture = ipw.Image(format="png", layout={"max_width": "760px"})
+
+    def show(_=None) -> None:
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        draw(figure.add_subplot(), arms, x=across.value, y=up.value, split=split.value, **drawn_with)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=96)
+        picture.value = buffer.getvalue()
+
+    for control in (across, up, split):
+        control.observe(show, "value")
+    show()
+    return ipw.VBox([ipw.HBox([across, up, split]), picture])

@@ -1,0 +1,156 @@
+"""Short answers against a gold answer: the words that differ, exchanged; nothing where the two may mean the same."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from medalign_lite.edits.repair import NoEdit
+from medalign_lite.text.answer_values import NUMBERS, close_sizes, find_values, other_values
+from medalign_lite.text.claims import Attribute, yes_no
+from medalign_lite.world.phrases import DEGREES
+
+WHOLE_ANSWER_WORDS = 8  # up to this many words an answer may be exchanged as a whole
+_FILLERS = frozenset(
+    "a an the is are it its there this in on at of to side sided zone and yes no not scan image picture".split()
+)
+_DIGITS = {word: str(number) for number, word in enumerate(NUMBERS)}
+_BARE_YES_NO = re.compile(r"\W*(yes|no)\W*", re.I)
+_AN = re.compile(r"[aeiou]|mri?\b|x-? ?ray", re.I)  # what is spoken with a vowel first
+
+
+def normalise(text: str) -> str:
+    """What decides whether two answers are the same: lower-case words without articles, hyphens or punctuation."""
+    words = re.findall(r"\w+", re.sub(r"(?<=\w)-(?=\w)", "", text.casefold()))
+    return " ".join(_DIGITS.get(w, w) for w in words if w not in ("a", "an", "the"))
+
+
+def same_answer(a: str, b: str) -> bool:
+    """The same words, or the same values and nothing else beside them: "CT" and "computed tomography"."""
+    if normalise(a) == normalise(b):
+        return True
+    said, right = ({(v.name, v.value) for v in find_values(text)} for text in (a, b))
+    denies = [bool(set(normalise(text).split()) & {"no", "not", "none", "without"}) for text in (a, b)]
+    return bool(said) and said == right and content(a) == content(b) and denies[0] == denies[1]
+
+
+def correct_answer(answer: str, gold: str) -> str | None:
+    """`answer` with only what differs from `gold` exchanged; None where the two say the same.
+
+    Raises:
+        NoEdit: where it cannot be told whether they differ, or the answer is too long to exchange.
+    """
+    if not normalise(answer) or not normalise(gold):
+        raise NoEdit("an empty answer")
+    if same_answer(answer, gold):
+        return None
+    if _BARE_YES_NO.fullmatch(gold):
+        return _correct_yes_no(answer, gold)
+    said, right = find_values(answer), find_values(gold)
+    if right and _once(said) and _once(right) and _same_names(said, right) and content(gold) <= content(answer):
+        changed = [(s, r) for s in said for r in right if s.name == r.name and s.value != r.value]
+        if any(s.name == "measure" and close_sizes(s.value, r.value) for s, r in changed):
+            raise NoEdit("a size that is close to the gold answer's")
+        return _exchange(answer, gold, changed) if changed else None
+    return _whole(answer, gold)
+
+
+def falsify_answer(answer: str, rng: np.random.Generator) -> str:
+    """A right short answer made wrong: yes for no, or another of the values of `answer_values` in the place of one.
+
+    Raises:
+        NoEdit: where no false answer is known ("Pneumonia").
+    """
+    if _BARE_YES_NO.fullmatch(answer):
+        return _flip(answer)
+    said = find_values(answer)
+    alone = [a for a in said if sum(b.name == a.name for b in said) == 1]
+    others = {a: other_values(a, answer[a.start : a.end], followed=bool(answer[a.end :].strip(" ."))) for a in alone}
+    usable = [a for a in alone if others[a]]
+    if not usable:
+        raise NoEdit("no false answer is known")
+    a = usable[int(rng.integers(len(usable)))]
+    value = others[a][int(rng.integers(len(others[a])))]
+    return _put(answer, a, value)
+
+
+def _correct_yes_no(answer: str, gold: str) -> str | None:
+    said = yes_no(answer)
+    if said is None:
+        raise NoEdit("a yes/no question answered without yes or no")
+    if said == yes_no(gold):
+        return None
+    return _flip(answer) if _BARE_YES_NO.fullmatch(answer) else _whole(answer, gold)
+
+
+def _flip(answer: str) -> str:
+    word = _BARE_YES_NO.fullmatch(answer).span(1)
+    new = "no" if answer[slice(*word)].lower() == "yes" else "yes"
+    return answer[: word[0]] + case_like(new, answer[slice(*word)]) + answer[word[1] :]
+
+
+def case_like(new: str, like: str) -> str:
+    """`new` in the capitals of `like`."""
+    if like.isupper() and len(like) > 1:
+        return new.upper()
+    return new.capitalize() if like[:1].isupper() else new.lower()
+
+
+def like_word(value: str, said: str, name: str) -> str:
+    """A side, zone or size in the form of the word it replaces: "mildly" makes "large" "markedly"."""
+    if name == "size" and said.lower().endswith("ly"):
+        value = DEGREES[value]
+    elif name == "size" and said.lower() in ("mild", "marked", "severe"):
+        value = {"small": "mild", "large": "marked"}.get(value, value)
+    return case_like(value, said)
+
+
+def _once(found: Sequence[Attribute]) -> bool:
+    names = [a.name for a in found]
+    return len(set(names)) == len(names)
+
+
+def _same_names(a: Sequence[Attribute], b: Sequence[Attribute]) -> bool:
+    return {x.name for x in a} == {x.name for x in b}
+
+
+def content(text: str) -> set[str]:
+    """The words that carry an answer, without fillers and the words of its values."""
+    for a in reversed(find_values(text)):
+        text = text[: a.start] + text[a.end :]
+    return set(normalise(text).split()) - _FILLERS
+
+
+def _exchange(answer: str, gold: str, changed: Sequence[tuple[Attribute, Attribute]]) -> str:
+    for said, right in sorted(changed, key=lambda pair: pair[0].start, reverse=True):
+        answer = _put(answer, said, gold[right.start : right.end])
+    return answer
+
+
+def _put(answer: str, place: Attribute, new: str) -> str:
+    """`new` in the place of a value, in the form of the word there, and the article in front of it that fits."""
+    said = answer[place.start : place.end]
+    if place.name in ("side", "zone", "size"):
+        new = like_word(new, said, place.name)
+    elif new.islower() or new.istitle():  # "MRI" and "X-ray" are written as they are
+        new = case_like(new, said) if not said.isupper() else new
+    front = answer[: place.start]
+    article = re.search(r"\b(an?)(\s+)$", front, re.I)
+    if article:
+        fits = case_like("an" if _AN.match(new) else "a", article[1])
+        front = front[: article.start()] + fits + article[2]
+    return front + new + answer[place.end :]
+
+
+def _whole(answer: str, gold: str) -> str:
+    """The gold answer in the answer's place, with the answer's full stop and first capital."""
+    words = [set(normalise(text).split()) for text in (answer, gold)]
+    denies = [bool(w & {"no", "not", "none"}) for w in words]
+    said, right = (w - _FILLERS for w in words)
+    if said and right and (said <= right or right <= said) and denies[0] == denies[1]:
+        raise NoEdit("the answer may say the same as the gold answer in other words")
+    if max(len(answer.split()), len(gold.split())) > WHOLE_ANSWER_WORDS:
+        raise NoEdit("a long answer that differs from the gold answer")
+    new = gold.strip().rstrip(".")
+    new = new[0].upper() + new[1:] if answer.strip()[0].isupper() else new
+    return new + ("." if answer.rstrip().endswith(".") else "")

@@ -1,0 +1,121 @@
+"""Which side, zone and size words of a sentence belong to which finding.
+
+Between two findings the last separator decides; joined findings share a place that only one of them has ("atelectasis
+and effusion at the left base"). Text is a `sections.Sentence`'s: lower case, single spaces.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from medalign_lite.text.lexicon import NO_SIDE, NO_SIDE_FINDINGS, SIDE_WORDS, SIZE_WORDS, ZONE_WORDS
+from medalign_lite.text.organs import Mention
+
+# "a marked decrease in the effusion" says nothing of its size
+_NO_SIZE = r"(?! (?:interval )?(?:decreas|increase\b|improv|worsen|change|resol|clear))"
+_WORD = r"(?:{words})(?!\w)"
+
+
+def _alternatives(table: Mapping[str, str], frame: Mapping[str, str], tail: str = "") -> re.Pattern:
+    named = (rf"(?P<{value}>\b{frame.get(value, _WORD).format(words=words)})" for value, words in table.items())
+    return re.compile(f"(?:{'|'.join(named)}){tail}")
+
+
+_PATTERNS = {
+    "side": _alternatives(SIDE_WORDS, {"right": NO_SIDE, "left": NO_SIDE}),
+    "zone": _alternatives(ZONE_WORDS, {}),
+    "size": _alternatives(SIZE_WORDS, {}, _NO_SIZE),
+}
+_BORDER = re.compile(
+    r",|;|:|\b(?:and|or|nor|with|an?|no|but|however|although|though|while|whereas|there (?:is|are)|may|might|could|"
+    r"likely|suggest\w*|represent\w*|versus|vs|without|is|are|overlying|adjacent|reflecting)\b|/"
+)
+_CLAUSE_CUT = re.compile(r";|\b(?:but|while|whereas|however|although|though)\b")
+_JOINED = re.compile(r"^ ?(?:and/or|versus|vs\.?|and|or|/|,|, and|, or|with)(?! no\b| without\b)(?: \w+)? ?$")
+_RUN = re.compile(r"(?:[\s,]|-sided|lung|zone|lobe|sided|focal|patchy|new|stable|unchanged|pleural|to)*")
+_ONE_SIDE = re.compile(r"\b(?:right|left)(?: \w+)? $")  # "large right" of "large right and small left effusions"
+_OTHER_SIDE = re.compile(r" (?:\w+ )?(?:right|left)\b")
+
+
+class Place(NamedTuple):
+    """A side, zone or size word: `name` "side" | "zone" | "size", `value` as in a `Claim`, characters."""
+
+    name: str
+    value: str
+    start: int
+    end: int
+
+
+def attach_places(text: str, mentions: Sequence[Mention]) -> list[list[Place]]:
+    """The places of each mention."""
+    places = [Place(name, m.lastgroup, *m.span()) for name, p in _PATTERNS.items() for m in p.finditer(text)]
+    owned: list[list[Place]] = [[] for _ in mentions]
+    if not places:
+        return owned
+    inner = [_border(text, a.end, b.start, places) for a, b in zip(mentions, mentions[1:], strict=False)]
+    borders = [0, *inner, len(text)]
+    for i, mention in enumerate(mentions):
+        first, last = _own_clause(text, borders[i], mention, borders[i + 1])
+        owned[i] = [p for p in places if first <= p.start and p.end <= last]
+    for i in range(1, len(mentions)):
+        a, b = mentions[i - 1 : i + 1]
+        if not a.reading and not b.reading and _JOINED.match(text[a.end : b.start]):
+            before = [p for p in owned[i - 1] if p.start < a.end and p.name != "size"]
+            behind = [p for p in owned[i] if p.start >= b.end and p.name != "size"]
+            if not any(p.name == "side" for p in owned[i]):
+                owned[i] = owned[i] + before
+            if not any(p.name == "side" for p in owned[i - 1]):
+                owned[i - 1] = owned[i - 1] + behind
+    return owned
+
+
+def choose_places(text: str, finding: str, mention: Mention, places: Sequence[Place]) -> list[dict[str, Place]]:
+    """Side, zone and size of each claim: one, or two where right and left are named, each with the size beside it."""
+    if finding in NO_SIDE_FINDINGS:
+        places = [p for p in places if p.name == "size"]
+    if finding != "cardiomegaly":  # "slightly increased" is a change
+        places = [p for p in places if p.name != "size" or not text.startswith(" increas", p.end)]
+    near = sorted(places, key=lambda p: max(mention.start - p.end, p.start - mention.end))
+    chosen: dict[str, Place] = {}
+    for place in near:
+        chosen.setdefault(place.name, place)
+    sides = {p.value: p for p in reversed(near) if p.name == "side"}
+    if "bilateral" in sides:
+        return [chosen | {"side": sides["bilateral"]}]
+    if len(sides) < 2:
+        return [chosen]
+    return [{"side": side} | _beside(side, near) for side in sorted(sides.values(), key=lambda p: p.start)]
+
+
+def _beside(side: Place, near: Sequence[Place]) -> dict[str, Place]:
+    """The zone and the size that stand nearest to a side."""
+    own = {}
+    for name in ("size", "zone"):
+        close = [p for p in near if p.name == name]
+        if close:
+            own[name] = min(close, key=lambda p: max(side.start - p.end, p.start - side.end, 0))
+    return own
+
+
+def _own_clause(text: str, start: int, mention: Mention, end: int) -> tuple[int, int]:
+    """The stretch around a mention that speaks of it: ";" and "while the left ..." end it."""
+    before = [m.end() for m in _CLAUSE_CUT.finditer(text, start, mention.start)]
+    behind = _CLAUSE_CUT.search(text, mention.end, end)
+    return (before[-1] if before else start), (behind.start() if behind else end)
+
+
+def _border(text: str, start: int, end: int, places: Sequence[Place]) -> int:
+    """Between two mentions: the last separator, else where the unbroken run of places in front of `end` begins."""
+    cuts = list(_BORDER.finditer(text, start, end))
+    if cuts:
+        hard = [c for c in cuts if _CLAUSE_CUT.fullmatch(c.group())]
+        cut = (hard or cuts)[-1]
+        pair = cut.group() == "and" and _ONE_SIDE.search(text[start : cut.start()])
+        if pair and len(cuts) > 1 and _OTHER_SIDE.match(text, cut.end(), end):
+            return cuts[-2].start()
+        return cut.start()
+    run = end
+    for place in sorted(places, key=lambda p: -p.end):
+        if start <= place.start and place.end <= run and _RUN.fullmatch(text, place.end, run):
+            run = place.start
+    return run

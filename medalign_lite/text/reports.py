@@ -1,0 +1,66 @@
+"""What a real radiology report asserts: the claims of its sections, with doubt, time, side, zone and size.
+
+The reader for people's reports; `claims.extract_claims` is the one for the synthetic world, whose table of facts is
+complete. Words are in `lexicon` and `cues`, the form of a report in `sections`, the rules in `context`, `organs` and
+`places`.
+"""
+
+import re
+from collections.abc import Mapping
+
+from medalign_lite.text.claims import Claim
+from medalign_lite.text.context import Reading, find_cues, read_context, read_time
+from medalign_lite.text.form import Sentence, find_report_sentences, normalise
+from medalign_lite.text.lexicon import FINDINGS
+from medalign_lite.text.organs import Mention, read_organs
+from medalign_lite.text.places import Place, attach_places, choose_places
+
+_NAMES = {name.replace(" ", "_"): name for name in FINDINGS}
+_MENTION = re.compile("|".join(rf"(?P<{g}>\b(?:{'|'.join(FINDINGS[n])})(?!\w))" for g, n in _NAMES.items()))
+
+
+def read_report(report: str) -> tuple[Claim, ...]:
+    """Every mention of a finding or device that the report asserts, doubts or denies, in reading order.
+
+    Findings are those of `lexicon.FINDINGS`. A mention of two sides with sizes of their own ("large right and small
+    left effusions") gives a claim for each. What is only asked for or remembered gives none. Any text is read.
+    """
+    claims: list[Claim] = []
+    for start, end in find_report_sentences(report):
+        claims += _read_sentence(normalise(report, start, end))
+    return tuple(claims)
+
+
+def _read_sentence(sentence: Sentence) -> list[Claim]:
+    text = sentence.text
+    named = [Mention((_NAMES[m.lastgroup],), *m.span(), None) for m in _MENTION.finditer(text)]
+    spans = [(m.start, m.end) for m in named]
+    mentions = sorted(named + read_organs(text, spans), key=lambda m: m.start)
+    if not mentions:
+        return []
+    # A cue inside a name is a part of it ("increased markings"); "old" of "old fracture" still counts.
+    cues = [c for c in find_cues(text) if c.kind == "old" or not any(m.start <= c.start < m.end for m in mentions)]
+    claims: list[Claim] = []
+    for mention, places in zip(mentions, attach_places(text, mentions), strict=True):
+        span = mention.start, mention.end
+        reading = mention.reading or read_context(text, span, spans, cues)
+        if mention.reading and reading.polarity == "present":  # "the heart is enlarged but stable"
+            reading = reading._replace(temporal=read_time(text, span, [*spans, span], cues)[0])
+        if reading.polarity:
+            for finding in mention.findings:
+                chosen = choose_places(text, finding, mention, places)
+                claims += [_claim(sentence, finding, mention, reading, c) for c in chosen]
+    affirmed = {c.finding for c in claims if c.polarity != "absent"}
+    return [c for c in claims if not ("organ" in c.parts and c.polarity == "absent" and c.finding in affirmed)]
+
+
+def _claim(sentence: Sentence, finding: str, mention: Mention, reading: Reading, chosen: Mapping[str, Place]) -> Claim:
+    parts = {"finding": sentence.span(mention.start, mention.end)}
+    parts |= {name: sentence.span(p.start, p.end) for name, p in chosen.items()}
+    start, end = min(a for a, _ in parts.values()), max(b for _, b in parts.values())
+    if reading.cue:
+        parts["cue"] = sentence.span(*reading.cue)
+    if mention.reading:
+        parts["organ"] = parts["finding"]
+    side, zone, size = (chosen[name].value if name in chosen else None for name in ("side", "zone", "size"))
+    return Claim(finding, reading.polarity, side, zone, size, start, end, parts, reading.temporal)

@@ -1,0 +1,155 @@
+"""Several rounds: the policy answers, its answers are edited, training goes on from its adapters, and it answers again.
+
+    python -m medalign_lite.train.rounds --run artifacts/ci --rounds 2 --out artifacts/rounds
+
+Preference pairs are on-policy for the model that said them. Once it has been trained it says other things, so each
+round asks the policy of the round before (METHOD.md §1). Editing, corruption, drawing of pairs and training are those
+of notebooks 02, 03 and 05. The reference stays the model without adapters; each round has a seed, an optimizer and a
+learning-rate schedule of its own.
+
+OUT/round-<n> gets round.json (before any work), answers.jsonl, records.jsonl, rejected.json, pairs.jsonl with its
+pictures, and adapter/. With --run the first round goes on from the run's own adapters, those of notebook 05.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from medalign_lite.cases.case import Case
+from medalign_lite.corruption.pictures import corrupt_all
+from medalign_lite.edits.records import build_records, read_records, write_records
+from medalign_lite.evaluate.metrics import Prediction, count, ratios
+from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.model.lvlm import decoder, load_lvlm
+from medalign_lite.model.own_answers import own_answers
+from medalign_lite.model.rollout import Rollout
+from medalign_lite.model.weights import ModelError
+from medalign_lite.run.cohort import read_cohort
+from medalign_lite.run.commands import exit_status
+from medalign_lite.run.dial import Preset, PresetError
+from medalign_lite.run.fingerprint import digest, file_sha256, model_revision, short
+from medalign_lite.run.manifest import kept, read_json, read_jsonl, write_json, write_jsonl
+from medalign_lite.run.stages import StageError
+from medalign_lite.train.arms import DONE, settings_of
+from medalign_lite.train.data import draw_data, open_run
+from medalign_lite.train.launch import process_count
+from medalign_lite.train.settings import TrainSettings
+from medalign_lite.train.train import TrainingDiverged, train
+
+SPLITS = ("train", "val")  # the others are never asked: they are for evaluation
+WATCHED = ("fact_precision", "fact_recall", "hallucination_rate", "closed_accuracy")
+
+
+def rounds(
+    cases: Sequence[Case], *, model: str, preset: Preset, settings: TrainSettings, count: int, folder: Path,
+    start: Path | None = None, say: Callable[[str], object] = print,
+) -> list[Path]:
+    """Do `count` rounds in `folder`; the folders of their adapters, in order.
+
+    The first round's policy is `start`, a folder of adapters, or the model itself; a later one's is the adapter of the
+    round before. Round n draws with the seed of `settings` + n. What a round has finished is kept, so a run that was
+    killed goes on to the same weights, and a larger `count` adds rounds. Raises ValueError for a folder of another run,
+    a count below 1, several processes or a round without a single pair; else as `load_lvlm` and `train`.
+    """
+    if count < 1 or process_count() > 1:
+        raise ValueError(f"{count} rounds in {process_count()} processes: do at least one, in one process")
+    found = []
+    for number in range(1, count + 1):
+        place, turn = Path(folder) / f"round-{number}", replace(settings, seed=settings.seed + number)
+        _claim(place, _made_from(cases, model=model, preset=preset, settings=turn, start=start))
+        if not (place / "adapter" / DONE).exists():
+            _round(place, cases, model=model, preset=preset, settings=turn, start=start, say=say)
+        shutil.rmtree(place / "work", ignore_errors=True)
+        start = place / "adapter"
+        found.append(start)
+    return found
+
+
+def _round(place: Path, cases, *, model: str, preset: Preset, settings: TrainSettings, start, say) -> None:
+    """One round: answers of the policy `start`, records, pictures, pairs, adapters."""
+    seed, asked = settings.seed, [case for case in cases if case.split in SPLITS]
+    answers = kept(place / "answers.jsonl", lambda part: write_jsonl(part, map(asdict, own_answers(
+        asked, model=model, preset=preset, seed=seed, scratch=place / "work" / "answers", adapter=start))))
+    rollouts = [Rollout(**row) for row in read_jsonl(answers)]
+    say(f"{place.name}: {len(rollouts)} answers of {start or model}; {_greedy_figures(asked, rollouts)}")
+    records = read_records(kept(place / "records.jsonl", lambda part: _edit(part, rollouts, cases, model, seed)))
+    jobs = [({case.id: case for case in cases}[record.case_id], record.evidence) for record in records]
+    images = kept(place / "pairs.jsonl", lambda part: write_jsonl(part, [
+        {"id": record.id, **row} for record, row in
+        zip(records, corrupt_all(jobs, place, method=preset.corruption, seed=seed, say=say), strict=True)]))
+    data = draw_data(records, read_jsonl(images), cases, folder=place, preset=preset, seed=seed)
+    if not data.pool:
+        raise ValueError(f"{place.name}: no answer gave a pair to learn from; {place / 'rejected.json'} counts why")
+    wrong = sum(pair.id in data.corrected for pair in data.pool)
+    say(f"{place.name}: {len(records)} records; {len(data.pool)} pairs to learn from, of which {wrong} repair an error")
+    train(load_lvlm(model, seed=seed, max_side=preset.max_side), data.pool, settings, folder=place / "adapter",
+          work=place / "work" / "train", validation=data.watched, start=start)
+
+
+def _edit(part: Path, rollouts: Sequence[Rollout], cases: Sequence[Case], model: str, seed: int) -> None:
+    """Records of the answers by the rules, and beside them how many were rejected, by reason."""
+    records, rejected = build_records(rollouts, cases, decode=decoder(model), seed=seed)
+    write_json(part.with_name("rejected.json"), dict(rejected.most_common()))
+    write_records(part, records)
+
+
+def _greedy_figures(cases: Sequence[Case], rollouts: Sequence[Rollout]) -> str:
+    """How right the greedy answers to validation are, before the round trains."""
+    said = [Prediction(r.case_id, r.question_id, r.text) for r in rollouts if r.id.endswith("/greedy")]
+    held_out = [case for case in cases if case.split == "val"]
+    values = ratios(count(held_out, said, arm="base").table.sum(0), WATCHED)
+    return "validation " + ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+
+
+def _made_from(cases: Sequence[Case], *, model: str, preset: Preset, settings: TrainSettings, start) -> dict:
+    """All that a round's result depends on, JSON-ready. Pictures count by their content."""
+    told = [json.dumps(asdict(case) | {"image": file_sha256(case.image)}, default=short) for case in cases]
+    return {
+        "model": short(model), "revision": model_revision(model), "cases": digest(told), "preset": asdict(preset),
+        "settings": asdict(settings), "recipe": asdict(settings.resolved_recipe()),
+        "start": start and file_sha256(Path(start) / "adapter_model.safetensors"),
+    }  # fmt: skip
+
+
+def _claim(place: Path, made_from: dict) -> None:
+    """round.json, before any work. Raises ValueError where it says something else already."""
+    text, path = json.dumps(made_from, indent=1, sort_keys=True) + "\n", place / "round.json"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{path} is of another run; delete {place.parent}, or name another folder")
+    place.mkdir(parents=True, exist_ok=True)
+    kept(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    made = argparse.ArgumentParser(prog="python -m medalign_lite.train.rounds", description=__doc__, allow_abbrev=False,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--run", type=Path, required=True, help="a finished run of `make reproduce` (OUT/PRESET)")
+    made.add_argument("--rounds", type=int, required=True, help="how many, after the run's own")
+    made.add_argument("--recipe", choices=RECIPES, help="one that the run has trained (default: its aligned one)")
+    made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0 done, 2 bad arguments or data, 1 a run that stopped, 130 interrupted."""
+    given = parser().parse_args(arguments)
+
+    def work() -> None:
+        stage = open_run(given.run, needs=("00_start", "05_train"))
+        choice = read_json(stage.input("05_train", "choice.json"))
+        recipe = given.recipe or choice["aligned"]
+        if recipe not in choice["recipes"]:
+            raise ValueError(f"{given.run} has trained {', '.join(choice['recipes'])}, and not {recipe}")
+        rounds(read_cohort(stage).cases, model=stage.model, preset=stage.preset, count=given.rounds, folder=given.out,
+               settings=settings_of(stage.preset, recipe, seed=stage.seed), start=stage.input("05_train", recipe))
+
+    return exit_status(work, refused=(ValueError, ModelError, StageError, PresetError), stopped=(TrainingDiverged,))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

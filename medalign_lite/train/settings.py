@@ -1,0 +1,84 @@
+"""Everything that decides a training run beside its model and pairs, and how transformers' Trainer is told."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from medalign_lite.losses.recipes import Recipe, recipe_named
+from medalign_lite.train.launch import divide_step, process_count
+
+DAY = 24 * 3600  # seconds that other processes wait for the one that fills the reference cache
+SELECT = {"last": None, "loss": False, "margin": True}  # which checkpoint is kept; whether greater is better
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides a run, beside model and pairs. Unknown names and contradictions raise.
+
+    recipe and overrides: `recipe_named(recipe, **overrides)`. batch_size: records per forward, at most; accumulation:
+    batches per optimizer step; their product is a step, whatever the number of processes that divide it. max_steps 0
+    means whole epochs. warmup: fraction of all steps, then a cosine to 0. save_every: optimizer steps between
+    checkpoints. select: `last`, or the checkpoint with the best validation `loss` or `margin` (then checkpoints are
+    written at each epoch's end). stop_above: a record's loss in nats that counts as divergence. feature_mb: budget for
+    kept image features. recompute: `lvlm.recompute_layers`.
+    """
+
+    recipe: str = "fire-mpo"
+    overrides: dict = field(default_factory=dict)
+    learning_rate: float = 1e-4
+    epochs: float = 1.0
+    max_steps: int = 0
+    batch_size: int = 8
+    accumulation: int = 1
+    rank: int = 16
+    alpha: float = 32.0
+    rslora: bool = True
+    warmup: float = 0.05
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.0
+    seed: int = 7
+    save_every: int = 25
+    eval_batch_size: int = 16
+    select: str = "last"
+    stop_above: float = 1e3
+    feature_mb: int = 1024
+    recompute: bool = False
+
+    def __post_init__(self):
+        self.resolved_recipe()
+        if self.select not in SELECT:
+            raise ValueError(f"select={self.select!r}; allowed: {', '.join(SELECT)}")
+        above_zero = ("learning_rate", "epochs", "batch_size", "accumulation", "rank", "alpha", "max_grad_norm",
+                      "save_every", "eval_batch_size", "stop_above")
+        values = asdict(self)
+        wrong = [name for name in above_zero if not values[name] > 0]
+        wrong += [name for name in ("max_steps", "weight_decay", "feature_mb") if not values[name] >= 0]
+        wrong += [] if 0 <= self.warmup < 1 else ["warmup"]
+        if wrong:
+            raise ValueError(f"out of range: {', '.join(f'{name}={values[name]!r}' for name in wrong)}")
+
+    def resolved_recipe(self) -> Recipe:
+        """The recipe with its overrides. Raises ValueError or TypeError as `recipe_named`."""
+        return recipe_named(self.recipe, **self.overrides)
+
+
+def trainer_arguments(settings: TrainSettings, folder: Path, *, on_cpu: bool, validated: bool) -> TrainingArguments:
+    """The same settings in the Trainer's words; checkpoints go to `folder`. Raises ValueError as `divide_step`."""
+    records, batches = divide_step(
+        batch_size=settings.batch_size, accumulation=settings.accumulation, processes=process_count()
+    )
+    best = settings.select != "last"
+    return TrainingArguments(
+        output_dir=str(folder), per_device_train_batch_size=records,
+        gradient_accumulation_steps=batches, num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1, learning_rate=settings.learning_rate, lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup, max_grad_norm=settings.max_grad_norm, weight_decay=settings.weight_decay,
+        seed=settings.seed, data_seed=settings.seed, logging_steps=1, logging_nan_inf_filter=False,
+        save_strategy="epoch" if best else "steps", save_steps=settings.save_every, save_total_limit=2,
+        eval_strategy="epoch" if validated else "no", load_best_model_at_end=best,
+        metric_for_best_model=settings.select if best else None, greater_is_better=SELECT[settings.select],
+        use_cpu=on_cpu, dataloader_pin_memory=False, remove_unused_columns=False,
+        label_names=[], report_to="none", disable_tqdm=True, optim="adamw_torch",
+        ddp_find_unused_parameters=False, ddp_timeout=DAY,
+    )

@@ -1,0 +1,306 @@
+"""Train LoRA adapters on the language model with the objective, on transformers' Trainer.
+
+The Trainer keeps what it is good at: sampling, accumulation, clipping, optimizer, schedule, checkpoints, resuming.
+Ours is the loss (`compute_loss`), the count that it is divided by, validation, the log, and the guards. The same code
+runs in one process and, under `accelerate launch`, in several (`parallel.py`).
+
+    python -m medalign_lite.train.train --help
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate.utils import gather_object
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback
+
+from medalign_lite.losses.objective import Losses, margins, objective
+from medalign_lite.losses.recipes import RECIPES, Reads, Recipe
+from medalign_lite.model.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
+from medalign_lite.run.fingerprint import file_sha256
+from medalign_lite.run.stages import peak_mb
+from medalign_lite.train.launch import ShareLoader, ShareSampler, nothing, process_rank, refuse_sharding, run_inside
+from medalign_lite.train.log import Book, event_writer, progress_bar, summary
+from medalign_lite.train.pairs import Pair, PairInputs
+from medalign_lite.train.reference import ReferenceCache
+from medalign_lite.train.scoring import ALL_SIDES, check_head, rows_of, score
+from medalign_lite.train.settings import TrainSettings, trainer_arguments
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or gradient is not finite, or beyond the limit; the message names the batch's records."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """`lvlm` carries the trained adapters; `folder` holds them with log.jsonl and settings.json."""
+
+    lvlm: Lvlm
+    folder: Path
+    log: list[dict]
+    steps: int
+    seconds: float
+    best_step: int | None
+
+
+def train(
+    lvlm: Lvlm, pairs: Sequence[Pair], settings: TrainSettings, *, folder: Path, work: Path,
+    validation: Sequence[Pair] = (), inputs: PairInputs | None = None, reference_folder: Path | None = None,
+    start: Path | None = None, tensorboard: Path | None = None, progress: bool = True,
+) -> TrainResult:
+    """Train adapters on `pairs`; write adapter (PEFT's format), log.jsonl and settings.json to `folder`.
+
+    `work` keeps checkpoints and the log while the run lasts: called again after a kill, the run goes on from there and
+    ends with the same weights bit for bit. `reference_folder` (default inside `work`) keeps reference values and can be
+    shared between recipes, as can `inputs`. `start` is a folder of adapters to go on from, in place of fresh ones; the
+    reference stays the model without any. `tensorboard`: a folder for event files, none without. `lvlm` must carry no
+    adapters yet; its layers are wrapped in place (`lvlm.model.unload()` of the result's model gives the base back).
+    Raises ValueError for repeated ids, a `start` of another shape, a `work` folder of another run or FSDP,
+    TrainingDiverged naming the records, and ReferenceMismatch.
+    """
+    refuse_sharding()
+    started, work, folder = time.monotonic(), Path(work), Path(folder)
+    _check_pairs(pairs, validation, settings)
+    arguments = trainer_arguments(
+        settings, work / "checkpoints", on_cpu=lvlm.device.type == "cpu", validated=bool(validation)
+    )
+    with arguments.main_process_first(local=False, desc="claiming the folder"):
+        _claim(work, settings, lvlm, pairs, validation, start)
+        checkpoint = last_checkpoint(work / "checkpoints")
+    policy = _policy(lvlm, settings, start)
+    recompute_layers(policy.model, settings.recompute)
+    inputs = inputs or PairInputs(policy, feature_bytes=settings.feature_mb * 2**20)
+    cache = ReferenceCache(policy, inputs, reference_folder or work / "reference")
+    progress = progress and arguments.should_save  # the main process alone
+    with arguments.main_process_first(local=False, desc="filling the reference cache"):  # the others read its files
+        _fill(cache, pairs, validation, settings, progress=progress)
+    trainer = PairTrainer(policy, pairs, validation, settings, arguments=arguments, inputs=inputs, reference=cache,
+                          work=work, progress=progress)
+    trainer.book.rewind(_step_of(checkpoint))
+    if tensorboard and arguments.should_save:
+        trainer.add_callback(TensorBoardCallback(event_writer(tensorboard, step=_step_of(checkpoint))))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    policy.model.eval()
+    if arguments.should_save:
+        _publish(policy, work, folder)
+    best = trainer.state.best_global_step if settings.select != "last" else None
+    return TrainResult(policy, folder, trainer.book.rows(), trainer.state.global_step, time.monotonic() - started, best)
+
+
+class PairTrainer(Trainer):
+    """transformers' Trainer on preference pairs: its loss, its denominator, its validation and its log are ours."""
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the records of the whole optimizer step
+
+    def __init__(self, policy: Lvlm, pairs, validation, settings: TrainSettings, *, arguments: TrainingArguments,
+                 inputs, reference, work: Path, progress: bool):
+        self.settings, self.recipe = settings, settings.resolved_recipe()
+        self.inputs, self.reference, self.validation = inputs, reference, validation
+        self.book = Book(Path(work) / "log.jsonl", writes=arguments.should_save)
+        self.step_losses, self.batch_ids = [], []
+        super().__init__(
+            model=policy.model, args=arguments,
+            train_dataset=list(pairs), eval_dataset=list(validation) or None, data_collator=_collate,
+            callbacks=[Watch(self, progress=progress)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self):
+        """This process's share of each step."""
+        sampler = ShareSampler(
+            len(self.train_dataset), size=self.args.per_device_train_batch_size, rank=self.args.process_index,
+            processes=self.args.world_size, seed=self.settings.seed,
+        )
+        return ShareLoader(self.train_dataset, batch_sampler=sampler, collate_fn=_collate)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Σ of the batch's per-record losses, divided by the records of the whole step: accumulation = big batch.
+
+        DDP averages gradients over processes; times their number that is the sum.
+        """
+        model.eval()  # no dropout anywhere, whatever the family's configuration says; gradients flow all the same
+        total = run_inside(model, lambda: self._batch_loss(inputs["pairs"]))
+        return total * self.args.world_size / num_items_in_batch
+
+    def _batch_loss(self, pairs: Sequence[Pair]) -> torch.Tensor:
+        if not pairs:
+            return nothing([parameter for parameter in self.model.parameters() if parameter.requires_grad])
+        source = self.reference if self.recipe.reference else None
+        losses = objective(score(self.model, self.inputs, pairs, self.recipe.sides(), reference=source), self.recipe)
+        self._guard(losses, pairs)
+        self.step_losses.append(_kept(losses))
+        self.batch_ids += [pair.id for pair in pairs]
+        return losses.loss.sum()
+
+    def _guard(self, losses: Losses, pairs: Sequence[Pair]) -> None:
+        wrong = ~(losses.loss.detach().abs() <= self.settings.stop_above)  # NaN compares false
+        if wrong.any():
+            named = ", ".join(f"{pair.id} ({value:.4g})" for pair, value, bad in
+                              zip(pairs, losses.loss.tolist(), wrong.tolist(), strict=True) if bad)
+            raise TrainingDiverged(
+                f"step {self.state.global_step + 1}: the loss is not finite or above {self.settings.stop_above:g} for "
+                f"{named}; look at these records, or lower learning_rate"
+            )
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        mine = torch.tensor(sum(len(batch["pairs"]) for batch in batch_samples), device=device)
+        return self.accelerator.reduce(mine, reduction="sum")
+
+    def floating_point_ops(self, inputs):
+        """Not counted."""
+        return 0
+
+    @torch.no_grad()
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """Mean loss, margins, accuracy and KL on the validation pairs, every image looked at."""
+        self.model.eval()
+        watched, found, size = _watched(self.recipe), [], self.settings.eval_batch_size
+        starts = range(0, len(self.validation), size)
+        for start in starts[self.args.process_index :: self.args.world_size]:
+            terms = score(self.model, self.inputs, self.validation[start : start + size], _all_sides(self.recipe),
+                          reference=self.reference)
+            losses = objective(terms, self.recipe)
+            found.append(_kept(Losses(losses.loss, losses.parts | margins(terms, watched))))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summary(gather_object(found)).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs, start_time=None):
+        """Add the step's own figures, and write one line of log.jsonl."""
+        if "loss" in logs and "train_runtime" not in logs:
+            logs |= summary(gather_object(self.step_losses))
+            self.step_losses, self.batch_ids = [], []
+        super().log(logs, start_time)
+        if "train_runtime" not in logs:
+            self.book.write({"step": self.state.global_step, **logs, "peak_mb": round(peak_mb())})
+
+
+class Watch(TrainerCallback):
+    """Stops before an update with a gradient that is not finite; shows progress with the time left."""
+
+    def __init__(self, trainer: PairTrainer, *, progress: bool):
+        self.trainer, self.shown, self.bar = trainer, progress, None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = progress_bar(f"train {self.trainer.settings.recipe}", state.max_steps, self.shown)
+        self.bar.update(state.global_step)
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if not all(torch.isfinite(gradient).all() for gradient in gradients):
+            named = ", ".join(gather_object(self.trainer.batch_ids))  # gradients are shared: every process is here
+            raise TrainingDiverged(f"step {state.global_step + 1}: a gradient is not finite; the batch was {named}")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(1)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: the Trainer writes trainer_state.json last."""
+    for path in sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return path
+    return None
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+
+
+def _collate(pairs: list[Pair]) -> dict:
+    return {"pairs": pairs}
+
+
+def _kept(losses: Losses) -> Losses:
+    """The numbers alone, for the log."""
+    return Losses(losses.loss.detach().cpu(), {name: part.detach().cpu() for name, part in losses.parts.items()})
+
+
+def _policy(lvlm: Lvlm, settings: TrainSettings, start: Path | None) -> Lvlm:
+    """Fresh adapters, or those of `start`, which must have the shape that the settings ask for."""
+    if start is None:
+        return attach_lora(lvlm, rank=settings.rank, alpha=settings.alpha, rslora=settings.rslora, seed=settings.seed)
+    policy = load_adapter(lvlm, start, trainable=True)
+    found = policy.model.peft_config["default"]
+    if (found.r, found.lora_alpha, found.use_rslora) != (settings.rank, settings.alpha, settings.rslora):
+        raise ValueError(
+            f"{start} has rank {found.r}, alpha {found.lora_alpha}, rslora {found.use_rslora}; the settings ask for "
+            f"{settings.rank}, {settings.alpha}, {settings.rslora}"
+        )
+    return policy
+
+
+def _publish(policy: Lvlm, work: Path, folder: Path) -> None:
+    """The result: adapters, log, and last the settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_adapter(policy, folder)
+    for name in ("log.jsonl", "settings.json"):
+        shutil.copyfile(work / name, folder / name)
+
+
+def _watched(recipe: Recipe) -> Recipe:
+    """What margins are measured with: the recipe itself, or the span margin where it compares nothing."""
+    return recipe if recipe.reference else RECIPES["mask-dpo"]
+
+
+def _all_sides(recipe: Recipe) -> dict[tuple[str, str], Reads]:
+    return ALL_SIDES | recipe.sides()
+
+
+def _fill(cache: ReferenceCache, pairs, validation, settings: TrainSettings, *, progress: bool) -> None:
+    """Features and reference values of every row that the run will read, made in an order of their own."""
+    recipe = settings.resolved_recipe()
+    jobs = [(pairs, recipe.sides(), "train"), (validation, _all_sides(recipe), "validation")]
+    check_head(cache.lvlm, cache.inputs.sequences([rows_of(pairs[:1], recipe.sides())[0][1]]))
+    with progress_bar("reference", sum(len(rows_of(some, sides)) for some, sides, _ in jobs), progress) as bar:
+        for some, sides, name in jobs:
+            cache.inputs.warm(some, images=[image for image, _ in sides])
+            if recipe.reference or name == "validation":
+                cache.fill(some, sides, name=name, batch_size=settings.eval_batch_size, progress=bar.update)
+
+
+def _check_pairs(pairs: Sequence[Pair], validation: Sequence[Pair], settings: TrainSettings) -> None:
+    ids = [pair.id for pair in (*pairs, *validation)]
+    repeated = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    if not pairs or repeated:
+        raise ValueError(f"record ids appear twice: {', '.join(repeated[:5])}" if repeated else "there are no pairs")
+    if settings.select != "last" and not validation:
+        raise ValueError(f"select={settings.select!r} needs validation pairs")
+
+
+def _claim(work: Path, settings: TrainSettings, lvlm: Lvlm, pairs, validation, start: Path | None) -> None:
+    """Save the resolved settings before any work; refuse a folder that belongs to another run."""
+    made_from = {
+        "settings": asdict(settings), "recipe": asdict(settings.resolved_recipe()), "model": lvlm.name,
+        "revision": lvlm.revision, "device": lvlm.device.type,
+        "start": start and file_sha256(Path(start) / "adapter_model.safetensors"),
+        "records": [pair.id for pair in pairs], "validation": [pair.id for pair in validation],
+    }
+    text = json.dumps(made_from, indent=1, sort_keys=True) + "\n"
+    path = work / "settings.json"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{path} is of another run; delete the folder to start anew, or name another")
+    if process_rank() == 0:
+        work.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    from medalign_lite.run.train import main  # this module is its library
+
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,169 @@
+"""Renders worlds of cases: on demand, in parallel, cached in a folder as PNG files and `cases.jsonl`.
+
+Splits differ in seed range (so in anatomy), in phrase bank, and in world:
+
+| split   | world      | phrase bank | used for                       |
+|---------|------------|-------------|--------------------------------|
+| base    | both       | base        | training the embedded LVLM     |
+| train   | confounded | pool        | alignment pool: rollouts, edits|
+| val     | confounded | pool        | choices                        |
+| test    | confounded | test        | results                        |
+| shifted | shifted    | test        | results where priors mislead   |
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from medalign_lite.cases.case import Case, CaseSet, Fact, Question, read_cases, write_cases
+from medalign_lite.world import text, world
+from medalign_lite.world.render import SIZE, Rendering, render
+
+SPLITS = {  # name -> (number that keeps its seeds apart, world, phrase bank)
+    "train": (1, world.CONFOUNDED, "pool"),
+    "val": (2, world.CONFOUNDED, "pool"),
+    "test": (3, world.CONFOUNDED, "test"),
+    "shifted": (4, world.SHIFTED, "test"),
+}
+BASE_SPLIT = 0  # the base model's own people
+CHANGED = ("test", "shifted")  # splits of which some people are also rendered with one finding gone, and moved
+CHANGED_PEOPLE = 200  # of each of these splits, the first ones
+SEEDS_PER_SPLIT = 1_000_000
+
+
+def case_seed(seed: int, split: int, index: int) -> int:
+    """Seed of one person; no two splits share one."""
+    return (seed * 10 + split) * SEEDS_PER_SPLIT + index
+
+
+def draw_case(seed: int, its_world: world.World, *, size: int = SIZE) -> Rendering:
+    """Draws one person's facts and renders them; a function of the arguments."""
+    rng = np.random.default_rng([seed, 3])
+    facts = world.draw_facts(its_world, rng)
+    return render(seed, facts, densities=world.draw_densities(facts, rng), n=size)
+
+
+def make_case(plan: tuple[str, int, int, int, int, Path]) -> Case:
+    """Renders and writes one case: image, lesion masks, the same picture without lesions (`hidden`), and, of the first
+    people of a held-out split, without one finding and with it on the other side."""
+    split, index, seed, count, size, folder = plan
+    number, its_world, bank = SPLITS[split]
+    name, seed = f"{split}-{index:05d}", case_seed(seed, number, index)
+    picture = draw_case(seed, its_world, size=size)
+    questions = text.questions(picture.facts, np.random.default_rng([seed, 4]), bank, count)
+    facts = tuple(replace(f, mask=f"masks/{name}-{f.finding}.png") for f in picture.facts)
+    if split in CHANGED and index < CHANGED_PEOPLE:
+        facts = change_one(picture, facts, questions, name=name, folder=folder, seed=seed)
+    for fact in facts:
+        save_grey(picture.masks[fact.finding].astype(np.uint8) * 255, folder / fact.mask)
+    save_grey(picture.image, folder / f"images/{name}.png")
+    if facts:
+        save_grey(picture.removed(), folder / f"hidden/{name}.png")
+    return Case(
+        id=name,
+        group=name,
+        split=split,
+        image=folder / f"images/{name}.png",
+        questions=questions,
+        facts=facts,
+        hidden=folder / f"hidden/{name}.png" if facts else None,
+        source="phantom",
+        folder=folder,
+    )
+
+
+def make_folders(folder: Path) -> None:
+    """Where `make_case` writes."""
+    for part in ("images", "masks", "hidden", "changed"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+
+
+def change_one(
+    picture: Rendering, facts: tuple[Fact, ...], questions: Iterable[Question], *, name: str, folder: Path, seed: int
+) -> tuple[Fact, ...]:
+    """The facts, one of which has got its pictures `removed` and `moved`, written to `folder`.
+
+    It is a seeded one of those that can be seen, and that a question is about where there is one. It is not moved where
+    that would hide something, or bring something to light.
+    """
+    about = {question.finding for question in questions}
+    seen = [fact for fact in facts if fact.visible]
+    able = [fact for fact in seen if fact.finding in about] or seen
+    if not able:
+        return facts
+    chosen = able[int(np.random.default_rng([seed, 5]).integers(len(able)))]
+    pictures = {"removed": picture.removed(chosen.finding)}
+    other = picture.moved(chosen.finding) if chosen.side else picture
+    if chosen.side and [f.visible for f in other.facts] == [f.visible for f in picture.facts]:
+        pictures["moved"] = other.image
+    paths = {kind: f"changed/{name}-{chosen.finding}-{kind}.png" for kind in pictures}
+    for kind, pixels in pictures.items():
+        save_grey(pixels, folder / paths[kind])
+    return tuple(replace(fact, **paths) if fact == chosen else fact for fact in facts)
+
+
+def save_grey(pixels: np.ndarray, path: Path) -> None:
+    """Writes uint8 (h, w) as PNG, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    Image.fromarray(pixels).save(partial, format="PNG", compress_level=1)
+    partial.replace(path)
+
+
+def source_key(request: object, *modules: str) -> str:
+    """Names what rendered files depend on: the request and the source of the phantom's modules (default: all)."""
+    paths = [Path(__file__).parent / f"{name}.py" for name in modules] or sorted(Path(__file__).parent.glob("*.py"))
+    source = b"".join(path.read_bytes() for path in paths)
+    return sha256(json.dumps(request).encode() + source).hexdigest()[:12]
+
+
+def build_cases(
+    cache: Path, counts: dict[str, int], *, seed: int, questions: int = 4, size: int = SIZE, workers: int | None = None
+) -> CaseSet:
+    """The cases of `build_world`."""
+    folder = build_world(cache, counts, seed=seed, questions=questions, size=size, workers=workers)
+    return read_cases(folder, check_files=False)
+
+
+def build_world(
+    cache: Path, counts: dict[str, int], *, seed: int, questions: int = 4, size: int = SIZE, workers: int | None = None
+) -> Path:
+    """Renders `counts` = {split: images} into a folder of `cache`; a world that is there already is re-used.
+
+    A killed run leaves the folder without its `cases.jsonl`, so it is rendered again, as is one that lost images.
+    Images are size x size pixels. Raises ValueError for an unknown split.
+    """
+    if unknown := set(counts) - set(SPLITS):
+        raise ValueError(f"unknown split {sorted(unknown)}; the phantom world has {', '.join(SPLITS)}")
+    folder = Path(cache) / f"phantom-{source_key([sorted(counts.items()), seed, questions, size])}"
+    images = sum(1 for _ in (folder / "images").glob("*.png"))
+    if not (folder / "cases.jsonl").is_file() or images < sum(counts.values()):
+        render_folder(folder, counts, seed=seed, questions=questions, size=size, workers=workers)
+    return folder
+
+
+def render_folder(
+    folder: Path, counts: dict[str, int], *, seed: int, questions: int, size: int = SIZE, workers: int | None = None
+) -> None:
+    """Renders `counts` = {split: images} into `folder`, in parallel, `cases.jsonl` last."""
+    make_folders(folder)
+    plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
+    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        made = pool.map(make_case, plans, chunksize=8)
+        write_cases(folder / "cases.jsonl", _progress(made, len(plans)))
+
+
+def _progress(made: Iterable[Case], total: int) -> Iterable[Case]:
+    """A bar; plain lines where MEDALIGN_HEADLESS=1, as executed notebooks lose bars."""
+    if os.environ.get("MEDALIGN_HEADLESS") == "1":
+        line = "rendering: {n_fmt} of {total_fmt} cases, {elapsed} gone, {remaining} left\n"
+        return tqdm(made, total=total, bar_format=line, mininterval=5, file=sys.stdout)
+    return tqdm(made, total=total, desc="rendering", unit="case", mininterval=2)

@@ -1,0 +1,186 @@
+"""From thickness to picture: Beer-Lambert transmission, scatter, quantum noise, tone, and the side marker.
+
+Scatter, window and tone come from the healthy chest of the same person, so two renderings of one case differ only
+where their findings differ. Noise comes from the acquisition stream and is shared by all renderings of a case.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_dilation, gaussian_filter
+
+from medalign_lite.cases.case import Fact
+from medalign_lite.world.anatomy import Anatomy, Tissue, build_tissue, draw_anatomy
+from medalign_lite.world.findings import Change, add_finding, texture
+
+ATTENUATION = {"soft": 0.19, "lung": 0.05, "bone": 0.46, "metal": 3.0}  # 1/cm at about 70 keV, effective
+SIZE = 192  # pixels, height and width
+PHOTONS = 2.5e4  # per pixel of the unattenuated beam, at 512 pixels across
+VISIBLE_CNR = 1.0  # a finding below this contrast-to-noise ratio cannot be held against a reader
+VISIBLE_PIXELS = 12
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One person under one exposure: everything that renderings of a case share."""
+
+    seed: int
+    n: int
+    anatomy: Anatomy
+    tissue: Tissue
+
+    @cached_property
+    def acquisition(self) -> dict:
+        rng = np.random.default_rng([self.seed, 2])
+        return {
+            "photons": PHOTONS * float(rng.uniform(0.5, 1.5)),
+            "gamma": float(rng.uniform(0.9, 1.2)),
+            "marker": str(rng.choice(["L", "R"])),
+            "marker_height": float(rng.uniform(0.03, 0.09)),
+            "noise": rng.standard_normal((self.n, self.n)).astype(np.float32),
+            "parenchyma": texture(rng, self.n, 0.010),
+        }
+
+    @cached_property
+    def healthy(self) -> np.ndarray:
+        return self.transmit([])
+
+    @cached_property
+    def scatter(self) -> np.ndarray:
+        return 0.35 * blur(self.healthy, 0.05)
+
+    @cached_property
+    def window(self) -> tuple[float, float, np.ndarray]:
+        """Log-exposure shown as black and as white, and the low frequencies (n, n) that tone mapping removes."""
+        log = -np.log((self.healthy + self.scatter) / 1.35)
+        low = 0.40 * blur(log, 0.10)
+        flat = log - low
+        lungs = self.tissue.lungs["right"] | self.tissue.lungs["left"]
+        return float(np.quantile(flat[lungs], 0.01)), float(np.quantile(flat[self.tissue.body > 4], 0.985)), low
+
+    def transmit(self, changes: list[Change]) -> np.ndarray:
+        """Primary beam (n, n) behind the chest, I = exp(-sum mu d), relative to its brightest tissue."""
+        t, lung = self.tissue, self.tissue.lung
+        heart, bone, soft, metal, vessels = t.heart, t.bone, t.soft, np.float32(0), t.vessels
+        for change in changes:
+            heart = heart if change.heart is None else change.heart
+            bone = bone if change.bone is None else bone + (change.bone - t.bone)
+            vessels = vessels * ~change.mask if change.clears_vessels else vessels
+            soft, metal = soft + change.soft, metal + change.metal
+        displaced = np.minimum(np.maximum(heart, t.mediastinum), lung * 0.92)
+        air_lung = (lung - displaced) * (1 + 0.06 * self.acquisition["parenchyma"] * (lung > 0))
+        mu = ATTENUATION
+        attenuation = (
+            mu["soft"] * (soft + displaced + 0.95 * vessels - t.air)
+            + mu["lung"] * air_lung
+            + (mu["bone"] - mu["soft"]) * bone
+            + mu["metal"] * metal
+        )
+        beam = np.exp(-np.clip(attenuation, 0, None)) / self.brightest
+        return np.minimum(beam, 2.5).astype(np.float32)
+
+    @cached_property
+    def brightest(self) -> float:
+        t = self.tissue
+        plain = ATTENUATION["soft"] * (t.soft - t.air) + ATTENUATION["lung"] * t.lung
+        return float(np.quantile(np.exp(-plain)[t.body > 4], 0.98))
+
+    def expose(self, changes: list[Change]) -> np.ndarray:
+        """The radiograph, uint8 (n, n), with these findings."""
+        a = self.acquisition
+        beam = gaussian_filter((self.transmit(changes) + self.scatter) / 1.35, 0.5 * self.n / 512, truncate=3)
+        photons = a["photons"] * (512 / self.n) ** 2
+        noisy = np.clip(beam + a["noise"] * np.sqrt(np.clip(beam, 1e-5, None) / photons), 2e-4, None)
+        black, white, low = self.window
+        tone = np.clip((-np.log(noisy) - low - black) / (white - black), 0, 1) ** a["gamma"]
+        grey = (0.05 + 0.90 * tone) * 255 * np.clip(self.tissue.body, 0, 1)
+        return draw_marker(grey.astype(np.uint8), a["marker"], a["marker_height"])
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A case's facts with measured visibility, and its pictures: all share person, exposure and noise."""
+
+    scene: Scene
+    facts: tuple[Fact, ...]
+    changes: dict[str, Change]
+    densities: dict[str, float]
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """The radiograph, uint8 (n, n)."""
+        return self.scene.expose(list(self.changes.values()))
+
+    @property
+    def masks(self) -> dict[str, np.ndarray]:
+        """Where each finding is, bool (n, n)."""
+        return {finding: change.mask for finding, change in self.changes.items()}
+
+    def removed(self, *findings: str) -> np.ndarray:
+        """The same picture without some findings (all of them if none is named), uint8 (n, n)."""
+        gone = findings or tuple(self.changes)
+        return self.scene.expose([change for name, change in self.changes.items() if name not in gone])
+
+    def moved(self, finding: str) -> "Rendering":
+        """The same picture with one finding on the other side; ValueError where the finding has no side."""
+        sides = {f.finding: f.side for f in self.facts}
+        if not sides.get(finding):
+            raise ValueError(f"this case has no {finding} with a side to move; it has {sides}")
+        other = "left" if sides[finding] == "right" else "right"
+        facts = tuple(replace(f, side=other) if f.finding == finding else f for f in self.facts)
+        return draw_changes(self.scene, facts, self.densities)
+
+
+def blur(image: np.ndarray, width: float) -> np.ndarray:
+    """Wide Gaussian blur (field units) at a quarter of the resolution."""
+    n = len(image)
+    small = Image.fromarray(image.astype(np.float32)).reduce(4)
+    soft = gaussian_filter(np.asarray(small), width * n / 4, mode="nearest", truncate=3)
+    return np.asarray(Image.fromarray(soft).resize((n, n), Image.Resampling.BICUBIC))
+
+
+def draw_marker(image: np.ndarray, letter: str, height: float) -> np.ndarray:
+    """Burns the technician's L or R beside the patient's shoulder on that side (patient's left = image right)."""
+    n = len(image)
+    picture = Image.fromarray(image)
+    at = (n * (0.93 if letter == "L" else 0.07), n * height)
+    ImageDraw.Draw(picture).text(at, letter, fill=235, anchor="mm", font=ImageFont.load_default(size=round(n * 0.07)))
+    return np.asarray(picture)
+
+
+def build_scene(seed: int, *, n: int = SIZE) -> Scene:
+    """The person and exposure of one seed."""
+    anatomy = draw_anatomy(np.random.default_rng([seed, 0]))
+    return Scene(seed=seed, n=n, anatomy=anatomy, tissue=build_tissue(anatomy, n))
+
+
+def contrast_to_noise(with_it: np.ndarray, without: np.ndarray, mask: np.ndarray) -> float:
+    """Mean absolute grey difference inside the mask over the local noise of the picture without the finding."""
+    area = mask & (np.abs(with_it.astype(int) - without) > 0)
+    if area.sum() < VISIBLE_PIXELS:
+        return 0.0
+    base = without.astype(np.float32)
+    ring = binary_dilation(mask, iterations=3)
+    noise = (base - gaussian_filter(base, 3))[ring].std()
+    return float(np.abs(with_it[area].astype(float) - base[area]).mean() / max(noise, 1.0))
+
+
+def draw_changes(scene: Scene, facts: tuple[Fact, ...], densities: dict[str, float]) -> Rendering:
+    """Adds the facts to the scene and measures each one's contrast-to-noise against the picture without it."""
+    a, t, n = scene.anatomy, scene.tissue, scene.n
+    changes = {f.finding: add_finding(scene.seed, a, t, f, n, density=densities.get(f.finding, 1.0)) for f in facts}
+    picture = Rendering(scene, facts, changes, densities)
+    ratios = {name: contrast_to_noise(picture.image, picture.removed(name), c.mask) for name, c in changes.items()}
+    measured = (
+        replace(f, cnr=round(r, 2), visible=r >= VISIBLE_CNR) for f, r in zip(facts, ratios.values(), strict=True)
+    )
+    return replace(picture, facts=tuple(measured))
+
+
+def render(
+    seed: int, facts: tuple[Fact, ...], *, densities: dict[str, float] | None = None, n: int = SIZE
+) -> Rendering:
+    """One case: the person and exposure of `seed`, with `facts`; `densities` scales contrasts (1 = clear)."""
+    return draw_changes(build_scene(seed, n=n), facts, densities or {})

@@ -1,0 +1,182 @@
+"""Radiology reports of phantom cases, from the table of facts, with the characters of every statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from medalign_lite.cases.case import FINDINGS, Fact, Question
+from medalign_lite.world import phrases
+from medalign_lite.world.questions import REPORT_PROMPTS, ask
+
+__all__ = ["REPORT_PROMPTS", "Report", "questions", "report"]
+
+MAX_WORDS = 66  # with the full stops about 80 tokens of the phantom tokenizer
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report and what it states: spans are (start, end, finding, "present" | "absent"), in characters."""
+
+    text: str
+    spans: tuple[tuple[int, int, str, str], ...]
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How a bank writes: share of long frames, of normals said at all, of normals said jointly; the order."""
+
+    long: float
+    stated: float
+    joint: float
+    organ: float
+    order: str  # "mixed" | "normals first"
+
+
+_STYLES = {
+    "base": _Style(long=0.15, stated=0.75, joint=0.35, organ=0.15, order="mixed"),
+    "pool": _Style(long=0.85, stated=0.85, joint=0.15, organ=0.05, order="normals first"),
+    "test": _Style(long=0.15, stated=0.75, joint=0.35, organ=0.15, order="mixed"),
+}
+
+
+@dataclass(frozen=True)
+class _Statement:
+    template: str  # brackets around the characters that carry the fact
+    findings: tuple[str, ...]  # one a bracket, or all of them for the one bracket
+    polarity: str
+
+
+def report(facts: Sequence[Fact], rng: np.random.Generator, bank: str) -> Report:
+    """A report of `facts` in the words of one phrase bank ("base" | "pool" | "test").
+
+    Every visible fact is stated; each normal is stated with the bank's probability; a fact that cannot be seen is
+    stated neither way. `facts` holds at most one fact a finding.
+
+    Raises:
+        ValueError: on an unknown bank, or two facts of one finding.
+    """
+    if bank not in _STYLES:
+        raise ValueError(f"unknown phrase bank {bank!r}; choose one of {', '.join(_STYLES)}")
+    names = [fact.finding for fact in facts]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a report takes at most one fact a finding, got {', '.join(sorted(names))}")
+    style = _STYLES[bank]
+    present = [_affirm(fact, rng, bank) for fact in facts if fact.visible]
+    stated = [f for f in FINDINGS if f not in names and rng.random() < style.stated]
+    normal = _deny(stated, rng, bank)
+    _shuffle(present, rng)
+    _shuffle(normal, rng)
+    while normal and sum(len(s.template.split()) for s in present + normal) > MAX_WORDS:
+        normal.pop()
+    statements = normal + present
+    if style.order == "mixed":
+        _shuffle(statements, rng)
+    if not statements:  # everything left unsaid: say one normal, if there is one to say
+        spare = [f for f in FINDINGS if f not in names]
+        statements = [_deny_one(spare[rng.integers(len(spare))], rng, bank)] if spare else []
+    return _assemble(statements)
+
+
+def questions(facts: Sequence[Fact], rng: np.random.Generator, bank: str, per_case: int) -> tuple[Question, ...]:
+    """The report request with its reference text, then `per_case` visual questions (see `questions.ask`)."""
+    prompts = REPORT_PROMPTS[bank]
+    prompt = prompts[rng.integers(len(prompts))]
+    first = Question(id="report", text=prompt, answer=report(facts, rng, bank).text, kind="report", topic="report")
+    return (first, *ask(facts, rng, bank, per_case))
+
+
+def _shuffle(items: list, rng: np.random.Generator) -> None:
+    items[:] = [items[i] for i in rng.permutation(len(items))]
+
+
+def _pick(options: list[tuple[_Statement, bool]], rng: np.random.Generator, long_share: float) -> _Statement:
+    """One of (statement, long) options, a long one with probability `long_share` where both lengths exist."""
+    want_long = rng.random() < long_share
+    wanted = [s for s, is_long in options if is_long == want_long] or [s for s, _ in options]
+    return wanted[rng.integers(len(wanted))]
+
+
+def _affirm(fact: Fact, rng: np.random.Generator, bank: str) -> _Statement:
+    finding = fact.finding
+    nouns, places = phrases.NOUNS[finding], phrases.PLACES[finding]
+    options = []
+    for f, n, p in product(range(len(phrases.FRAMES)), range(len(nouns)), range(len(places))):
+        if phrases.in_bank(bank, finding, f, n, p):
+            frame, _, is_long = phrases.FRAMES[f]
+            phrase = _noun_phrase(fact, nouns[n], places[p])
+            options.append((_Statement(frame.format(np=phrase), (finding,), "present"), is_long))
+    if finding == "cardiomegaly":
+        heart = [(frame.format(degree=phrases.DEGREES[fact.size]), is_long) for frame, _, is_long in _heart(bank)]
+        heart = [(_Statement(template, (finding,), "present"), is_long) for template, is_long in heart]
+        options = heart if rng.random() < 0.5 else options
+    return _pick(options, rng, _STYLES[bank].long)
+
+
+def _noun_phrase(fact: Fact, noun: str, place: str) -> str:
+    size = phrases.size_word(fact.finding, fact.size) if fact.size else ""
+    core = place.format(size=size, side=fact.side, zone=fact.zone, noun=noun).strip()
+    return phrases.article(fact.finding, f"[{core}]")
+
+
+def _heart(bank: str) -> list[tuple[str, str, bool]]:
+    return [f for i, f in enumerate(phrases.HEART_FRAMES) if phrases.in_bank(bank, "cardiomegaly", i)]
+
+
+def _deny(findings: list[str], rng: np.random.Generator, bank: str) -> list[_Statement]:
+    """Statements that deny all `findings`, some several at a time."""
+    style, left, statements = _STYLES[bank], list(findings), []
+    for template, organs in phrases.NORMAL_ORGANS:
+        if set(organs) <= set(left) and rng.random() < style.organ:
+            statements.append(_Statement(template, organs, "absent"))
+            left = [f for f in left if f not in organs]
+    _shuffle(left, rng)
+    while left:
+        count = int(rng.integers(2, 4)) if rng.random() < style.joint else 1
+        group, left = left[:count], left[count:]
+        joint = len(group) > 1
+        statements.append(_deny_together(group, rng, bank) if joint else _deny_one(group[0], rng, bank))
+    return statements
+
+
+def _deny_one(finding: str, rng: np.random.Generator, bank: str) -> _Statement:
+    if finding == "cardiomegaly" and rng.random() < 0.5:
+        options = [(_Statement(negative, (finding,), "absent"), is_long) for _, negative, is_long in _heart(bank)]
+        return _pick(options, rng, _STYLES[bank].long)
+    return _deny_together([finding], rng, bank)
+
+
+def _deny_together(findings: list[str], rng: np.random.Generator, bank: str) -> _Statement:
+    """ "No pleural effusion, nodule or pneumothorax is seen." """
+    nouns = [phrases.NOUNS[f] for f in findings]
+    chosen = [int(rng.integers(len(n))) for n in nouns]
+    listed = [f"[{n[c]}]" for n, c in zip(nouns, chosen, strict=True)]
+    phrase = ", ".join(listed[:-1]) + " or " + listed[-1] if len(listed) > 1 else listed[0]
+    options = [
+        (_Statement(negative.format(noun=phrase), tuple(findings), "absent"), is_long)
+        for f, (_, negative, is_long) in enumerate(phrases.FRAMES)
+        if phrases.in_bank(bank, findings[0], f, chosen[0]) and not (len(findings) > 1 and negative.startswith("{"))
+    ]
+    return _pick(options, rng, _STYLES[bank].long)
+
+
+def _assemble(statements: Sequence[_Statement]) -> Report:
+    """Join the sentences, take the brackets out and note where they stood."""
+    text, spans = "", []
+    for statement in statements:
+        text += " " if text else ""
+        first = len(text)
+        brackets = []
+        for char in statement.template:
+            if char == "[":
+                brackets.append([len(text), 0])
+            elif char == "]":
+                brackets[-1][1] = len(text)
+            else:
+                text += char.upper() if len(text) == first else char
+        places = brackets if len(brackets) == len(statement.findings) else brackets * len(statement.findings)
+        spans += [(a, b, f, statement.polarity) for (a, b), f in zip(places, statement.findings, strict=True)]
+    return Report(text, tuple(spans))

@@ -1,0 +1,93 @@
+"""``make claims``: run or resume every arm at every seed, then write claims.json, figures and docs/RESULTS.md.
+
+    python -m studies.claims [SMALL=1] [SEED=7] [OUT=artifacts] [REPORT=1]
+
+The full run takes hours, over as many occasions as it likes: what is finished is found again, under OUT/claims and in
+docs/claims, and never repeated. SMALL=1 takes a quarter of an hour and leaves docs alone. REPORT=1 runs nothing and
+writes the pages from what there is.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from medalign_lite.evaluate.stats import dumps
+from medalign_lite.model.weights import ModelError
+from medalign_lite.run.commands import exit_status
+from medalign_lite.run.dial import DEFAULT_SEED, EMBEDDED, ROOT
+from medalign_lite.train.train import TrainingDiverged
+from studies.claims import page, pool, runs, search, store, verdicts
+
+ALLOWED = {
+    "SMALL": "1 = fewer people, the core arms, two seeds: about a quarter of an hour on two cores",
+    "SEED": "a whole number, 0 or more",
+    "OUT": "the folder that is written to; empty = artifacts",
+    "REPORT": "1 = run nothing, write the pages from what there is",
+}
+
+
+def parse(arguments: Sequence[str]) -> dict[str, str]:
+    """NAME=value arguments. Raises ValueError that lists the allowed ones."""
+    values = dict.fromkeys(ALLOWED, "")
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals or name not in ALLOWED:
+            allowed = "\n".join(f"  {key}=  {meaning}" for key, meaning in ALLOWED.items())
+            raise ValueError(f"unknown argument {argument!r}; allowed:\n{allowed}")
+        pattern = {"SEED": r"\d{1,9}|", "OUT": r".*"}.get(name, r"[01]|")
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{name}={text!r} is not {ALLOWED[name]}")
+        values[name] = text
+    return values
+
+
+def bench_of(values: dict[str, str]) -> store.Bench:
+    """The bench of these arguments; a full run with the kit's seed is the one whose results are committed."""
+    small, out = values["SMALL"] == "1", ROOT / Path(values["OUT"] or "artifacts").expanduser()
+    seed = int(values["SEED"] or DEFAULT_SEED)
+    folder = out / ("claims-small" if small else "claims")
+    return store.Bench(str(ROOT / EMBEDDED), pool.SMALL if small else pool.FULL, seed, folder, ROOT / "docs/claims")
+
+
+def report(bench: store.Bench, *, say=print) -> dict:
+    """Write claims.json, figures and page from what there is; what claims.json holds."""
+    results = verdicts.collect(bench)
+    judged = verdicts.judge(results)
+    best = search.recommended(bench) if bench.sizes.search else search.recommended(_full(bench))
+    goal = verdicts.judge_goal(results, best) if best else None
+    found = verdicts.claims_json(bench, results, judged, best)
+    folder, path = (bench.keep, ROOT / "docs/RESULTS.md") if bench.committed else (bench.out, bench.out / "RESULTS.md")
+    figures = page.draw_figures(folder, found, judged, results)
+    for place in {folder, bench.out}:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "claims.json").write_text(dumps(found), encoding="utf-8")
+    store.write_index(folder, bench, results)
+    command = "make claims" + " SMALL=1" * (bench.sizes == pool.SMALL)
+    page.write_page(path, bench=bench, results=results, found=found, judged=judged, goal=goal, figures=figures,
+                    command=command)
+    for one in judged:
+        say(f"  {one.claim.id:3} {one.verdict:13} {one.claim.statement}")
+    say(f"claims: {path} and {bench.out / 'claims.json'}")
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0 done, 2 bad arguments, 1 a run that stopped, 130 interrupted."""
+
+    def work() -> None:
+        values = parse(arguments)
+        bench = bench_of(values)
+        if values["REPORT"] != "1":
+            runs.do_all(bench, report=lambda: report(bench, say=lambda line: None))
+        report(bench)
+
+    return exit_status(work, refused=(ValueError, ModelError), stopped=(TrainingDiverged,))
+
+
+def _full(bench: store.Bench) -> store.Bench:
+    return store.Bench(bench.model, pool.FULL, bench.seed, bench.out, bench.keep)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,159 @@
+"""The exam: what every arm is asked on held-out people, and only what the claims need.
+
+A report and one closed question an image; on some images the margins of a true statement against a false one with the
+lesion as it is, corrupted and spared (by a corruption that no pair shows); on a few the divergence from the base on the
+base's own answers, and how many words the report is from the base's. The base's answers and the corrupted pictures are
+made once, and the image features once a process.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from medalign_lite.cases.case import Case
+from medalign_lite.corruption.pictures import corrupt_pictures
+from medalign_lite.evaluate.ask import RAW_GAPS
+from medalign_lite.evaluate.metrics import Margins, Prediction, TokenKL, count
+from medalign_lite.evaluate.probes import HELD_OUT, UNSEEN, truth_records
+from medalign_lite.model.features import KeptFeatures
+from medalign_lite.model.lvlm import Lvlm
+from medalign_lite.model.rollout import Prompt, rollout
+from medalign_lite.run.manifest import kept, read_jsonl, write_jsonl
+from medalign_lite.train.pairs import Pair, PairInputs, pair_of
+from medalign_lite.train.scoring import answer_kl, pair_margins
+from studies.claims.pool import exam_cases
+from studies.claims.store import Bench
+
+MAX_NEW_TOKENS = 96
+ANSWERED_AT_ONCE, SCORED_AT_ONCE = 256, 32
+KINDS = ("report", "closed")
+
+
+class Exam:
+    """The questions, with all that is made once for them."""
+
+    def __init__(self, bench: Bench, *, splits: Sequence[str] = HELD_OUT):
+        self.bench, self.splits = bench, tuple(splits)
+        everyone = exam_cases(bench.sizes, cache=bench.cache, seed=bench.seed)
+        self.cases = {split: tuple(case for case in everyone if case.split == split) for split in splits}
+        sizes = (bench.sizes.val, bench.sizes.test, bench.sizes.shifted, bench.sizes.margins)
+        self.folder = bench.cache / f"exam-{bench.seed}-{'-'.join(map(str, sizes))}"
+        self.prompts = {
+            split: [_prompt(case, kind) for kind in KINDS for case in cases if _question(case, kind)]
+            for split, cases in self.cases.items()
+        }
+
+    @property
+    def ready(self) -> bool:
+        """Whether `prepare` was done."""
+        return self._list.exists()
+
+    @property
+    def _list(self) -> Path:
+        return self.folder / f"corrupted-{'-'.join(self.splits)}.jsonl"
+
+    def prepare(self, lvlm: Lvlm, *, say: Callable = print) -> None:
+        """Make what is kept on disk: the base's own answers and the corrupted pictures."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        features = KeptFeatures(lvlm)
+        for split, prompts in self.prompts.items():
+            say(f"exam: the base on {len(self.cases[split])} {split} images")
+            features.warm([case.image for case in self.cases[split]])
+            self._ask(lvlm, prompts, features, resume=self.folder / f"base-{split}.jsonl")
+        self._corrupted(say=say)
+
+    def open(self, lvlm: Lvlm) -> None:
+        """Make the image features, and read the base's answers. `prepare` comes first."""
+        self.features, self.inputs = KeptFeatures(lvlm), PairInputs(lvlm)
+        self.features.warm([case.image for cases in self.cases.values() for case in cases])
+        self.base = {
+            split: self._ask(lvlm, prompts, self.features, resume=self.folder / f"base-{split}.jsonl")
+            for split, prompts in self.prompts.items()
+        }
+
+    def take(self, policy: Lvlm, arm: str, *, whole: bool = True) -> dict[str, np.ndarray]:
+        """Counts (images, COLUMNS) by split. `whole` False: no margins and no divergence.
+
+        A policy that is the base itself has its kept answers read back.
+        """
+        found = {}
+        for split, cases in self.cases.items():
+            answers = self.base[split] if arm == "base" else self._ask(policy, self.prompts[split], self.features)
+            said = [Prediction(r.case_id, r.question_id, r.text, arm) for r in answers]
+            styled = {case.id for case in cases[: self.bench.sizes.margins]}
+            reference = [Prediction(r.case_id, r.question_id, r.text, "reference") for r in self.base[split]
+                         if r.case_id in styled]
+            margins = self._margins(policy, arm, split) if whole else []
+            drift = self._drift(policy, arm, split) if whole else []
+            counts = count(cases, said + reference, arm=arm, reference="reference", margins=margins, kl=drift)
+            found[split] = counts.table
+        return found
+
+    def _ask(self, lvlm: Lvlm, prompts: Sequence[Prompt], features: KeptFeatures, resume: Path | None = None):
+        return rollout(lvlm, prompts, max_new_tokens=MAX_NEW_TOKENS, batch_size=ANSWERED_AT_ONCE, progress=False,
+                       features=features, resume=resume)
+
+    def _margins(self, policy: Lvlm, arm: str, split: str) -> list[Margins]:
+        pairs = self._truths[split]
+        both = [pair for _, pair in pairs]
+        gaps = pair_margins(policy, both, RAW_GAPS, batch_size=SCORED_AT_ONCE, inputs=self.inputs)
+        rows = []
+        for (case_id, pair), values in zip(pairs, gaps, strict=True):
+            seen = [values[name] for name in ("margin", "margin_lesion", "margin_control")]
+            rows.append(Margins(pair.id, case_id, arm, *(None if np.isnan(value) else value for value in seen)))
+        return rows
+
+    def _drift(self, policy: Lvlm, arm: str, split: str) -> list[TokenKL]:
+        values = answer_kl(policy, self._own[split], batch_size=SCORED_AT_ONCE, inputs=self.inputs)
+        return [TokenKL(pair.id, arm, row) for pair, row in zip(self._own[split], values, strict=True)]
+
+    @cached_property
+    def _own(self) -> dict[str, list[Pair]]:
+        """The base's own reports, as sampled."""
+        images = {case.id: case for cases in self.cases.values() for case in cases}
+        found = {}
+        for split, answers in self.base.items():
+            own = [r for r in answers if r.question_id == "report" and r.text and r.decoding["finished"]]
+            asked = {prompt.id: prompt.question for prompt in self.prompts[split]}
+            found[split] = [
+                Pair(r.case_id, asked[r.id], r.text, r.text, (), (), images[r.case_id].image, chosen_ids=tuple(r.ids))
+                for r in own[: self.bench.sizes.drift]
+            ]
+        return found
+
+    @cached_property
+    def _truths(self) -> dict[str, list[tuple[str, Pair]]]:
+        """(case id, a true statement against a false one with its three images)."""
+        rows, records = self._corrupted()
+        images = {case.id: case for cases in self.cases.values() for case in cases}
+        found = {split: [] for split in self.splits}
+        for row, record in zip(rows, records, strict=True):
+            case, shown = images[record.case_id], {
+                name: self.folder / row[name] if row[name] else None for name in ("lesion", "control")
+            }
+            pair = replace(pair_of(record, clean=case.image, **shown), chosen_ids=None, rejected_ids=None)
+            found[case.split].append((case.id, pair))
+        return found
+
+    def _corrupted(self, say: Callable = lambda line: None) -> tuple[list[dict], list]:
+        everyone = [case for cases in self.cases.values() for case in cases]
+        seed, by_id = self.bench.seed, {case.id: case for case in everyone}
+        records = truth_records(everyone, seed=seed, per_split=self.bench.sizes.margins, splits=self.splits)
+        if not self.ready:
+            say(f"exam: corrupting the lesions of {len(records)} images")
+            jobs = [(by_id[record.case_id], record.evidence) for record in records]
+            rows = corrupt_pictures(jobs, self.folder, method=UNSEEN, seed=seed)
+            kept(self._list, lambda part: write_jsonl(part, rows))
+        return read_jsonl(self._list), records
+
+
+def _question(case: Case, kind: str):
+    return next((question for question in case.questions if question.kind == kind and question.visible), None)
+
+
+def _prompt(case: Case, kind: str) -> Prompt:
+    question = _question(case, kind)
+    return Prompt(f"{case.id}/{question.id}", case.id, question.id, case.image, question.text)

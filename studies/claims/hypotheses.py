@@ -1,0 +1,103 @@
+"""The claims, each as contrasts between arms, written down before any of them was measured; 5c and 7c came later, after
+looks at validation and before test or shifted was asked about them.
+
+A contrast is a weighted sum of arms in one metric, averaged over test and shifted, and positive if the claim holds. A
+claim with several contrasts asks for all of them: it is reported by the one that is hardest on it.
+"""
+
+from dataclasses import dataclass
+
+from studies.claims.lineup import ARMS
+
+F1, GS, FALSE, CLOSED = "fact_f1", "grounding_selectivity", "hallucination_rate", "closed_accuracy"
+LOWER_IS_BETTER = (FALSE,)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Σ weight · metric(arm) on the splits. `says`: which arms, for the page."""
+
+    metric: str
+    weights: tuple[tuple[str, float], ...]
+    splits: tuple[str, ...] = ("test", "shifted")
+
+    @property
+    def says(self) -> str:
+        """The arms with their signs."""
+        ahead = [arm for arm, weight in self.weights if weight > 0]
+        behind = [arm for arm, weight in self.weights if weight < 0]
+        return f"{', '.join(ahead)} − {', '.join(behind)}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim. It is supported where every contrast is above 0, and refuted where one is below."""
+
+    id: str
+    statement: str
+    contrasts: tuple[Contrast, ...]
+
+
+def against(arm: str, other: str, metric: str = F1, splits: tuple[str, ...] = ("test", "shifted")) -> Contrast:
+    """The arm less another one; turned round where lower is better."""
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    return Contrast(metric, ((arm, sign), (other, -sign)), splits)
+
+
+def across(pairs: tuple[tuple[str, str], ...], metric: str = F1) -> Contrast:
+    """The mean of several differences (arm, other): one factor at every level of another."""
+    share = 1 / len(pairs)
+    return Contrast(metric, tuple(one for a, b in pairs for one in ((a, share), (b, -share))))
+
+
+FULL_METHOD = "fire-mpo"
+PUBLISHED = ("dpo", "dpo-reference", "mask-dpo", "ddpo", "rrpo", "tdpo2", "mdpo", "mmedpo", "simpo", "sft-edits",
+             "sft-gold")
+RIVALS = ("fire-mpo", "dpo", "mdpo", "rrpo", "sft-gold", "sft-edits")
+
+CLAIMS = (
+    Claim("1", "On-policy minimal edits beat reference texts as chosen (fact F1)", (against("dpo", "dpo-reference"),)),
+    Claim("1b", "Corrections of the model's own errors beat false edits of its right answers (fact F1)",
+          (against("dpo", "dpo-counterfactual"),)),
+    Claim("2", "Weighting the edited spans beats weighting the whole answer (fact F1)", (against("mask-dpo", "dpo"),)),
+    Claim("3a", "The forward KL helps (fact F1)",
+          (across((("span-forward", "span"), ("flip-forward", "flip"))),)),
+    Claim("3b", "The reverse KL helps (fact F1)",
+          (across((("span-reverse", "span"), ("flip-reverse", "flip"))),)),
+    Claim("3c", "Both KL beat either alone (fact F1)",
+          (across((("span-both", "span-forward"), ("fire-mpo", "flip-forward"))),
+           across((("span-both", "span-reverse"), ("fire-mpo", "flip-reverse"))))),
+    Claim("4", "The grounding term raises grounding selectivity beyond its controls, label smoothing and v' := v",
+          (against("fire-mpo", "cdpo", GS), against("fire-mpo", "same-image", GS))),
+    Claim("5", "Corrupting the lesion beats noise over the whole image (grounding selectivity)",
+          (against("fire-mpo", "whole-noise", GS),)),
+    Claim("5b", "Corrupting the lesion beats as much noise beside it (grounding selectivity)",
+          (against("fire-mpo", "control-as-lesion", GS),)),
+    Claim("5c", "Removing the lesion beats covering it with noise (grounding selectivity)",
+          (against("removed-lesion", "fire-mpo", GS),)),
+    Claim("6", "The full method beats every published arm (fact F1)",
+          tuple(against(FULL_METHOD, other) for other in PUBLISHED)),
+    Claim("7", "Ours: neutral grounding with a control beats the flip (grounding selectivity)",
+          (against("neutral-control", "flip-outside", GS),)),
+    Claim("7b", "Ours: neutral grounding with a control beats the flip (fact F1)",
+          (against("neutral-control", "flip-outside"),)),
+    Claim("7c", "Ours: an image-conditional margin with the lesion removed beats neutral grounding with noise on it "
+          "(grounding selectivity)", (against("grounded", "neutral-nll", GS),)),
+    Claim("8", "Two rounds beat one of the same budget (fact F1)", (against("two-rounds", "neutral-control"),)),
+)
+
+
+def goal(arm: str) -> tuple[Contrast, ...]:
+    """What the recommended arm has to win: each rival, in each of three metrics, on each split."""
+    return tuple(against(arm, rival, metric, (split,)) for metric in (F1, FALSE, GS) for split in ("test", "shifted")
+                 for rival in RIVALS if rival != arm)
+
+
+def arms_of(claim: Claim) -> list[str]:
+    """The arms that the claim compares, each once."""
+    return list(dict.fromkeys(arm for contrast in claim.contrasts for arm, _ in contrast.weights))
+
+
+def unknown_arms() -> set[str]:
+    """Names in the claims that are not in the line-up: none, or the claims are wrong."""
+    return {arm for claim in CLAIMS for arm in arms_of(claim)} - set(ARMS)

@@ -1,0 +1,114 @@
+"""Figures of the claims, each drawn from what claims.json holds and on an axis that is handed in."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from medalign_lite.show.figures import ALIGNED, BASE, CHOSEN, CONTROL, LESION, REJECTED, series_style
+
+COLOURS = {"supported": CHOSEN, "refuted": REJECTED, "inconclusive": BASE}
+FAMILIES = {  # colour by what an arm is
+    "base": (BASE, "the model itself"), "ours": (ALIGNED, "ours"), "fire-mpo": (REJECTED, "the paper's method"),
+    "control": (LESION, "its controls and parts"), "other": (CONTROL, "other published methods"),
+}  # fmt: skip
+PAGE = {"dpi": 110, "bbox_inches": "tight", "metadata": {"Software": None}}
+
+
+def forest(ax: Axes, claims: Sequence[Mapping], *, title: str = "") -> Axes:
+    """The claims of one metric: estimate and 95 % interval, coloured by verdict; right of 0 the claim holds."""
+    shown = [claim for claim in claims if claim["estimate"] is not None]
+    for y, claim in enumerate(shown):
+        colour = COLOURS[claim["verdict"]]
+        ax.plot([claim["low"], claim["high"]], [y, y], color=colour, lw=2, solid_capstyle="butt")
+        ax.plot(claim["estimate"], y, "o", color=colour, ms=6)
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(range(len(shown)), [f"{claim['id']}  {claim['verdict']}" for claim in shown])
+    ax.set_ylim(len(shown) - 0.5, -0.5)
+    ax.locator_params(axis="x", nbins=5)
+    ax.set_title(title, fontsize=10, loc="left")
+    return _plain(ax)
+
+
+def trade_off(
+    ax: Axes, arms: Mapping[str, Mapping], *, x: str = "kl_to_reference", y: str = "fact_f1", split: str = "test",
+    families: Mapping[str, str] | None = None,
+) -> Axes:
+    """Every arm in two metrics, both with their intervals: what is gained against how far the model has moved."""
+    drawn, points = set(), []
+    for name, arm in arms.items():
+        across, up = arm[split][x], arm[split][y]
+        if across["value"] is None or up["value"] is None:
+            continue
+        family = (families or {}).get(name, "other")
+        colour, label = FAMILIES[family]
+        bars = [[[point["value"] - point["low"]], [point["high"] - point["value"]]] if point["low"] is not None
+                and len(arm["seeds"]) > 1 else None for point in (across, up)]
+        ax.errorbar(across["value"], up["value"], xerr=bars[0], yerr=bars[1], fmt="o", color=colour, ms=5, lw=0.8,
+                    alpha=0.85, label=None if family in drawn else label)
+        points.append((up["value"], across["value"], name))
+        drawn.add(family)
+    _name_beside(ax, points)
+    ax.set(xlabel=spoken(x), ylabel=f"{spoken(y)} ({split})")
+    if drawn:
+        ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(0, -0.1))
+    return _plain(ax)
+
+
+def training_curves(ax: Axes, curves: Mapping[str, Sequence[Sequence[float]]], *, what: str = "margin") -> Axes:
+    """{arm: its seeds' values a step}: the mean over seeds with the range between them."""
+    for n, (name, seeds) in enumerate(curves.items()):
+        length = min(map(len, seeds))
+        values = np.array([seed[:length] for seed in seeds], float)  # (S, T)
+        style, steps = series_style(n), np.arange(1, length + 1)
+        ax.plot(steps, values.mean(axis=0), label=name, **style)
+        ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.12, lw=0)
+    ax.set(xlabel="optimizer step", ylabel=what)
+    ax.legend(frameon=False, fontsize=8)
+    return _plain(ax)
+
+
+def family_of(name: str, *, ours: Sequence[str], controls: Sequence[str]) -> str:
+    """Which of FAMILIES an arm belongs to."""
+    if name in ("base", "fire-mpo"):
+        return name
+    return "ours" if name in ours else "control" if name in controls else "other"
+
+
+def spoken(metric: str) -> str:
+    """A metric's name in words, with its unit where it has one."""
+    return {
+        "kl_to_reference": "KL to the base, nats a token", "fact_f1": "fact F1",
+        "grounding_selectivity": "grounding selectivity, nats",
+    }.get(metric, metric.replace("_", " "))  # fmt: skip
+
+
+def save(path: Path, draw, *, size: tuple[float, float], columns: int = 1) -> Path:
+    """Draw on fresh axes (one, or a list of `columns`) and write a PNG."""
+    figure, axes = plt.subplots(1, columns, figsize=size, layout="constrained")
+    draw(axes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, **PAGE)
+    plt.close(figure)
+    return path
+
+
+def _name_beside(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names of points (y, x, name) in a column right of the axes, in their order and apart, a thin line to each."""
+    low, high = ax.get_ylim()
+    spots, gap = sorted((y - low) / (high - low) for y, *_ in points), min(0.036, 1 / max(len(points), 1))
+    for n in range(1, len(spots)):
+        spots[n] = max(spots[n], spots[n - 1] + gap)
+    spots = [min(spot, 1 - (len(spots) - 1 - n) * gap) for n, spot in enumerate(spots)]
+    for (y, x, name), spot in zip(sorted(points), spots, strict=True):
+        line = {"arrowstyle": "-", "lw": 0.4, "color": "#9AA3AB", "shrinkA": 1, "shrinkB": 3}
+        ax.annotate(name, (x, y), xytext=(1.03, spot), textcoords="axes fraction", va="center", fontsize=6.5,
+                    arrowprops=line)
+
+
+def _plain(ax: Axes) -> Axes:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, lw=0.5)
+    return ax

@@ -1,0 +1,137 @@
+"""The data: people who are asked about, and for each seed people of its own that are learnt from.
+
+The exam's people (validation, test, shifted) are the same for all seeds. A seed's pool is other people, the base
+model's own answers about them, their edits and the corrupted pictures: `Pool.draw` gives an arm its pairs.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from medalign_lite.cases.case import Case
+from medalign_lite.cases.images import read_image, read_mask
+from medalign_lite.corruption.corrupt import INSIDE, corrupt
+from medalign_lite.corruption.pictures import corrupt_all
+from medalign_lite.edits.records import build_records, read_records, write_records
+from medalign_lite.model.lvlm import decoder
+from medalign_lite.model.own_answers import own_answers
+from medalign_lite.model.rollout import Rollout
+from medalign_lite.run.dial import PRESETS, Preset
+from medalign_lite.run.manifest import kept, read_jsonl, write_jsonl
+from medalign_lite.text.diff import diff_spans
+from medalign_lite.train.arms import choose_pairs, pairs_of
+from medalign_lite.train.pairs import Pair
+from medalign_lite.world.dataset import build_cases
+from studies.claims.lineup import PAIRS, Arm
+
+POOL_SEEDS = 1000  # a pool's people are drawn with the run's seed times this, plus the number of the pool
+SEARCHED = 0  # the number of the pool that settings are searched on; no result comes from it
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images of each kind, seeds, and pairs for margins on each split; `tier` is the last that is run."""
+
+    pool: int = 320
+    val: int = 300
+    test: int = 1000
+    shifted: int = 1000
+    margins: int = 300
+    drift: int = 100
+    seeds: int = 5
+    tier: int = 4
+    pairs: int = PAIRS
+    search: bool = True  # False: no search, see search.chosen
+
+
+FULL = Sizes()
+SMALL = Sizes(pool=150, val=60, test=200, shifted=200, margins=60, drift=40, seeds=2, tier=1, pairs=160, search=False)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One seed's people and pairs. `corrected` holds ids of pairs that repair an error of the model; every arm learns
+    from `count` pairs, the budget or as many as there are repairs."""
+
+    cases: tuple[Case, ...]
+    pairs: tuple[Pair, ...]
+    corrected: frozenset[str]
+    seed: int
+    count: int
+
+    def draw(self, arm: Arm) -> list[Pair]:
+        """The pairs that the arm learns from, with the images that it sees: as many for each arm, if there are."""
+        wanted = [pair for pair in self.pairs if (pair.id in self.corrected) != (arm.pairs == "counterfactual")]
+        chosen = choose_pairs(wanted, self.count, seed=self.seed)
+        if arm.pairs == "reference":
+            chosen = [_towards_reference(pair) for pair in chosen if pair.gold and pair.gold != pair.rejected]
+        return [_seen(pair, arm.evidence, seed=self.seed) for pair in chosen]
+
+
+def exam_cases(sizes: Sizes, *, cache: Path, seed: int) -> tuple[Case, ...]:
+    """The people of validation, test and shifted."""
+    counts = {"val": sizes.val, "test": sizes.test, "shifted": sizes.shifted}
+    return build_cases(cache, counts, seed=seed, questions=PRESETS["ci"].questions_per_case).cases
+
+
+def asking(sizes: Sizes) -> Preset:
+    """How the pool is asked: the kit's own numbers."""
+    return replace(PRESETS["ci"], n_pool=sizes.pool, train_pairs=sizes.pairs, corruption="noise")
+
+
+def make_pool(number: int, sizes: Sizes, *, model: str, cache: Path, seed: int, say: Callable = print) -> Pool:
+    """The pool of this number, made or read back; what is finished of it is kept in `cache`."""
+    preset, own_seed = asking(sizes), seed * POOL_SEEDS + number
+    people = build_cases(cache, {"train": sizes.pool}, seed=own_seed, questions=preset.questions_per_case).cases
+    folder = cache / f"pool-{seed}-{number}-{sizes.pool}-{sizes.pairs}"
+    folder.mkdir(parents=True, exist_ok=True)
+    answers = kept(folder / "answers.jsonl", lambda part: write_jsonl(part, map(asdict, own_answers(
+        people, model=model, preset=preset, seed=own_seed, scratch=folder / "asked"))))
+    made = read_records(kept(folder / "records.jsonl", lambda part: write_records(part, build_records(
+        [Rollout(**row) for row in read_jsonl(answers)], people, decode=decoder(model), seed=own_seed)[0])))
+    repairs = {record.id for record in made if record.source == "corrected"}
+    sides = ([record for record in made if (record.id in repairs) == wanted] for wanted in (True, False))
+    records = [record for side in sides for record in choose_pairs(side, sizes.pairs, seed=own_seed)]
+    by_id = {case.id: case for case in people}
+    images = kept(folder / "pairs.jsonl", lambda part: write_jsonl(part, [
+        {"id": record.id, **row} for record, row in zip(records, corrupt_all(
+            [(by_id[r.case_id], r.evidence) for r in records], folder, method="noise", seed=own_seed, say=say,
+        ), strict=True)]))
+    pairs = pairs_of(records, read_jsonl(images), people, folder=folder)["train"]
+    say(f"pool {number}: {len(made)} pairs about {len(people)} people, {len(repairs)} repair an error")
+    return Pool(people, tuple(pairs), frozenset(repairs), own_seed, min(sizes.pairs, len(repairs)))
+
+
+def _towards_reference(pair: Pair) -> Pair:
+    """The reference text as chosen, against the same answer of the model."""
+    chosen, rejected = diff_spans(pair.gold, pair.rejected)
+    return replace(pair, chosen=pair.gold, spans_chosen=chosen, spans_rejected=rejected)
+
+
+def _seen(pair: Pair, evidence: str, *, seed: int) -> Pair:
+    """The pair with another corrupted image, where it has one at all."""
+    if evidence == "lesion" or pair.lesion is None:
+        return pair
+    if evidence == "same":
+        return replace(pair, lesion=pair.clean)
+    if evidence == "control":
+        return replace(pair, lesion=pair.control, control=None)
+    if evidence == "whole":
+        return replace(pair, lesion=_instead(pair, pair.lesion, "whole_noise", seed=seed))
+    return replace(pair, lesion=_instead(pair, pair.lesion, "inpaint", seed=seed),
+                   control=pair.control and _instead(pair, pair.control, "inpaint", seed=seed))
+
+
+def _instead(pair: Pair, shown: Path, method: str, *, seed: int) -> Path:
+    """The clean picture corrupted by another method where `shown` is (or everywhere), kept beside that."""
+    shown = Path(shown)
+    path = shown.with_name(f"{method}-{shown.name}")
+    if not path.exists():
+        clean = read_image(Path(pair.clean))
+        place = shown.parents[1] / "masks" / f"{shown.stem}-{shown.parent.name}.png"
+        mask = read_mask(place, clean.size) if method in INSIDE else None
+        part = path.with_suffix(f".{os.getpid()}")  # two processes may be at it
+        corrupt(clean, mask, method=method, id=shown.stem, seed=seed).save(part, format="PNG", compress_level=1)
+        part.replace(path)
+    return path

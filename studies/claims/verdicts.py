@@ -1,0 +1,200 @@
+"""From runs to verdicts: estimates over seeds and images, Holm over all tests of the claims, and one word for each.
+
+An interval is of the mean over seeds where there are two or more (`seeds.summarise_seeds`: seeds and images both
+drawn); with one seed it is the sampling error of that seed alone, and no verdict follows from it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from medalign_lite.evaluate.metrics import COLUMNS, F1S, RATIOS, ratios
+from medalign_lite.evaluate.stats import DIGITS, holm
+from studies.claims import runs, search
+from studies.claims.hypotheses import CLAIMS, CLOSED, RIVALS, Claim, Contrast, goal
+from studies.claims.lineup import ARMS, BASE, train_settings
+from studies.claims.power import minimal_difference
+from studies.claims.seeds import SeedSummary, summarise_seeds
+from studies.claims.store import Bench, unpack
+
+SPLITS = ("test", "shifted")
+METRICS = (
+    "fact_f1", "fact_precision", "fact_recall", "hallucination_rate", "closed_accuracy", "grounding_selectivity",
+    "flip_rate", "invariance_rate", "kl_to_reference", "style_edit_distance",
+)  # fmt: skip
+LEVEL = 0.05
+DRAWS = 2000
+LOST_CLOSED = 0.02  # closed accuracy that a winner may lose, at the interval's lower end
+Results = Mapping[str, Mapping[int, dict]]  # arm: seed: result file
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One contrast measured. `seeds` of it; p None where no test is possible; `seen`: the difference that a study of
+    this size detects with a power of .8."""
+
+    contrast: Contrast
+    seeds: tuple[int, ...]
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
+    sampling: tuple[float, float] | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    seen: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """supported, refuted or inconclusive."""
+        if self.p_holm is None or not self.p_holm < LEVEL:
+            return "inconclusive"
+        return "supported" if self.value > 0 else "refuted"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its estimates, the hardest on it first."""
+
+    claim: Claim
+    estimates: tuple[Estimate, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Supported by all of its contrasts, or refuted by one."""
+        found = {estimate.verdict for estimate in self.estimates}
+        return "refuted" if "refuted" in found else "supported" if found == {"supported"} else "inconclusive"
+
+
+def collect(bench: Bench) -> dict[str, dict[int, dict]]:
+    """{arm: {seed: result}} of what there is."""
+    found = {}
+    for arm in ARMS.values():
+        numbers = [0] if arm.name == BASE else range(1, bench.sizes.seeds + 1)
+        runs_of = {number: runs.result(bench, arm, number) for number in numbers}
+        found[arm.name] = {number: run for number, run in runs_of.items() if run and "counts" in run}
+    return found
+
+
+def judge(results: Results) -> list[Judged]:
+    """Every claim, with Holm over all contrasts of all claims that could be tested."""
+    measured = correct([measure(contrast, results) for claim in CLAIMS for contrast in claim.contrasts])
+    left = iter(measured)
+    judged = [(claim, [next(left) for _ in claim.contrasts]) for claim in CLAIMS]
+    return [Judged(claim, tuple(sorted(estimates, key=_hardness))) for claim, estimates in judged]
+
+
+def judge_goal(results: Results, arm: str) -> tuple[list[Estimate], list[Estimate]]:
+    """The recommended arm against its rivals: (what it has to win, with Holm over them; closed accuracy by split)."""
+    closed = [measure(Contrast(CLOSED, ((arm, 1.0), (rival, -1.0)), (split,)), results)
+              for split in SPLITS for rival in (BASE, *RIVALS) if rival != arm]
+    return correct([measure(contrast, results) for contrast in goal(arm)]), closed
+
+
+def wins(won: Sequence[Estimate], closed: Sequence[Estimate]) -> bool:
+    """Whether the goal is reached: all won after correction, and closed accuracy not lost."""
+    return all(e.verdict == "supported" for e in won) and all(
+        e.low is not None and e.low > -LOST_CLOSED for e in closed)
+
+
+def measure(contrast: Contrast, results: Results, *, draws: int = DRAWS) -> Estimate:
+    """The contrast over the seeds that all of its arms have; the base, which has one run, counts for every seed."""
+    arms = [arm for arm, _ in contrast.weights]
+    having = [set(results.get(arm, {})) for arm in arms if arm != BASE] or [set(results.get(BASE, {}))]
+    seeds = tuple(sorted(set.intersection(*having)))
+    if not seeds or (BASE in arms and not results.get(BASE)):
+        return Estimate(contrast, ())
+    columns = _columns(contrast.metric)
+    blocks = np.stack([_table(contrast, results, seed, columns) for seed in seeds])
+    statistic = _statistic(contrast, columns)
+    if np.isnan(statistic(blocks.sum(axis=1))).any():  # nothing of the kind was asked
+        return Estimate(contrast, ())
+    return _estimate(contrast, seeds, summarise_seeds(blocks, statistic, draws=draws))
+
+
+def correct(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """The same with Holm's p over those that have one."""
+    tested = [e for e in estimates if e.p is not None]
+    corrected = dict(zip(map(id, tested), holm([e.p for e in tested]), strict=True))
+    return [Estimate(**vars(e) | {"p_holm": corrected.get(id(e))}) for e in estimates]
+
+
+def describe(results: Results, arm: str, split: str, metric: str, *, draws: int = DRAWS) -> dict:
+    """{"value", "low", "high"} of one arm's mean over its seeds; None where there is nothing."""
+    measured = measure(Contrast(metric, ((arm, 1.0),), (split,)), results, draws=draws)
+    return {"value": measured.value, "low": measured.low, "high": measured.high}
+
+
+def claims_json(bench: Bench, results: Results, judged: Sequence[Judged], recommended: str | None) -> dict:
+    """What claims.json holds."""
+    arms = {}
+    for arm in ARMS.values():
+        if not results[arm.name]:
+            continue
+        point = search.chosen(bench, arm)
+        settings = {} if arm.name == BASE else {"recipe": asdict(train_settings(arm, point, seed=0).resolved_recipe()),
+                                                "pairs": arm.pairs, "evidence": arm.evidence, "rounds": arm.rounds,
+                                                "learning_rate": point["learning_rate"]}
+        arms[arm.name] = {"settings": settings, "seeds": sorted(results[arm.name])} | {
+            split: {metric: describe(results, arm.name, split, metric) for metric in METRICS} for split in SPLITS}
+    claims = []
+    for one in judged:
+        hard = one.estimates[0]
+        claims.append({
+            "id": one.claim.id, "statement": one.claim.statement, "estimate": hard.value, "low": hard.low,
+            "high": hard.high, "p_holm": hard.p_holm, "verdict": one.verdict,
+        })  # fmt: skip
+    return {"arms": arms, "claims": claims, "recommended": recommended}
+
+
+def _hardness(estimate: Estimate) -> tuple:
+    """What is refuted first, then what is not measured; within each by the estimate in units of its interval."""
+    if estimate.value is None:
+        return (1, 0.0)
+    width = (estimate.high - estimate.low) or 1.0
+    return (0 if estimate.verdict == "refuted" else 2, estimate.value / width)
+
+
+def _estimate(contrast: Contrast, seeds: tuple[int, ...], summary: SeedSummary) -> Estimate:
+    many = len(seeds) > 1
+    low, high = summary.both if many else summary.sampling
+    return Estimate(
+        contrast, seeds, _tidy(summary.mean), _tidy(low), _tidy(high), _tidy(summary.spread),
+        (_tidy(summary.sampling[0]), _tidy(summary.sampling[1])), _tidy(summary.p_value) if many else None,
+        seen=_tidy(minimal_difference(summary.error, summary.freedom + 1)) if many else None,
+    )  # fmt: skip
+
+
+def _columns(metric: str) -> list[int]:
+    names = {column for name in F1S.get(metric, (metric,)) for column in RATIOS[name]}
+    return sorted(COLUMNS.index(name) for name in names)
+
+
+def _table(contrast: Contrast, results: Results, seed: int, columns: list[int]) -> np.ndarray:
+    """(images of all splits, splits x arms x columns): an image has counts in its own split's columns alone."""
+    parts = []
+    for number, split in enumerate(contrast.splits):
+        arms = [unpack(results[arm][0 if arm == BASE else seed]["counts"][split])[:, columns]
+                for arm, _ in contrast.weights]
+        block = np.zeros((len(arms[0]), len(contrast.splits), len(arms), len(columns)))
+        block[:, number] = np.stack(arms, axis=1)
+        parts.append(block.reshape(len(block), -1))
+    return np.concatenate(parts)
+
+
+def _statistic(contrast: Contrast, columns: list[int]) -> Callable[[np.ndarray], np.ndarray]:
+    """Summed counts (..., splits x arms x columns) to the contrast (...), the mean over its splits."""
+    weights = np.array([weight for _, weight in contrast.weights])
+    shape = (len(contrast.splits), len(weights), len(columns))
+
+    def statistic(sums: np.ndarray) -> np.ndarray:
+        full = np.zeros((*sums.shape[:-1], *shape[:2], len(COLUMNS)))
+        full[..., columns] = sums.reshape(*sums.shape[:-1], *shape)
+        return (ratios(full, [contrast.metric])[contrast.metric] @ weights).mean(axis=-1)
+
+    return statistic
+
+
+def _tidy(number: float) -> float | None:
+    return None if np.isnan(number) else round(float(number), DIGITS) + 0.0

@@ -1,0 +1,212 @@
+"""Measures the embedded base model and writes its model card: the last step of `make base-model`, or alone, anew.
+
+On people of a world of their own (`SEED`), that neither training nor any result of the kit uses: what the frozen
+vision tower encodes (linear probe), what the 4-bit model says, and whether its errors follow the priors.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from medalign_lite.cases.images import read_image
+from medalign_lite.evaluate import stats
+from medalign_lite.evaluate.ask import Arm, measure, predictions_of
+from medalign_lite.evaluate.false_findings import error_table
+from medalign_lite.model.lvlm import load_lvlm
+from medalign_lite.run.dial import PRESETS
+from medalign_lite.world.dataset import build_cases
+from medalign_lite.world.world import COMPANY, CONFOUNDED
+from studies.embedded.arrays import People, draw_people
+from studies.embedded.probe import probe_aucs
+from studies.embedded.train import SETTINGS_FILE, look, open_trained, see, world_key
+
+SEED = 101
+IMAGES = 400  # of test and of shifted
+SHOWN = {
+    "fact_precision": "facts, precision",
+    "fact_recall": "facts, recall",
+    "hallucination_rate": "false findings among affirmed",
+    "closed_accuracy": "closed questions",
+    "open_recall": "open questions (llavamed recall)",
+    "yes_ratio": "yes ratio",
+}
+RUNS = ("where", "whole", "truth", "habit")
+CONTROLS = {"blank": "blank image", "shuffled": "another patient's image", "question-only": "no image"}
+
+
+def entry(value: dict) -> str:
+    """ "0.71 (0.68 to 0.74)", or a dash where nothing was measured."""
+    if value["value"] is None:
+        return "–"
+    return f"{value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+
+def probe_table(model_folder: Path, fit_on: People, cases) -> dict[str, float]:
+    """Held-out AUC per finding and side: fitted on training people, tested on the pictures of `cases`."""
+    model = open_trained(model_folder)
+    unseen = People(
+        images=np.stack([np.asarray(read_image(case.image).convert("L")) for case in cases]),
+        grids=np.zeros(0, np.uint8),
+        facts=[case.facts for case in cases],
+    )
+    with torch.no_grad():
+        fit, test = (look(see, model, people).float().mean(1) for people in (fit_on, unseen))
+    return probe_aucs(fit, fit_on.facts, test, unseen.facts)
+
+
+def prior_rows(cases, predictions) -> list[str]:
+    """Markdown rows: false affirmations of a finding without and with its usual company in the image, and by side."""
+    rows = []
+    table = error_table(cases, predictions, arm="base")
+    for finding, companion in COMPANY.items():
+        pair = [r for r in table if r.kind == "cofinding" and r.finding == finding and r.cofinding == companion]
+        alone, beside = (next(r for r in pair if r.cofinding_present == there) for there in (False, True))
+        rows.append(
+            f"| {finding} affirmed though absent | {alone.false} of {alone.images} without {companion} | "
+            f"{beside.false} of {beside.images} with {companion} |"
+        )
+    for finding in ("nodule", "effusion", "pneumothorax"):
+        wrong = {r.side: r for r in table if r.kind == "wrong side" and r.finding == finding}
+        usual = "right" if CONFOUNDED.right[finding] > 0.5 else "left"
+        other = "left" if usual == "right" else "right"
+        rows.append(
+            f"| {finding} put on the wrong side | {wrong[other].false} of {wrong[other].images} {usual} ones | "
+            f"{wrong[usual].false} of {wrong[usual].images} {other} ones (usual side: {usual}) |"
+        )
+    return rows
+
+
+def write_curves(runs: Path, path: Path) -> None:
+    """Training and held-out losses of the runs, as one picture."""
+    fig, axes = plt.subplots(1, len(RUNS), figsize=(13, 3.2), layout="constrained")
+    for ax, name in zip(axes, RUNS, strict=True):
+        log = [json.loads(line) for line in (runs / name / "log.jsonl").read_text().splitlines()]
+        for key in sorted({k for row in log for k in row} - {"step", "norm"}):
+            points = [(row["step"], row[key]) for row in log if key in row]
+            ax.plot(*zip(*points, strict=True), marker="o" if "held" in key else "", label=key.replace("_", " "))
+        ax.set(title=name, xlabel="step", yscale="log")
+        ax.legend(frameon=False)
+    axes[0].set_ylabel("loss (nats)")
+    fig.savefig(path, dpi=90)
+    plt.close(fig)
+
+
+def settings_of(folder: Path, runs: Path) -> dict:
+    """The settings of the runs, or, on a machine that has not trained the model, those in the card it came with."""
+    if (runs / SETTINGS_FILE).exists():
+        return json.loads((runs / SETTINGS_FILE).read_text())
+    return json.loads((folder / "card.json").read_text())["settings"]
+
+
+def measure_base(folder: Path, runs: Path) -> tuple[dict, str]:
+    """(numbers for card.json, text of the card)."""
+    lvlm = load_lvlm(folder)
+    counts = {"test": IMAGES, "shifted": IMAGES}
+    cases = build_cases(runs, counts, seed=SEED).cases
+    with TemporaryDirectory() as work:
+        measured = measure(cases, [Arm("base")], model=str(folder), preset=PRESETS["ci"], seed=SEED, folder=Path(work))
+    said = predictions_of(measured.predictions)
+    real = stats.results(cases, said, aligned="base", names=tuple(SHOWN))["base"]
+    controls = {
+        name: stats.results(cases, said, aligned="base", condition=name, names=("fact_f1", "closed_accuracy"))["base"]
+        for name in CONTROLS
+    }
+    settings = settings_of(folder, runs)
+    fit_on = draw_people(runs, "balanced", settings["balanced"], seed=settings["seed"])
+    aucs = probe_table(folder, fit_on, cases)
+    numbers = {"probe_auc": aucs, "real": real, "controls": controls, "settings": settings, "four_bit": lvlm.four_bit}
+    lines = [f"| {label} | {entry(real['test'][k])} | {entry(real['shifted'][k])} |" for k, label in SHOWN.items()]
+    lines += [
+        f"| closed questions, {label} | {entry(controls[name]['test']['closed_accuracy'])} | "
+        f"{entry(controls[name]['shifted']['closed_accuracy'])} |"
+        for name, label in CONTROLS.items()
+    ]
+    lines += [
+        f"| facts, F1, {label} | {entry(controls[name]['test']['fact_f1'])} | "
+        f"{entry(controls[name]['shifted']['fact_f1'])} |"
+        for name, label in CONTROLS.items()
+    ]
+    split = {name: [c for c in cases if c.split == name] for name in counts}
+    text = CARD.format(
+        parameters=sum(p.numel() for p in open_trained(folder).parameters()) / 1e6,
+        megabytes=sum(p.stat().st_size for p in folder.iterdir()) / 1e6,
+        four_bit=", ".join(f"{name} {n}" for name, n in lvlm.four_bit.items()),
+        images=IMAGES,
+        table="\n".join(lines),
+        probes="\n".join(f"| {name} | {value:.3f} |" for name, value in aucs.items()),
+        worst=min(aucs.values()),
+        priors="\n".join(prior_rows(split["test"], said)),
+        world="the world as it is now" if settings.get("world") == world_key() else EARLIER,
+        settings=", ".join(f"{k} {v}" for k, v in settings.items()),
+    )
+    return numbers, text
+
+
+EARLIER = "an earlier state of that world than the one it is measured on (`git log medalign_lite/world`)"
+CARD = """---
+license: apache-2.0
+pipeline_tag: image-text-to-text
+tags: [radiology, synthetic, hallucination, teaching]
+---
+
+# The embedded LVLM
+
+A small Idefics3 (the SmolVLM architecture), {parameters:.1f} M parameters, {megabytes:.1f} MB, trained from scratch by
+`make base-model` on synthetic chest radiographs (`medalign_lite/world`). It exists to be aligned: its
+language was taught by reporters who write what usually is there. It knows nothing of real
+images and must never be used on patients. Everything below was measured and written by `studies/embedded/card.py`
+on {images} images a split that nothing else uses; intervals are 95 %, bootstrapped by image; 4-bit layers: {four_bit}.
+
+## What it says
+
+| | test | shifted: the usual company is broken |
+|---|---|---|
+{table}
+
+Only what can be seen counts. A false finding is an affirmed one that is not there, or not on that side.
+
+## What it sees
+
+Linear probe on the frozen vision tower's features (mean over patches), fitted on the balanced training people, AUC on
+the unseen images. What is not encoded (AUC well below .95) alignment cannot teach it to say. Lowest {worst:.3f}:
+
+| finding | AUC |
+|---|---|
+{probes}
+
+## Its errors follow the priors (test)
+
+| error | usual company absent, or usual side | usual company present, or other side |
+|---|---|---|
+{priors}
+
+## How it was trained
+
+![curves](curves.png)
+
+Where and whole: linear heads on the vision tower learn what each patch holds, then what the image holds. Truth: true
+reports, answers and tables. Habit: language model only, prior-ridden reports on the confounded world. It was trained on
+{world}. Settings: {settings}.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=Path("data_samples/embedded_lvlm"), help="folder of the model")
+    parser.add_argument("--runs", type=Path, default=Path("artifacts/base_model"), help="where it was trained")
+    given = parser.parse_args()
+    numbers, text = measure_base(given.model.resolve(), given.runs)
+    if all((given.runs / name / "log.jsonl").exists() for name in RUNS):  # else the curves that came with it stay
+        write_curves(given.runs, given.model / "curves.png")
+    (given.model / "card.json").write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
+    (given.model / "README.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

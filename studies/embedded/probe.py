@@ -1,0 +1,65 @@
+"""A linear probe: does the frozen vision tower encode a finding and its side, whatever the language says?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from medalign_lite.cases.case import FINDINGS, Fact
+
+LABELS = tuple((f, side) for f in FINDINGS for side in ((None,) if f == "cardiomegaly" else ("right", "left")))
+
+
+def probe_labels(tables: Sequence[Sequence[Fact]]) -> np.ndarray:
+    """1 / 0 per person and `LABELS` (N, labels); NaN where the finding is there but cannot be seen."""
+    labels = np.zeros((len(tables), len(LABELS)))
+    for row, facts in zip(labels, tables, strict=True):
+        for fact in facts:
+            for k, (finding, side) in enumerate(LABELS):
+                if finding == fact.finding and side == fact.side:
+                    row[k] = 1.0 if fact.visible else np.nan
+    return labels
+
+
+def fit_probe(features: torch.Tensor, labels: np.ndarray, *, penalty: float = 3e-3, steps: int = 60) -> torch.nn.Linear:
+    """L2-penalised logistic regression of labels (N, labels) on standardised features (N, D), by L-BFGS."""
+    probe = torch.nn.Linear(features.shape[1], labels.shape[1])
+    torch.nn.init.zeros_(probe.weight)
+    torch.nn.init.zeros_(probe.bias)
+    known = torch.from_numpy(~np.isnan(labels))
+    target = torch.from_numpy(np.nan_to_num(labels)).float()
+    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        nll = torch.nn.functional.binary_cross_entropy_with_logits(probe(features), target, reduction="none")
+        loss = (nll * known).sum() / len(features) + penalty * probe.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return probe
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve = P(score of a positive > score of a negative), ties half; NaN labels left out."""
+    known = ~np.isnan(labels)
+    positive = labels[known] == 1
+    if positive.all() or not positive.any():
+        return float("nan")
+    ranks = rankdata(scores[known])
+    n = positive.sum()
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (~positive).sum()))
+
+
+def probe_aucs(train, train_tables, test, test_tables) -> dict[str, float]:
+    """Held-out AUC per finding and side: features (N, D) and tables of facts for fitting and for testing."""
+    mean, spread = train.mean(0), train.std(0) + 1e-6
+    probe = fit_probe((train - mean) / spread, probe_labels(train_tables))
+    with torch.no_grad():
+        scores = probe((test - mean) / spread).numpy()
+    labels = probe_labels(test_tables)
+    return {
+        f"{finding} {side or ''}".strip(): auc(scores[:, k], labels[:, k]) for k, (finding, side) in enumerate(LABELS)
+    }
