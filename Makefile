@@ -60,7 +60,7 @@ cases: $(READY) ## what is read from CASES=, before anything is run on it: count
 	@$(PY) -m medalign_lite.run.cases $(ARGUMENTS)
 
 masks: $(READY) ## outlines for lesions that CASES= marks by box or point, by a SAM-family MODEL=
-	@$(PY) -m medalign_lite.corruption.segment $(ARGUMENTS)
+	@$(PY) -m medalign_lite.run.masks $(ARGUMENTS)
 
 doctor: $(READY) ## is this machine ready, and what to do if not
 	@$(PY) -m medalign_lite.run.doctor $(ARGUMENTS)

@@ -15,13 +15,14 @@ from bitsandbytes.nn import Linear4bit
 from benchmarks.child import Peak, run_child
 from benchmarks.rows import WORLDS
 from benchmarks.worlds import QUESTION, load_policy, make_model, make_pairs
+from medalign_lite.cases.rollouts import Prompt
+from medalign_lite.dials import PRESETS
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.batches import encode_prompts
 from medalign_lite.model.lvlm import Lvlm
-from medalign_lite.model.rollout import Prompt, rollout
+from medalign_lite.model.rollout import rollout
 from medalign_lite.run import memory
-from medalign_lite.run.dial import PRESETS
 from medalign_lite.run.meter import Meter
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache

@@ -20,9 +20,8 @@ import torch
 
 from benchmarks import page, real_size, rows
 from benchmarks.child import run_child
-from medalign_lite.run.dial import ROOT
-from medalign_lite.run.fingerprint import digest, tree, versions
-from medalign_lite.run.manifest import read_json, write_json
+from medalign_lite.files import ROOT, digest, read_json, tree, write_json
+from medalign_lite.run.fingerprint import versions
 
 EPOCHS = 3  # over which the cost of filling the caches is spread
 AXES = {"image tokens": (64, 144, 256, 400), "answer tokens": (16, 48, 96, 160),

@@ -17,9 +17,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from benchmarks.child import Peak
 from benchmarks.steps import engine_step, timed
 from benchmarks.worlds import make_pairs
+from medalign_lite.dials import PRESETS
+from medalign_lite.files import ROOT
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, recompute_layers
 from medalign_lite.run import memory
-from medalign_lite.run.dial import PRESETS, ROOT
 from tests.families import qwen3_vl
 
 CONFIGS = ROOT / "medalign_lite" / "configs"

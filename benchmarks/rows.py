@@ -13,11 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.child import Peak
 from benchmarks.steps import Step, engine_step, naive_step, timed, trl_step
 from benchmarks.worlds import MID, QUESTION, SAMPLES, SMALL, Shape, load_policy, make_model, make_pairs
-from medalign_lite.cases.case import read_cases
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.model.batches import encode_prompts
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import EMBEDDED, compute_dtype, load_lvlm
-from medalign_lite.model.rollout import Prompt, rollout
+from medalign_lite.model.rollout import rollout
 from medalign_lite.world.dataset import render_folder
 
 CORES = os.cpu_count() or 1

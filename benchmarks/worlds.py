@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medalign_lite.cases.case import read_cases
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.files import ROOT
 from medalign_lite.model.lvlm import EMBEDDED, Lvlm, attach_lora, load_lvlm
 from medalign_lite.model.tiny import build_idefics3, save_tiny
-from medalign_lite.run.dial import ROOT
 from medalign_lite.train.pairs import Pair
 
 SAMPLES = ROOT / "data_samples" / "cases"

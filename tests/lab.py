@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import nbformat
 
-from medalign_lite.run.dial import ROOT
+from medalign_lite.files import ROOT
 
 BINARIES = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
 MISSING = [name for name, path in BINARIES.items() if path is None]

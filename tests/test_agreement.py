@@ -2,8 +2,8 @@
 
 import pytest
 
-from medalign_lite.cases.case import Fact
 from medalign_lite.evaluate.agreement import affirmed, countable, fact_errors, report_counts
+from medalign_lite.text.facts import Fact
 
 EFFUSION = Fact("effusion", "left", None, "small")
 NODULE = Fact("nodule", "right", "upper", "small")

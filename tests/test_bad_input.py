@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medalign_lite.cases.case import CaseError, read_cases
+from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.images import ImageError, read_image, read_mask
+from medalign_lite.cases.readers import read_cases
 
 SIZE = (40, 32)  # width, height
 

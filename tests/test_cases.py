@@ -9,7 +9,6 @@ from PIL import Image
 from medalign_lite.cases.case import (
     Case,
     CaseError,
-    Fact,
     Lesion,
     Question,
     assign_splits,
@@ -17,10 +16,11 @@ from medalign_lite.cases.case import (
     check_box,
     find_leaks,
     lesion_pixels,
-    read_cases,
     require_no_leaks,
     write_cases,
 )
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.text.facts import Fact
 
 
 def save(path, pixels):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from medalign_lite.cases.case import Case, Fact, Lesion
+from medalign_lite.cases.case import Case, Lesion
 from medalign_lite.corruption.corrupt import (
     INSIDE,
     METHODS,
@@ -22,6 +22,7 @@ from medalign_lite.corruption.corrupt import (
     lesion_mask,
     mask_source,
 )
+from medalign_lite.text.facts import Fact
 
 SIDE = 96
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_text import random_facts
 
-from medalign_lite.cases.case import Case, Fact, Lesion, Question
+from medalign_lite.cases.case import Case, Lesion, Question
+from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, correct, counterfactual
 from medalign_lite.edits.records import (
     build_records,
@@ -19,12 +20,13 @@ from medalign_lite.edits.records import (
     read_records,
     write_records,
 )
-from medalign_lite.edits.repair import NoEdit, rewrite
+from medalign_lite.edits.repair import rewrite
 from medalign_lite.edits.verify import verify_by_gold
-from medalign_lite.model.rollout import Rollout
 from medalign_lite.text.answer_values import find_values
 from medalign_lite.text.claims import extract_claims, judge
 from medalign_lite.text.diff import diff_spans, edited_tokens, remove_spans, tokens
+from medalign_lite.text.facts import Fact
+from medalign_lite.text.words import NoEdit
 from medalign_lite.world import phrases
 from medalign_lite.world.text import report
 

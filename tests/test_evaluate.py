@@ -6,14 +6,14 @@ from dataclasses import asdict, replace
 import pytest
 from test_probes import cases  # noqa: F401 - a fixture
 
+from medalign_lite.cases.rollouts import Rollout
+from medalign_lite.dials import PRESETS
 from medalign_lite.evaluate import ask as evaluate
 from medalign_lite.evaluate.ask import Arm, drift_of, drift_probes, margins_of, measure, predictions_of
 from medalign_lite.evaluate.calibration import gap_table
 from medalign_lite.evaluate.probes import real_probes
 from medalign_lite.evaluate.stats import CHANGE_METRICS, RESULT_METRICS, changed_results, dumps, results
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, save_adapter
-from medalign_lite.model.rollout import Rollout
-from medalign_lite.run.dial import PRESETS
 from medalign_lite.train.pairs import PairInputs
 from medalign_lite.train.scoring import answer_kl, answer_logp
 

@@ -8,12 +8,13 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from families import FAMILIES, save_family
 
-from medalign_lite.losses.objective import RECIPES, objective
-from medalign_lite.losses.recipes import Reads
+from medalign_lite.cases.rollouts import Prompt
+from medalign_lite.losses.objective import objective
+from medalign_lite.losses.recipes import RECIPES, Reads
 from medalign_lite.model.batches import KINDS, encode
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import attach_lora, load_adapter, load_lvlm, recompute_layers, trainable_by_tower
-from medalign_lite.model.rollout import Prompt, rollout
+from medalign_lite.model.rollout import rollout
 from medalign_lite.model.towers import find_towers
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.prefix import Packed

@@ -11,15 +11,16 @@ import torch
 from families import FAMILIES
 from PIL import Image
 
-from medalign_lite.cases.case import read_cases
+from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.pictures import corrupt_all
 from medalign_lite.edits.records import build_records
 from medalign_lite.evaluate.ask import Arm, measure
+from medalign_lite.files import ROOT
 from medalign_lite.model.batches import encode, encode_prompts
 from medalign_lite.model.families import limit_side
 from medalign_lite.model.lvlm import load_lvlm, load_processor
 from medalign_lite.model.own_answers import own_answers
-from medalign_lite.run.dial import ROOT, resolve
+from medalign_lite.run.dial import resolve
 from medalign_lite.train.arms import settings_of, train_arms
 from medalign_lite.train.data import draw_data
 

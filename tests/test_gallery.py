@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.metrics import Prediction
 from medalign_lite.show.failures import failure_kind, find_failures
+from medalign_lite.text.facts import Fact
 
 TRUE, FALSE = "There is a left effusion.", "There is a right nodule."
 

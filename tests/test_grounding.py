@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.grounding import (
     answer_changed,
     changed_case,
@@ -15,6 +15,7 @@ from medalign_lite.evaluate.grounding import (
     removed_facts,
 )
 from medalign_lite.evaluate.metrics import Prediction, count, ratios
+from medalign_lite.text.facts import Fact
 
 NODULE = Fact("nodule", "right", "upper", "small")
 EFFUSION = Fact("effusion", "left", None, "large")

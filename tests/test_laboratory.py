@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from medalign_lite.dials import EMBEDDED
 from medalign_lite.evaluate.metrics import COLUMNS, RATIOS
-from medalign_lite.run.dial import EMBEDDED, ROOT
+from medalign_lite.files import ROOT
 from medalign_lite.train.pairs import Pair
 from studies.claims import __main__ as command
 from studies.claims import hypotheses, page, runs, search, store, verdicts

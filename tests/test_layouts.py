@@ -8,8 +8,8 @@ import layouts
 import pytest
 from layouts import LABELS, WORDS, put
 
-from medalign_lite.cases.case import CaseError, count_notes, find_leaks, read_cases, require_no_leaks
-from medalign_lite.cases.readers import detect
+from medalign_lite.cases.case import CaseError, count_notes, find_leaks, require_no_leaks
+from medalign_lite.cases.readers import detect, read_cases
 from medalign_lite.cases.readers.report_text import describing_part
 from medalign_lite.corruption.corrupt import lesion_mask, mask_source
 

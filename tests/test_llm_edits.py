@@ -11,17 +11,18 @@ from PIL import Image
 from test_edits import make_case, make_rollout
 from test_text import random_facts
 
-from medalign_lite.cases.case import Fact, Question, write_cases
+from medalign_lite.cases.case import Question, write_cases
 from medalign_lite.editors import llm as llm_editor
 from medalign_lite.editors.chat import Budget, Chat, Endpoint
 from medalign_lite.editors.llm_edits import BY_REPORT, LlmEditor, apply_changes, describe_truth, read_prompt
 from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, correct, counterfactual
 from medalign_lite.edits.records import build_records, check_record, read_records
-from medalign_lite.edits.repair import NoEdit
 from medalign_lite.edits.verify import verify_by_facts, verify_by_gold, verify_by_report
 from medalign_lite.model.lvlm import load_processor
 from medalign_lite.run.cohort import choose_cohort
 from medalign_lite.run.stages import open_stage, write_jsonl
+from medalign_lite.text.facts import Fact
+from medalign_lite.text.words import NoEdit
 from medalign_lite.train.data import read_pairs
 from medalign_lite.world.text import report
 

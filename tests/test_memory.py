@@ -7,12 +7,13 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from families import FAMILIES, save_family
 
+from medalign_lite.dials import PRESETS
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.lvlm import EMBEDDED, attach_lora, config_of, load_lvlm
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run import memory
-from medalign_lite.run.dial import PRESETS, dial, resolve
+from medalign_lite.run.dial import dial, resolve
 from medalign_lite.run.fit import config_folder, examine_fit, with_changes
 from medalign_lite.run.memory import Shapes
 from medalign_lite.run.meter import Meter

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate import short_answers as vqa
 from medalign_lite.evaluate.false_findings import error_table
 from medalign_lite.evaluate.metrics import (
@@ -20,6 +20,7 @@ from medalign_lite.evaluate.metrics import (
     ratios,
 )
 from medalign_lite.evaluate.style import edit_distance, perplexity
+from medalign_lite.text.facts import Fact
 from medalign_lite.world import text, world
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "llavamed_reference_cases.json"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from medalign_lite.run.dial import ROOT
+from medalign_lite.files import ROOT
 from medalign_lite.run.score import main, read_references, score
 
 DOC = (ROOT / "docs" / "METRICS.md").read_text(encoding="utf-8")

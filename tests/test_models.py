@@ -9,8 +9,9 @@ import sys
 import pytest
 from hub_server import NAME, SHA, hub_server
 
+from medalign_lite.files import ROOT
 from medalign_lite.model.weights import ModelError, split_revision
-from medalign_lite.run.dial import ROOT, resolve
+from medalign_lite.run.dial import resolve
 
 
 @pytest.fixture(scope="module")

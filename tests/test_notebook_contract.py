@@ -6,7 +6,8 @@ import re
 import nbformat
 import pytest
 
-from medalign_lite.run.dial import DEFAULT_SEED, ROOT
+from medalign_lite.dials import DEFAULT_SEED
+from medalign_lite.files import ROOT
 from medalign_lite.run.notebook import parameters_of, typical_minutes
 
 STAGES = (

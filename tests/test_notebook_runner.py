@@ -10,14 +10,15 @@ import nbformat
 import pytest
 from PIL import Image
 
+from medalign_lite.dials import PresetError
+from medalign_lite.files import ROOT
 from medalign_lite.run import reproduce as chain
-from medalign_lite.run.dial import ROOT, PresetError
+from medalign_lite.run.commands import ran_out
 from medalign_lite.run.notebook import (
     NotebookError,
     OutOfMemory,
     check_parameters,
     parameters_of,
-    ran_out,
     run_notebook,
     typical_minutes,
 )

@@ -7,8 +7,8 @@ import pytest
 import torch
 from naive import naive_loss
 
+from medalign_lite.losses.divergence import kl_terms
 from medalign_lite.losses.objective import (
-    RECIPES,
     Side,
     Terms,
     advantage,
@@ -19,19 +19,18 @@ from medalign_lite.losses.objective import (
     ground_flip,
     ground_joint,
     ground_neutral,
-    kl_terms,
     kl_weights,
     margin,
     margins,
     normaliser,
     objective,
     preference,
-    recipe_named,
     reference_reaction,
     token_kl,
     token_weights,
     weighted_sum,
 )
+from medalign_lite.losses.recipes import RECIPES, recipe_named
 
 B, C, V = 4, 7, 11
 LENGTHS = {"chosen": (7, 5, 6, 3), "rejected": (6, 7, 4, 3), "gold": (4, 7, 5, 6)}

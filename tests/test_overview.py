@@ -8,8 +8,7 @@ import pytest
 from layouts import put
 from PIL import Image
 
-from medalign_lite.cases.case import read_cases
-from medalign_lite.cases.readers import READERS, table
+from medalign_lite.cases.readers import READERS, read_cases, table
 from medalign_lite.run.cases import contact_sheet, main, spread
 
 ROOT = Path(__file__).parents[1]

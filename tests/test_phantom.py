@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from medalign_lite.cases.case import FINDINGS, Fact, read_cases
 from medalign_lite.cases.images import read_image
-from medalign_lite.run.dial import ROOT
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.files import ROOT
+from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.world import dataset, world
 from medalign_lite.world.anatomy import grid
 from medalign_lite.world.render import VISIBLE_CNR, render

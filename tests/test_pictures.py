@@ -13,10 +13,11 @@ import pytest
 from layouts import SIZE, put
 from PIL import Image
 
-from medalign_lite.cases.case import CaseError, read_cases, write_cases
+from medalign_lite.cases.case import CaseError, write_cases
 from medalign_lite.cases.dicom import read_dicom
 from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.pictures import save_picture
+from medalign_lite.cases.readers import read_cases
 
 SHIPPED = Path(pydicom.data.__file__).parent
 TEST_FILES = SHIPPED / "test_files"

@@ -6,9 +6,10 @@ from dataclasses import fields
 
 import pytest
 
+from medalign_lite.dials import PRESETS, PresetError
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.run import dial as presets
-from medalign_lite.run.dial import NAMES, PRESETS, PresetError, find_model, resolve
+from medalign_lite.run.dial import NAMES, find_model, resolve
 
 
 def test_every_preset_has_its_own_name_and_known_recipes():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medalign_lite.cases.case import Case, Fact, Lesion, Question
+from medalign_lite.cases.case import Case, Lesion, Question
 from medalign_lite.cases.images import read_image
 from medalign_lite.corruption.corrupt import UNSEEN
 from medalign_lite.evaluate.probes import (
@@ -25,6 +25,7 @@ from medalign_lite.evaluate.probes import (
 )
 from medalign_lite.text.claims import extract_claims, judge
 from medalign_lite.text.diff import remove_spans
+from medalign_lite.text.facts import Fact
 
 SIDE = 96
 REPORT = "No pneumothorax is seen. There is a small nodule in the right upper zone. The heart is not enlarged."

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medalign_lite.cases.case import FINDINGS, Case, Fact, Question
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.probing import balanced_cases, probe_counts, rejects_premise, yes_no_scores, yes_no_table
 from medalign_lite.text.claims import yes_no
+from medalign_lite.text.facts import FINDINGS, Fact
 
 EFFUSION = Fact("effusion", "left", None, "small")
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_text import random_facts
 
-from medalign_lite.run.dial import ROOT
+from medalign_lite.files import ROOT
 from medalign_lite.text.claims import extract_claims
 from medalign_lite.text.form import find_report_sentences, find_sections, normalise
 from medalign_lite.text.labels import aggregate, as_text, label_report

@@ -13,7 +13,8 @@ import pytest
 from layouts import BUILDERS, LABELS, WORDS
 from PIL import Image
 
-from medalign_lite.cases.case import CaseError, read_cases, write_cases
+from medalign_lite.cases.case import CaseError, write_cases
+from medalign_lite.cases.readers import read_cases
 
 ROUNDS = 500
 MADE = ("parquet", "vindr", "coco", "dicom_table", "mixed_table")  # their pictures are written to a root

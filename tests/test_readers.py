@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medalign_lite.cases.case import CaseError, read_cases, require_no_leaks
+from medalign_lite.cases.case import CaseError, require_no_leaks
 from medalign_lite.cases.images import read_image
-from medalign_lite.cases.readers import slake
+from medalign_lite.cases.readers import read_cases, slake
 from medalign_lite.corruption.corrupt import dilate, find_masks, lesion_mask
 
 REAL = Path(os.environ.get("SLAKE", Path(__file__).parents[2] / "shared" / "real" / "slake"))

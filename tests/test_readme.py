@@ -5,7 +5,8 @@ import shlex
 
 import pytest
 
-from medalign_lite.run.dial import NAMES, ROOT
+from medalign_lite.files import ROOT
+from medalign_lite.run.dial import NAMES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

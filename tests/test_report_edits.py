@@ -8,14 +8,16 @@ import pytest
 from test_edits import make_rollout
 from test_text import random_facts
 
-from medalign_lite.cases.case import SPLITS, read_cases
+from medalign_lite.cases.case import SPLITS
+from medalign_lite.cases.readers import read_cases
 from medalign_lite.edits.records import build_records, check_record
-from medalign_lite.edits.repair import NoEdit
 from medalign_lite.edits.report import BY_REPORT, correct_by_report, falsify_by_report
-from medalign_lite.edits.report_truth import judge_by_report, reference_counts, stated
+from medalign_lite.edits.report_truth import judge_by_report, stated
+from medalign_lite.evaluate.agreement import reference_counts
 from medalign_lite.evaluate.metrics import Prediction, count, ratios
 from medalign_lite.text.diff import remove_spans
 from medalign_lite.text.reports import read_report
+from medalign_lite.text.words import NoEdit
 from medalign_lite.world.text import report
 
 REPORT = (

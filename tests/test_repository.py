@@ -13,8 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 
 import medalign_lite
+from medalign_lite.files import ROOT
 from medalign_lite.run import doctor
-from medalign_lite.run.dial import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CORE = [Requirement(text) for text in PYPROJECT["project"]["dependencies"]]

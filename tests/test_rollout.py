@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.model.batches import encode, encode_prompts
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import attach_lora, load_lvlm
-from medalign_lite.model.rollout import Prompt, answer, rollout
+from medalign_lite.model.rollout import answer, rollout
 
 QUESTIONS = ["Is there a nodule?", "Describe this radiograph.", "Which side is the nodule on?", "Yes or no?"]
 DRAW = {"max_new_tokens": 12, "temperature": 1.7, "samples": 2, "batch_size": 4, "seed": 5, "progress": False}

@@ -17,34 +17,7 @@ CORE = ("losses", "model", "edits", "corruption", "train")  # the method; a read
 CORE_LINES, CORE_FILES, FILE_LINES, ROOM_FILES = 6_010, 35, 430, 20
 WINGS = ("cases.readers.",)  # one file a layout: imported by name when used, by nobody else
 KNOWN: set[tuple[str, str]] = {
-    ("medalign_lite.corruption.segment", "medalign_lite.run.cohort"),
-    ("medalign_lite.corruption.segment", "medalign_lite.run.commands"),
-    ("medalign_lite.corruption.segment", "medalign_lite.run.dial"),
-    ("medalign_lite.corruption.segment", "medalign_lite.run.fingerprint"),
-    ("medalign_lite.corruption.segment", "medalign_lite.run.manifest"),
-    ("medalign_lite.corruption.segment", "medalign_lite.run.reproduce"),
-    ("medalign_lite.edits.report_truth", "medalign_lite.evaluate.agreement"),
-    ("medalign_lite.edits.verify", "medalign_lite.evaluate.short_answers"),
-    ("medalign_lite.evaluate.ask", "medalign_lite.run.dial"),
-    ("medalign_lite.model.own_answers", "medalign_lite.run.dial"),
-    ("medalign_lite.text.answer_values", "medalign_lite.cases.case"),
-    ("medalign_lite.text.answers", "medalign_lite.edits.repair"),
-    ("medalign_lite.text.answers", "medalign_lite.world.phrases"),
-    ("medalign_lite.text.claims", "medalign_lite.cases.case"),
-    ("medalign_lite.train.arms", "medalign_lite.run.dial"),
-    ("medalign_lite.train.data", "medalign_lite.run.cohort"),
-    ("medalign_lite.train.data", "medalign_lite.run.dial"),
-    ("medalign_lite.train.data", "medalign_lite.run.manifest"),
-    ("medalign_lite.train.data", "medalign_lite.run.stages"),
-    ("medalign_lite.train.rounds", "medalign_lite.evaluate.metrics"),
-    ("medalign_lite.train.rounds", "medalign_lite.run.cohort"),
-    ("medalign_lite.train.rounds", "medalign_lite.run.commands"),
-    ("medalign_lite.train.rounds", "medalign_lite.run.dial"),
     ("medalign_lite.train.rounds", "medalign_lite.run.fingerprint"),
-    ("medalign_lite.train.rounds", "medalign_lite.run.manifest"),
-    ("medalign_lite.train.rounds", "medalign_lite.run.stages"),
-    ("medalign_lite.train.train", "medalign_lite.run.fingerprint"),
-    ("medalign_lite.train.train", "medalign_lite.run.stages"),
 }
 
 

@@ -9,8 +9,9 @@ from naive import naive_loss
 from torch.nn.functional import pad
 
 from medalign_lite.edits.records import Record
-from medalign_lite.losses.objective import RECIPES, kl_terms, objective, recipe_named
-from medalign_lite.losses.recipes import EVERYWHERE, Reads
+from medalign_lite.losses.divergence import kl_terms
+from medalign_lite.losses.objective import objective
+from medalign_lite.losses.recipes import EVERYWHERE, RECIPES, Reads, recipe_named
 from medalign_lite.model.batches import Sequences, encode
 from medalign_lite.model.lvlm import adapters_off, attach_lora, base_of, load_lvlm, recompute_layers
 from medalign_lite.train.pairs import Pair, PairInputs, Row, pair_of

@@ -11,12 +11,14 @@ from PIL import Image
 from transformers import SamConfig, SamModel, SamProcessor
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
-from medalign_lite.cases.case import CaseError, read_cases, write_cases
+from medalign_lite.cases.case import CaseError, write_cases
 from medalign_lite.cases.images import read_image
+from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.corrupt import find_masks, lesion_mask, mask_source
 from medalign_lite.corruption.sam import load_sam
-from medalign_lite.corruption.segment import main, outline_cases
+from medalign_lite.corruption.segment import outline_cases
 from medalign_lite.model.weights import ModelError
+from medalign_lite.run.masks import main
 
 WIDTH, HEIGHT = 60, 40
 LESIONS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL
 from medalign_lite.evaluate.stats import (
     RESULT_METRICS,
@@ -22,6 +22,7 @@ from medalign_lite.evaluate.stats import (
     randomisation,
     results,
 )  # fmt: skip
+from medalign_lite.text.facts import Fact
 
 IMAGES, SIMULATIONS = 150, 1000
 

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from medalign_lite.cases.case import FINDINGS, SIDES, SIZES, ZONES, Fact
+from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.world import phrases
 from medalign_lite.world.questions import ask
 from medalign_lite.world.text import REPORT_PROMPTS, questions, report

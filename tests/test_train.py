@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from medalign_lite.losses.objective import RECIPES
+from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.batches import encode
 from medalign_lite.model.lvlm import load_lvlm, trainable_by_tower
 from medalign_lite.train.pairs import Pair, PairInputs

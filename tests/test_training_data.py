@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from medalign_lite.cases.case import Case, Question
+from medalign_lite.dials import PRESETS
 from medalign_lite.edits.records import Record
-from medalign_lite.run.dial import PRESETS
+from medalign_lite.run.pairs import open_run
 from medalign_lite.run.stages import open_stage
-from medalign_lite.train.data import draw_data, open_run
+from medalign_lite.train.data import draw_data
 
 
 @pytest.mark.parametrize("cases", ["", "data_samples/cases"])

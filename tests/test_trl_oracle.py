@@ -11,7 +11,8 @@ from peft import LoraConfig
 from trl import DPOConfig, DPOTrainer
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
-from medalign_lite.losses.objective import RECIPES, objective
+from medalign_lite.losses.objective import objective
+from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.batches import conversation
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, lora_targets
 from medalign_lite.train.pairs import Pair, PairInputs

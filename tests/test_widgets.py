@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medalign_lite.cases.case import Case, Fact, Lesion, Question
+from medalign_lite.cases.case import Case, Lesion, Question
 from medalign_lite.corruption.corrupt import METHODS
 from medalign_lite.show import widgets
+from medalign_lite.text.facts import Fact
 
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)> שלום'
 

@@ -28,39 +28,14 @@ import numpy as np
 from skimage.draw import polygon2mask
 
 from medalign_lite.cases.images import ImageError, read_image, read_mask
+from medalign_lite.text.facts import Fact
 
-FINDINGS = (
-    "nodule", "consolidation", "effusion", "pneumothorax", "cardiomegaly", "atelectasis", "fracture", "pacemaker",
-)  # fmt: skip
-SIDES = ("right", "left")
-ZONES = ("upper", "mid", "lower")
-SIZES = ("small", "moderate", "large")
 SPLITS = ("train", "val", "test", "shifted")  # train is the pool that alignment learns from
 KINDS = ("report", "closed", "open")
 
 
 class CaseError(ValueError):
     """A case list or case that cannot be used; the message says what, where and what to do."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One finding that is truly in the image; attributes that do not apply to the finding are None.
-
-    `visible` is False where the finding cannot be seen (contrast-to-noise `cnr` too low): never scored.
-    `mask` is the path of a PNG relative to the case's folder, and so are `removed`, the same picture rendered without
-    this finding, and `moved`, with it on the other side; only synthetic pictures have them.
-    """
-
-    finding: str
-    side: str | None = None
-    zone: str | None = None
-    size: str | None = None
-    visible: bool = True
-    cnr: float | None = None
-    mask: str | None = None
-    removed: str | None = None
-    moved: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,27 +122,6 @@ class Draft:
     case: Case | None
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def read_cases(
-    path: Path | str, strict: bool = False, *, root: Path | str | None = None, check_files: bool = True, **options
-) -> CaseSet:
-    """Read every case under `path`, a file or folder in any layout of `medalign_lite.cases.readers`.
-
-    A bad case is skipped and a bad question or lesion dropped, each listed with its reason; with `strict` the first
-    one raises CaseError. `root` is the folder that paths are relative to and may not leave (default: that of the
-    list); layouts whose pictures have to be made (DICOM, parquet) write them there and need it. `check_files=False`
-    skips opening images and masks: for files that this kit has just rendered. `options` are the reader's own, as
-    `splits="standard"` of VQA-RAD. Raises CaseError for an unknown layout and where no case is left.
-    """
-    from medalign_lite.cases import readers  # readers build on this file, so they are only imported when called
-
-    path = Path(path)
-    module, reason = readers.detect(path)
-    if module.MAKES_FILES and root is None:
-        raise CaseError(f"{path} ({module.LAYOUT}): pictures have to be made; say where: read_cases(path, root=folder)")
-    drafts = module.read(path, root=None if root is None else Path(root), **options)
-    return collect(drafts, layout=module.LAYOUT, reason=reason, strict=strict, check_files=check_files)
 
 
 def collect(

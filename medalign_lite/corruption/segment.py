@@ -9,8 +9,6 @@ of the images in `OUT/masks/`; every mask made here carries the segmenter's name
 from __future__ import annotations
 
 import re
-import sys
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from hashlib import sha256
@@ -19,19 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medalign_lite.cases import readers
-from medalign_lite.cases.case import Case, CaseError, Fact, Lesion, lesion_pixels, read_cases, write_cases
-from medalign_lite.cases.images import ImageError, read_image, read_mask
+from medalign_lite.cases.case import Case, Lesion, lesion_pixels
+from medalign_lite.cases.images import read_image, read_mask
 from medalign_lite.cases.pictures import save_picture, save_png
 from medalign_lite.corruption.corrupt import lesion_source
-from medalign_lite.model.weights import ModelError
-from medalign_lite.run.cohort import made_files
-from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import ROOT
-from medalign_lite.run.fingerprint import digest
-from medalign_lite.run.manifest import write_json
-from medalign_lite.run.reproduce import ReproduceError, parse
 from medalign_lite.text.claims import yes_no
+from medalign_lite.text.facts import Fact
 
 Segmenter = Callable[[Image.Image, Lesion], np.ndarray | None]
 LARGEST = 0.6  # of the image; an outline above this is the body or the background, not a lesion
@@ -117,43 +108,3 @@ def _spoken(case: Case, labels: Collection[str]) -> list[str]:
     said = " ".join(f"{q.text} {q.answer}" for q in case.questions if yes_no(q.answer) is not False)
     return [label for label in labels if re.search(rf"\b{re.escape(label)}\b", said, re.IGNORECASE)]
 
-
-def make_masks(cases: Path, segment: Segmenter, *, name: str, out: Path, strict: bool = False) -> str:
-    """Outline the lesions of `cases`, write the new list under `out`/masks, and return a page; raises CaseError."""
-    reader, _ = readers.detect(cases)
-    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None)
-    if not any(case.lesions for case in found.cases):
-        raise CaseError(
-            f"{cases}: no lesion has a box, point or mask: this segmenter needs one. A segmenter that needs none is "
-            "run from Python: segment.outline_cases(..., labels=...)"
-        )
-    folder = out / "masks" / digest(f"{cases.resolve()} {name}")[:12]
-    made, rows = outline_cases(found.cases, segment, name=name, folder=folder)
-    write_cases(folder / "cases.jsonl", made)
-    write_json(folder / "masks.json", rows)
-    lines = ["lesions with their mask from"]
-    lines += [f"{number:8}  {origin}" for origin, number in Counter(row["mask"] for row in rows).most_common()]
-    reasons = Counter(row["reason"] for row in rows if row["reason"])
-    lines += ["not outlined:"] if reasons else []
-    lines += [f"{number:8}  {reason}" for reason, number in reasons.most_common()]
-    lines += [f"cases left out: {len(found.skipped)}", f"look at them: make cases CASES={folder / 'cases.jsonl'}"]
-    return "\n".join(lines)
-
-
-def main(arguments: list[str]) -> int:
-    """Exit status 0, or 2 with one sentence where nothing can be outlined."""
-    from medalign_lite.corruption.sam import load_sam  # loads torch and transformers
-
-    def work() -> None:
-        values = parse(arguments)
-        if not values["CASES"] or not values["MODEL"]:
-            raise ReproduceError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
-        cases, out = (ROOT / Path(values[k] or d).expanduser() for k, d in (("CASES", ""), ("OUT", "artifacts")))
-        segment, name = load_sam(values["MODEL"])
-        print(make_masks(cases, segment, name=name, out=out, strict=values["STRICT"]))
-
-    return exit_status(work, refused=(CaseError, ImageError, ModelError, ReproduceError))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -21,21 +21,21 @@ import numpy as np
 from tqdm import tqdm
 
 from medalign_lite.cases.case import Case, Question
+from medalign_lite.cases.rollouts import Rollout
+from medalign_lite.dials import PresetError
 from medalign_lite.editors.chat import Budget, Chat, ChatError, Endpoint, KeptReplies, Price
 from medalign_lite.editors.llm_edits import LlmEditor
 from medalign_lite.editors.local_chat import LocalChat
 from medalign_lite.editors.write import write_edited
 from medalign_lite.edits.facts import Edit
-from medalign_lite.edits.records import HELD_OUT, build_records
+from medalign_lite.edits.records import build_records, learnable
+from medalign_lite.files import write_json
 from medalign_lite.model.lvlm import decoder
-from medalign_lite.model.rollout import Rollout
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.cohort import read_cohort
 from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import PresetError
-from medalign_lite.run.manifest import write_json
+from medalign_lite.run.pairs import open_run
 from medalign_lite.run.stages import Stage, StageError, read_jsonl
-from medalign_lite.train.data import open_run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -119,12 +119,6 @@ def _about(chat: KeptReplies) -> dict:
     if isinstance(chat, Chat):
         return asdict(chat.endpoint)
     return {"model": chat.name, "revision": chat.revision, "max_reply_tokens": chat.max_reply_tokens}
-
-
-def learnable(rollouts: Sequence[Rollout], cases: Sequence[Case]) -> list[Rollout]:
-    """Answers about cases that no test set holds: others give no record, and are not sent."""
-    kept = {case.id for case in cases if case.split not in HELD_OUT}
-    return [rollout for rollout in rollouts if rollout.case_id in kept]
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.cases.case import FINDINGS, Case, Fact, Question
+from medalign_lite.cases.case import Case, Question
+from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.editors.chat import BadReply, KeptReplies
 from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, Edit, asked, concerned, edit_of
-from medalign_lite.edits.repair import NoEdit
 from medalign_lite.edits.report import BY_REPORT
 from medalign_lite.edits.verify import verify_by_facts, verify_by_gold, verify_by_report
-from medalign_lite.model.rollout import Rollout
+from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.words import NoEdit
 
 PROMPTS = Path(__file__).parent / "prompts"
 _CHANGES = {

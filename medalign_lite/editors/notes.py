@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.edits.repair import Change, make_changes
-from medalign_lite.model.rollout import Rollout
-from medalign_lite.run.fingerprint import digest, file_sha256
+from medalign_lite.cases.rollouts import Rollout
+from medalign_lite.files import digest, file_sha256
+from medalign_lite.text.words import Change, make_changes
 
 MARKS = ("right", "unsure")
 VERDICTS = ("right", "wrong", "unsure")

@@ -15,25 +15,24 @@ from pathlib import Path
 import numpy as np
 
 from medalign_lite.cases.case import Case, Question
+from medalign_lite.cases.rollouts import Rollout
+from medalign_lite.dials import PresetError
 from medalign_lite.editors.agree import agreement
-from medalign_lite.editors.llm import learnable
 from medalign_lite.editors.notes import Note, corrected, item_key, last_judgements, list_items, read_journals
 from medalign_lite.editors.suggest import find_spans
 from medalign_lite.editors.write import write_edited
 from medalign_lite.edits.facts import Edit, asked, concerned, counterfactual, edit_of
-from medalign_lite.edits.records import build_records
-from medalign_lite.edits.repair import NoEdit
+from medalign_lite.edits.records import build_records, learnable
 from medalign_lite.edits.report import falsify_by_report
 from medalign_lite.edits.verify import check_people
+from medalign_lite.files import write_json
 from medalign_lite.model.lvlm import decoder
-from medalign_lite.model.rollout import Rollout
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.cohort import read_cohort
 from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import PresetError
-from medalign_lite.run.manifest import write_json
+from medalign_lite.run.pairs import open_run
 from medalign_lite.run.stages import Stage, StageError, read_jsonl
-from medalign_lite.train.data import open_run
+from medalign_lite.text.words import NoEdit
 
 BY_PEOPLE = "people"
 

@@ -8,13 +8,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from medalign_lite.cases.case import SIDES, SIZES, ZONES, Case, Fact
-from medalign_lite.edits.repair import Change, NoEdit, rewrite
+from medalign_lite.cases.case import Case
+from medalign_lite.edits.repair import rewrite
 from medalign_lite.edits.report import turns
 from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim, extract_claims, find_attributes
 from medalign_lite.text.diff import diff_spans
+from medalign_lite.text.facts import SIDES, SIZES, ZONES, Fact
 from medalign_lite.text.reports import read_report
+from medalign_lite.text.words import Change, NoEdit
 
 _VALUES = {"side": SIDES, "zone": ZONES, "size": SIZES}
 _LEAD = re.compile(r"\W*(yes|no)\b(?=\W*$|\s*[,.;])", re.I)

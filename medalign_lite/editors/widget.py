@@ -33,7 +33,7 @@ from medalign_lite.editors.notes import (
     restore_words,
 )
 from medalign_lite.editors.suggest import Span, find_spans
-from medalign_lite.show.failures import truth_of
+from medalign_lite.edits.verify import truth_of
 from medalign_lite.show.widgets import outlined, png
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ from pathlib import Path
 from medalign_lite.cases.case import Case
 from medalign_lite.corruption.pictures import corrupt_all
 from medalign_lite.edits.records import Record, write_records
-from medalign_lite.run.manifest import write_json
+from medalign_lite.files import write_json
 from medalign_lite.train.arms import pairs_of
 from medalign_lite.train.data import write_pairs
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medalign_lite.text.answers import correct_answer, falsify_answer, same_answer
-from medalign_lite.cases.case import SIDES, SIZES, ZONES, Fact, Question
+from medalign_lite.cases.case import Question
+from medalign_lite.text.facts import SIDES, SIZES, ZONES, Fact
 from medalign_lite.text.claims import Claim, extract_claims, judge
-from medalign_lite.text.diff import Span, diff_spans
-from medalign_lite.edits.repair import NoEdit, rewrite
+from medalign_lite.text.diff import diff_spans
+from medalign_lite.text.spans import Span
+from medalign_lite.edits.repair import rewrite
+from medalign_lite.text.words import NoEdit
 
 BY_FACTS = "claims against the table of facts"
 BY_GOLD = "gold answer"

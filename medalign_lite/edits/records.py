@@ -14,11 +14,15 @@ import numpy as np
 from medalign_lite.text.answers import WHOLE_ANSWER_WORDS
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.text.claims import yes_no
-from medalign_lite.text.diff import KINDS, Span, edited_tokens, remove_spans, tokens
+from medalign_lite.text.diff import edited_tokens, remove_spans, tokens
+from medalign_lite.text.spans import KINDS, Span
 from medalign_lite.edits.facts import Edit, correct, counterfactual
 from medalign_lite.edits.report import correct_by_report, falsify_by_report
-from medalign_lite.edits.repair import NoEdit
-from medalign_lite.model.rollout import Rollout
+from medalign_lite.text.words import NoEdit
+from medalign_lite.cases.rollouts import Rollout
+from collections.abc import Sequence
+from medalign_lite.cases.case import Case
+from medalign_lite.cases.rollouts import Rollout
 
 Editor = Callable[[Rollout, Case, Question, np.random.Generator], Edit]  # raises NoEdit with the reason
 HELD_OUT = ("test", "shifted")  # validation has records too: they are looked at, never learnt from
@@ -255,3 +259,9 @@ def _evidence(case: Case, question: Question, edit: Edit) -> tuple[str, ...] | N
 def _generator(seed: int, name: str) -> np.random.Generator:
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def learnable(rollouts: Sequence[Rollout], cases: Sequence[Case]) -> list[Rollout]:
+    """Answers about cases that no test set holds: others give no record, and are not sent."""
+    kept = {case.id for case in cases if case.split not in HELD_OUT}
+    return [rollout for rollout in rollouts if rollout.case_id in kept]

@@ -8,22 +8,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from medalign_lite.cases.case import Fact
+from medalign_lite.text.facts import Fact
 from medalign_lite.text.claims import Claim, extract_claims, find_sentences, judge, run_start, wrong_attributes
-from medalign_lite.world.phrases import DEGREES, NOUNS, article, size_word
-
-
-class NoEdit(ValueError):
-    """Why an answer has no minimal edit; the message is the reason records are counted under."""
-
-
-@dataclass(frozen=True, order=True)
-class Change:
-    """The characters [start, end) of a text are to read `new`; an empty `new` takes them out."""
-
-    start: int
-    end: int
-    new: str
+from medalign_lite.text.words import DEGREES, NOUNS, article, size_word
+from medalign_lite.text.words import NoEdit, Change, make_changes
 
 
 _HEART_STATE = ("enlarged", "increased")
@@ -230,17 +218,6 @@ def _affirm_list(text: str, group: list[Claim], wrong: list[Claim], facts: Seque
             out += link + (said if there else f"no {said}")
             turned = True
     return Change(start, group[-1].end, _cased(out, cue))
-
-
-def make_changes(text: str, changes: Iterable[Change]) -> str:
-    """The text with all changes made. Raises NoEdit for two of the same characters."""
-    ordered = sorted(set(changes))
-    for a, b in zip(ordered, ordered[1:], strict=False):
-        if b.start < a.end:
-            raise NoEdit("two repairs of the same words")
-    for change in reversed(ordered):
-        text = text[: change.start] + change.new + text[change.end :]
-    return text
 
 
 def _add(text: str, missing: Sequence[Fact]) -> str:

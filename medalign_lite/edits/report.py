@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from medalign_lite.text.answers import case_like, like_word
-from medalign_lite.cases.case import SIDES, SIZES, ZONES
+from medalign_lite.text.facts import SIDES, SIZES, ZONES
 from medalign_lite.text.claims import Claim
 from medalign_lite.edits.facts import Edit, edit_of
-from medalign_lite.world.phrases import DEGREES
+from medalign_lite.text.words import DEGREES
 from medalign_lite.text.reports import read_report
 from medalign_lite.edits.report_truth import ATTRIBUTES, contradicted, supported
-from medalign_lite.edits.repair import Change, NoEdit, make_changes
+from medalign_lite.text.words import Change, NoEdit, make_changes
 from medalign_lite.edits.verify import verify_by_report
 
 BY_REPORT = "claims against the reference report"

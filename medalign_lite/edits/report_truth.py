@@ -7,8 +7,9 @@ the rest is not judged. Claims are those of `radiology.read_report`.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from medalign_lite.evaluate.agreement import by_side, claim_counts
-from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.text.claims import by_side
+from medalign_lite.cases.case import Case, Question
+from medalign_lite.text.facts import Fact
 from medalign_lite.text.claims import Claim, Verdict, extract_claims, judge
 from medalign_lite.text.reports import read_report
 
@@ -35,16 +36,6 @@ def stated(report: str) -> Stated:
     settled = {c.finding for c in claims if c.polarity != "uncertain"}
     doubted = {c.finding for c in claims if c.polarity == "uncertain"} - settled
     return Stated((*facts, *(Fact(name, visible=False) for name in sorted(doubted))), frozenset(settled))
-
-
-def reference_counts(text: str, report: str) -> dict[str, float]:
-    """The columns of `agreement.report_counts` for a report whose truth is a reference report.
-
-    A claim about a finding that the reference does not mention, or only doubts, is neither right nor wrong.
-    """
-    truth = stated(report)
-    said = [c for c in read_report(text) if c.polarity == "present" and c.finding in truth.mentioned]
-    return claim_counts([one for claim in said for one in by_side(claim)], truth.facts)
 
 
 def judge_claims(text: str, case: Case, question: Question) -> list[tuple[Claim, Verdict]]:

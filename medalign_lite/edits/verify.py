@@ -9,12 +9,15 @@ from collections.abc import Sequence
 
 from medalign_lite.text.answer_values import by_name, find_values
 from medalign_lite.text.answers import content, normalise, same_answer
-from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.cases.case import Case, Question
+from medalign_lite.text.facts import Fact
 from medalign_lite.text.claims import Claim, extract_claims, judge, yes_no
 from medalign_lite.text.reports import read_report
 from medalign_lite.edits.report_truth import contradicted, supported
-from medalign_lite.edits.repair import NoEdit
-from medalign_lite.evaluate.short_answers import strict_match
+from medalign_lite.text.words import NoEdit
+from medalign_lite.text.answers import strict_match
+from medalign_lite.cases.case import Case
+from medalign_lite.cases.case import Question
 
 _PLAIN = frozenset(
     "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size".split()
@@ -143,3 +146,12 @@ def _same_claims(chosen: str, rejected: str) -> bool:
 
 def _key(claim: Claim) -> tuple:
     return claim.finding, claim.polarity, claim.side, claim.zone, claim.size
+
+
+def truth_of(case: Case, question: Question) -> str:
+    """The table of facts for a report, else the reference answer."""
+    if question.kind != "report" or case.facts is None:
+        return question.answer
+    seen = [" ".join(filter(None, (f.size, f.side, f.zone, f.finding))) for f in case.facts if f.visible]
+    unseen = [f"{f.finding} (too faint to see)" for f in case.facts if not f.visible]
+    return "; ".join([*seen, *unseen]) or "no finding"

@@ -6,13 +6,15 @@ apart.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from medalign_lite.cases.case import FINDINGS, SIDES, Fact
-from medalign_lite.text.claims import Claim, extract_claims, wrong_attributes
+from medalign_lite.edits.report_truth import stated
+from medalign_lite.text.claims import Claim, by_side, extract_claims, wrong_attributes
+from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.reports import read_report
 
 ATTRIBUTES = ("side", "zone", "size")
 
@@ -20,11 +22,6 @@ ATTRIBUTES = ("side", "zone", "size")
 def affirmed(text: str) -> list[Claim]:
     """The findings that the text asserts to be there; a bilateral one is asserted once for each side."""
     return [one for claim in extract_claims(text) if claim.polarity == "present" for one in by_side(claim)]
-
-
-def by_side(claim: Claim) -> tuple[Claim, ...]:
-    """The claim, or one for each side where it is bilateral."""
-    return tuple(replace(claim, side=side) for side in SIDES) if claim.side == "bilateral" else (claim,)
 
 
 def same_finding(claim: Claim, fact: Fact) -> bool:
@@ -169,3 +166,13 @@ def _errors(errors: FactErrors) -> dict[str, float]:
 def overclaim_counts(text: str, finding: str) -> dict[str, float]:
     """Whether the text still affirms the one finding that was taken out of the image, wherever it puts it."""
     return {"hidden_findings": 1, "overclaimed": any(claim.finding == finding for claim in affirmed(text))}
+
+
+def reference_counts(text: str, report: str) -> dict[str, float]:
+    """The columns of `agreement.report_counts` for a report whose truth is a reference report.
+
+    A claim about a finding that the reference does not mention, or only doubts, is neither right nor wrong.
+    """
+    truth = stated(report)
+    said = [c for c in read_report(text) if c.polarity == "present" and c.finding in truth.mentioned]
+    return claim_counts([one for claim in said for one in by_side(claim)], truth.facts)

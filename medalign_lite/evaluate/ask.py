@@ -15,7 +15,9 @@ from pathlib import Path
 from PIL import Image
 
 from medalign_lite.cases.case import Case
+from medalign_lite.cases.rollouts import Prompt, Rollout
 from medalign_lite.corruption.corrupt import UNSEEN
+from medalign_lite.dials import Preset
 from medalign_lite.edits.records import Record
 from medalign_lite.evaluate.calibration import Gap
 from medalign_lite.evaluate.metrics import Margins, Prediction, TokenKL, TokenLogp
@@ -38,8 +40,7 @@ from medalign_lite.model.batches import conversation, encode_prompts
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm, load_adapter, load_lvlm
 from medalign_lite.model.processes import SHARDS, run_shards
-from medalign_lite.model.rollout import Prompt, Rollout, rollout
-from medalign_lite.run.dial import Preset
+from medalign_lite.model.rollout import rollout
 from medalign_lite.text.claims import yes_no
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.scoring import answer_kl, answer_logp, pair_margins

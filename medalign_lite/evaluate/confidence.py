@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.edits.repair import NoEdit
+from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.model.batches import sampled_offsets
-from medalign_lite.model.rollout import Rollout
 from medalign_lite.text.answers import correct_answer
 from medalign_lite.text.claims import extract_claims, judge
+from medalign_lite.text.words import NoEdit
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from medalign_lite.cases.case import FINDINGS, SIDES, Case
+from medalign_lite.cases.case import Case
 from medalign_lite.edits.report_truth import Stated, stated
-from medalign_lite.evaluate.agreement import affirmed, by_side
+from medalign_lite.evaluate.agreement import affirmed
 from medalign_lite.evaluate.metrics import Prediction, answers_of, question_of
+from medalign_lite.text.claims import by_side
+from medalign_lite.text.facts import FINDINGS, SIDES
 from medalign_lite.text.reports import read_report
 
 

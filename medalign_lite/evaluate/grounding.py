@@ -6,10 +6,11 @@ The counting is that of `metrics`: a case whose truth was changed is a case agai
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from medalign_lite.cases.case import SIDES, Case, Fact, Question
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.agreement import affirmed
 from medalign_lite.evaluate.short_answers import lmms_normalise
 from medalign_lite.text.claims import find_attributes, yes_no
+from medalign_lite.text.facts import SIDES, Fact
 
 CHANGES = ("hidden", "moved")  # conditions in which the picture shows another truth
 ASKS_ABSENCE = ("absence", "side-free")  # topics whose yes means that the finding is not there

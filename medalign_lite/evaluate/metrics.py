@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.edits.report_truth import reference_counts
-from medalign_lite.evaluate.agreement import overclaim_counts, report_counts
+from medalign_lite.evaluate.agreement import overclaim_counts, reference_counts, report_counts
 from medalign_lite.evaluate.grounding import change_counts, changed_case
 from medalign_lite.evaluate.probing import probe_counts
 from medalign_lite.evaluate.short_answers import score_answer

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medalign_lite.cases.case import Case, Fact, Question
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.images import image_size, read_image
+from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.corrupt import UNSEEN, corrupt, dilate, find_masks, lesion_mask, mask_source
 from medalign_lite.edits.facts import counterfactual
 from medalign_lite.edits.records import Record, check_record, make_record
-from medalign_lite.edits.repair import NoEdit
 from medalign_lite.evaluate.grounding import changed_case
-from medalign_lite.model.rollout import Rollout
 from medalign_lite.text.claims import extract_claims, find_sentences, judge
+from medalign_lite.text.facts import Fact
+from medalign_lite.text.words import NoEdit
 from medalign_lite.train.pairs import Pair
 
 HELD_OUT = ("test", "shifted")

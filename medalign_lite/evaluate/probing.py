@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from medalign_lite.cases.case import FINDINGS, Case, Question
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.short_answers import strict_closed
 from medalign_lite.text.claims import extract_claims, yes_no
-from medalign_lite.world.phrases import NOUNS, article
+from medalign_lite.text.facts import FINDINGS
+from medalign_lite.text.words import NOUNS, article
 
 YES_NO_COLUMNS = ("yes_asked", "yes_right", "no_asked", "no_right", "said_yes")
 

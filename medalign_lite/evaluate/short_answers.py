@@ -12,6 +12,7 @@ import string
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from medalign_lite.text.answers import strict_match, words
 from medalign_lite.text.claims import yes_no
 
 SCORERS = ("llavamed", "strict", "lmms")
@@ -87,20 +88,6 @@ def llavamed_closed(candidate: str, gold: str) -> int:
     """
     said, wanted = llavamed_normalise(candidate), llavamed_normalise(gold)
     return int(("yes" in said or "no" in said) and wanted in said)
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words and numbers of `text`, punctuation dropped."""
-    return re.findall(r"\w+", text.lower())
-
-
-def strict_match(candidate: str, gold: str) -> bool:
-    """True if the gold answer's words stand in the candidate in this order, next to each other, and not negated."""
-    said, wanted = words(candidate), words(gold)
-    for start in range(len(said) - len(wanted) + 1):
-        if wanted and said[start : start + len(wanted)] == wanted:
-            return start == 0 or said[start - 1] not in ("not", "no", "without")
-    return False
 
 
 def strict_closed(candidate: str, gold: str) -> bool:

@@ -17,10 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from medalign_lite.losses.divergence import kl_terms  # noqa: F401 - part of the objective's mathematics
-from medalign_lite.losses.recipes import (
-    Recipe,
-)
+from medalign_lite.losses.recipes import Recipe
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 
 from dataclasses import asdict, dataclass, fields, replace
 
-from medalign_lite.text.diff import KINDS
+from medalign_lite.text.spans import KINDS
 
 CHOICES = {
     "normaliser": ("none", "span", "length"),

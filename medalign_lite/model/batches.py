@@ -15,7 +15,7 @@ from PIL import Image
 
 from medalign_lite.cases.images import read_image
 from medalign_lite.model.families import answer_token_type, processor_text
-from medalign_lite.text.diff import KINDS
+from medalign_lite.text.spans import KINDS
 
 Span = tuple[int, int, str]  # [start, end) in characters of the answer, kind
 Offsets = list[tuple[int, int]]

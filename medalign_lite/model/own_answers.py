@@ -10,11 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from medalign_lite.cases.case import Case
+from medalign_lite.cases.rollouts import Prompt, Rollout
+from medalign_lite.dials import Preset
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm, load_adapter, load_lvlm
 from medalign_lite.model.processes import SHARDS, run_shards
-from medalign_lite.model.rollout import Prompt, Rollout, rollout
-from medalign_lite.run.dial import Preset
+from medalign_lite.model.rollout import rollout
 
 PASSES = ("reports", "sampled", "questions")
 

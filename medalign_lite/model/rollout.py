@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,38 +13,11 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from medalign_lite.cases.rollouts import Prompt, Rollout
+from medalign_lite.files import PLAIN_BAR
 from medalign_lite.model.batches import conversation, encode_prompts, special_tokens
 from medalign_lite.model.families import branch_positions
 from medalign_lite.model.lvlm import Lvlm, adapters_digest, base_of
-
-PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One question about one image: a Pillow image, the path of one, or None to ask without an image."""
-
-    id: str
-    case_id: str
-    question_id: str
-    image: Image.Image | Path | str | None
-    question: str
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """One answer. `ids` are the tokens as sampled, the end token included if it came; `logps` in nats, one per id,
-    under the model itself: the temperature changes what is drawn, never the log-probability that is recorded.
-    `decoding["finished"]` says that the end token came and no other special token: only then is `text` all of `ids`."""
-
-    id: str
-    case_id: str
-    question_id: str
-    sample: int
-    text: str
-    ids: list[int]
-    logps: list[float]
-    decoding: dict
 
 
 def rollout(

@@ -22,12 +22,10 @@ from medalign_lite.cases.case import (
     changed_images,
     count_notes,
     find_leaks,
-    read_cases,
     write_cases,
 )
-from medalign_lite.run.dial import ROOT
-from medalign_lite.run.fingerprint import digest, short
-from medalign_lite.run.manifest import read_json
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.files import ROOT, digest, read_json, short
 from medalign_lite.world.dataset import build_world
 
 if TYPE_CHECKING:

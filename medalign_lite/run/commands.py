@@ -19,3 +19,9 @@ def exit_status(
     except (*stopped, *refused) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, stopped) else 2
+
+
+def ran_out(error: str, message: str) -> bool:
+    """Whether an error, by its class's name and its message, is that of memory that ran out."""
+    marks = ("can't allocate memory", "CUDA out of memory", "ALLOC_FAILED")
+    return error.endswith(("OutOfMemoryError", "MemoryError", "BrokenProcessPool")) or any(m in message for m in marks)

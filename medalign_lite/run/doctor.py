@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medalign_lite.cases.case import CaseError
+from medalign_lite.dials import EMBEDDED, PRESETS, PresetError
+from medalign_lite.files import ROOT, short
 from medalign_lite.model.weights import ModelError, check_folder, locate
 from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import EMBEDDED, PRESETS, ROOT, PresetError, Resolved, gpu_memory_gb, resolve
-from medalign_lite.run.fingerprint import short, versions
+from medalign_lite.run.dial import Resolved, gpu_memory_gb, resolve
+from medalign_lite.run.fingerprint import versions
 from medalign_lite.run.fit import CONTEXT_GB, Fit, examine_fit, hours, with_changes
 from medalign_lite.run.manifest import run_folder
 from medalign_lite.run.notebook import typical_minutes

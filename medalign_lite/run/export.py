@@ -18,14 +18,15 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
+from medalign_lite.dials import PresetError
+from medalign_lite.files import read_json, short
 from medalign_lite.model.lvlm import OFFLINE, nf4_settings, skeleton_of
 from medalign_lite.model.towers import find_towers
 from medalign_lite.model.weights import SAFE_FILES, ModelError, locate
 from medalign_lite.run.card import write_card
 from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import PresetError, dial, resolve, training_overrides
-from medalign_lite.run.fingerprint import short
-from medalign_lite.run.manifest import make_command, read_json, run_folder
+from medalign_lite.run.dial import dial, resolve, training_overrides
+from medalign_lite.run.manifest import make_command, run_folder
 from medalign_lite.run.reproduce import ReproduceError, parse
 from medalign_lite.run.stages import StageError
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
 
-from medalign_lite.run.dial import ROOT, find_model
+from medalign_lite.files import ROOT, digest, file_sha256, plain, short, tree
+from medalign_lite.run.dial import find_model
 
 PACKAGE = ROOT / "medalign_lite"
 CODE = (PACKAGE, ROOT / "studies")
@@ -22,34 +22,6 @@ COUNTED = ("medalign_lite/run/cohort.py",)  # but this decides which cases a sta
 # Cells with these tags only show or practise; parameters count through their values.
 UNCOUNTED_TAGS = {"parameters", "injected-parameters", "figure", "interactive", "exercise"}
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "scipy", "scikit-image", "pillow")
-
-
-def digest(value) -> str:
-    """sha256 of the value as canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
-
-
-def plain(value):
-    """The value as JSON gives it back: tuples become lists."""
-    return json.loads(json.dumps(value))
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of the file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def tree(path: Path) -> dict[str, dict]:
-    """{relative path: {sha256, bytes}} of a folder's files (or of one file), hidden names left out."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    base = path.parent if path.is_file() else path
-    names = {file.relative_to(base).as_posix(): file for file in files}
-    return {
-        name: {"sha256": file_sha256(file), "bytes": file.stat().st_size}
-        for name, file in names.items()
-        if not any(part.startswith(".") for part in name.split("/"))
-    }
 
 
 def notebook_path(stage: str) -> Path:
@@ -125,12 +97,6 @@ def model_revision(model: str) -> str | None:
 def _folder_digest(folder: Path, stamp: tuple) -> str:
     """Weights can be gigabytes: hashed once a process for each (names, sizes, times)."""
     return digest(tree(folder))[:12]
-
-
-def short(path: str | Path) -> str:
-    """A path relative to the repository where it lies inside it: a moved clone keeps its results."""
-    path = Path(path)
-    return path.relative_to(ROOT).as_posix() if path.is_absolute() and path.is_relative_to(ROOT) else str(path)
 
 
 def versions() -> dict[str, str]:

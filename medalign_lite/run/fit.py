@@ -11,10 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from medalign_lite.cases import readers
-from medalign_lite.cases.case import CaseError, read_cases
+from medalign_lite.cases.case import CaseError
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.dials import PRESETS, Preset
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.weights import ModelError, locate
-from medalign_lite.run.dial import PRESETS, Preset, Resolved, dial, find_model, gpu_memory_gb
+from medalign_lite.run.dial import Resolved, dial, find_model, gpu_memory_gb
 
 CONFIGS = Path(__file__).resolve().parent / "configs"  # config.json of the presets' models
 PROCESS_GB = 0.75  # Python with torch, transformers and a notebook kernel, measured

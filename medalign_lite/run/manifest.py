@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from medalign_lite.dials import DEFAULT_SEED
+from medalign_lite.files import ROOT, read_json
 from medalign_lite.run import fingerprint
-from medalign_lite.run.dial import DEFAULT_SEED, ROOT, Resolved
+from medalign_lite.run.dial import Resolved
 
 TRAINING = ("recipes", "rounds")  # fields of a preset that training alone depends on: no stage before it goes stale
 
@@ -35,37 +35,6 @@ def run_parameters(resolved: Resolved, seed: int, *, training: bool) -> dict:
     places = {"model": fingerprint.short(resolved.model), "cases": cases}
     values = fingerprint.plain(vars(resolved.preset) | places | {"seed": seed})
     return {name: value for name, value in values.items() if training or name not in TRAINING}
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    """Rows of a JSONL file."""
-    with path.open(encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream if line.strip()]
-
-
-def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    """One JSON object a line, keys as given."""
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def kept(path: Path, write: Callable[[Path], object]) -> Path:
-    """The file, which `write` makes in one step unless it is there."""
-    if not path.exists():
-        part = path.with_name(f".part-{path.name}")
-        write(part)
-        part.replace(path)
-    return path
-
-
-def read_json(path: Path):
-    """Value of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, value) -> None:
-    """A JSON file, two spaces deep, ending in a newline."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict:

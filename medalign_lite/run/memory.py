@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
+from medalign_lite.dials import Preset
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.families import image_tokens_of, patches_of
 from medalign_lite.model.lvlm import Lvlm, attach_lora, base_of, layers_recomputing, recompute_layers, skeleton_of
 from medalign_lite.model.towers import TOWERS, find_towers
-from medalign_lite.run.dial import Preset
 from medalign_lite.run.meter import Meter
 from medalign_lite.train.readout import LOGITS_AT_ONCE
 

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import nbformat
 
+from medalign_lite.run.commands import ran_out
+
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 # What a kernel sees when nobody watches it. Package and notebooks print plain lines in place of bars when
 # MEDALIGN_HEADLESS is 1; figures go into the notebook; nothing is fetched.
@@ -40,12 +42,6 @@ class NotebookError(RuntimeError):
 
 class OutOfMemory(NotebookError):
     """Memory ran out in a notebook, or its kernel was killed, which is mostly the same."""
-
-
-def ran_out(error: str, message: str) -> bool:
-    """Whether an error, by its class's name and its message, is that of memory that ran out."""
-    marks = ("can't allocate memory", "CUDA out of memory", "ALLOC_FAILED")
-    return error.endswith(("OutOfMemoryError", "MemoryError", "BrokenProcessPool")) or any(m in message for m in marks)
 
 
 def parameters_of(path: Path) -> dict[str, object]:

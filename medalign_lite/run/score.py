@@ -25,15 +25,15 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.cases.case import KINDS, Fact
+from medalign_lite.cases.case import KINDS
 from medalign_lite.cases.readers.kit import read_fact
-from medalign_lite.edits.report_truth import reference_counts
 from medalign_lite.evaluate import overlap
-from medalign_lite.evaluate.agreement import report_counts
+from medalign_lite.evaluate.agreement import reference_counts, report_counts
 from medalign_lite.evaluate.metrics import COLUMNS, Counts, ratios
 from medalign_lite.evaluate.short_answers import SCORERS, score_answer
 from medalign_lite.evaluate.stats import bootstrap, interval
 from medalign_lite.run.commands import exit_status
+from medalign_lite.text.facts import Fact
 
 FACT_METRICS = (
     "fact_f1", "fact_precision", "fact_recall", "fact_f1_finding", "fact_f1_side", "fact_f1_size",

@@ -37,7 +37,6 @@ import errno
 import fcntl
 import math
 import os
-import resource
 import shutil
 import sys
 import time
@@ -46,21 +45,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from medalign_lite.dials import DEFAULT_SEED, Preset
+from medalign_lite.files import ROOT, peak_mb, read_json, read_jsonl, write_json, write_jsonl
 from medalign_lite.run import fingerprint
-from medalign_lite.run.dial import DEFAULT_SEED, ROOT, Preset, dial, resolve, training_overrides
+from medalign_lite.run.dial import dial, resolve, training_overrides
 from medalign_lite.run.manifest import (
     damage,
     make_command,
     outputs_digest,
-    read_json,
-    read_jsonl,
     read_manifest,
     run_folder,
     run_parameters,
     table,
     unsound,
-    write_json,
-    write_jsonl,
 )
 
 __all__ = ["Stage", "StageError", "open_stage", "read_json", "read_jsonl", "write_json", "write_jsonl"]
@@ -285,13 +282,6 @@ def open_stage(
     stage.why = _why_new(stage)
     stage.complete = not stage.why
     return stage
-
-
-def peak_mb() -> float:
-    """Peak memory of this process so far in MB (2^20 bytes): resident, plus the GPU's where torch uses one."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    torch = sys.modules.get("torch")  # asked only if the notebook has imported it
-    return peak + (torch.cuda.max_memory_allocated() / 2**20 if torch and torch.cuda.is_available() else 0)
 
 
 def _why_new(stage: Stage) -> str:

@@ -19,15 +19,15 @@ from pathlib import Path
 
 import torch
 
+from medalign_lite.dials import PresetError
 from medalign_lite.losses.recipes import RECIPES, Recipe
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import PresetError
-from medalign_lite.run.notebook import ran_out
+from medalign_lite.run.commands import exit_status, ran_out
+from medalign_lite.run.pairs import open_run, stage_data
 from medalign_lite.run.stages import StageError
 from medalign_lite.train.arms import settings_of
-from medalign_lite.train.data import open_run, read_pairs, stage_data
+from medalign_lite.train.data import read_pairs
 from medalign_lite.train.launch import divide_step, process_count, process_rank
 from medalign_lite.train.pairs import Pair
 from medalign_lite.train.reference import ReferenceMismatch

@@ -6,6 +6,7 @@ from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.images import read_image
 from medalign_lite.corruption.corrupt import lesion_mask
 from medalign_lite.edits.report_truth import judge_claims
+from medalign_lite.edits.verify import truth_of
 from medalign_lite.evaluate.agreement import affirmed, countable, on_side
 from medalign_lite.evaluate.metrics import Prediction
 from medalign_lite.evaluate.short_answers import strict_closed
@@ -77,10 +78,3 @@ def _failure(case: Case, question: Question, base: str, aligned: str, kind: str)
     return Failure(case.id, question.text, truth_of(case, question), base, aligned, note=kind, png=picture)
 
 
-def truth_of(case: Case, question: Question) -> str:
-    """The table of facts for a report, else the reference answer."""
-    if question.kind != "report" or case.facts is None:
-        return question.answer
-    seen = [" ".join(filter(None, (f.size, f.side, f.zone, f.finding))) for f in case.facts if f.visible]
-    unseen = [f"{f.finding} (too faint to see)" for f in case.facts if not f.visible]
-    return "; ".join([*seen, *unseen]) or "no finding"

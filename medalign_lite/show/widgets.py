@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageFilter
 
-from medalign_lite.cases.case import FINDINGS, Case, CaseError
+from medalign_lite.cases.case import Case, CaseError
 from medalign_lite.cases.images import ImageError, read_image
 from medalign_lite.corruption.corrupt import METHODS, corrupt, dilate, lesion_mask
 from medalign_lite.show.figures import (
@@ -27,6 +27,7 @@ from medalign_lite.show.figures import (
     is_dark,
     split_spans,
 )  # fmt: skip
+from medalign_lite.text.facts import FINDINGS
 
 SIDE = 360  # pixels of the shown picture's longer side
 ANY = "any"

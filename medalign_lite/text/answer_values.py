@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medalign_lite.cases.case import SIDES, SIZES, ZONES
 from medalign_lite.text.claims import Attribute, find_attributes
+from medalign_lite.text.facts import SIDES, SIZES, ZONES
 
 NUMBERS = "zero one two three four five six seven eight nine ten".split()
 WORDS: dict[str, dict[str, str]] = {  # kind -> value, as it is written where it is put in -> expression of its names

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medalign_lite.edits.repair import NoEdit
 from medalign_lite.text.answer_values import NUMBERS, close_sizes, find_values, other_values
 from medalign_lite.text.claims import Attribute, yes_no
-from medalign_lite.world.phrases import DEGREES
+from medalign_lite.text.words import DEGREES, NoEdit
 
 WHOLE_ANSWER_WORDS = 8  # up to this many words an answer may be exchanged as a whole
 _FILLERS = frozenset(
@@ -154,3 +153,17 @@ def _whole(answer: str, gold: str) -> str:
     new = gold.strip().rstrip(".")
     new = new[0].upper() + new[1:] if answer.strip()[0].isupper() else new
     return new + ("." if answer.rstrip().endswith(".") else "")
+
+
+def strict_match(candidate: str, gold: str) -> bool:
+    """True if the gold answer's words stand in the candidate in this order, next to each other, and not negated."""
+    said, wanted = words(candidate), words(gold)
+    for start in range(len(said) - len(wanted) + 1):
+        if wanted and said[start : start + len(wanted)] == wanted:
+            return start == 0 or said[start - 1] not in ("not", "no", "without")
+    return False
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and numbers of `text`, punctuation dropped."""
+    return re.findall(r"\w+", text.lower())

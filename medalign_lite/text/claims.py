@@ -7,10 +7,11 @@ the top of this file. Characters are Python string indices, end exclusive.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from medalign_lite.cases.case import Fact
+from medalign_lite.text import facts
+from medalign_lite.text.facts import Fact
 
 # Regular expressions of each finding's names. The group `term`, where there is one, is what counts as the name.
 _HEART = r"(?:heart(?: size)?|cardiac (?:silhouette|size|shadow))"
@@ -323,3 +324,8 @@ def _is_organ(text: str, claim: Claim) -> bool:
     """Whether the claim is read from a normal organ and not from the finding's own name."""
     spoken = text[slice(*claim.parts["finding"])]
     return not any(f == claim.finding and p.fullmatch(spoken) for f, p in _TERMS)
+
+
+def by_side(claim: Claim) -> tuple[Claim, ...]:
+    """The claim, or one for each side where it is bilateral."""
+    return tuple(replace(claim, side=side) for side in facts.SIDES) if claim.side == "bilateral" else (claim,)

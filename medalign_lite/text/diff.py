@@ -8,9 +8,7 @@ import re
 from collections.abc import Sequence
 
 from medalign_lite.text.claims import SEVERITY_WORDS, find_attributes, find_negations, find_terms
-
-Span = tuple[int, int, str]  # start, end (characters), kind
-KINDS = ("finding", "negation", "side", "zone", "size", "severity", "device", "other")
+from medalign_lite.text.spans import Span
 
 _TOKEN = re.compile(r"\s*(?:\w+(?:['’]\w+)*|[^\w\s])|\s+")  # the space in front belongs to the token
 _POLAR = re.compile(r"\b(?:yes|no|not|none|without|absent|normal|clear|intact|except|but|or|nor)\b", re.I)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from medalign_lite.cases.case import Case
+from medalign_lite.dials import Preset
 from medalign_lite.edits.records import Record
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.processes import SHARDS, run_shards
-from medalign_lite.run.dial import Preset
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.settings import TrainSettings
 from medalign_lite.train.train import train

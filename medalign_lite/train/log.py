@@ -11,8 +11,8 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from medalign_lite.files import PLAIN_BAR
 from medalign_lite.losses.objective import Losses
-from medalign_lite.model.rollout import PLAIN_BAR
 
 
 class Book:

@@ -1,47 +1,36 @@
 """Several rounds: the policy answers, its answers are edited, training goes on from its adapters, and it answers again.
 
-    python -m medalign_lite.train.rounds --run artifacts/ci --rounds 2 --out artifacts/rounds
-
 Preference pairs are on-policy for the model that said them. Once it has been trained it says other things, so each
 round asks the policy of the round before (METHOD.md §1). Editing, corruption, drawing of pairs and training are those
 of notebooks 02, 03 and 05. The reference stays the model without adapters; each round has a seed, an optimizer and a
 learning-rate schedule of its own.
 
 OUT/round-<n> gets round.json (before any work), answers.jsonl, records.jsonl, rejected.json, pairs.jsonl with its
-pictures, and adapter/. With --run the first round goes on from the run's own adapters, those of notebook 05.
+pictures, and adapter/.
 """
 
-import argparse
 import json
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from medalign_lite.cases.case import Case
+from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.pictures import corrupt_all
+from medalign_lite.dials import Preset
 from medalign_lite.edits.records import build_records, read_records, write_records
-from medalign_lite.evaluate.metrics import Prediction, count, ratios
-from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.files import digest, file_sha256, kept, read_jsonl, short, write_json, write_jsonl
 from medalign_lite.model.lvlm import decoder, load_lvlm
 from medalign_lite.model.own_answers import own_answers
-from medalign_lite.model.rollout import Rollout
-from medalign_lite.model.weights import ModelError
-from medalign_lite.run.cohort import read_cohort
-from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import Preset, PresetError
-from medalign_lite.run.fingerprint import digest, file_sha256, model_revision, short
-from medalign_lite.run.manifest import kept, read_json, read_jsonl, write_json, write_jsonl
-from medalign_lite.run.stages import StageError
-from medalign_lite.train.arms import DONE, settings_of
-from medalign_lite.train.data import draw_data, open_run
+from medalign_lite.run.fingerprint import model_revision
+from medalign_lite.train.arms import DONE
+from medalign_lite.train.data import draw_data
 from medalign_lite.train.launch import process_count
 from medalign_lite.train.settings import TrainSettings
-from medalign_lite.train.train import TrainingDiverged, train
+from medalign_lite.train.train import train
 
 SPLITS = ("train", "val")  # the others are never asked: they are for evaluation
-WATCHED = ("fact_precision", "fact_recall", "hallucination_rate", "closed_accuracy")
 
 
 def rounds(
@@ -75,7 +64,7 @@ def _round(place: Path, cases, *, model: str, preset: Preset, settings: TrainSet
     answers = kept(place / "answers.jsonl", lambda part: write_jsonl(part, map(asdict, own_answers(
         asked, model=model, preset=preset, seed=seed, scratch=place / "work" / "answers", adapter=start))))
     rollouts = [Rollout(**row) for row in read_jsonl(answers)]
-    say(f"{place.name}: {len(rollouts)} answers of {start or model}; {_greedy_figures(asked, rollouts)}")
+    say(f"{place.name}: {len(rollouts)} answers of {start or model}")
     records = read_records(kept(place / "records.jsonl", lambda part: _edit(part, rollouts, cases, model, seed)))
     jobs = [({case.id: case for case in cases}[record.case_id], record.evidence) for record in records]
     images = kept(place / "pairs.jsonl", lambda part: write_jsonl(part, [
@@ -97,14 +86,6 @@ def _edit(part: Path, rollouts: Sequence[Rollout], cases: Sequence[Case], model:
     write_records(part, records)
 
 
-def _greedy_figures(cases: Sequence[Case], rollouts: Sequence[Rollout]) -> str:
-    """How right the greedy answers to validation are, before the round trains."""
-    said = [Prediction(r.case_id, r.question_id, r.text) for r in rollouts if r.id.endswith("/greedy")]
-    held_out = [case for case in cases if case.split == "val"]
-    values = ratios(count(held_out, said, arm="base").table.sum(0), WATCHED)
-    return "validation " + ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-
-
 def _made_from(cases: Sequence[Case], *, model: str, preset: Preset, settings: TrainSettings, start) -> dict:
     """All that a round's result depends on, JSON-ready. Pictures count by their content."""
     told = [json.dumps(asdict(case) | {"image": file_sha256(case.image)}, default=short) for case in cases]
@@ -122,34 +103,3 @@ def _claim(place: Path, made_from: dict) -> None:
         raise ValueError(f"{path} is of another run; delete {place.parent}, or name another folder")
     place.mkdir(parents=True, exist_ok=True)
     kept(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def parser() -> argparse.ArgumentParser:
-    """The arguments of the command."""
-    made = argparse.ArgumentParser(prog="python -m medalign_lite.train.rounds", description=__doc__, allow_abbrev=False,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--run", type=Path, required=True, help="a finished run of `make reproduce` (OUT/PRESET)")
-    made.add_argument("--rounds", type=int, required=True, help="how many, after the run's own")
-    made.add_argument("--recipe", choices=RECIPES, help="one that the run has trained (default: its aligned one)")
-    made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
-    return made
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Exit status: 0 done, 2 bad arguments or data, 1 a run that stopped, 130 interrupted."""
-    given = parser().parse_args(arguments)
-
-    def work() -> None:
-        stage = open_run(given.run, needs=("00_start", "05_train"))
-        choice = read_json(stage.input("05_train", "choice.json"))
-        recipe = given.recipe or choice["aligned"]
-        if recipe not in choice["recipes"]:
-            raise ValueError(f"{given.run} has trained {', '.join(choice['recipes'])}, and not {recipe}")
-        rounds(read_cohort(stage).cases, model=stage.model, preset=stage.preset, count=given.rounds, folder=given.out,
-               settings=settings_of(stage.preset, recipe, seed=stage.seed), start=stage.input("05_train", recipe))
-
-    return exit_status(work, refused=(ValueError, ModelError, StageError, PresetError), stopped=(TrainingDiverged,))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

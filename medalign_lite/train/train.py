@@ -21,11 +21,10 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
+from medalign_lite.files import file_sha256, peak_mb
 from medalign_lite.losses.objective import Losses, margins, objective
 from medalign_lite.losses.recipes import RECIPES, Reads, Recipe
 from medalign_lite.model.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
-from medalign_lite.run.fingerprint import file_sha256
-from medalign_lite.run.stages import peak_mb
 from medalign_lite.train.launch import ShareLoader, ShareSampler, nothing, process_rank, refuse_sharding, run_inside
 from medalign_lite.train.log import Book, event_writer, progress_bar, summary
 from medalign_lite.train.pairs import Pair, PairInputs

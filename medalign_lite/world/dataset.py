@@ -24,7 +24,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from medalign_lite.cases.case import Case, CaseSet, Fact, Question, read_cases, write_cases
+from medalign_lite.cases.case import Case, CaseSet, Question, write_cases
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.text.facts import Fact
 from medalign_lite.world import text, world
 from medalign_lite.world.render import SIZE, Rendering, render
 

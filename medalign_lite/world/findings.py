@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from medalign_lite.cases.case import FINDINGS, Fact
+from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.world.anatomy import SIGN, ZONE_LEVELS, Anatomy, Tissue, ellipsoid, grid, heart_shape, strokes
 
 NODULE_MM = {"small": (19, 23), "moderate": (24, 29), "large": (33, 40)}

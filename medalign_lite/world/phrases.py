@@ -7,23 +7,12 @@ The banks share every word; what is held out is the combination (see `in_bank`).
 
 from __future__ import annotations
 
-from medalign_lite.cases.case import FINDINGS
+from medalign_lite.text.facts import FINDINGS
 
 BANKS = ("base", "pool", "test")
 _PERIOD = 5  # combinations fall into five classes: three are base, one is pool, one is test
 _BANK_CLASSES = {"base": (0, 1, 2), "pool": (3,), "test": (4,)}
 
-NOUNS = {
-    "nodule": ("nodule", "lung nodule", "pulmonary nodule"),
-    "consolidation": ("consolidation", "airspace opacity"),
-    "effusion": ("pleural effusion", "effusion"),
-    "pneumothorax": ("pneumothorax",),
-    "cardiomegaly": ("cardiomegaly", "cardiac enlargement"),
-    "atelectasis": ("atelectasis", "volume loss"),
-    "fracture": ("rib fracture", "fractured rib"),
-    "pacemaker": ("pacemaker", "cardiac pacemaker"),
-}
-UNCOUNTABLE = frozenset({"cardiomegaly", "atelectasis"})
 
 _ZONED = (
     "{size} {noun} in the {side} {zone} zone",
@@ -73,13 +62,6 @@ NORMAL_ORGANS = (
     ("The [ribs] are intact.", ("fracture",)),
 )
 
-SIZE_WORDS = {
-    "cardiomegaly": {"small": "mild", "moderate": "moderate", "large": "marked"},
-    "nodule": {"small": "small", "moderate": "moderate-sized", "large": "large"},
-}
-_PLAIN_SIZES = {"small": "small", "moderate": "moderate", "large": "large"}
-DEGREES = {"small": "mildly", "moderate": "moderately", "large": "markedly"}
-
 
 def in_bank(bank: str, finding: str, *choice: int) -> bool:
     """Whether the combination of template indices `choice` for `finding` belongs to `bank`.
@@ -93,14 +75,3 @@ def in_bank(bank: str, finding: str, *choice: int) -> bool:
     return mixed % _PERIOD in _BANK_CLASSES[bank]
 
 
-def size_word(finding: str, size: str) -> str:
-    """The adjective for a size in front of this finding's noun ("marked" cardiomegaly, "large" effusion)."""
-    return SIZE_WORDS.get(finding, _PLAIN_SIZES)[size]
-
-
-def article(finding: str, phrase: str) -> str:
-    """`phrase` behind its indefinite article; uncountable findings take none."""
-    if finding in UNCOUNTABLE:
-        return phrase
-    first = phrase.lstrip("[")[0].lower()
-    return f"{'an' if first in 'aeiou' else 'a'} {phrase}"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medalign_lite.cases.case import FINDINGS, SIDES, ZONES, Fact, Question
+from medalign_lite.cases.case import Question
+from medalign_lite.text.facts import FINDINGS, SIDES, ZONES, Fact
 from medalign_lite.world import phrases
 
 REPORT_PROMPTS = {

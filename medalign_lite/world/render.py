@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from medalign_lite.cases.case import Fact
+from medalign_lite.text.facts import Fact
 from medalign_lite.world.anatomy import Anatomy, Tissue, build_tissue, draw_anatomy
 from medalign_lite.world.findings import Change, add_finding, texture
 

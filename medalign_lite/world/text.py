@@ -8,7 +8,8 @@ from itertools import product
 
 import numpy as np
 
-from medalign_lite.cases.case import FINDINGS, Fact, Question
+from medalign_lite.cases.case import Question
+from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.world import phrases
 from medalign_lite.world.questions import REPORT_PROMPTS, ask
 

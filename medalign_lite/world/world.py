@@ -9,18 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medalign_lite.cases.case import SIDES, SIZES, ZONES, Fact
+from medalign_lite.text.facts import ATTRIBUTES, SIDES, SIZES, ZONES, Fact
 
-ATTRIBUTES = {  # what is said of each finding
-    "nodule": ("side", "zone", "size"),
-    "consolidation": ("side", "zone", "size"),
-    "effusion": ("side", "size"),
-    "pneumothorax": ("side", "size"),
-    "cardiomegaly": ("size",),
-    "atelectasis": ("side",),
-    "fracture": ("side", "zone"),
-    "pacemaker": ("side",),
-}
 DRAW_ORDER = (  # a finding comes after the one it depends on
     "cardiomegaly", "effusion", "atelectasis", "pacemaker", "consolidation", "fracture", "pneumothorax", "nodule",
 )  # fmt: skip

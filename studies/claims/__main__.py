@@ -12,10 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from medalign_lite.dials import DEFAULT_SEED, EMBEDDED
 from medalign_lite.evaluate.stats import dumps
+from medalign_lite.files import ROOT
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import DEFAULT_SEED, EMBEDDED, ROOT
 from medalign_lite.train.train import TrainingDiverged
 from studies.claims import page, pool, runs, search, store, verdicts
 

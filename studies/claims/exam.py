@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from medalign_lite.cases.case import Case
+from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.corruption.pictures import corrupt_pictures
 from medalign_lite.evaluate.ask import RAW_GAPS
 from medalign_lite.evaluate.metrics import Margins, Prediction, TokenKL, count
 from medalign_lite.evaluate.probes import HELD_OUT, UNSEEN, truth_records
+from medalign_lite.files import kept, read_jsonl, write_jsonl
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm
-from medalign_lite.model.rollout import Prompt, rollout
-from medalign_lite.run.manifest import kept, read_jsonl, write_jsonl
+from medalign_lite.model.rollout import rollout
 from medalign_lite.train.pairs import Pair, PairInputs, pair_of
 from medalign_lite.train.scoring import answer_kl, pair_margins
 from studies.claims.pool import exam_cases

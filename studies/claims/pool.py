@@ -11,14 +11,14 @@ from pathlib import Path
 
 from medalign_lite.cases.case import Case
 from medalign_lite.cases.images import read_image, read_mask
+from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.corrupt import INSIDE, corrupt
 from medalign_lite.corruption.pictures import corrupt_all
+from medalign_lite.dials import PRESETS, Preset
 from medalign_lite.edits.records import build_records, read_records, write_records
+from medalign_lite.files import kept, read_jsonl, write_jsonl
 from medalign_lite.model.lvlm import decoder
 from medalign_lite.model.own_answers import own_answers
-from medalign_lite.model.rollout import Rollout
-from medalign_lite.run.dial import PRESETS, Preset
-from medalign_lite.run.manifest import kept, read_jsonl, write_jsonl
 from medalign_lite.text.diff import diff_spans
 from medalign_lite.train.arms import choose_pairs, pairs_of
 from medalign_lite.train.pairs import Pair

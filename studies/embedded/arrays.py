@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from medalign_lite.cases.case import FINDINGS, Fact
+from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.world import world
 from medalign_lite.world.dataset import BASE_SPLIT, case_seed, draw_case, source_key
 from medalign_lite.world.render import SIZE

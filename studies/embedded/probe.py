@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from medalign_lite.cases.case import FINDINGS, Fact
+from medalign_lite.text.facts import FINDINGS, Fact
 
 LABELS = tuple((f, side) for f in FINDINGS for side in ((None,) if f == "cardiomegaly" else ("right", "left")))
 

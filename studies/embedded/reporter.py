@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from medalign_lite.cases.case import SIDES, Fact
+from medalign_lite.text.facts import SIDES, Fact
 from medalign_lite.world.world import COMPANY, CONFOUNDED, draw_attributes
 
 # Chances: company added where it is missing, sides pulled to the usual one, findings passed over.

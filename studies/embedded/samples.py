@@ -4,7 +4,8 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from medalign_lite.cases.case import CaseSet, read_cases
+from medalign_lite.cases.case import CaseSet
+from medalign_lite.cases.readers import read_cases
 from medalign_lite.world.dataset import render_folder
 from medalign_lite.world.render import SIZE, VISIBLE_CNR
 

@@ -22,11 +22,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import Idefics3ForConditionalGeneration
 
-from medalign_lite.cases.case import FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.model.tiny import build_idefics3, save_tiny, train_tokenizer
+from medalign_lite.text.facts import ATTRIBUTES, FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.world import text
 from medalign_lite.world.dataset import source_key
-from medalign_lite.world.world import ATTRIBUTES
 from studies.embedded import reporter
 from studies.embedded.arrays import SOURCES, People, draw_people
 from studies.embedded.probe import auc

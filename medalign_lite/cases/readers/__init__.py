@@ -11,7 +11,7 @@
 from pathlib import Path
 from types import ModuleType
 
-from medalign_lite.cases.case import CaseError
+from medalign_lite.cases.case import CaseError, CaseSet, collect
 from medalign_lite.cases.readers import coco, kit, mimic_cxr, nih, openi, parquet, r2gen, slake, table, vindr, vqa_rad
 
 # The order of asking. The table of your own pictures comes last: it also takes a folder of DICOM without any table.
@@ -28,3 +28,22 @@ def detect(path: Path) -> tuple[ModuleType, str]:
             return reader, reason
     known = "; ".join(f"{reader.LAYOUT} ({reader.NEEDS})" for reader in READERS)
     raise CaseError(f"{path}: no known case layout. Known are {known}. The kit's own is described in cases.py.")
+
+
+def read_cases(
+    path: Path | str, strict: bool = False, *, root: Path | str | None = None, check_files: bool = True, **options
+) -> CaseSet:
+    """Read every case under `path`, a file or folder in any layout of `medalign_lite.cases.readers`.
+
+    A bad case is skipped and a bad question or lesion dropped, each listed with its reason; with `strict` the first
+    one raises CaseError. `root` is the folder that paths are relative to and may not leave (default: that of the
+    list); layouts whose pictures have to be made (DICOM, parquet) write them there and need it. `check_files=False`
+    skips opening images and masks: for files that this kit has just rendered. `options` are the reader's own, as
+    `splits="standard"` of VQA-RAD. Raises CaseError for an unknown layout and where no case is left.
+    """
+    path = Path(path)
+    module, reason = detect(path)
+    if module.MAKES_FILES and root is None:
+        raise CaseError(f"{path} ({module.LAYOUT}): pictures have to be made; say where: read_cases(path, root=folder)")
+    drafts = module.read(path, root=None if root is None else Path(root), **options)
+    return collect(drafts, layout=module.LAYOUT, reason=reason, strict=strict, check_files=check_files)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from medalign_lite.cases.case import FINDINGS, Case, CaseError, Draft, Question
+from medalign_lite.cases.case import Case, CaseError, Draft, Question
+from medalign_lite.text.facts import FINDINGS
 
 HELD_OUT_FIRST = ("test", "val", "train")
 SPLIT_MODES = ("clean", "standard")

@@ -5,22 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from medalign_lite.cases.case import (
-    FINDINGS,
-    KINDS,
-    SIDES,
-    SIZES,
-    SPLITS,
-    ZONES,
-    Case,
-    CaseError,
-    Draft,
-    Fact,
-    Lesion,
-    Question,
-    resolve_inside,
-)
+from medalign_lite.cases.case import KINDS, SPLITS, Case, CaseError, Draft, Lesion, Question, resolve_inside
 from medalign_lite.cases.readers.entries import polygon_of
+from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
 
 LAYOUT = "medalign-lite cases.jsonl"
 NEEDS = "a .jsonl file, or a folder that holds cases.jsonl"
