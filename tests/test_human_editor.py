@@ -92,7 +92,7 @@ def test_notes_are_exported_and_imported(items, tmp_path):
 def test_an_emoji_is_two_of_the_browsers_characters(items, tmp_path):
     item = replace(items[0], answer="\U0001fac1 A right effusion.")
     editor = HumanEditor([item], tmp_path / "n", annotator="AB")
-    assert [span["start"] for span in editor.state["spans"]][:1] == [3]
+    assert [span["start"] for span in editor.state["spans"]][:1] == [5]
     editor.act({"do": "replace", "changes": [{"start": 5, "end": 10, "new": "left"}]})
     assert editor.state["text"] == "\U0001fac1 A left effusion."
     assert editor.state["changes"] == [{"start": 5, "end": 10, "new": "left"}]
