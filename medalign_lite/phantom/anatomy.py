@@ -5,6 +5,7 @@ patient's right on the left of the image, so the patient's right lung has x < `m
 98 outlines of real radiographs, as half-widths of the thorax at 25 levels from apex to base.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,7 @@ OUTLINE = {
 SIGN = {"right": -1, "left": 1}  # direction of the patient's side along x
 ZONE_LEVELS = {"upper": (0.12, 0.36), "mid": (0.40, 0.62), "lower": (0.66, 0.88)}  # share of the way from apex to base
 OVERSAMPLE = 4  # strokes are drawn on a finer grid and averaged down
+SHARES = (1.0, 0.85, 0.7, 0.5, 0.25)  # of a stroke's radius, where its nested lines end
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,23 @@ def grid(n: int) -> tuple[np.ndarray, np.ndarray]:
     return centres[None, :], centres[:, None]
 
 
+def span(centres: np.ndarray, middle: float, half: float) -> slice:
+    """The pixels at most `half` from `middle` (field units), with a spare one on each side."""
+    first, end = np.searchsorted(centres, (middle - half, middle + half))
+    return slice(max(first - 1, 0), end + 1)
+
+
 def ellipsoid(x, y, cx, cy, rx, ry, depth, power=2.0, turn=0.0) -> np.ndarray:
     """Thickness (n, n) of a super-ellipsoid with half-axes rx, ry and the given central depth in cm."""
+    thickness = np.zeros((y.size, x.size), np.float32)
     c, s = np.cos(turn), np.sin(turn)
-    u = np.abs(((x - cx) * c + (y - cy) * s) / rx)
-    v = np.abs((-(x - cx) * s + (y - cy) * c) / ry)
-    return (depth * np.sqrt(np.clip(1 - u**power - v**power, 0, None))).astype(np.float32)
+    columns = span(x[0], cx, abs(rx * c) + abs(ry * s))
+    rows = span(y[:, 0], cy, abs(rx * s) + abs(ry * c))
+    x, y = x[:, columns] - cx, y[rows] - cy
+    u = np.abs((x * c + y * s if turn else x * c) / rx)  # upright ones need their powers in a row and a column only
+    v = np.abs((-x * s + y * c if turn else y * c) / ry)
+    thickness[rows, columns] = depth * np.sqrt(np.clip(1 - u**power - v**power, 0, None))
+    return thickness
 
 
 def strokes(n: int, paths: list[tuple[np.ndarray, float]], *, shell: float = 0.0) -> np.ndarray:
@@ -114,14 +127,31 @@ def strokes(n: int, paths: list[tuple[np.ndarray, float]], *, shell: float = 0.0
     thickest = max((2 * radius * FIELD_CM for _, radius in paths), default=1.0)
     picture = Image.new("L", (m, m))
     draw = ImageDraw.Draw(picture)
-    for share in (1.0, 0.85, 0.7, 0.5, 0.25):
+    lines = [((points * m).ravel().tolist(), float(radius)) for points, radius in paths]
+    widths = [[max(1, round(2 * radius * m * share)) for share in SHARES] + [0] for _, radius in lines]
+    for k, share in enumerate(SHARES):
         inner = max(0.0, (1 - shell) ** 2 - share**2) if shell else 0.0
-        profile = np.sqrt(max(1 - (share - 0.07) ** 2, 0)) - 0.75 * np.sqrt(inner)
-        for points, radius in paths:
-            value = int(255 * 2 * radius * FIELD_CM * profile / thickest)
-            line = [(px * m, py * m) for px, py in points]
-            draw.line(line, fill=value, width=max(1, round(2 * radius * m * share)))
+        profile = math.sqrt(max(1 - (share - 0.07) ** 2, 0)) - 0.75 * math.sqrt(inner)
+        for (line, radius), width in zip(lines, widths, strict=True):
+            if width[k] > width[k + 1]:  # else the next one hides it
+                draw.line(line, int(255 * 2 * radius * FIELD_CM * profile / thickest), width[k])
     return np.asarray(picture.reduce(OVERSAMPLE), np.float32) * (thickest / 255)
+
+
+def frame(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box around a mask (n, n), wider by `margin` pixels; all where it is empty."""
+    spans = []
+    for along in (1, 0):
+        at = np.flatnonzero(mask.any(along))
+        spans.append(slice(max(at[0] - margin, 0), at[-1] + margin + 1) if len(at) else slice(None))
+    return spans[0], spans[1]
+
+
+def depth_inside(mask: np.ndarray) -> np.ndarray:
+    """Distance (n, n) in pixels of each pixel of a mask to the nearest one outside, which is in its frame or beside."""
+    depth, box = np.zeros(mask.shape), frame(mask, 1)
+    depth[box] = distance_transform_edt(mask[box])
+    return depth
 
 
 def lung_fields(a: Anatomy, n: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -137,7 +167,7 @@ def lung_fields(a: Anatomy, n: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         drop = np.abs((share - 0.42) / 0.58) ** 2.6 * np.where(share > 0.42, 1, 0.55)
         diaphragm = a.dome[side] + (a.base[side] - a.dome[side]) * drop
         mask = (out > med) & (out < lat) & (level > 0) & (y < diaphragm)
-        depth = distance_transform_edt(mask) / n * FIELD_CM
+        depth = depth_inside(mask) / n * FIELD_CM
         masks[side] = mask
         thickness += mask * np.minimum(15.5, 4.2 * np.sqrt(depth)) * (0.80 + 0.20 * np.clip(level / 0.35, 0, 1))
     return masks, thickness.astype(np.float32)
@@ -167,7 +197,7 @@ def vessel_tree(a: Anatomy, n: int, lung: np.ndarray) -> np.ndarray:
         radius, length = np.full(7, 0.0088), np.full(7, 0.058)
         for _ in range(5):
             ends = starts + length[:, None] * np.c_[np.cos(angles), np.sin(angles)]
-            paths += [(np.array([s, e]), r) for s, e, r in zip(starts, ends, radius, strict=True)]
+            paths += zip(np.stack([starts, ends], 1), radius, strict=True)
             starts, angles = np.repeat(ends, 2, 0), np.repeat(angles, 2) + rng.normal(0, 0.38, 2 * len(angles))
             radius = np.repeat(radius, 2) * rng.uniform(0.6, 0.78, len(angles))
             length = np.repeat(length, 2) * rng.uniform(0.7, 0.95, len(angles))
@@ -200,9 +230,13 @@ def skeleton(a: Anatomy, n: int) -> tuple[np.ndarray, dict[tuple[str, int], np.n
     bone = strokes(n, posterior, shell=0.30)
     for part, weight, shell in ((anterior, 0.5, 0.25), (clavicles, 1.1, 0.32), (scapulae, 0.45, 0.4)):
         bone = np.maximum(bone, weight * strokes(n, part, shell=shell))
+    columns = span(x[0], a.midline, 0.044)
     for i in range(18):
-        bone = bone + 0.5 * ellipsoid(x, y, a.midline, 0.03 + 0.056 * i, 0.044, 0.0235, 2.2, 4.0)
-        bone = bone + 0.5 * ellipsoid(x, y, a.midline, 0.03 + 0.056 * i, 0.010, 0.016, 0.6)
+        rows = span(y[:, 0], 0.03 + 0.056 * i, 0.0235)
+        for rx, ry, depth, power in ((0.044, 0.0235, 2.2, 4.0), (0.010, 0.016, 0.6, 2.0)):  # vertebra and its process
+            bone[rows, columns] += 0.5 * ellipsoid(
+                x[:, columns], y[rows], a.midline, 0.03 + 0.056 * i, rx, ry, depth, power
+            )
     return bone, ribs
 
 

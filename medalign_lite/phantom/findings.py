@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from medalign_lite.cases import FINDINGS, Fact
 from medalign_lite.phantom.anatomy import (
@@ -15,6 +15,7 @@ from medalign_lite.phantom.anatomy import (
     ZONE_LEVELS,
     Anatomy,
     Tissue,
+    depth_inside,
     ellipsoid,
     grid,
     heart_shape,
@@ -30,13 +31,13 @@ HEART_RATIO = {"small": (0.545, 0.565), "moderate": (0.605, 0.625), "large": (0.
 RIB_IN_ZONE = {"upper": (3, 4), "mid": (5, 6), "lower": (8, 9)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Change:
-    """What one finding does to the tissue, all (n, n); `mask` is where it can be seen."""
+    """What one finding does to the tissue, all (n, n); `mask` is where it can be seen. Equal to itself only."""
 
     mask: np.ndarray
-    soft: np.ndarray | float = 0.0  # cm of water-like tissue added (negative: air)
-    metal: np.ndarray | float = 0.0  # cm
+    soft: np.ndarray | None = None  # cm of water-like tissue added (negative: air)
+    metal: np.ndarray | None = None  # cm
     bone: np.ndarray | None = None  # the new bone map
     heart: np.ndarray | None = None  # the new heart
     clears_vessels: bool = False
@@ -56,7 +57,7 @@ def place_in_zone(rng, a: Anatomy, t: Tissue, fact: Fact, n: int, margin: float)
     low, high = ZONE_LEVELS[fact.zone]
     level = (y - a.apex) / a.thorax_height
     free = t.lungs[fact.side] & (t.heart < 0.5) & (t.mediastinum < 0.5)
-    depth = distance_transform_edt(free) / n * ((level > low) & (level < high))
+    depth = depth_inside(free) / n * ((level > low) & (level < high))
     rows, columns = np.nonzero(depth >= min(margin, 0.8 * depth.max()))
     k = rng.integers(len(rows))
     return (columns[k] + 0.5) / n, (rows[k] + 0.5) / n
