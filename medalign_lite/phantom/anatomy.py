@@ -5,7 +5,6 @@ patient's right on the left of the image, so the patient's right lung has x < `m
 98 outlines of real radiographs, as half-widths of the thorax at 25 levels from apex to base.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +39,7 @@ OUTLINE = {
 SIGN = {"right": -1, "left": 1}  # direction of the patient's side along x
 ZONE_LEVELS = {"upper": (0.12, 0.36), "mid": (0.40, 0.62), "lower": (0.66, 0.88)}  # share of the way from apex to base
 OVERSAMPLE = 4  # strokes are drawn on a finer grid and averaged down
-SHARES = (1.0, 0.85, 0.7, 0.5, 0.25)  # of a stroke's radius, where its nested lines end
+SHARES = np.array([1.0, 0.85, 0.7, 0.5, 0.25])  # of a stroke's radius, where its nested lines end
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ def grid(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def span(centres: np.ndarray, middle: float, half: float) -> slice:
     """The pixels at most `half` from `middle` (field units), with a spare one on each side."""
-    first, end = np.searchsorted(centres, (middle - half, middle + half))
-    return slice(max(first - 1, 0), end + 1)
+    at = np.flatnonzero(np.abs(centres - middle) <= half)
+    return slice(max(at[0] - 1, 0), at[-1] + 2) if len(at) else slice(0)
 
 
 def ellipsoid(x, y, cx, cy, rx, ry, depth, power=2.0, turn=0.0) -> np.ndarray:
@@ -118,24 +117,27 @@ def ellipsoid(x, y, cx, cy, rx, ry, depth, power=2.0, turn=0.0) -> np.ndarray:
     return thickness
 
 
-def strokes(n: int, paths: list[tuple[np.ndarray, float]], *, shell: float = 0.0) -> np.ndarray:
-    """Thickness (n, n) in cm of tubes along polylines `(points (k, 2), radius)`; `shell` > 0 makes hollow bones.
+def strokes(n: int, paths, radii, *, shell: float = 0.0, dtype=np.float32) -> np.ndarray:
+    """Thickness (n, n) in cm of p tubes with `radii` (p,) along polylines `paths` (p, k, 2), both in field units;
+    `shell` > 0 makes hollow bones.
 
     The round profile 2 sqrt(r^2 - d^2) is drawn as nested lines, outermost first: crossing tubes keep the larger.
     """
     m = n * OVERSAMPLE
-    thickest = max((2 * radius * FIELD_CM for _, radius in paths), default=1.0)
+    radius = np.array(radii)
+    thickest = (2 * radius * FIELD_CM).max()
     picture = Image.new("L", (m, m))
     draw = ImageDraw.Draw(picture)
-    lines = [((points * m).ravel().tolist(), float(radius)) for points, radius in paths]
-    widths = [[max(1, round(2 * radius * m * share)) for share in SHARES] + [0] for _, radius in lines]
-    for k, share in enumerate(SHARES):
+    lines = (np.array(paths) * m).reshape(len(radius), -1).tolist()
+    widths = np.maximum(1, np.rint(2 * radius * m * SHARES[:, None])).astype(int)
+    drawn = np.diff(widths, axis=0, append=0) < 0  # where the next one is as wide, it hides this one
+    for share, width, seen in zip(SHARES, widths, drawn, strict=True):
         inner = max(0.0, (1 - shell) ** 2 - share**2) if shell else 0.0
-        profile = math.sqrt(max(1 - (share - 0.07) ** 2, 0)) - 0.75 * math.sqrt(inner)
-        for (line, radius), width in zip(lines, widths, strict=True):
-            if width[k] > width[k + 1]:  # else the next one hides it
-                draw.line(line, int(255 * 2 * radius * FIELD_CM * profile / thickest), width[k])
-    return np.asarray(picture.reduce(OVERSAMPLE), np.float32) * (thickest / 255)
+        profile = np.sqrt(max(1 - (share - 0.07) ** 2, 0)) - 0.75 * np.sqrt(inner)
+        values = (255 * 2 * radius * FIELD_CM * profile / thickest).astype(int).tolist()
+        for j in np.flatnonzero(seen).tolist():
+            draw.line(lines[j], values[j], int(width[j]))
+    return np.asarray(picture.reduce(OVERSAMPLE), dtype) * dtype(thickest / 255)
 
 
 def frame(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
@@ -186,7 +188,7 @@ def vessel_tree(a: Anatomy, n: int, lung: np.ndarray) -> np.ndarray:
     """Thickness (n, n) of the branching pulmonary vessels and hila inside the lungs."""
     rng = np.random.default_rng(a.vessel_seed)
     x, y = grid(n)
-    paths, hila = [], np.zeros((n, n), np.float32)
+    paths, radii, hila = [], [], np.zeros((n, n), np.float32)
     for sign in (-1, 1):
         hilum = np.array(
             [a.midline + sign * 0.085 * a.thorax_width / 0.83, a.apex + 0.45 * a.thorax_height - 0.012 * sign]
@@ -197,12 +199,15 @@ def vessel_tree(a: Anatomy, n: int, lung: np.ndarray) -> np.ndarray:
         radius, length = np.full(7, 0.0088), np.full(7, 0.058)
         for _ in range(5):
             ends = starts + length[:, None] * np.c_[np.cos(angles), np.sin(angles)]
-            paths += zip(np.stack([starts, ends], 1), radius, strict=True)
+            paths.append(np.stack([starts, ends], 1))
+            radii.append(radius)
             starts, angles = np.repeat(ends, 2, 0), np.repeat(angles, 2) + rng.normal(0, 0.38, 2 * len(angles))
             radius = np.repeat(radius, 2) * rng.uniform(0.6, 0.78, len(angles))
             length = np.repeat(length, 2) * rng.uniform(0.7, 0.95, len(angles))
-    paths.sort(key=lambda path: path[1])
-    return gaussian_filter(np.maximum(strokes(n, paths), hila), 0.0011 * n) * lung
+    paths, radii = np.concatenate(paths), np.concatenate(radii)
+    order = np.argsort(radii, kind="stable")
+    tree = strokes(n, paths[order], radii[order], dtype=np.float64)
+    return gaussian_filter(np.maximum(tree, hila), 0.0011 * n) * lung
 
 
 def skeleton(a: Anatomy, n: int) -> tuple[np.ndarray, dict[tuple[str, int], np.ndarray]]:
@@ -219,24 +224,23 @@ def skeleton(a: Anatomy, n: int) -> tuple[np.ndarray, dict[tuple[str, int], np.n
             px = a.midline + sign * (0.035 + (reach - 0.035) * np.sin(u * np.pi / 2))
             py = start - 0.02 * np.sin(u * np.pi) * (1 - 0.05 * i) + (end - start) * u**2.4
             ribs[(side, i + 1)] = np.c_[px, py]
-            posterior.append((ribs[(side, i + 1)], 0.0128))
+            posterior.append(ribs[(side, i + 1)])
             if i < 7:
                 qx = px[-1] - sign * (reach - 0.10) * 0.62 * v**1.1
-                anterior.append((np.c_[qx, py[-1] + 0.10 * v + 0.02 * np.sin(3 * v)], 0.0115))
+                anterior.append(np.c_[qx, py[-1] + 0.10 * v + 0.02 * np.sin(3 * v)])
         cy = a.apex + 0.060 - 0.075 * c + 0.022 * np.sin(c * 6.2)
-        clavicles.append((np.c_[a.midline + sign * (0.035 + 0.30 * c), cy], 0.0150))
+        clavicles.append(np.c_[a.midline + sign * (0.035 + 0.30 * c), cy])
         s = np.linspace(0, 1, 10)
-        scapulae.append((np.c_[a.midline + sign * (0.40 + 0.03 * np.sin(3 * s)), a.apex + 0.05 + 0.33 * s], 0.010))
-    bone = strokes(n, posterior, shell=0.30)
-    for part, weight, shell in ((anterior, 0.5, 0.25), (clavicles, 1.1, 0.32), (scapulae, 0.45, 0.4)):
-        bone = np.maximum(bone, weight * strokes(n, part, shell=shell))
-    columns = span(x[0], a.midline, 0.044)
-    for i in range(18):
-        rows = span(y[:, 0], 0.03 + 0.056 * i, 0.0235)
-        for rx, ry, depth, power in ((0.044, 0.0235, 2.2, 4.0), (0.010, 0.016, 0.6, 2.0)):  # vertebra and its process
-            bone[rows, columns] += 0.5 * ellipsoid(
-                x[:, columns], y[rows], a.midline, 0.03 + 0.056 * i, rx, ry, depth, power
-            )
+        scapulae.append(np.c_[a.midline + sign * (0.40 + 0.03 * np.sin(3 * s)), a.apex + 0.05 + 0.33 * s])
+    bone = strokes(n, posterior, [0.0128] * 20, shell=0.30)
+    for part, radius, weight, shell in (
+        (anterior, 0.0115, 0.5, 0.25), (clavicles, 0.0150, 1.1, 0.32), (scapulae, 0.010, 0.45, 0.4)
+    ):  # fmt: skip
+        bone = np.maximum(bone, weight * strokes(n, part, [radius] * len(part), shell=shell))
+    nearest = np.clip(np.rint((y - 0.03) / 0.056), 0, 17).astype(int)  # its vertebra; they do not overlap
+    above = y - (0.03 + 0.056 * nearest).astype(np.float32)
+    bone = bone + 0.5 * ellipsoid(x, above, a.midline, 0, 0.044, 0.0235, 2.2, 4.0)
+    bone = bone + 0.5 * ellipsoid(x, above, a.midline, 0, 0.010, 0.016, 0.6)
     return bone, ribs
 
 

@@ -126,8 +126,8 @@ def add_atelectasis(rng, a, t, fact, n, density) -> Change:
     for j in range(3):
         level = a.dome[fact.side] - 0.035 - 0.042 * j
         tilt = rng.normal(0, 0.008, 2)
-        bands.append((np.array([[centre - 0.095, level + tilt[0]], [centre + 0.095, level + tilt[1]]]), 0.0120))
-    soft = density * 2.4 * strokes(n, bands) * t.lungs[fact.side]
+        bands.append([[centre - 0.095, level + tilt[0]], [centre + 0.095, level + tilt[1]]])
+    soft = density * 2.4 * strokes(n, bands, [0.0120] * 3) * t.lungs[fact.side]
     return Change(mask=(soft > 0.25 * max(float(soft.max()), 1e-6)) & t.lungs[fact.side], soft=soft)
 
 
@@ -160,7 +160,7 @@ def add_pacemaker(rng, a, t, fact, n, density) -> Change:
     end = a.dome["left"] - 0.06
     lead_x = gx + (a.midline - 0.04 - gx) * np.minimum(c / 0.4, 1) + np.where(c > 0.4, (c - 0.4) * 0.14, 0)
     lead_y = gy - 0.03 * np.sin(np.minimum(c / 0.4, 1) * 3.1) + np.where(c > 0.4, (c - 0.4) / 0.6 * (end - gy), 0)
-    lead = strokes(n, [(np.c_[lead_x, lead_y], 0.0030)])
+    lead = strokes(n, [np.c_[lead_x, lead_y]], [0.0030])
     metal = np.where(can > 0, 0.35 + 0.3 * can, 0) + 0.45 * lead
     return Change(mask=(can > 0) | (lead > 0.02), metal=density * metal)
 
