@@ -127,7 +127,7 @@ def strokes(n: int, paths, radii, *, shell: float = 0.0, dtype=np.float32) -> np
     radius = np.array(radii)
     thickest = (2 * radius * FIELD_CM).max()
     picture = Image.new("L", (m, m))
-    draw = ImageDraw.Draw(picture)
+    pen = ImageDraw.Draw(picture).draw  # Pillow's own core: the checks of `line` take longer than its lines
     lines = (np.array(paths) * m).reshape(len(radius), -1).tolist()
     widths = np.maximum(1, np.rint(2 * radius * m * SHARES[:, None])).astype(int)
     drawn = np.diff(widths, axis=0, append=0) < 0  # where the next one is as wide, it hides this one
@@ -136,7 +136,7 @@ def strokes(n: int, paths, radii, *, shell: float = 0.0, dtype=np.float32) -> np
         profile = np.sqrt(max(1 - (share - 0.07) ** 2, 0)) - 0.75 * np.sqrt(inner)
         values = (255 * 2 * radius * FIELD_CM * profile / thickest).astype(int).tolist()
         for j in np.flatnonzero(seen).tolist():
-            draw.line(lines[j], values[j], int(width[j]))
+            pen.draw_lines(lines[j], pen.draw_ink(values[j]), int(width[j]))
     return np.asarray(picture.reduce(OVERSAMPLE), dtype) * dtype(thickest / 255)
 
 
@@ -198,7 +198,7 @@ def vessel_tree(a: Anatomy, n: int, lung: np.ndarray) -> np.ndarray:
         starts, angles = np.repeat(hilum[None], 7, 0), angles if sign > 0 else np.pi - angles
         radius, length = np.full(7, 0.0088), np.full(7, 0.058)
         for _ in range(5):
-            ends = starts + length[:, None] * np.c_[np.cos(angles), np.sin(angles)]
+            ends = starts + length[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
             paths.append(np.stack([starts, ends], 1))
             radii.append(radius)
             starts, angles = np.repeat(ends, 2, 0), np.repeat(angles, 2) + rng.normal(0, 0.38, 2 * len(angles))
@@ -213,26 +213,23 @@ def vessel_tree(a: Anatomy, n: int, lung: np.ndarray) -> np.ndarray:
 def skeleton(a: Anatomy, n: int) -> tuple[np.ndarray, dict[tuple[str, int], np.ndarray]]:
     """Thickness (n, n) of ribs, clavicles, scapulae and spine, and the paths of the posterior ribs."""
     x, y = grid(n)
-    ribs, posterior, anterior, clavicles, scapulae = {}, [], [], [], []
-    u, v, c = np.linspace(0, 1, 24), np.linspace(0, 1, 16), np.linspace(0, 1, 14)
+    ribs, anterior, clavicles, scapulae = {}, [], [], []
+    u, v, c, s = np.linspace(0, 1, 24), np.linspace(0, 1, 16), np.linspace(0, 1, 14), np.linspace(0, 1, 10)
+    i = np.arange(10)[:, None]
+    start = a.apex - 0.035 + 0.1009 * a.thorax_height * i
+    end = start + 0.055 + 0.012 * i
     for side, (lateral, _) in OUTLINE.items():
         sign = SIGN[side]
-        for i in range(10):
-            start = a.apex - 0.035 + 0.1009 * a.thorax_height * i
-            end = start + 0.055 + 0.012 * i
-            reach = np.interp((end - a.apex) / a.thorax_height, LEVELS, lateral) * a.thorax_width * 1.03
-            px = a.midline + sign * (0.035 + (reach - 0.035) * np.sin(u * np.pi / 2))
-            py = start - 0.02 * np.sin(u * np.pi) * (1 - 0.05 * i) + (end - start) * u**2.4
-            ribs[(side, i + 1)] = np.c_[px, py]
-            posterior.append(ribs[(side, i + 1)])
-            if i < 7:
-                qx = px[-1] - sign * (reach - 0.10) * 0.62 * v**1.1
-                anterior.append(np.c_[qx, py[-1] + 0.10 * v + 0.02 * np.sin(3 * v)])
+        reach = np.interp((end - a.apex) / a.thorax_height, LEVELS, lateral) * a.thorax_width * 1.03
+        px = a.midline + sign * (0.035 + (reach - 0.035) * np.sin(u * np.pi / 2))
+        py = start - 0.02 * np.sin(u * np.pi) * (1 - 0.05 * i) + (end - start) * u**2.4
+        ribs |= {(side, j + 1): path for j, path in enumerate(np.stack([px, py], 2))}
+        qx = px[:7, -1:] - sign * (reach[:7] - 0.10) * 0.62 * v**1.1
+        anterior += [*np.stack([qx, py[:7, -1:] + 0.10 * v + 0.02 * np.sin(3 * v)], 2)]
         cy = a.apex + 0.060 - 0.075 * c + 0.022 * np.sin(c * 6.2)
-        clavicles.append(np.c_[a.midline + sign * (0.035 + 0.30 * c), cy])
-        s = np.linspace(0, 1, 10)
-        scapulae.append(np.c_[a.midline + sign * (0.40 + 0.03 * np.sin(3 * s)), a.apex + 0.05 + 0.33 * s])
-    bone = strokes(n, posterior, [0.0128] * 20, shell=0.30)
+        clavicles.append(np.stack([a.midline + sign * (0.035 + 0.30 * c), cy], 1))
+        scapulae.append(np.stack([a.midline + sign * (0.40 + 0.03 * np.sin(3 * s)), a.apex + 0.05 + 0.33 * s], 1))
+    bone = strokes(n, [*ribs.values()], [0.0128] * len(ribs), shell=0.30)
     for part, radius, weight, shell in (
         (anterior, 0.0115, 0.5, 0.25), (clavicles, 0.0150, 1.1, 0.32), (scapulae, 0.010, 0.45, 0.4)
     ):  # fmt: skip
