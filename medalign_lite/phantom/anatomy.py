@@ -131,12 +131,12 @@ def strokes(n: int, paths, radii, *, shell: float = 0.0, dtype=np.float32) -> np
     lines = (np.array(paths) * m).reshape(len(radius), -1).tolist()
     widths = np.maximum(1, np.rint(2 * radius * m * SHARES[:, None])).astype(int)
     drawn = np.diff(widths, axis=0, append=0) < 0  # where the next one is as wide, it hides this one
-    for share, width, seen in zip(SHARES, widths, drawn, strict=True):
+    for share, width, seen in zip(SHARES, widths.tolist(), drawn, strict=True):
         inner = max(0.0, (1 - shell) ** 2 - share**2) if shell else 0.0
         profile = np.sqrt(max(1 - (share - 0.07) ** 2, 0)) - 0.75 * np.sqrt(inner)
         values = (255 * 2 * radius * FIELD_CM * profile / thickest).astype(int).tolist()
         for j in np.flatnonzero(seen).tolist():
-            pen.draw_lines(lines[j], pen.draw_ink(values[j]), int(width[j]))
+            pen.draw_lines(lines[j], pen.draw_ink(values[j]), width[j])
     return np.asarray(picture.reduce(OVERSAMPLE), dtype) * dtype(thickest / 255)
 
 
@@ -206,8 +206,10 @@ def vessel_tree(a: Anatomy, n: int, lung: np.ndarray) -> np.ndarray:
             length = np.repeat(length, 2) * rng.uniform(0.7, 0.95, len(angles))
     paths, radii = np.concatenate(paths), np.concatenate(radii)
     order = np.argsort(radii, kind="stable")
-    tree = strokes(n, paths[order], radii[order], dtype=np.float64)
-    return gaussian_filter(np.maximum(tree, hila), 0.0011 * n) * lung
+    tree = np.maximum(strokes(n, paths[order], radii[order], dtype=np.float64), hila)
+    box = frame(lung, n // 48)  # and what the filter reaches
+    tree[box] = gaussian_filter(tree[box], 0.0011 * n)
+    return tree * lung
 
 
 def skeleton(a: Anatomy, n: int) -> tuple[np.ndarray, dict[tuple[str, int], np.ndarray]]:

@@ -7,7 +7,7 @@ shared by all renderings of a case.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -48,18 +48,12 @@ class Scene:
         }
 
     @cached_property
-    def air_share(self) -> np.ndarray:
-        """How much of the lung's thickness (n, n) is aerated, about 1."""
-        return 1 + 0.06 * self.acquisition["parenchyma"] * (self.tissue.lung > 0)
-
-    @cached_property
     def marker(self) -> np.ndarray:
         """Cover, uint8 (n, n), of the technician's L or R beside the shoulder on that side (patient's left = right)."""
         n, letter = self.n, self.acquisition["marker"]
         picture = Image.new("L", (n, n))
         at = (n * (0.93 if letter == "L" else 0.07), n * self.acquisition["marker_height"])
-        font = ImageFont.load_default(size=round(n * 0.07))
-        ImageDraw.Draw(picture).text(at, letter, fill=255, anchor="mm", font=font)
+        ImageDraw.Draw(picture).text(at, letter, fill=255, anchor="mm", font=load_font(round(n * 0.07)))
         return np.asarray(picture)
 
     @cached_property
@@ -79,9 +73,20 @@ class Scene:
         lungs = self.tissue.lungs["right"] | self.tissue.lungs["left"]
         return float(np.quantile(flat[lungs], 0.01)), float(np.quantile(flat[self.tissue.body > 4], 0.985)), low
 
+    def displace(self, heart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lung (n, n) in cm whose place heart and mediastinum take, and the attenuation of what is left of it."""
+        lung = self.tissue.lung
+        displaced = np.minimum(np.maximum(heart, self.tissue.mediastinum), lung * 0.92)
+        air = (lung - displaced) * (1 + 0.06 * self.acquisition["parenchyma"] * (lung > 0))
+        return displaced, ATTENUATION["lung"] * air
+
+    @cached_property
+    def healthy_lung(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.displace(self.tissue.heart)
+
     def transmit(self, changes: list[Change]) -> np.ndarray:
         """Primary beam (n, n) behind the chest, I = exp(-sum mu d), relative to its brightest tissue."""
-        t, lung = self.tissue, self.tissue.lung
+        t = self.tissue
         heart, bone, soft, metal, vessels = t.heart, t.bone, t.soft, np.float32(0), t.vessels
         for change in changes:
             heart = heart if change.heart is None else change.heart
@@ -89,11 +94,11 @@ class Scene:
             vessels = vessels * ~change.mask if change.clears_vessels else vessels
             soft = soft if change.soft is None else soft + change.soft
             metal = metal if change.metal is None else metal + change.metal
-        displaced = np.minimum(np.maximum(heart, t.mediastinum), lung * 0.92)
+        displaced, aerated = self.healthy_lung if heart is t.heart else self.displace(heart)
         mu = ATTENUATION
         attenuation = (
             mu["soft"] * (soft + displaced + 0.95 * vessels - t.air)
-            + mu["lung"] * ((lung - displaced) * self.air_share)
+            + aerated
             + (mu["bone"] - mu["soft"]) * bone
             + mu["metal"] * metal
         )
@@ -174,6 +179,12 @@ class Rendering:
         facts = tuple(replace(f, side=other) if f.finding == finding else f for f in self.facts)
         kept = {name: change for name, change in self.changes.items() if name != finding}
         return draw_changes(self.scene, facts, self.densities, kept)
+
+
+@lru_cache(maxsize=1)
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """Pillow's own font, `size` pixels high."""
+    return ImageFont.load_default(size)
 
 
 def blur(image: np.ndarray, width: float) -> np.ndarray:
