@@ -141,9 +141,8 @@ class Scene:
         noisy = np.clip(beam + a["noise"][box] * np.sqrt(np.clip(beam, 1e-5, None) / photons), 2e-4, None)
         tone = np.clip((-np.log(noisy) - low[box] - black) / (white - black), 0, 1) ** a["gamma"]
         grey = (0.05 + 0.90 * tone) * 255 * np.clip(self.tissue.body[box], 0, 1)
-        picture = Image.fromarray(grey.astype(np.uint8))
-        picture.paste(235, mask=Image.fromarray(self.marker[box]))
-        return np.asarray(picture)
+        grey, marker = grey.astype(np.uint8), self.marker[box]
+        return burn_in(grey, marker) if marker.any() else grey
 
 
 @dataclass(frozen=True)
@@ -179,6 +178,13 @@ class Rendering:
         facts = tuple(replace(f, side=other) if f.finding == finding else f for f in self.facts)
         kept = {name: change for name, change in self.changes.items() if name != finding}
         return draw_changes(self.scene, facts, self.densities, kept)
+
+
+def burn_in(image: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """An image with the marker's grey where its cover, of the same shape, is 255; both uint8."""
+    picture = Image.fromarray(image)
+    picture.paste(235, mask=Image.fromarray(cover))
+    return np.asarray(picture)
 
 
 @lru_cache(maxsize=1)
