@@ -22,6 +22,7 @@ SIZE = 192  # pixels, height and width
 PHOTONS = 2.5e4  # per pixel of the unattenuated beam, at 512 pixels across
 VISIBLE_CNR = 1.0  # a finding below this contrast-to-noise ratio cannot be held against a reader
 VISIBLE_PIXELS = 12
+load_font = lru_cache(maxsize=1)(ImageFont.load_default)  # reading it takes longer than writing with it
 NEAR = 15  # pixels around a mask that its local noise depends on: a ring of 3 and the reach of a filter, 12
 
 
@@ -73,16 +74,10 @@ class Scene:
         lungs = self.tissue.lungs["right"] | self.tissue.lungs["left"]
         return float(np.quantile(flat[lungs], 0.01)), float(np.quantile(flat[self.tissue.body > 4], 0.985)), low
 
-    def displace(self, heart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lung (n, n) in cm whose place heart and mediastinum take, and the attenuation of what is left of it."""
-        lung = self.tissue.lung
-        displaced = np.minimum(np.maximum(heart, self.tissue.mediastinum), lung * 0.92)
-        air = (lung - displaced) * (1 + 0.06 * self.acquisition["parenchyma"] * (lung > 0))
-        return displaced, ATTENUATION["lung"] * air
-
     @cached_property
-    def healthy_lung(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.displace(self.tissue.heart)
+    def air_share(self) -> np.ndarray:
+        """How much of the lung's thickness (n, n) is aerated, about 1."""
+        return 1 + 0.06 * self.acquisition["parenchyma"] * (self.tissue.lung > 0)
 
     def transmit(self, changes: list[Change]) -> np.ndarray:
         """Primary beam (n, n) behind the chest, I = exp(-sum mu d), relative to its brightest tissue."""
@@ -94,20 +89,16 @@ class Scene:
             vessels = vessels * ~change.mask if change.clears_vessels else vessels
             soft = soft if change.soft is None else soft + change.soft
             metal = metal if change.metal is None else metal + change.metal
-        displaced, aerated = self.healthy_lung if heart is t.heart else self.displace(heart)
+        displaced = np.minimum(np.maximum(heart, t.mediastinum), t.lung * 0.92)
         mu = ATTENUATION
         attenuation = (
             mu["soft"] * (soft + displaced + 0.95 * vessels - t.air)
-            + aerated
+            + mu["lung"] * ((t.lung - displaced) * self.air_share)
             + (mu["bone"] - mu["soft"]) * bone
             + mu["metal"] * metal
         )
         beam = np.exp(-np.clip(attenuation, 0, None)) / self.brightest
         return np.minimum(beam, 2.5).astype(np.float32)
-
-    def add(self, fact: Fact, density: float) -> Change:
-        """What one fact changes in this person."""
-        return add_finding(self.seed, self.anatomy, self.tissue, fact, self.n, density=density)
 
     @cached_property
     def brightest(self) -> float:
@@ -141,8 +132,9 @@ class Scene:
         noisy = np.clip(beam + a["noise"][box] * np.sqrt(np.clip(beam, 1e-5, None) / photons), 2e-4, None)
         tone = np.clip((-np.log(noisy) - low[box] - black) / (white - black), 0, 1) ** a["gamma"]
         grey = (0.05 + 0.90 * tone) * 255 * np.clip(self.tissue.body[box], 0, 1)
-        grey, marker = grey.astype(np.uint8), self.marker[box]
-        return burn_in(grey, marker) if marker.any() else grey
+        picture = Image.fromarray(grey.astype(np.uint8))
+        picture.paste(235, mask=Image.fromarray(self.marker[box]))
+        return np.asarray(picture)
 
 
 @dataclass(frozen=True)
@@ -180,19 +172,6 @@ class Rendering:
         return draw_changes(self.scene, facts, self.densities, kept)
 
 
-def burn_in(image: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """An image with the marker's grey where its cover, of the same shape, is 255; both uint8."""
-    picture = Image.fromarray(image)
-    picture.paste(235, mask=Image.fromarray(cover))
-    return np.asarray(picture)
-
-
-@lru_cache(maxsize=1)
-def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, `size` pixels high."""
-    return ImageFont.load_default(size)
-
-
 def blur(image: np.ndarray, width: float) -> np.ndarray:
     """Wide Gaussian blur (field units) at a quarter of the resolution."""
     n = len(image)
@@ -225,7 +204,10 @@ def draw_changes(
 ) -> Rendering:
     """Adds the facts to the scene, those with `known` changes by these, and measures each one's contrast-to-noise
     against the picture without it."""
-    changes = {f.finding: known.get(f.finding) or scene.add(f, densities.get(f.finding, 1.0)) for f in facts}
+    a, t, n, changes = scene.anatomy, scene.tissue, scene.n, {}
+    for f in facts:
+        density = densities.get(f.finding, 1.0)
+        changes[f.finding] = known.get(f.finding) or add_finding(scene.seed, a, t, f, n, density=density)
     picture = Rendering(scene, facts, changes, densities)
     ratios = {name: contrast_to_noise(picture.image, picture.removed(name), c.mask) for name, c in changes.items()}
     measured = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 
 import numpy as np
@@ -103,24 +102,18 @@ def _pick(options: list[tuple[_Statement, bool]], rng: np.random.Generator, long
 
 def _affirm(fact: Fact, rng: np.random.Generator, bank: str) -> _Statement:
     finding = fact.finding
-    options = [
-        (_Statement(frame.format(np=_noun_phrase(fact, noun, place)), (finding,), "present"), is_long)
-        for (frame, _, is_long), noun, place in _combinations(finding, bank)
-    ]
+    nouns, places = phrases.NOUNS[finding], phrases.PLACES[finding]
+    options = []
+    for f, n, p in product(range(len(phrases.FRAMES)), range(len(nouns)), range(len(places))):
+        if phrases.in_bank(bank, finding, f, n, p):
+            frame, _, is_long = phrases.FRAMES[f]
+            phrase = _noun_phrase(fact, nouns[n], places[p])
+            options.append((_Statement(frame.format(np=phrase), (finding,), "present"), is_long))
     if finding == "cardiomegaly":
         heart = [(frame.format(degree=phrases.DEGREES[fact.size]), is_long) for frame, _, is_long in _heart(bank)]
         heart = [(_Statement(template, (finding,), "present"), is_long) for template, is_long in heart]
         options = heart if rng.random() < 0.5 else options
     return _pick(options, rng, _STYLES[bank].long)
-
-
-@cache  # one entry a finding and bank
-def _combinations(finding: str, bank: str) -> list[tuple[tuple[str, str, bool], str, str]]:
-    """The (frame, noun, place) of a bank."""
-    nouns, places = phrases.NOUNS[finding], phrases.PLACES[finding]
-    every = product(enumerate(phrases.FRAMES), enumerate(nouns), enumerate(places))
-    return [(frame, noun, place) for (f, frame), (n, noun), (p, place) in every
-            if phrases.in_bank(bank, finding, f, n, p)]  # fmt: skip
 
 
 def _noun_phrase(fact: Fact, noun: str, place: str) -> str:
