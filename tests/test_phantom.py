@@ -9,7 +9,7 @@ from scipy.ndimage import binary_dilation
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.files import ROOT
-from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.facts import ATTRIBUTES, FINDINGS, Fact
 from medalign_lite.world import dataset, world
 from medalign_lite.world.anatomy import ellipsoid, grid
 from medalign_lite.world.render import VISIBLE_CNR, build_scene, render
@@ -75,7 +75,7 @@ def test_each_fact_has_just_its_attributes(confounded):
     for table in confounded[:500]:
         for fact in table.values():
             has = {name for name in ("side", "zone", "size") if getattr(fact, name)}
-            assert has == set(world.ATTRIBUTES[fact.finding])
+            assert has == set(ATTRIBUTES[fact.finding])
 
 
 def test_the_reporter_adds_company_and_pulls_sides(confounded):
