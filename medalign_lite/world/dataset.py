@@ -158,9 +158,15 @@ def render_folder(
     """Renders `counts` = {split: images} into `folder`, in parallel, `cases.jsonl` last."""
     make_folders(folder)
     plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=keep_memory) as pool:
         made = pool.map(make_case, plans, chunksize=8)
         write_cases(folder / "cases.jsonl", _progress(made, len(plans)))
+
+
+def keep_memory() -> None:
+    """Lets this process keep its freed arrays: glibc hands back, and fetches again page by page, what is free beyond
+    twice the largest block freed so far."""
+    np.empty(2**24, np.uint8)
 
 
 def _progress(made: Iterable[Case], total: int) -> Iterable[Case]:
