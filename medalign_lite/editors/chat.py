@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 import jsonschema
 
+from medalign_lite.files import whole
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # status codes after which the same request may succeed
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more ends the run
@@ -375,6 +377,5 @@ def _read_kept(path: Path, request: dict) -> str | None:
 def keep(path: Path, entry: dict) -> None:
     """Write a reply's file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as part:
+        part.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")

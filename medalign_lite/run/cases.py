@@ -7,7 +7,6 @@ Prints the layout and why, counts by split, leaks, missing files and what is lef
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -187,7 +186,3 @@ def main(arguments: list[str]) -> int:
         print(look(cases, out=out, seed=values["SEED"], strict=values["STRICT"]))
 
     return exit_status(work, refused=(CaseError, ReproduceError))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,17 +1,14 @@
-"""What a training run tells: log.jsonl, its figures, TensorBoard's events, and a progress bar with the time left."""
+"""What a training run tells: log.jsonl and the figures in it."""
 
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-from medalign_lite.files import PLAIN_BAR
+from medalign_lite.files import write_jsonl
 from medalign_lite.losses.objective import Losses
 
 
@@ -32,16 +29,14 @@ class Book:
             file.write(json.dumps(row | {"seconds": round(time.monotonic() - self.opened, 3)}) + "\n")
 
     def rows(self) -> list[dict]:
-        """All whole lines."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        """All whole lines; a kill may have cut the last one."""
+        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`: the resumed run logs it again."""
-        if not self.writes:
-            return
-        kept = [row for row in self.rows() if row["step"] <= step]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        if self.writes:
+            write_jsonl(self.path, [row for row in self.rows() if row["step"] <= step])
 
 
 def summary(batches: Sequence[Losses]) -> dict[str, float]:
@@ -57,18 +52,3 @@ def summary(batches: Sequence[Losses]) -> dict[str, float]:
         columns["gs"] = columns["margin_control"] - columns["margin_lesion"]
     means = {name: column.double().nanmean().item() for name, column in columns.items()}
     return {name: value for name, value in means.items() if not math.isnan(value)}
-
-
-def event_writer(folder: Path, *, step: int) -> SummaryWriter:
-    """TensorBoard's event files for the Trainer's callback: a run that goes on after `step` hides what came later, one
-    that starts at 0 replaces the files of the run before."""
-    for old in Path(folder).glob("events.out.tfevents.*") if not step else ():
-        old.unlink()
-    return SummaryWriter(str(folder), purge_step=step + 1)
-
-
-def progress_bar(name: str, total: int, shown: bool) -> tqdm:
-    """A progress bar with the time left, as plain lines where MEDALIGN_HEADLESS=1."""
-    if os.environ.get("MEDALIGN_HEADLESS") == "1":
-        return tqdm(total=total, desc=name, disable=not shown, bar_format=PLAIN_BAR, mininterval=10, ascii=True)
-    return tqdm(total=total, desc=name, disable=not shown)
