@@ -22,7 +22,8 @@ from PIL import Image
 
 from medalign_lite.cases.case import Case, CaseError
 from medalign_lite.cases.images import ImageError, read_image
-from medalign_lite.corruption.corrupt import INSIDE, UNSEEN, Masks, corrupt, dilate, find_masks, lesion_mask
+from medalign_lite.corruption.corrupt import INSIDE, UNSEEN, corrupt
+from medalign_lite.corruption.masks import Masks, dilate, find_masks, lesion_mask
 from medalign_lite.files import whole
 
 NOTHING_THERE = "the pair is about no finding in the image: there is nothing to corrupt"

@@ -17,7 +17,8 @@ from PIL import Image
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.images import image_size, read_image
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.corruption.corrupt import UNSEEN, corrupt, dilate, find_masks, lesion_mask, mask_source
+from medalign_lite.corruption.corrupt import UNSEEN, corrupt
+from medalign_lite.corruption.masks import dilate, find_masks, lesion_mask, mask_source
 from medalign_lite.edits.facts import counterfactual
 from medalign_lite.edits.records import Record, check_record, make_record
 from medalign_lite.evaluate.grounding import changed_case

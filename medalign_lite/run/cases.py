@@ -15,7 +15,7 @@ from pathlib import Path
 from medalign_lite.cases import readers
 from medalign_lite.cases.case import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks
 from medalign_lite.cases.readers import read_cases, table
-from medalign_lite.corruption.corrupt import lesion_mask, mask_source
+from medalign_lite.corruption.masks import lesion_mask, mask_source
 from medalign_lite.files import ROOT, write_json
 from medalign_lite.run.cohort import made_files, settle_splits
 from medalign_lite.run.commands import exit_status
