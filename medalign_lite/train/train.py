@@ -8,6 +8,7 @@ runs in one process and, under `accelerate launch`, in several (`launch.py`).
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -20,12 +21,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 
-from medalign_lite.files import bar, claim, file_sha256, peak_mb
+from medalign_lite.files import bar, claim, file_sha256, peak_mb, write_jsonl
 from medalign_lite.losses.objective import Losses, margins, objective
 from medalign_lite.losses.recipes import RECIPES, Reads, Recipe
 from medalign_lite.model.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
 from medalign_lite.train.launch import ShareLoader, ShareSampler, nothing, refuse_sharding, run_inside
-from medalign_lite.train.log import Book, summary
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import ALL_SIDES, check_head, rows_of, score
@@ -214,6 +214,48 @@ class Watch(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()
+
+
+class Book:
+    """log.jsonl: one line per optimizer step or validation. Seconds are of this process since it was opened.
+
+    `writes` False makes a reader of it: of several processes, one writes.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True):
+        self.path, self.writes, self.opened = path, writes, time.monotonic()
+
+    def write(self, row: dict) -> None:
+        """Append one line at once."""
+        if not self.writes:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row | {"seconds": round(time.monotonic() - self.opened, 3)}) + "\n")
+
+    def rows(self) -> list[dict]:
+        """All whole lines; a kill may have cut the last one."""
+        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`: the resumed run logs it again."""
+        if self.writes:
+            write_jsonl(self.path, [row for row in self.rows() if row["step"] <= step])
+
+
+def summary(batches: Sequence[Losses]) -> dict[str, float]:
+    """Means over records of loss, parts and margins; `accuracy` P[m(v) > 0] and `gs` m(v°) - m(v') where both exist.
+
+    A figure that no record has is left out.
+    """
+    columns = {name: torch.cat([batch.parts[name] for batch in batches]) for name in batches[0].parts}
+    columns["loss"] = torch.cat([batch.loss.detach() for batch in batches])
+    if "margin" in columns:
+        columns["accuracy"] = (columns["margin"] > 0).float()
+    if "margin_lesion" in columns and "margin_control" in columns:
+        columns["gs"] = columns["margin_control"] - columns["margin_lesion"]
+    means = {name: column.double().nanmean().item() for name, column in columns.items()}
+    return {name: value for name, value in means.items() if not math.isnan(value)}
 
 
 def last_checkpoint(folder: Path) -> Path | None:
