@@ -79,7 +79,7 @@ def test_full_from_the_models_own_answers_to_what_it_learnt(resolved, tmp_path):
                        say=lambda _: None)
     rows = [{"id": record.id, **row} for record, row in zip(records, rows)]
     assert all((row["lesion"] and row["control"]) or row["reason"] for row in rows)
-    data = draw_data(records, rows, cases, folder=tmp_path, preset=preset, seed=7)
+    data = draw_data(records, rows, cases, folder=tmp_path, count=0, share=1.0, seed=7)
 
     settings = settings_of(preset, preset.recipes[-1], seed=7)
     assert (settings.rank, settings.alpha, settings.learning_rate, settings.recompute) == (128, 256, 1e-6, True)

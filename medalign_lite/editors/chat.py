@@ -21,7 +21,7 @@ import httpx
 import jsonschema
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from medalign_lite.files import kept
+from medalign_lite.files import whole
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # status codes after which the same request may succeed
@@ -133,10 +133,10 @@ class Chat:
                         raise _Passing("a reply that does not fit the schema", wait=0)
         except _Passing as trouble:
             raise ChatError(f"{self.host}: {trouble}, {attempts} times; {self._later()}") from trouble
-        path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"request": request, "content": content, "host": self.host}, indent=1)
-        kept(path, lambda part: part.write_text(_struck(text) + "\n", encoding="utf-8"))
+        with whole(path) as part:
+            part.write_text(_struck(text) + "\n", encoding="utf-8")
         return _struck(content)
 
     def _send(self, request: dict) -> object:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.images import ImageError, read_image
-from medalign_lite.corruption.corrupt import lesion_mask
+from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.editors.agree import agreement
 from medalign_lite.editors.notes import (
     Change,

@@ -22,10 +22,9 @@ from medalign_lite.files import ROOT, short
 from medalign_lite.model.weights import ModelError, check_folder, locate
 from medalign_lite.run.commands import exit_status
 from medalign_lite.run.dial import Resolved, gpu_memory_gb, resolve
-from medalign_lite.run.fingerprint import versions
 from medalign_lite.run.fit import CONTEXT_GB, Fit, examine_fit, hours, with_changes
-from medalign_lite.run.manifest import run_folder
 from medalign_lite.run.notebook import typical_minutes
+from medalign_lite.run.provenance import run_folder, versions
 from medalign_lite.run.reproduce import ReproduceError, parse
 
 
@@ -72,8 +71,16 @@ def pinned() -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
 
 
+def python_floor() -> str:
+    """The oldest Python that pyproject.toml allows, such as 3.11.5."""
+    return re.search(r'^requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
+
+
 def _python() -> Line:
-    return Line("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
+    about, wanted = f"{sys.version.split()[0]} at {sys.executable}", python_floor()
+    if sys.version_info < tuple(map(int, wanted.split("."))):
+        return Line("python", "fail", about, f"the pinned packages need {wanted} or newer: `make env PYTHON=path`")
+    return Line("python", "ok", about)
 
 
 def _libraries() -> list[Line]:
@@ -216,7 +223,3 @@ def main(arguments: list[str]) -> int:
         return 1 if failed else 0
 
     return exit_status(work, refused=(PresetError, ReproduceError))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,14 +1,13 @@
 """``make models``: the weights of the preset's model, or of MODEL=, fetched ahead; afterwards runs work offline.
 
-    python -m medalign_lite.run.models PRESET=full
-    python -m medalign_lite.run.models MODEL=ORG/NAME@REVISION
+    python -m medalign_lite models PRESET=full
+    python -m medalign_lite models MODEL=ORG/NAME@REVISION
 
 The size is printed first, and what is here already is not fetched again. Safetensors, configuration and tokenizer
 alone are taken: no pickle, no code.
 """
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +63,3 @@ def main(arguments: list[str]) -> int:
         fetch(resolved.model)
 
     return exit_status(work, refused=(PresetError, ReproduceError), stopped=(ModelError,))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.images import read_image
-from medalign_lite.corruption.corrupt import lesion_mask
+from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.edits.report_truth import judge_claims
 from medalign_lite.edits.verify import truth_of
 from medalign_lite.evaluate.agreement import affirmed, countable, on_side

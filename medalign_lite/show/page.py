@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from medalign_lite.evaluate.short_answers import CLOSED_SCORER, OPEN_SCORER
 from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.evaluate.style import FEW_WORDS
+from medalign_lite.files import whole
 from medalign_lite.show.figures import spoken
 
 NOT_MEASURABLE = "not measurable: no structured truth"
@@ -179,11 +179,9 @@ def write_report(
         reading=reading, limits=limits, recipes=_recipe_rows(recipes or {}),
         recipe_names=_ordered(next(iter(recipes.values()))["aligned"]) if recipes else [],
     )  # fmt: skip
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
-    return path
+    with whole(path) as part:
+        part.write_text(page, encoding="utf-8")
+    return Path(path)
 
 
 def _rows(results: Mapping, extra: Mapping | None, split: str) -> list[dict]:

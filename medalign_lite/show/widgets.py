@@ -16,7 +16,8 @@ from PIL import Image, ImageChops, ImageFilter
 
 from medalign_lite.cases.case import Case, CaseError
 from medalign_lite.cases.images import ImageError, read_image
-from medalign_lite.corruption.corrupt import METHODS, corrupt, dilate, lesion_mask
+from medalign_lite.corruption.corrupt import METHODS, corrupt
+from medalign_lite.corruption.masks import dilate, lesion_mask
 from medalign_lite.show.figures import (
     CHOSEN,
     CONTROL,
