@@ -19,9 +19,10 @@ from pathlib import Path
 from medalign_lite.dials import DEFAULT_SEED, PresetError
 from medalign_lite.files import ROOT, read_json, write_json
 from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.model.weights import find_model
 from medalign_lite.run import fingerprint
 from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import NAMES, Resolved, dial, find_model, resolve, training_overrides
+from medalign_lite.run.dial import NAMES, Resolved, dial, resolve, training_overrides
 from medalign_lite.run.manifest import damage, run_folder, run_parameters, unsound
 from medalign_lite.run.notebook import (
     NotebookError,
