@@ -137,7 +137,7 @@ def test_outlined_keeps_the_shape():
 
 
 def test_lesions_are_called_by_name_in_places_of_their_own():
-    masks = {"left effusion": np.zeros((64, 64), bool), "nodule": np.zeros((64, 64), bool), "none": np.zeros((64, 64), bool)}
+    masks = {name: np.zeros((64, 64), bool) for name in ("left effusion", "nodule", "none")}
     masks["left effusion"][30:40, 30:40] = masks["nodule"][32:42, 30:40] = True
     image = Image.new("L", (64, 64), 128)
     plain, told = (np.asarray(named(image, some)) for some in ({}, masks))
