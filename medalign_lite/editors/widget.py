@@ -34,7 +34,7 @@ from medalign_lite.editors.notes import (
 )
 from medalign_lite.editors.suggest import Span, find_spans
 from medalign_lite.edits.verify import truth_of
-from medalign_lite.show.widgets import outlined, png
+from medalign_lite.show.draw import outlined, png
 
 HERE = Path(__file__).parent
 SIDE = 640  # pixels of the shown picture's longer side
