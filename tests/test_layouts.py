@@ -11,7 +11,7 @@ from layouts import LABELS, WORDS, put
 from medalign_lite.cases.case import CaseError, count_notes, find_leaks, require_no_leaks
 from medalign_lite.cases.readers import detect, read_cases
 from medalign_lite.cases.readers.report_text import describing_part
-from medalign_lite.corruption.corrupt import lesion_mask, mask_source
+from medalign_lite.corruption.masks import lesion_mask, mask_source
 
 REAL = Path(os.environ.get("VQA_RAD", Path(__file__).parents[2] / "shared" / "real" / "vqa_rad"))
 needs_real = pytest.mark.skipif(not (REAL / "images").is_dir(), reason=f"no VQA-RAD at {REAL}; set VQA_RAD=folder")
