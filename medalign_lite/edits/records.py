@@ -13,7 +13,7 @@ import numpy as np
 
 from medalign_lite.text.answers import WHOLE_ANSWER_WORDS
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.text.claims import yes_no
+from medalign_lite.text.says import yes_no
 from medalign_lite.text.diff import edited_tokens, remove_spans, tokens
 from medalign_lite.text.spans import KINDS, Span
 from medalign_lite.edits.edit import Edit

@@ -9,7 +9,8 @@ from dataclasses import replace
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.agreement import affirmed
 from medalign_lite.evaluate.short_answers import lmms_normalise
-from medalign_lite.text.claims import find_attributes, yes_no
+from medalign_lite.text.claims import find_attributes
+from medalign_lite.text.says import yes_no
 from medalign_lite.text.facts import SIDES, Fact
 
 CHANGES = ("hidden", "moved")  # conditions in which the picture shows another truth
