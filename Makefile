@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
-VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT SMALL
+VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT LESIONS SMALL
 ARGUMENTS = $(foreach v,$(VARIABLES),$(if $($(v)),'$(v)=$($(v))'))
 UNKNOWN := $(filter-out $(VARIABLES) PYTHON,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))))
 ifneq ($(strip $(filter-out MAKEFLAGS MAKEOVERRIDES -%,$(UNKNOWN))),)
@@ -31,6 +31,7 @@ help: ## this list
 	@echo "  SEED=7  OUT=artifacts          the seed, and the folder that is written to"
 	@echo "  RECIPE=fire-mpo,dpo            what is trained, the last one is the aligned model (default: the preset's)"
 	@echo "  ROUNDS=2                       the aligned policy answers again and learns from that (default: one round)"
+	@echo "  LESIONS=mass,nodule            which categories of a COCO list are lesions (default: guessed, and told)"
 	@echo "  STRICT=1                       the first bad case stops the run (default: skipped, counted, reported)"
 	@echo "  SMALL=1                        make claims in a quarter of an hour: fewer people, seeds and arms"
 

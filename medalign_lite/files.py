@@ -44,6 +44,11 @@ def short(path: str | Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_absolute() and path.is_relative_to(ROOT) else str(path)
 
 
+def visible(text: str) -> str:
+    """Text of data as it may be printed: what is no letter, mark or space is escaped (`\\x1b`), on one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def read_jsonl(path: Path) -> list[dict]:
     """Rows of a JSONL file."""
     with path.open(encoding="utf-8") as stream:

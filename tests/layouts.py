@@ -238,10 +238,9 @@ def dicom(number, *, frames=1, patient="MRN-1", **changes):
 
 
 def tiff(pages):
-    import tifffile
-
     stream = io.BytesIO()
-    tifffile.imwrite(stream, pages, photometric="minisblack")
+    first, *others = map(Image.fromarray, pages)
+    first.save(stream, format="TIFF", save_all=True, append_images=others)
     return stream.getvalue()
 
 

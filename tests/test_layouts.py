@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 
 import layouts
+import numpy as np
 import pytest
 from layouts import LABELS, WORDS, put
+from PIL import Image
 
 from medalign_lite.cases.case import CaseError, count_notes, find_leaks, require_no_leaks
 from medalign_lite.cases.readers import detect, read_cases
-from medalign_lite.cases.readers.report_text import describing_part
+from medalign_lite.cases.readers.shared import describing_part
 from medalign_lite.corruption.corrupt import lesion_mask, mask_source
 
 REAL = Path(os.environ.get("VQA_RAD", Path(__file__).parents[2] / "shared" / "real" / "vqa_rad"))
@@ -98,7 +100,8 @@ def test_every_question_of_the_real_vqa_rad_is_read_or_counted():
 def test_parquet_tells_images_by_their_bytes(read):
     found = read(layouts.parquet)
     assert {word: case.split for word, case in by_word(found).items()} == dict(zip(WORDS, ("train", "train", "test")))
-    assert by_word(found)["alpine"].image.read_bytes() == layouts.png(0)
+    with Image.open(by_word(found)["alpine"].image) as image:
+        assert (np.asarray(image) == layouts.pixels(0)).all()
     assert "1 x its image is also asked about in test" in count_notes(found.notes)
     standard = read(layouts.parquet, splits="standard")
     assert len(standard.cases) == 4 and len(find_leaks(standard.cases)) == 1
@@ -143,7 +146,9 @@ def test_mimic_cxr_has_patients_reports_and_labels(read):
         ("IMPRESSION: c\n d", "c d"),
         ("FINDINGS:\n\nIMPRESSION: c", "c"),
         ("INDICATION: Patient with: cough.\nFINDINGS AND IMPRESSION: Clear.\nRECOMMENDATION(S): none", "Clear."),
-        ("no heading at all", ""),
+        ("no heading at all", "no heading at all"),
+        ("Findings: Clear.\n\nImpression: none", "Clear."),
+        ("EXAMINATION: CHEST\n\nINDICATION: cough\n\nThe lungs are clear.\n", "The lungs are clear."),
         ("", ""),
     ],
 )

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+from medalign_lite.files import visible
+
 AGAIN = "the same command goes on from there"
 
 
@@ -17,7 +19,7 @@ def exit_status(
         print(f"\ninterrupted: {resume}", file=sys.stderr)
         return 130
     except (*stopped, *refused) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", "\n".join(map(visible, str(error).splitlines())), file=sys.stderr)
         return 1 if isinstance(error, stopped) else 2
 
 

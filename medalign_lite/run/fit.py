@@ -95,7 +95,7 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
 
 
 def counted(resolved: Resolved) -> Preset:
-    """The preset with the numbers of its cases, where they are read and not rendered or made from other files."""
+    """The preset with the numbers of its cases, at most its own, where they are read and not made from other files."""
     preset = resolved.preset
     if resolved.cases is None or readers.detect(resolved.cases)[0].MAKES_FILES:
         return preset
@@ -103,7 +103,8 @@ def counted(resolved: Resolved) -> Preset:
     splits, questions = Counter(case.split for case in cases), sum(len(case.questions) for case in cases)
     numbers = {"n_val": splits["val"], "n_test": splits["test"], "n_shifted": splits["shifted"]}
     pool = len(cases) - sum(numbers.values())  # with what has no split yet
-    return replace(preset, n_pool=pool, questions_per_case=-(-questions // max(1, len(cases))), **numbers)
+    numbers |= {"n_pool": pool, "questions_per_case": -(-questions // max(1, len(cases)))}
+    return replace(preset, **{name: min(many, getattr(preset, name) or many) for name, many in numbers.items()})
 
 
 def advise(resolved: Resolved) -> str:

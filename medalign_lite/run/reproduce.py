@@ -40,11 +40,12 @@ ALLOWED = {
     "OUT": "the folder that is written to; empty = artifacts",
     "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
     "ROUNDS": "how often the aligned policy answers and learns from its answers; empty = the preset's, which is once",
+    "LESIONS": "for a COCO list: the categories that are lesions, with commas; empty = guessed from their names",
     "STRICT": "1 = the first bad case stops the run, 0 = it is skipped, counted and reported",
 }
 
 
-OPTIONAL = ("RECIPE", "ROUNDS", "STRICT")  # a notebook gets these only where it declares them
+OPTIONAL = ("RECIPE", "ROUNDS", "STRICT", "LESIONS")  # a notebook gets these only where it declares them
 
 
 class ReproduceError(RuntimeError):
@@ -54,7 +55,7 @@ class ReproduceError(RuntimeError):
 def parse(arguments: list[str]) -> dict[str, object]:
     """NAME=value arguments as notebook parameters; ReproduceError lists the allowed ones."""
     values = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": ""}
-    values |= {"RECIPE": "", "ROUNDS": 0, "STRICT": False}
+    values |= {"RECIPE": "", "ROUNDS": 0, "STRICT": False, "LESIONS": ""}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals or name not in ALLOWED:
