@@ -200,10 +200,14 @@ def choice_question(identifier: str, text: str, options: Iterable[str], answers:
         raise CaseError(f"options {list(options)} are not two or more different texts")
     meant: set[str] = set()
     for answer in answers:
-        bare = re.sub(r"^\s*[A-Z]\s*[:.)]\s+(?=\S)", "", answer).strip()
-        meant |= {option for option, known in zip(options, folded) if bare.casefold().rstrip(". ") == known}
-        letter = ascii_uppercase.find(answer.strip(" .()")) if len(answer.strip(" .()")) == 1 else -1
-        meant |= set(options[letter : letter + 1] if letter >= 0 else ())
+        said = answer.casefold().strip().rstrip(". ")
+        lettered = re.fullmatch(r"\(?([a-z])\s*(?:[:.)]\s*(.*))?", said)
+        if lettered and said not in folded and (letter := ascii_uppercase.find(lettered[1].upper())) < len(options):
+            meant.add(options[letter])
+            said = lettered[2] or said
+        elif lettered and len(said) == 1:  # a letter that is also an option's text
+            meant |= set(options[(at := ascii_uppercase.find(said.upper())) : at + 1])
+        meant |= {option for option, known in zip(options, folded) if said == known}
     if len(meant) != 1:
         raise CaseError(f"answer {', '.join(answers)!r} names {'none' if not meant else 'several'} of the options")
     return Question(identifier, text, meant.pop(), "choice", topic, options=options)
