@@ -20,7 +20,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor models export cases masks base-model samples claims claims-bench perf lab clean
+.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims claims-bench perf lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test: $(READY) lint ## lint, unit tests, the ci run, and every notebook with its
 	$(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 	$(PY) -m medalign_lite.run.reproduce PRESET=ci
 	$(if $(NOTEBOOKS),CUDA_VISIBLE_DEVICES= MEDALIGN_HEADLESS=1 $(PY) -m pytest --nbmake --nbmake-timeout=1200 $(NOTEBOOKS),@echo "no notebooks to run")
+
+fuzz: $(READY) ## 1,000 corruptions a reader of data sets, within limits on seconds and memory (minutes)
+	FUZZ=1000 $(PY) -m pytest -n logical --maxprocesses 8 tests/test_reader_fuzz.py
 
 lint: $(READY) ## ruff on code and notebooks; notebooks are committed without outputs
 	$(PY) -m ruff check .

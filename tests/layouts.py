@@ -226,7 +226,8 @@ def vqa_med(folder):
               "test": "VQAMed2019Test/VQAMed2019_Test_Questions_w_Ref_Answers.txt"}  # fmt: skip
     for n, (word, (split, place)) in enumerate(zip(WORDS, places.items())):
         put(folder, f"{place.split('/')[0]}/{split}_images/{word}.jpg", png(n))
-        line = f"{word}|is it {word}?|{word}\n" if n < 2 else f"{word}|plane|is it {word}?|(the) {word}#something else\n"
+        category, more = ("|plane", "#something else") if n == 2 else ("", "")
+        line = f"{word}{category}|is it {word}?|(the) {word}{more}\n"
         put(folder, place, line)
 
 
@@ -345,4 +346,4 @@ BUILDERS = (
     kit, slake, vqa_rad, parquet, r2gen, openi, mimic_cxr, nih, vindr, coco, dicom_table, mixed_table, pmc_vqa,
     omnimedvqa, mmmu, vqa_med, chexpert, ms_cxr, padchest_gr, rsna,
 )  # fmt: skip
-MADE = ("parquet", "vindr", "coco", "dicom_table", "mixed_table", "mmmu", "rsna")  # their pictures are written to a root
+MADE = ("parquet", "vindr", "coco", "dicom_table", "mixed_table", "mmmu", "rsna")  # need a root for pictures

@@ -217,7 +217,8 @@ def made(build, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "answers", "right"), [
-    (["left", "right"], ["B"], "right"), (["left", "right"], ["b. Right"], "right"), (["A: left", "B: up"], ["(A)"], "left"),
+    (["left", "right"], ["B"], "right"), (["left", "right"], ["b. Right"], "right"),
+    (["A: left", "B: up"], ["(A)"], "left"),
     (["left", "right"], ["right", "B"], "right"), (["left", "right"], ["right", "A"], None),
     (["left", "right"], ["A. right"], None), (["E. coli", "yeast"], ["E. coli."], "E. coli"),
     (["left", "left."], ["A"], None), (["left"], ["A"], None), (["left", "right"], ["C"], None),
@@ -254,7 +255,8 @@ def test_labels_of_chexpert_and_boxes_of_rsna(read, tmp_path):
     assert [[q.answer for q in case.questions].count("Yes") for case in found.cases] == [1, 1, 1]
     assert count_notes(found.notes) == "3 x a lateral view" and found.cases[1].group == "patient22222"
     found = read(layouts.rsna)
-    assert [(case.questions[0].answer, len(case.lesions)) for case in found.cases] == [("No", 0), ("Yes", 1), ("Yes", 1)]
+    said = [(case.questions[0].answer, len(case.lesions)) for case in found.cases]
+    assert said == [("No", 0), ("Yes", 1), ("Yes", 1)]
 
 
 def test_the_sample_of_nih_is_read(read):
@@ -316,7 +318,8 @@ def test_a_run_length_mask_of_coco_is_its_pixels_as_numbers_and_as_text(read):
     runs = [20 * 3 + 4, 7, 13, 7, 20 * 24 - 20 * 3 - 4 - 27]  # column after column: two columns of seven
     for counts in (runs, packed(runs)):
 
-        def change(folder, drawn=json.dumps({"size": [20, 24], "counts": counts})):
+        def change(folder, counts=counts):
+            drawn = json.dumps({"size": [20, 24], "counts": counts})
             text = (folder / "instances_train.json").read_text()
             put(folder, "instances_train.json", text.replace("[[3, 4, 9, 4, 9, 11, 3, 11]]", drawn))
 
@@ -345,5 +348,6 @@ def test_labels_of_mimic_stay_where_its_report_says_nothing(read):
             report.write_text(text)
 
     found = read(layouts.mimic_cxr, change)
-    assert [case.questions[0].answer for case in found.cases] == ["The lungs are clear. No effusion.", "All is well.", "Yes"]
+    said = [case.questions[0].answer for case in found.cases]
+    assert said == ["The lungs are clear. No effusion.", "All is well.", "Yes"]
     assert "report dropped" in found.dropped[0]["reason"]

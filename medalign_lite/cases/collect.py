@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
 
-from medalign_lite.cases.case import Case, CaseError, CaseSet, Draft, changed_images, check_box, lesion_pixels
+from medalign_lite.cases.case import Case, CaseError, CaseSet, Draft, Question, changed_images, check_box, lesion_pixels
 from medalign_lite.cases.images import ImageError, read_image, read_mask
 from medalign_lite.files import visible
 
@@ -80,29 +80,35 @@ def _with_clean_texts(case: Case, faults: list[str], notes: list[str]) -> Case:
     questions, lesions = [], []
     for question in case.questions:
         try:
-            fields = {name: clean_text(getattr(question, name)) for name in ("text", "answer", "topic")}
-            fields |= {"options": tuple(map(clean_text, question.options))}
-            marked = fields["text"].split(IMAGE_MARKER)
-            if len(marked) == 2 and not all(part.strip() for part in marked):  # in front of the text or behind it
-                fields["text"] = "".join(marked).strip()
-                notes.append(f"question {question.id} of {case.id} kept: its marker {IMAGE_MARKER} was taken out")
-            if any(IMAGE_MARKER in text for text in (fields["text"], fields["answer"], *fields["options"])):
-                raise CaseError(f"it holds the marker {IMAGE_MARKER} within a text or several times")
-            if not fields["text"] or not fields["answer"]:
-                raise CaseError("nothing is left of its text but markers and control characters")
+            questions.append(_with_clean_text(question, case.id, notes))
         except CaseError as error:
             faults.append(f"question {question.id!r} dropped: {error}")
-            continue
-        if any(getattr(question, name) != text and IMAGE_MARKER not in getattr(question, name)
-               for name, text in fields.items()):  # fmt: skip
-            notes.append(f"question {question.id} of {case.id} kept: its control characters became spaces")
-        questions.append(replace(question, **fields))
     for lesion in case.lesions:
         try:
-            lesions.append(replace(lesion, label=clean_text(lesion.label)))
+            label = clean_text(lesion.label)
+            if not label:
+                raise CaseError("its label holds control characters only")
+            lesions.append(replace(lesion, label=label))
         except CaseError as error:
             faults.append(f"lesion {lesion.label[:60]!r} dropped: {error}")
     return replace(case, questions=tuple(questions), lesions=tuple(lesions))
+
+
+def _with_clean_text(question: Question, case: str, notes: list[str]) -> Question:
+    found = {name: clean_text(getattr(question, name)) for name in ("text", "answer", "topic")}
+    found |= {"options": tuple(map(clean_text, question.options))}
+    if any(getattr(question, name) != text for name, text in found.items()):
+        notes.append(f"question {question.id} of {case} kept: its control characters became spaces")
+    marked = found["text"].split(IMAGE_MARKER)
+    if len(marked) == 2 and not all(part.strip() for part in marked):  # in front of the text or behind it
+        found["text"] = "".join(marked).strip()
+        notes.append(f"question {question.id} of {case} kept: its marker {IMAGE_MARKER} was taken out")
+    texts = (found["text"], found["answer"], *found["options"])
+    if any(IMAGE_MARKER in text for text in texts):
+        raise CaseError(f"it holds the marker {IMAGE_MARKER} within a text or several times")
+    if not all(texts):
+        raise CaseError("nothing is left of a text but markers and control characters")
+    return replace(question, **found | {"topic": found["topic"] or "question"})
 
 
 def clean_text(text: str) -> str:
@@ -113,7 +119,7 @@ def clean_text(text: str) -> str:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise CaseError("half a character (a lone surrogate); save the list as UTF-8") from error
-    return CONTROL.sub(" ", text)
+    return CONTROL.sub(" ", text).strip() if CONTROL.search(text) else text
 
 
 def join_groups(shared: Iterable[tuple[str, ...]]) -> list[str]:
