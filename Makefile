@@ -11,7 +11,7 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr 
 FLOOR := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)".*/\1/p' pyproject.toml)
 
 # A value reaches a command through the environment, quoted by the shell: make never writes it into a command line.
-VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT SMALL
+VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT LESIONS SMALL
 $(foreach v,$(VARIABLES) PYTHON,$(if $(findstring $$,$(value $v)),$(error $v= holds a dollar sign, which make would \
 	expand: use python -m medalign_lite, or another name)))
 export $(VARIABLES) PYTHON
@@ -25,7 +25,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor models export cases masks base-model samples claims claims-bench perf sbom lab clean
+.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims claims-bench perf sbom lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,7 @@ help: ## this list
 	@echo "  SEED=7  OUT=artifacts          the seed, and the folder that is written to"
 	@echo "  RECIPE=fire-mpo,dpo            what is trained, the last one is the aligned model (default: the preset's)"
 	@echo "  ROUNDS=2                       the aligned policy answers again and learns from that (default: one round)"
+	@echo "  LESIONS=mass,nodule            which categories of a COCO list are lesions (default: guessed, and told)"
 	@echo "  STRICT=1                       the first bad case stops the run (default: skipped, counted, reported)"
 	@echo "  SMALL=1                        make claims in a quarter of an hour: fewer people, seeds and arms"
 
@@ -58,6 +59,9 @@ test: $(READY) lint ## lint, unit tests, the ci run, and every notebook with its
 	$(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 	$(PY) -m medalign_lite reproduce PRESET=ci
 	$(if $(NOTEBOOKS),CUDA_VISIBLE_DEVICES= MEDALIGN_HEADLESS=1 $(PY) -m pytest --nbmake --nbmake-timeout=1200 $(NOTEBOOKS),@echo "no notebooks to run")
+
+fuzz: $(READY) ## 1,000 corruptions a reader of data sets, within limits on seconds and memory (minutes)
+	FUZZ=1000 $(PY) -m pytest -n logical --maxprocesses 8 tests/test_reader_fuzz.py
 
 lint: $(READY) ## ruff on code and notebooks; notebooks are committed without outputs
 	$(PY) -m ruff check .

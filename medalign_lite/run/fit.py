@@ -7,6 +7,7 @@ adapters at the run's own shapes: nothing about a layer has to be known beforeha
 
 import os
 import weakref
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -85,7 +86,8 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
 
     Raises ModelError where neither the model nor its configuration is here.
     """
-    preset, folder, images = resolved.preset, config_folder(resolved.model), pictures(resolved)
+    preset, folder = counted(resolved), config_folder(resolved.model)
+    images = preset.n_pool + preset.n_val + preset.n_test + preset.n_shifted
     config, (gpu_gb, about) = config_of(folder), gpu_memory_gb()
     on_gpu = gpu_gb > 0 if on_gpu is None else on_gpu
     where = about if on_gpu else "this machine's memory"
@@ -117,12 +119,17 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
     return Fit(need, there, where, f"{part} {size / 1e9:.1f} GB", shapes.image_tokens, disk, change)
 
 
-def pictures(resolved: Resolved) -> int:
-    """How many pictures a run looks at: of its cases, where they are read and not rendered or made from other files."""
+def counted(resolved: Resolved) -> Preset:
+    """The preset with the numbers of its cases, at most its own, where they are read and not made from other files."""
     preset = resolved.preset
     if resolved.cases is None or readers.detect(resolved.cases)[0].MAKES_FILES:
-        return preset.n_pool + preset.n_val + preset.n_test + preset.n_shifted
-    return len(read_cases(resolved.cases, check_files=False).cases)
+        return preset
+    cases = read_cases(resolved.cases, check_files=False).cases
+    splits, questions = Counter(case.split for case in cases), sum(len(case.questions) for case in cases)
+    numbers = {"n_val": splits["val"], "n_test": splits["test"], "n_shifted": splits["shifted"]}
+    pool = len(cases) - sum(numbers.values())  # with what has no split yet
+    numbers |= {"n_pool": pool, "questions_per_case": -(-questions // max(1, len(cases)))}
+    return replace(preset, **{name: min(many, getattr(preset, name) or many) for name, many in numbers.items()})
 
 
 def advise(resolved: Resolved) -> str:
