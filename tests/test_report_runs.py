@@ -26,7 +26,8 @@ def people(tmp_path_factory):
 def test_reports_are_read_edited_and_scored(people, tmp_path, layout):
     """Each answer is the report of the next person: wrong in much, and judged by the reference alone."""
     BUILDERS[layout](tmp_path / "in", people)
-    cases = settle_splits(read_cases(tmp_path / "in", root=tmp_path / "made" if layout == "dicom" else None), seed=7).cases
+    made = tmp_path / "made" if layout == "dicom" else None
+    cases = settle_splits(read_cases(tmp_path / "in", root=made), seed=7).cases
     assert len(cases) == len(people) and all(case.facts is None and case.lesions == () for case in cases)
     said = {case.id: report_of(other) for case, other in zip(cases, [*cases[1:], cases[0]], strict=True)}
     answers = [Rollout(f"{c.id}/greedy", c.id, c.questions[0].id, 0, said[c.id], [1], [0.0], {"finished": True})
