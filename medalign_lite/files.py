@@ -101,7 +101,7 @@ def claim(path: Path, made_from: dict) -> None:
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{path} is of another run; delete the folder to start anew, or name another")
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict]]:
@@ -140,8 +140,13 @@ def read_json(path: Path):
 
 def write_json(path: Path, value) -> None:
     """A JSON file, two spaces deep, ending in a newline; whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8 with line ends as given; whole or not at all."""
     with whole(path) as part:
-        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def bar(name: str, total: int, *, shown: bool = True, unit: str = "it") -> tqdm:

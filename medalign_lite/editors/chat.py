@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import jsonschema
 
-from medalign_lite.files import whole
+from medalign_lite.files import write_text
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # status codes after which the same request may succeed
@@ -377,5 +377,4 @@ def _read_kept(path: Path, request: dict) -> str | None:
 def keep(path: Path, entry: dict) -> None:
     """Write a reply's file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
-        part.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(entry, indent=1) + "\n")

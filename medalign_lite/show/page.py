@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from medalign_lite.evaluate.short_answers import CLOSED_SCORER, OPEN_SCORER
 from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.evaluate.style import FEW_WORDS
-from medalign_lite.files import whole
+from medalign_lite.files import write_text
 from medalign_lite.show.figures import spoken
 
 NOT_MEASURABLE = "not measurable: no structured truth"
@@ -179,8 +179,7 @@ def write_report(
         reading=reading, limits=limits, recipes=_recipe_rows(recipes or {}),
         recipe_names=_ordered(next(iter(recipes.values()))["aligned"]) if recipes else [],
     )  # fmt: skip
-    with whole(path) as part:
-        part.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return Path(path)
 
 
