@@ -19,7 +19,7 @@ from medalign_lite.files import ROOT
 from medalign_lite.model.batches import encode, encode_prompts
 from medalign_lite.model.families import limit_side
 from medalign_lite.model.lvlm import load_lvlm, load_processor
-from medalign_lite.model.own_answers import own_answers
+from medalign_lite.model.rollout import own_answers
 from medalign_lite.run.dial import resolve
 from medalign_lite.train.arms import settings_of, train_arms
 from medalign_lite.train.data import draw_data

@@ -15,9 +15,9 @@ from huggingface_hub import constants
 
 from medalign_lite.dials import PresetError
 from medalign_lite.files import short
-from medalign_lite.model.weights import ModelError, check_folder, from_hub, split_revision
+from medalign_lite.model.weights import ModelError, check_folder, find_model, from_hub, split_revision
 from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import find_model, resolve
+from medalign_lite.run.dial import resolve
 from medalign_lite.run.doctor import nearest
 from medalign_lite.run.reproduce import ReproduceError, parse
 

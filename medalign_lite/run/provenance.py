@@ -15,7 +15,8 @@ from pathlib import Path
 
 from medalign_lite.dials import DEFAULT_SEED
 from medalign_lite.files import ROOT, digest, file_sha256, plain, read_json, short, tree
-from medalign_lite.run.dial import Resolved, find_model
+from medalign_lite.model.weights import model_revision
+from medalign_lite.run.dial import Resolved
 
 PACKAGE = ROOT / "medalign_lite"
 CODE = (PACKAGE, ROOT / "studies")
@@ -116,21 +117,6 @@ def _imports(source: str, folder: Path) -> tuple[Path, ...]:
                 candidates = [bare.with_suffix(".py"), *(p / "__init__.py" for p in packages)]
                 paths += [p for p in candidates if p.is_file()]
     return tuple(paths)
-
-
-def model_revision(model: str) -> str | None:
-    """The hub's commit for a model in the hub cache, else 12 digits over the folder's files; None if it is absent."""
-    folder = find_model(model)
-    if folder is None or folder.parent.name == "snapshots":
-        return folder and folder.name
-    stamp = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()) if p.is_file())
-    return _folder_digest(folder, stamp)
-
-
-@functools.lru_cache
-def _folder_digest(folder: Path, stamp: tuple) -> str:
-    """Weights can be gigabytes: hashed once a process for each (names, sizes, times)."""
-    return digest(tree(folder))[:12]
 
 
 def versions() -> dict[str, str]:

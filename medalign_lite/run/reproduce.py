@@ -20,9 +20,10 @@ from pathlib import Path
 from medalign_lite.dials import DEFAULT_SEED, PRESETS, PresetError
 from medalign_lite.files import ROOT, digest, escaped, file_sha256, read_json, short, write_json
 from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.model.weights import find_model
 from medalign_lite.run import provenance
 from medalign_lite.run.commands import ArgumentError, exit_status, read_arguments
-from medalign_lite.run.dial import NAMES, Resolved, dial, find_model, gpu_memory_gb, resolve, training_overrides
+from medalign_lite.run.dial import NAMES, Resolved, dial, gpu_memory_gb, resolve, training_overrides
 from medalign_lite.run.notebook import (
     NotebookError,
     OutOfMemory,

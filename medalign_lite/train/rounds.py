@@ -21,8 +21,8 @@ from medalign_lite.dials import Preset
 from medalign_lite.edits.records import build_records, read_records, write_records
 from medalign_lite.files import claim, digest, file_sha256, kept, read_jsonl, short, write_json, write_jsonl
 from medalign_lite.model.lvlm import decoder, load_lvlm
-from medalign_lite.model.own_answers import own_answers
-from medalign_lite.run.provenance import model_revision
+from medalign_lite.model.rollout import own_answers
+from medalign_lite.model.weights import model_revision
 from medalign_lite.train.arms import DONE
 from medalign_lite.train.data import draw_data, pictures_of
 from medalign_lite.train.launch import process_count

@@ -156,7 +156,7 @@ def render_folder(
     """Renders `counts` = {split: images} into `folder`, in parallel, `cases.jsonl` last."""
     make_folders(folder)
     plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=keep_memory) as pool:
         cases = []
         with bar("rendering", len(plans), unit="case") as shown:
             for case in pool.map(make_case, plans, chunksize=8):
@@ -164,3 +164,9 @@ def render_folder(
                 shown.update()
     sync(folder)
     write_cases(folder / "cases.jsonl", cases)
+
+
+def keep_memory() -> None:
+    """Lets this process keep its freed arrays: glibc hands back, and fetches again page by page, what is free beyond
+    twice the largest block freed so far."""
+    np.empty(2**24, np.uint8)

@@ -60,8 +60,8 @@ def report(bench: store.Bench, *, say=print) -> dict:
         (place / "claims.json").write_text(dumps(found), encoding="utf-8")
     store.write_index(folder, bench, results)
     command = "make claims" + " SMALL=1" * (bench.sizes == pool.SMALL)
-    page.write_page(path, bench=bench, results=results, found=found, judged=judged, goal=goal, figures=figures,
-                    command=command)
+    page.write_page(path, bench=bench, results=results, found=found, judged=judged, goal=goal,
+                    others=verdicts.judge_others(results), figures=figures, command=command)
     for one in judged:
         say(f"  {one.claim.id:3} {one.verdict:13} {one.claim.statement}")
     say(f"claims: {path} and {bench.out / 'claims.json'}")

@@ -16,7 +16,7 @@ from medalign_lite.dials import PRESETS, Preset
 from medalign_lite.edits.records import build_records, read_records, write_records
 from medalign_lite.files import kept, read_jsonl, whole, write_jsonl
 from medalign_lite.model.lvlm import decoder
-from medalign_lite.model.own_answers import own_answers
+from medalign_lite.model.rollout import own_answers
 from medalign_lite.text.diff import diff_spans
 from medalign_lite.train.data import choose_pairs, pairs_of, pictures_of
 from medalign_lite.train.pairs import Pair

@@ -27,7 +27,8 @@ from medalign_lite.cases.case import Case
 from medalign_lite.dials import DEFAULT_SEED
 from medalign_lite.evaluate.metrics import COLUMNS
 from medalign_lite.files import digest, write_text
-from medalign_lite.run.provenance import PACKAGE, model_revision, versions
+from medalign_lite.model.weights import model_revision
+from medalign_lite.run.provenance import PACKAGE, versions
 from medalign_lite.world.dataset import SPLITS, make_case, make_folders
 from medalign_lite.world.render import SIZE
 from studies.claims.lineup import BASE, Arm, train_settings
