@@ -75,13 +75,12 @@ def whole(path: Path, *, synced: bool = True) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep a file, or every file and folder below a folder, as it is now."""
-    for place in (path, *path.rglob("*")) if path.is_dir() else (path,):
-        handle = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Have the disk keep a file as it is now; of a folder, in one call, all that is below it."""
+    if path.is_dir():
+        os.sync()  # a call for each of thousands of small files would take twenty times as long
+        return
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def kept(path: Path, write: Callable[[Path], object]) -> Path:
