@@ -12,6 +12,8 @@ from latex2mathml.converter import convert
 from latex2mathml.exceptions import NoAvailableTokensError
 from nbconvert import HTMLExporter
 
+from medalign_lite.files import write_text
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CODE_OR_MATH = re.compile(
     r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$", re.S
@@ -43,7 +45,7 @@ def write_html(notebook: nbformat.NotebookNode, path: Path, *, folder: Path = Pa
     page = re.sub(PLACE.format(r"(\d+)"), lambda match: formulas[int(match[1])], page)
     if asked := FETCHED.search(page):
         raise ValueError(f"{path.name} would fetch {asked.group(0)[:120]}: embed it in the notebook instead")
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def take_formulas(markdown: str, formulas: list[str]) -> str:
