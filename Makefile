@@ -8,9 +8,14 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
+FLOOR := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)".*/\1/p' pyproject.toml)
 
+# A value reaches a command through the environment, quoted by the shell: make never writes it into a command line.
 VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT LESIONS SMALL
-ARGUMENTS = $(foreach v,$(VARIABLES),$(if $($(v)),'$(v)=$($(v))'))
+$(foreach v,$(VARIABLES) PYTHON,$(if $(findstring $$,$(value $v)),$(error $v= holds a dollar sign, which make would \
+	expand: use python -m medalign_lite, or another name)))
+export $(VARIABLES) PYTHON
+ARGUMENTS = $(foreach v,$(VARIABLES),$(if $(value $v),"$v=$$$v"))
 UNKNOWN := $(filter-out $(VARIABLES) PYTHON,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))))
 ifneq ($(strip $(filter-out MAKEFLAGS MAKEOVERRIDES -%,$(UNKNOWN))),)
 $(error unknown variable $(UNKNOWN); allowed: $(VARIABLES) PYTHON)
@@ -20,7 +25,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims claims-bench perf lab clean
+.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims claims-bench perf sbom lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,19 +43,21 @@ help: ## this list
 env: $(READY) ## make or update the environment in .venv
 
 $(READY):
-	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON); install Python 3.11 or newer, or give PYTHON=path" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), and this needs 3.11 or newer: give PYTHON=path" >&2; exit 1; }
-	@$(PY) -c '' 2>/dev/null || { echo "making $(VENV) with $$($(PYTHON) -V)"; $(PYTHON) -m venv --clear $(VENV) || { echo "error: $(PYTHON) cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }; }
+	@case "$$(uname -sm)" in "Darwin x86_64") echo "error: Intel Macs are not supported (there is no torch for them): use Linux, Windows with WSL 2, or a Mac with Apple silicon" >&2; exit 1;; esac
+	@test -w . || { echo "error: $$PWD cannot be written: copy or clone the repository to a folder of yours" >&2; exit 1; }
+	@command -v "$$PYTHON" >/dev/null || { echo "error: there is no $$PYTHON; install Python $(FLOOR) or newer, or give PYTHON=path" >&2; exit 1; }
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(FLOOR)".split("."))))' || { echo "error: $$PYTHON is $$("$$PYTHON" -V 2>&1), and this needs $(FLOOR) or newer (conda, pyenv and uv bring one): give PYTHON=path" >&2; exit 1; }
+	@$(PY) -c '' 2>/dev/null || { echo "making $(VENV) with $$("$$PYTHON" -V)"; "$$PYTHON" -m venv --clear $(VENV) || { echo "error: $$PYTHON cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }; }
 	@echo "installing the pinned packages into $(VENV): some minutes the first time"
-	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,dicom,parquet,nifti]' | awk -v all=$$(grep -c == constraints.txt) '/^Collecting/ {printf "  %3d of about %d: %s\n", ++n, all, $$2} /^(Installing|Building)/ {print "  " $$1 " ..."} {fflush()}'
+	@set -o pipefail; $(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,dicom,parquet,nifti]' | awk -v all=$$(grep -c == constraints.txt) '/^Collecting/ {printf "  %3d of about %d: %s\n", ++n, all, $$2} /^(Installing|Building)/ {print "  " $$1 " ..."} {fflush()}'
 	@rm -f $(VENV)/.ready-* && touch $@
 
 reproduce: $(READY) ## the eight notebooks in order, from a model's own answers to report.html
-	@$(PY) -m medalign_lite.run.reproduce $(ARGUMENTS)
+	@$(PY) -m medalign_lite reproduce $(ARGUMENTS)
 
 test: $(READY) lint ## lint, unit tests, the ci run, and every notebook with its solutions
 	$(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
-	$(PY) -m medalign_lite.run.reproduce PRESET=ci
+	$(PY) -m medalign_lite reproduce PRESET=ci
 	$(if $(NOTEBOOKS),CUDA_VISIBLE_DEVICES= MEDALIGN_HEADLESS=1 $(PY) -m pytest --nbmake --nbmake-timeout=1200 $(NOTEBOOKS),@echo "no notebooks to run")
 
 fuzz: $(READY) ## 1,000 corruptions a reader of data sets, within limits on seconds and memory (minutes)
@@ -61,19 +68,19 @@ lint: $(READY) ## ruff on code and notebooks; notebooks are committed without ou
 	$(if $(NOTEBOOKS),$(PY) -m nbstripout --verify $(STRIP) $(NOTEBOOKS),@echo "no notebooks to check")
 
 cases: $(READY) ## what is read from CASES=, before anything is run on it: counts, splits, a contact sheet
-	@$(PY) -m medalign_lite.run.cases $(ARGUMENTS)
+	@$(PY) -m medalign_lite cases $(ARGUMENTS)
 
 masks: $(READY) ## outlines for lesions that CASES= marks by box or point, by a SAM-family MODEL=
-	@$(PY) -m medalign_lite.run.masks $(ARGUMENTS)
+	@$(PY) -m medalign_lite masks $(ARGUMENTS)
 
 doctor: $(READY) ## is this machine ready, and what to do if not
-	@$(PY) -m medalign_lite.run.doctor $(ARGUMENTS)
+	@$(PY) -m medalign_lite doctor $(ARGUMENTS)
 
 models: $(READY) ## fetch the weights of PRESET= or MODEL= ahead, size first; resumable, and runs are offline after
-	@$(PY) -m medalign_lite.run.models $(ARGUMENTS)
+	@$(PY) -m medalign_lite models $(ARGUMENTS)
 
 export: $(READY) ## adapter, merged model and NF4 model of a run, with model cards (docs/SERVING.md)
-	@$(PY) -m medalign_lite.run.export $(ARGUMENTS)
+	@$(PY) -m medalign_lite export $(ARGUMENTS)
 
 base-model: $(READY) ## train the embedded model from scratch and measure it (about an hour on two cores)
 	$(PY) -m studies.embedded.train
@@ -89,7 +96,11 @@ claims-bench: $(READY) ## how the reader of real reports does on its own table, 
 	$(PY) benchmarks/claims_bench.py
 
 perf: $(READY) ## time and memory against TRL and naive code: docs/PERFORMANCE.md (about 20 minutes on two cores)
-	@$(PY) -m benchmarks.perf $(if $(OUT),--out '$(OUT)')
+	@$(PY) -m benchmarks.perf $(if $(value OUT),--out "$$OUT")
+
+sbom: $(READY) ## bill of materials: every installed package with version and licence, CycloneDX JSON in sbom.json
+	$(PY) -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible -o sbom.json
+	@echo "sbom.json"
 
 lab: $(READY) ## open the notebooks
 	$(PY) -m jupyter lab notebooks

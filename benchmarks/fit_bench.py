@@ -22,8 +22,8 @@ from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.batches import encode_prompts
 from medalign_lite.model.lvlm import Lvlm
 from medalign_lite.model.rollout import rollout
-from medalign_lite.run import memory
-from medalign_lite.run.meter import Meter
+from medalign_lite.run import fit
+from medalign_lite.run.fit import Meter
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import score
@@ -86,8 +86,8 @@ def told(models: Path, *, world: str, phase: str, tokens: int, prefix: int) -> f
         rollout_batch=ASKED, max_new_tokens=tokens,
     )  # fmt: skip
     images = 2 * POOL if phase == "training" else 0
-    shapes = memory.Shapes(picture, tokens, images=images, prompt_tokens=prefix - picture)
-    return memory.estimate(make_model(models, shape), preset, shapes, on_gpu=False).peak(phase) / 2**20
+    shapes = fit.Shapes(picture, tokens, images=images, prompt_tokens=prefix - picture)
+    return fit.estimate(make_model(models, shape), preset, shapes, on_gpu=False).peak(phase) / 2**20
 
 
 def main() -> int:

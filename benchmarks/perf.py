@@ -21,7 +21,7 @@ import torch
 from benchmarks import page, real_size, rows
 from benchmarks.child import run_child
 from medalign_lite.files import ROOT, digest, read_json, tree, write_json
-from medalign_lite.run.fingerprint import versions
+from medalign_lite.run.provenance import versions
 
 EPOCHS = 3  # over which the cost of filling the caches is spread
 AXES = {"image tokens": (64, 144, 256, 400), "answer tokens": (16, 48, 96, 160),

@@ -20,7 +20,7 @@ from benchmarks.worlds import make_pairs
 from medalign_lite.dials import PRESETS
 from medalign_lite.files import ROOT
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, recompute_layers
-from medalign_lite.run import memory
+from medalign_lite.run import fit
 from tests.families import qwen3_vl
 
 CONFIGS = ROOT / "medalign_lite" / "configs"
@@ -52,8 +52,8 @@ def real_size(models: Path, *, name: str, micro: int, passes: int, steps: int, s
         seconds = [timed(step)[0] for _ in range(steps + 1)][1:]
     held = peak.held + peak.above()
     preset = replace(preset, recipes=("fire-mpo",), train_batch=len(pairs), micro_batch=micro, eval_batch=micro)
-    shapes = memory.Shapes(IMAGE_TOKENS, LENGTHS[1], images=2 * len(pairs))
-    told = memory.estimate(folder, preset, shapes, on_gpu=True).peak("training")
+    shapes = fit.Shapes(IMAGE_TOKENS, LENGTHS[1], images=2 * len(pairs))
+    told = fit.estimate(folder, preset, shapes, on_gpu=True).peak("training")
     return {"seconds": seconds, "fill": fill, "gb": held * 2**20 / 1e9, "told_gb": told / 1e9,
             "four_bit": lvlm.four_bit, "pairs": len(pairs)}
 

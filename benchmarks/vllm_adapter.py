@@ -19,8 +19,8 @@ from vllm.lora import lora_model
 from vllm.lora.peft_helper import PEFTHelper
 from vllm.model_executor.models.utils import WeightsMapper
 
+from medalign_lite.model.families import find_towers
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, save_adapter
-from medalign_lite.model.towers import find_towers
 from medalign_lite.run.export import write_adapter
 from tests.families import save_family
 

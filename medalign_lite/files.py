@@ -1,12 +1,17 @@
-"""The floor: files written whole, JSON lines, hashes, and where the repository is."""
+"""The floor: files written whole, JSON lines, hashes, a bar, and where the repository is."""
 
 import hashlib
 import json
+import os
 import resource
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tqdm import tqdm
+
+PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"
 ROOT = Path(__file__).resolve().parents[1]  # the repository: relative paths in parameters count from here
 
 
@@ -45,29 +50,86 @@ def short(path: str | Path) -> str:
 
 
 def visible(text: str) -> str:
-    """Text of data as it may be printed: what is no letter, mark or space is escaped (`\\x1b`), on one line."""
+    """Text of anywhere as it may be printed on one line: what is no letter, mark or space is spelled out (`\\x1b`)."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
-def read_jsonl(path: Path) -> list[dict]:
-    """Rows of a JSONL file."""
-    with path.open(encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream if line.strip()]
+@contextmanager
+def whole(path: Path, *, synced: bool = True) -> Iterator[Path]:
+    """Where to write a file that is to be there whole or not at all; it becomes `path` when the block ends.
+
+    Its bytes are on the disk before it has its name, so that a power cut leaves no empty file either; `synced` False
+    leaves that to a `sync` of the whole folder. The place has the suffix of `path`: image writers go by it.
+    """
+    path = Path(path)
+    part = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield part
+        if synced:
+            sync(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
-def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    """One JSON object a line, keys as given."""
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def sync(path: Path) -> None:
+    """Have the disk keep a file, or every file and folder below a folder, as it is now."""
+    for place in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def kept(path: Path, write: Callable[[Path], object]) -> Path:
     """The file, which `write` makes in one step unless it is there."""
     if not path.exists():
-        part = path.with_name(f".part-{path.name}")
-        write(part)
-        part.replace(path)
+        with whole(path) as part:
+            write(part)
     return path
+
+
+def claim(path: Path, made_from: dict) -> None:
+    """Save what a folder is made from in its file `path`, before any work.
+
+    Raises ValueError where the file says something else already: the folder is another run's.
+    """
+    text = json.dumps(made_from, indent=1, sort_keys=True) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{path} is of another run; delete the folder to start anew, or name another")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """("file line n", object) of each line of a JSONL file that is not blank; text may hold U+2028 and its like.
+
+    Raises ValueError that names file and line for what is no complete JSON object in UTF-8.
+    """
+    for number, line in enumerate(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{path} line {number}"
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:  # of UnicodeDecodeError too
+            raise ValueError(f"{place}: not one complete JSON object in UTF-8 ({error})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: a JSON {type(row).__name__} where an object was expected")
+        yield place, row
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """Rows of a JSONL file. Raises ValueError as `rows`."""
+    return [row for _, row in rows(path)]
+
+
+def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """One JSON object a line, keys as given; whole or not at all."""
+    with whole(path) as part, part.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_json(path: Path):
@@ -76,8 +138,16 @@ def read_json(path: Path):
 
 
 def write_json(path: Path, value) -> None:
-    """A JSON file, two spaces deep, ending in a newline."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """A JSON file, two spaces deep, ending in a newline; whole or not at all."""
+    with whole(path) as part:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def bar(name: str, total: int, *, shown: bool = True, unit: str = "it") -> tqdm:
+    """A progress bar with the time left; plain lines where MEDALIGN_HEADLESS=1, as executed notebooks lose bars."""
+    if os.environ.get("MEDALIGN_HEADLESS") != "1":
+        return tqdm(total=total, desc=name, disable=not shown, unit=unit)
+    return tqdm(total=total, desc=name, disable=not shown, bar_format=PLAIN_BAR, mininterval=10, ascii=True)
 
 
 def peak_mb() -> float:
@@ -85,4 +155,3 @@ def peak_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     torch = sys.modules.get("torch")  # asked only if the notebook has imported it
     return peak + (torch.cuda.max_memory_allocated() / 2**20 if torch and torch.cuda.is_available() else 0)
-PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"

@@ -45,15 +45,15 @@ class ChatServer:
                 """A refusal."""
                 self.raw(b'{"error": "refused"}', status=status, headers=headers.items())
 
-            def trickle(self, seconds):
-                """A byte now and then, each in time, the whole too late."""
+            def trickle(self, seconds, header=b""):
+                """A byte now and then, each in time, the whole too late; or a header now and then."""
                 self.send_response(200)
                 self.send_header("Content-Length", "1000")
-                self.end_headers()
+                self.flush_headers() if header else self.end_headers()
                 stop = time.monotonic() + seconds
                 while time.monotonic() < stop:
                     try:
-                        self.wfile.write(b" ")
+                        self.wfile.write(header or b" ")
                         self.wfile.flush()
                     except OSError:
                         return

@@ -9,7 +9,8 @@ from medalign_lite.cases.case import Case, Question
 from medalign_lite.dials import PRESETS
 from medalign_lite.edits.records import Record
 from medalign_lite.train import arms
-from medalign_lite.train.arms import choose_pairs, pairs_of, settings_of, share_out, train_arms
+from medalign_lite.train.arms import settings_of, share_out, train_arms
+from medalign_lite.train.data import choose_pairs, pairs_of
 from medalign_lite.train.settings import TrainSettings
 
 RECIPES = PRESETS["ci"].recipes

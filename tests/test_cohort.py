@@ -140,6 +140,18 @@ def test_too_few_groups_to_divide():
         settle_splits(made(("a", "test"), ("b", "test")), seed=1)
 
 
+def test_a_picture_of_the_cache_that_was_changed_is_told(opened, tmp_path):
+    first = opened("00_start")
+    cases = choose_cohort(first).cases
+    first.finish()
+    mask = next(case.folder / fact.mask for case in cases for fact in case.facts)
+    mask.write_bytes(mask.read_bytes() + b"\0")
+    with pytest.raises(CaseError, match=rf"{mask.name} is not what stage 00_start saw: delete .*phantom-"):
+        read_cohort(opened("01_rollout", needs=("00_start",)))
+    shutil.rmtree(mask.parents[1])
+    assert read_cohort(opened("01_rollout", needs=("00_start",))).cases == cases
+
+
 @pytest.fixture(scope="module")
 def processor():
     return load_processor(ROOT / EMBEDDED)

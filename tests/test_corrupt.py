@@ -10,18 +10,8 @@ from PIL import Image
 from scipy import ndimage
 
 from medalign_lite.cases.case import Case, Lesion
-from medalign_lite.corruption.corrupt import (
-    INSIDE,
-    METHODS,
-    SIGMA,
-    body_mask,
-    control_mask,
-    corrupt,
-    dilate,
-    find_masks,
-    lesion_mask,
-    mask_source,
-)
+from medalign_lite.corruption.corrupt import INSIDE, METHODS, SIGMA, corrupt
+from medalign_lite.corruption.masks import body_mask, control_mask, dilate, find_masks, lesion_mask, mask_source
 from medalign_lite.text.facts import Fact
 
 SIDE = 96

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from medalign_lite.cases.images import read_image, read_mask
-from medalign_lite.corruption.corrupt import AREA_TOLERANCE, INSIDE, METHODS, UNSEEN
+from medalign_lite.corruption.corrupt import INSIDE, METHODS, UNSEEN
+from medalign_lite.corruption.masks import AREA_TOLERANCE
 from medalign_lite.corruption.pictures import NOTHING_THERE, corrupt_all, evidence_id
 from medalign_lite.files import ROOT
 from medalign_lite.run.dial import CORRUPTIONS

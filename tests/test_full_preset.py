@@ -19,7 +19,7 @@ from medalign_lite.files import ROOT
 from medalign_lite.model.batches import encode, encode_prompts
 from medalign_lite.model.families import limit_side
 from medalign_lite.model.lvlm import load_lvlm, load_processor
-from medalign_lite.model.own_answers import own_answers
+from medalign_lite.model.rollout import own_answers
 from medalign_lite.run.dial import resolve
 from medalign_lite.train.arms import settings_of, train_arms
 from medalign_lite.train.data import draw_data
@@ -79,7 +79,7 @@ def test_full_from_the_models_own_answers_to_what_it_learnt(resolved, tmp_path):
                        say=lambda _: None)
     rows = [{"id": record.id, **row} for record, row in zip(records, rows)]
     assert all((row["lesion"] and row["control"]) or row["reason"] for row in rows)
-    data = draw_data(records, rows, cases, folder=tmp_path, preset=preset, seed=7)
+    data = draw_data(records, rows, cases, folder=tmp_path, count=0, share=1.0, seed=7)
 
     settings = settings_of(preset, preset.recipes[-1], seed=7)
     assert (settings.rank, settings.alpha, settings.learning_rate, settings.recompute) == (128, 256, 1e-6, True)

@@ -1,6 +1,8 @@
 """The annotation widget: driven through its actions, and by clicks and keys in a real browser."""
 
 import json
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 from test_edits import make_case, make_rollout
 
 from medalign_lite.cases.case import Lesion
+from medalign_lite.editors import notes
 from medalign_lite.editors.notes import list_items, read_notes
 from medalign_lite.editors.suggest import find_spans
 from medalign_lite.editors.widget import HumanEditor
@@ -84,6 +87,37 @@ def test_notes_are_exported_and_imported(items, tmp_path):
     assert other.state["marks"] == ["unsure", "", ""] and other.state["message"] == "1 new notes"
     other.act({"do": "import", "text": "no note\n"})
     assert "line 1 is no note" in other.state["message"]
+
+
+def test_an_emoji_is_two_of_the_browsers_characters(items, tmp_path):
+    item = replace(items[0], answer="\U0001fac1 A right effusion.")
+    editor = HumanEditor([item], tmp_path / "n", annotator="AB")
+    assert [span["start"] for span in editor.state["spans"]][:1] == [5]
+    editor.act({"do": "replace", "changes": [{"start": 5, "end": 10, "new": "left"}]})
+    assert editor.state["text"] == "\U0001fac1 A left effusion."
+    assert editor.state["changes"] == [{"start": 5, "end": 10, "new": "left"}]
+
+
+def test_two_windows_lose_nothing_and_a_clock_may_go_back(items, tmp_path, monkeypatch):
+    one, two = (HumanEditor(items, tmp_path / "n", annotator="AB") for _ in range(2))
+    one.act({"do": "mark", "value": "right"})
+    two.act({"do": "go", "to": 1})
+    two.act({"do": "mark", "value": "unsure"})
+    assert HumanEditor(items, tmp_path / "n", annotator="AB").state["marks"] == ["right", "unsure", ""]
+
+    class Earlier(datetime):
+        """A clock that was set back."""
+
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2001, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(notes, "datetime", Earlier)
+    one.act({"do": "go", "to": 0})
+    one.act({"do": "mark", "value": "unsure"})
+    exported = notes.export_notes(tmp_path / "n")
+    notes.import_notes(tmp_path / "m", exported)
+    assert HumanEditor(items, tmp_path / "m", annotator="AB").state["marks"] == ["unsure", "unsure", ""]
 
 
 def test_broken_pictures_and_empty_lists_are_said(items, tmp_path):

@@ -293,7 +293,7 @@ def test_the_page_is_true_of_any_subset(bench, arms):
                for claim in told["claims"])
     figures = page.draw_figures(bench.keep, told, judged, found)
     path = bench.keep.parent / "RESULTS.md"
-    page.write_page(path, bench=bench, results=found, found=told, judged=judged, goal=None, figures=figures,
+    page.write_page(path, bench=bench, results=found, found=told, judged=judged, goal=None, others={}, figures=figures,
                     command="make claims")
     text = path.read_text()
     assert text.count("not measured yet") == sum(not measured(one) for one in judged) > 0

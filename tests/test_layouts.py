@@ -13,7 +13,7 @@ from PIL import Image
 from medalign_lite.cases.case import CaseError, count_notes, find_leaks, prompt_of, require_no_leaks, write_cases
 from medalign_lite.cases.readers import detect, read_cases
 from medalign_lite.cases.readers.shared import describing_part
-from medalign_lite.corruption.corrupt import lesion_mask, mask_source
+from medalign_lite.corruption.masks import lesion_mask, mask_source
 
 REAL = Path(os.environ.get("VQA_RAD", Path(__file__).parents[2] / "shared" / "real" / "vqa_rad"))
 needs_real = pytest.mark.skipif(not (REAL / "images").is_dir(), reason=f"no VQA-RAD at {REAL}; set VQA_RAD=folder")

@@ -303,7 +303,6 @@ def test_the_command_makes_records_and_a_rerun_is_free(run, tmp_path, capsys):
         assert len(server.requests) == asked == 1  # one text, asked once: the other answers are the same
     assert f"sent to 127.0.0.1:{server.http.server_port}: text alone, of up to 3 answers" in printed
     assert "3 answers: 3 records, 0 rejected" in printed and "1 of 1000 requests, 100 of 1000000 tokens" in printed
-    assert "price unknown" in printed
     assert {r.case_id for r in read_records(out / "records.jsonl")} == {"c0", "c1", "c2"}
     assert (out / "records.jsonl").read_bytes() == first
     pairs, watched = (read_pairs(out / name) for name in ("pairs.jsonl", "validation.jsonl"))

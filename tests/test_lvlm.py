@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from medalign_lite.model import lvlm as module
 from medalign_lite.model.batches import encode, encode_prompts
+from medalign_lite.model.families import find_towers
 from medalign_lite.model.lvlm import (
     adapters_digest,
     adapters_off,
@@ -24,7 +25,6 @@ from medalign_lite.model.lvlm import (
     save_adapter,
     trainable_by_tower,
 )
-from medalign_lite.model.towers import find_towers
 from medalign_lite.model.weights import ModelError, weights_digest
 
 FAMILIES = "idefics3 smolvlm llava llava_onevision qwen2_5_vl qwen3_vl gemma3 paligemma internvl".split()

@@ -10,13 +10,11 @@ from families import FAMILIES, save_family
 from medalign_lite.dials import PRESETS
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import RECIPES
-from medalign_lite.model.lvlm import EMBEDDED, attach_lora, config_of, load_lvlm
+from medalign_lite.model.lvlm import EMBEDDED, attach_lora, load_lvlm
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run import memory
+from medalign_lite.run import fit
 from medalign_lite.run.dial import dial, resolve
-from medalign_lite.run.fit import config_folder, examine_fit, with_changes
-from medalign_lite.run.memory import Shapes
-from medalign_lite.run.meter import Meter
+from medalign_lite.run.fit import Meter, Shapes, config_folder, examine_fit, image_tokens, with_changes
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import score
@@ -36,7 +34,7 @@ def held_by(model):
 
 
 def test_weights_are_those_of_the_loaded_model():
-    told = sum(memory.weight_bytes(memory.skeleton_of(EMBEDDED)[1].to(torch.float32)).values())
+    told = sum(fit.weight_bytes(fit.skeleton_of(EMBEDDED)[1].to(torch.float32)).values())
     assert told == pytest.approx(held_by(load_lvlm(EMBEDDED, device="cpu").model), rel=CLOSE)
 
 
@@ -44,7 +42,7 @@ def test_weights_are_those_of_the_loaded_model():
 def test_a_training_step_holds_what_was_told(recompute, pictures, tmp_path):
     recipe = RECIPES["neutral-control"]
     policy = attach_lora(load_lvlm(EMBEDDED, device="cpu"), rank=CI.lora_rank, alpha=CI.lora_alpha)
-    memory.recompute_layers(policy.model, recompute)
+    fit.recompute_layers(policy.model, recompute)
     text = "side there is a small nodule in the upper zone and no pleural effusion is seen" + " or there" * 8 + "."
     spans = {"Right": ((0, 5, "side"),), "Left": ((0, 4, "side"),)}
     pairs = [Pair(f"p{n}", f"Describe this radiograph{'!' * n}", f"Right {text}", f"Left {text}", *spans.values(),
@@ -61,14 +59,14 @@ def test_a_training_step_holds_what_was_told(recompute, pictures, tmp_path):
     shapes = Shapes(16, tokens, images=3, prompt_tokens=whole - tokens - 16)
     preset = replace(CI, micro_batch=4, train_batch=4, eval_batch=4, max_new_tokens=tokens, recompute=recompute,
                      recipes=("neutral-control",))
-    told = memory.estimate(EMBEDDED, preset, shapes, on_gpu=False).device["training"]
+    told = fit.estimate(EMBEDDED, preset, shapes, on_gpu=False).device["training"]
     expected = told["gradients"] + told["activations"] + told["logits"]
     assert meter.peak == pytest.approx(expected, rel=CLOSE), (meter.peak, told)
 
 
 def test_recomputed_layers_and_smaller_shapes_need_less():
     shapes = Shapes(16, 128, images=100)
-    needs = [memory.estimate(EMBEDDED, replace(CI, **change), shapes, on_gpu=False).peak("training")
+    needs = [fit.estimate(EMBEDDED, replace(CI, **change), shapes, on_gpu=False).peak("training")
              for change in ({}, {"recompute": True}, {"micro_batch": 4, "eval_batch": 16})]
     assert needs[1] < needs[0] and needs[2] < needs[0]
 
@@ -77,20 +75,18 @@ def test_recomputed_layers_and_smaller_shapes_need_less():
 def test_every_family_can_be_told(family, tmp_path):
     folder = save_family(family, tmp_path / family)
     shapes = Shapes(9, 32, images=10)
-    told = memory.estimate(folder, replace(CI, lora_rank=4), shapes, on_gpu=False)
+    told = fit.estimate(folder, replace(CI, lora_rank=4), shapes, on_gpu=False)
     assert all(told.peak(phase) > sum(v for k, v in told.device[phase].items() if k.startswith("weights"))
-               for phase in memory.PHASES)
+               for phase in fit.PHASES)
 
 
 def test_the_presets_models_are_told_before_they_are_here():
     told = {}
-    for name, weights in (("workshop", 2.13e9), ("full", 4.44e9)):
+    for name in ("workshop", "full"):
         preset = PRESETS[name]
-        folder = config_folder(preset.model)
-        shapes = memory.shapes_of(config_of(folder), preset, images=100)
+        shapes = Shapes(image_tokens(preset.model, preset.max_side), preset.max_new_tokens, images=100)
         assert shapes.image_tokens == (preset.max_side // 32) ** 2
-        told[name] = memory.estimate(folder, preset, shapes, on_gpu=True)
-        assert told[name].weights == pytest.approx(weights, rel=0.01)  # as the hub states
+        told[name] = fit.estimate(config_folder(preset.model), preset, shapes, on_gpu=True)
     assert told["workshop"].peak() < 7.4e9 and 8e9 < told["full"].peak() < 15e9  # 8 and 16 GB cards
     assert PRESETS["full"].min_gpu_gb * 1e9 > told["full"].peak()
     assert PRESETS["workshop"].min_gpu_gb * 1e9 > told["workshop"].peak()
@@ -100,22 +96,22 @@ def test_the_advice_fits_and_nothing_smaller_was_asked_for():
     shapes = Shapes(16, 128, images=100)
 
     def needs(preset):
-        return memory.estimate(EMBEDDED, preset, replace(shapes, answer_tokens=preset.max_new_tokens),
+        return fit.estimate(EMBEDDED, preset, replace(shapes, answer_tokens=preset.max_new_tokens),
                                on_gpu=False).peak()
 
     budget = int(0.7 * needs(CI))
-    found = memory.advice(CI, needs, budget)
+    found = fit.advice(CI, needs, budget)
     for change in found.split(" or "):
         name, value = change.split("=")
         assert needs(replace(CI, **{name: int(value)})) <= budget < needs(CI)
         assert getattr(resolve(with_changes(CI, change)).preset, name) == int(value)
-    assert memory.advice(CI, needs, 1000) is None
+    assert fit.advice(CI, needs, 1000) is None
 
 
 def test_a_machine_with_too_little_is_told_what_to_turn_down():
-    fit = examine_fit(resolve("ci"))
-    assert fit.image_tokens == 16 and fit.operations > 1e12 and fit.disk_gb > 1
-    small = examine_fit(resolve("ci"), there_gb=fit.need_gb[fit.worst] - 0.3)
+    found = examine_fit(resolve("ci"))
+    assert found.image_tokens == 16 and found.disk_gb > 1
+    small = examine_fit(resolve("ci"), there_gb=found.need_gb[found.worst] - 0.3)
     assert not small.fits and "=" in small.change
     with pytest.raises(ModelError, match="make models MODEL=acme/other"):
         examine_fit(resolve("ci", overrides={"model": "acme/other"}))

@@ -1,10 +1,14 @@
 """The strict runner, on small real notebooks: parameters, failures, killed kernels, pages, resuming."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -13,7 +17,7 @@ from PIL import Image
 from medalign_lite.dials import PresetError
 from medalign_lite.files import ROOT
 from medalign_lite.run import reproduce as chain
-from medalign_lite.run.commands import ran_out
+from medalign_lite.run.commands import ArgumentError, exit_status, ran_out
 from medalign_lite.run.notebook import (
     NotebookError,
     OutOfMemory,
@@ -194,7 +198,7 @@ def test_arguments_are_typed_and_unknown_ones_list_the_allowed():
     assert parse(["RECIPE=dpo,rrpo"])["RECIPE"] == "dpo,rrpo"
     assert parse(["ROUNDS=2"])["ROUNDS"] == 2 and parse(["ROUNDS="])["ROUNDS"] == 0
     for bad in ("SED=3", "ci", "SEED=x", "SEED=-1", "STRICT=yes", "ROUNDS=0", "ROUNDS=two"):
-        with pytest.raises(ReproduceError, match="allowed|not a whole|neither 0 nor 1"):
+        with pytest.raises(ArgumentError, match="allowed|is not"):
             parse([bad])
 
 
@@ -345,13 +349,75 @@ def test_an_output_folder_that_cannot_be_written(run):
         run("OUT=/proc/medalign")
 
 
-def test_the_command_line_ends_with_a_sentence_not_a_traceback():
-    done = subprocess.run(
-        [sys.executable, "-m", "medalign_lite.run.reproduce", "PRESET=huge"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.strip() == "error: PRESET='huge' is not one of ci, workshop, full, auto"
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["reproduce", "PRESET=huge"], "error: PRESET='huge' is not one of ci, workshop, full, auto"),
+    (["reproduce", "SEED=abc"], "error: SEED='abc' is not a whole number, 0 or more, of at most 9 digits"),
+    (["claims"], "error: unknown command 'claims'; allowed:\n  doctor "),
+])
+def test_the_command_line_ends_with_a_sentence_not_a_traceback(arguments, sentence):
+    done = subprocess.run([sys.executable, "-m", "medalign_lite", *arguments], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 2 and done.stderr.startswith(sentence)
+
+
+@pytest.mark.parametrize(("error", "status", "sentence"), [
+    (OSError(28, "No space left on device", "/data/x"), 1, "error: /data/x: No space left on device; free some space"),
+    (OSError(30, "Read-only file system", "/data/x"), 1, "error: /data/x: Read-only file system; choose a place that"),
+    (KeyboardInterrupt(), 130, "\ninterrupted: the same command goes on from there"),
+    (ArgumentError("\x1b[2J"), 2, "error: \\x1b[2J"),
+    (KeyError("train"), 1, "error: KeyError: 'train'; nothing foresaw this: its traceback is in "),
+    (OSError("no number"), 1, "error: OSError: no number; nothing foresaw this"),
+])
+def test_whatever_happens_is_one_sentence_and_a_status(capsys, error, status, sentence):
+    def work():
+        raise error
+
+    assert exit_status(work, refused=(ReproduceError,)) == status
+    said = capsys.readouterr().err
+    assert said.startswith(sentence) and "Traceback" not in said
+    if "its traceback is in" in said:
+        log = Path(said.strip().rsplit(" ", 1)[1])
+        assert "raise error" in log.read_text()
+        log.unlink()
+
+
+def test_interrupted_it_says_one_sentence(tmp_path):
+    """Ctrl-C reaches the kernel as well, and what that has to say goes to a file."""
+    books, out = tmp_path / "nb", tmp_path / "out"
+    write_notebook(books / "90_first.ipynb", "import time\nopen('started', 'w').close()\ntime.sleep(300)")
+    code = ("import sys; from pathlib import Path; from medalign_lite.run import reproduce as r\n"
+            "r.reproduce.__kwdefaults__['notebooks'] = Path(sys.argv[1])\n"
+            "sys.exit(r.main(['PRESET=ci', 'OUT=' + sys.argv[2]]))")
+    running = subprocess.Popen([sys.executable, "-c", code, str(books), str(out)], stderr=subprocess.PIPE, text=True,
+                               stdout=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
+    while not (books / "started").exists() and running.poll() is None:
+        time.sleep(0.2)
+    os.killpg(running.pid, signal.SIGINT)
+    said = running.communicate(timeout=120)[1]
+    assert running.returncode == 130
+    assert said == "\ninterrupted: what is finished is kept; run the same command again to go on\n"
+
+
+def test_a_deep_tmpdir_is_left_for_a_short_one(tmp_path, monkeypatch):
+    deep = tmp_path / ("scratch-of-a-job-" * 5)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    assert printed(run_notebook(write_notebook(tmp_path / "a.ipynb", "print(SEED)"), {}, tmp_path / "o.ipynb")) == "7\n"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(NotebookError, match="set TMPDIR to a shorter folder"):
+        run_notebook(tmp_path / "a.ipynb", {}, tmp_path / "o.ipynb")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"90_first": {"key": 1}}', '{"90_first": 3}'])
+def test_a_record_that_was_cut_off_is_told(run, tmp_path, text):
+    (tmp_path / "out/ci/notebooks").mkdir(parents=True)
+    (tmp_path / "out/ci/notebooks/.runs.json").write_text(text)
+    with pytest.raises(ReproduceError, match=r"\.runs\.json cannot be read .*: delete it"):
+        run()
+
+
+def test_a_large_model_without_a_gpu_is_refused_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(PresetError, match="made for a GPU with 15 GB, and CUDA_VISIBLE.*take weeks on a CPU"):
+        chain.reproduce(parse(["PRESET=full", f"OUT={tmp_path / 'out'}"]))
+    assert not (tmp_path / "out").exists()

@@ -60,10 +60,9 @@ def test_two_processes_train_what_one_does(tiny_folder, pairs_file, tmp_path):  
     held_out = [json.dumps(json.loads(line) | {"id": f"v{n}"}) for n, line in enumerate(lines[:3])]
     (pairs_file.parent / "held_out.jsonl").write_text("\n".join(held_out))
     arguments = [
-        *("--pairs", str(pairs_file.parent / "seven.jsonl"), "--validation", str(pairs_file.parent / "held_out.jsonl")),
-        *("--model", str(tiny_folder), "--device", "cpu", "--recipe", "neutral-control", "--batch-size", "1"),
-        *("--accumulation", "4", "--epochs", "2", "--rank", "4", "--alpha", "8", "--learning-rate", "3e-3"),
-        *("--warmup", "0", "--eval-batch-size", "2", "--select", "loss"),
+        f"PAIRS={pairs_file.parent / 'seven.jsonl'}", f"VALIDATION={pairs_file.parent / 'held_out.jsonl'}",
+        *(f"MODEL={tiny_folder}", "DEVICE=cpu", "RECIPE=neutral-control", "batch_size=1", "accumulation=4", "epochs=2"),
+        *("rank=4", "alpha=8", "learning_rate=3e-3", "warmup=0", "eval_batch_size=2", "select=loss"),
     ]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -72,7 +71,7 @@ def test_two_processes_train_what_one_does(tiny_folder, pairs_file, tmp_path):  
               *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
               *("--main_process_port", port)]  # fmt: skip
     for name, program in (("one", [sys.executable]), ("two", launch)):
-        done = subprocess.run([*program, "-m", "medalign_lite.train.train", *arguments, "--out", str(tmp_path / name)],
+        done = subprocess.run([*program, "-m", "medalign_lite", "train", *arguments, f"OUT={tmp_path / name}"],
                               capture_output=True, text=True, check=False, timeout=500,
                               env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr[-3000:]

@@ -9,10 +9,10 @@ from scipy.ndimage import binary_dilation
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.files import ROOT
-from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.facts import ATTRIBUTES, FINDINGS, Fact
 from medalign_lite.world import dataset, world
-from medalign_lite.world.anatomy import grid
-from medalign_lite.world.render import VISIBLE_CNR, render
+from medalign_lite.world.anatomy import ellipsoid, grid
+from medalign_lite.world.render import VISIBLE_CNR, build_scene, render
 from studies.embedded import reporter, samples
 
 REACH = 12  # pixels from a mask to where the last faint trace of its finding may lie
@@ -75,7 +75,7 @@ def test_each_fact_has_just_its_attributes(confounded):
     for table in confounded[:500]:
         for fact in table.values():
             has = {name for name in ("side", "zone", "size") if getattr(fact, name)}
-            assert has == set(world.ATTRIBUTES[fact.finding])
+            assert has == set(ATTRIBUTES[fact.finding])
 
 
 def test_the_reporter_adds_company_and_pulls_sides(confounded):
@@ -131,6 +131,24 @@ def test_zones_are_where_they_say(zone):
         rows = np.nonzero(picture.masks[finding])[0].mean() / picture.scene.n
         a = picture.scene.anatomy
         assert low < (rows - a.apex) / a.thorax_height < high
+
+
+def test_a_picture_redrawn_from_another_one_is_the_picture_drawn_from_scratch():
+    picture = render(12, tuple(ONE_OF_EACH), densities={"consolidation": 0.05})
+    shown = [(changes, made) for changes, (_, made) in picture.scene.shown.items()]
+    assert len(shown) == len(ONE_OF_EACH) + 1
+    for changes, made in shown[::3]:
+        fresh = build_scene(12)
+        assert np.array_equal(fresh.expose(changes), made) and len(fresh.shown) == 1
+
+
+def test_ellipsoids_are_whole_in_their_frames():
+    x, y = grid(96)
+    for cx, turn, power in ((0.5, 0.0, 2.0), (0.02, 0.7, 2.1), (0.98, 2.0, 3.5), (1.5, 0.3, 2.0)):
+        c, s = np.cos(turn), np.sin(turn)
+        u, v = ((x - cx) * c + (y - 0.4) * s) / 0.2, ((y - 0.4) * c - (x - cx) * s) / 0.05
+        whole = 7 * np.sqrt(np.clip(1 - np.abs(u) ** power - np.abs(v) ** power, 0, None))
+        assert np.array_equal(ellipsoid(x, y, cx, 0.4, 0.2, 0.05, 7, power, turn), whole.astype(np.float32))
 
 
 def test_moving_a_finding_keeps_everything_else():

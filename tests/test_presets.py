@@ -8,8 +8,9 @@ import pytest
 
 from medalign_lite.dials import PRESETS, PresetError
 from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.model.weights import find_model
 from medalign_lite.run import dial as presets
-from medalign_lite.run.dial import NAMES, find_model, resolve
+from medalign_lite.run.dial import NAMES, resolve
 
 
 def test_every_preset_has_its_own_name_and_known_recipes():

@@ -12,7 +12,7 @@ from PIL import Image
 from medalign_lite.cases.case import CaseError, count_notes, require_no_leaks, write_cases
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases, slake
-from medalign_lite.corruption.corrupt import dilate, find_masks, lesion_mask
+from medalign_lite.corruption.masks import dilate, find_masks, lesion_mask
 
 REAL = Path(os.environ.get("SLAKE", Path(__file__).parents[2] / "shared" / "real" / "slake"))
 needs_real = pytest.mark.skipif(not (REAL / "imgs").is_dir(), reason=f"no SLAKE folder at {REAL}; set SLAKE=folder")

@@ -1,6 +1,8 @@
 """The files around the code agree with each other: dependencies, pins, environments, Makefile, licence, CI."""
 
 import ast
+import contextlib
+import importlib.metadata
 import os
 import re
 import shlex
@@ -11,6 +13,7 @@ import tomllib
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import medalign_lite
 from medalign_lite.files import ROOT
@@ -143,7 +146,63 @@ def test_help_is_the_default_and_lists_every_target():
 
 def test_make_passes_the_variables_on():
     done = make("-n", "reproduce", "PRESET=ci", "CASES=my cases", "SEED=3", "STRICT=1")
-    assert "medalign_lite.run.reproduce 'PRESET=ci' 'CASES=my cases' 'SEED=3' 'STRICT=1'" in done.stdout
+    command = next(line for line in done.stdout.splitlines() if "medalign_lite reproduce" in line)
+    assert command.split()[3:] == ['"PRESET=$PRESET"', '"CASES=$CASES"', '"SEED=$SEED"', '"STRICT=$STRICT"']
+
+
+@pytest.mark.parametrize("value", ["o'neil", "x'; touch pwned; '", '"; touch pwned; "', "`touch pwned`", "a  b", "*"])
+def test_no_value_of_a_variable_is_read_by_the_shell(tmp_path, value):
+    """A stand-in for the environment's Python writes down what it is called with."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    python = tmp_path / ".venv/bin/python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > said\n')
+    python.chmod(0o755)
+    ready = re.search(r"touch (\S+)", make("-n", "env", folder=tmp_path).stdout)[1]
+    (tmp_path / ready).touch()
+    done = make("cases", f"CASES={value}", f"OUT={value}", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "said").read_text().splitlines()[3:] == [f"CASES={value}", f"OUT={value}"]
+    assert not (tmp_path / "pwned").exists()
+    assert "holds a dollar sign" in make("cases", "CASES=$(shell touch pwned)", folder=tmp_path).stderr
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("shell_flags", [True, False])  # without: make 3.81, which knows no .SHELLFLAGS
+def test_a_failed_installation_is_not_ready(tmp_path, shell_flags):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    if not shell_flags:
+        path = tmp_path / "Makefile"
+        path.write_text(re.sub(r"(?m)^\.SHELLFLAGS.*\n", "", path.read_text()))
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\ncase "$*" in *install*) exit 1;; esac\n')
+    python.chmod(0o755)
+    assert make("env", f"PYTHON={sys.executable}", folder=tmp_path).returncode != 0
+    assert not list((tmp_path / ".venv").glob(".ready-*"))
+
+
+def test_one_place_says_which_python_is_needed():
+    """And it is the oldest on which every pinned package installs."""
+    floor = doctor.python_floor()
+    assert floor in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"python>={floor}" in yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    for name in doctor.pinned():
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            wanted = importlib.metadata.metadata(name).get("Requires-Python") or ""
+            assert SpecifierSet(wanted).contains(floor), f"{name} wants Python {wanted}"
+
+
+@pytest.mark.parametrize(("platform", "machine", "sentence"), [
+    ("win32", "AMD64", "native Windows: use WSL 2"), ("darwin", "x86_64", "Intel Macs"),
+])
+def test_a_platform_that_cannot_run_it_is_told_at_once(platform, machine, sentence):
+    code = (f"import sys, platform; sys.platform = {platform!r}; platform.machine = lambda: {machine!r}\n"
+            "import medalign_lite")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode and sentence in done.stderr.splitlines()[-1]
 
 
 def test_make_refuses_an_unknown_variable():
@@ -162,7 +221,7 @@ def test_make_says_which_python_is_needed(tmp_path, script):
         (tmp_path / "old").chmod(0o755)
     done = make("env", "PYTHON=./old", folder=tmp_path)
     assert done.returncode != 0
-    assert "3.11 or newer" in done.stderr
+    assert f"{doctor.python_floor()} or newer" in done.stderr
     assert not (tmp_path / ".venv").exists()
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.dials import PRESETS
 from medalign_lite.files import ROOT, file_sha256
-from medalign_lite.model import own_answers
+from medalign_lite.model import rollout as answering
 from medalign_lite.model.batches import encode
 from medalign_lite.model.lvlm import EMBEDDED, adapters_digest, load_adapter, load_lvlm
 from medalign_lite.model.rollout import rollout
@@ -35,7 +35,7 @@ def cases():
 @pytest.fixture
 def go(cases, monkeypatch):
     """Two rounds into a folder, in this process."""
-    monkeypatch.setattr(own_answers, "run_shards", lambda work, jobs, **options: [work(job) for job in jobs])
+    monkeypatch.setattr(answering, "run_shards", lambda work, jobs, **options: [work(job) for job in jobs])
 
     def called(folder, **changes):
         options = {"model": str(EMBEDDED), "preset": PRESET, "settings": SETTINGS, "count": 2, "folder": folder}
@@ -100,7 +100,7 @@ def test_rounds_are_on_policy_and_go_on_to_the_same_weights(go, cases, tmp_path,
         return losses(self, *arguments, **options)
 
     part = tmp_path / "part"
-    for place, name, killed in ((own_answers, "rollout", killed_answering),
+    for place, name, killed in ((answering, "rollout", killed_answering),
                                 (PairTrainer, "compute_loss", killed_training)):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(place, name, killed)

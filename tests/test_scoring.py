@@ -14,7 +14,8 @@ from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import EVERYWHERE, RECIPES, Reads, recipe_named
 from medalign_lite.model.batches import Sequences, encode
 from medalign_lite.model.lvlm import adapters_off, attach_lora, base_of, load_lvlm, recompute_layers
-from medalign_lite.train.pairs import Pair, PairInputs, Row, pair_of
+from medalign_lite.train.data import pair_of
+from medalign_lite.train.pairs import Pair, PairInputs, Row
 from medalign_lite.train.readout import read_tokens
 from medalign_lite.train.reference import ReferenceCache, ReferenceMismatch
 from medalign_lite.train.scoring import (

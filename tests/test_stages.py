@@ -10,8 +10,10 @@ import sys
 import textwrap
 
 import pytest
+from layouts import dicom_table
 
-from medalign_lite.run import fingerprint
+from medalign_lite.files import ROOT
+from medalign_lite.run import provenance
 from medalign_lite.run.stages import StageError, open_stage, read_json, read_jsonl
 
 
@@ -62,7 +64,7 @@ def test_the_manifest_says_how_the_stage_was_made(opened):
     assert manifest["seed"] == 7
     assert manifest["notes"]["four_bit"]["vision"] == 6
     assert [check["ok"] for check in manifest["checks"]] == [True, True]
-    assert manifest["outputs"]["rows.jsonl"]["sha256"] == fingerprint.file_sha256(stage.output("rows.jsonl"))
+    assert manifest["outputs"]["rows.jsonl"]["sha256"] == provenance.file_sha256(stage.output("rows.jsonl"))
     assert manifest["seconds"] >= 0
     assert manifest["peak_mb"] > 1
     assert manifest["made_from"]["versions"]["torch"].startswith("2.")
@@ -147,6 +149,16 @@ def tamper_halve(folder):
     (folder / "manifest.json").write_text(text[: len(text) // 2])
 
 
+def tamper_seed(folder):
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"seed": 7', '"seed": 8', 1))
+
+
+def tamper_check(folder):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"checks": [{"name": "margin", "ok": True}]}))
+
+
 def tamper_no_manifest(folder):
     (folder / "manifest.json").unlink()
 
@@ -159,6 +171,8 @@ def tamper_no_manifest(folder):
         (tamper_add, "extra.json was added"),
         (tamper_halve, "half-written"),
         (tamper_no_manifest, "half-written"),
+        (tamper_seed, "manifest.json was changed"),
+        (tamper_check, "manifest.json was changed"),
     ],
 )
 def test_a_damaged_stage_is_told_to_readers_and_made_again_by_its_owner(opened, tamper, message):
@@ -324,14 +338,29 @@ def test_an_error_of_the_computation_itself_passes_unchanged(opened, tmp_path):
 
 
 def test_source_files_follow_imports_and_leave_the_apparatus_out():
-    files = fingerprint.source_files(["%matplotlib inline\nfrom medalign_lite.model.weights import locate"])
+    files = provenance.source_files(["%matplotlib inline\nfrom medalign_lite.model.weights import locate"])
     assert "medalign_lite/model/weights.py" in files
     assert "medalign_lite/evaluate/metrics.py" not in files
-    everything = fingerprint.source_files(None)
+    everything = provenance.source_files(None)
     assert "medalign_lite/evaluate/metrics.py" in everything
     assert "medalign_lite/run/stages.py" not in everything
-    shown = fingerprint.source_files(["from medalign_lite.run import stages"], shown=True)
+    shown = provenance.source_files(["from medalign_lite.run import stages"], shown=True)
     assert "medalign_lite/run/stages.py" in shown
+
+
+def test_a_change_makes_stale_what_uses_it_and_nothing_else(tmp_path):
+    """Readers count where CASES= is in their layout, editors nowhere; the losses on toy tokens hang on little."""
+    cells = {path.stem: provenance.code_cells(path, counted=True) for path in (ROOT / "notebooks").glob("0*.ipynb")}
+    phantom = {name: set(provenance.source_files(source)) for name, source in cells.items()}
+    assert len(phantom) == 8 and len(phantom["04_losses"]) <= 8
+    everything = set.union(*phantom.values())
+    used = {name for name in everything if name.startswith(("medalign_lite/cases/readers/", "medalign_lite/editors/"))}
+    readers = "medalign_lite/cases/readers"
+    assert used == {f"{readers}/__init__.py", f"{readers}/kit.py", f"{readers}/entries.py"}
+    assert "medalign_lite/cases/dicom.py" not in everything
+    dicom_table(tmp_path)
+    own = set(provenance.source_files(cells["00_start"], cases=str(tmp_path)))
+    assert {f"{readers}/table.py", "medalign_lite/cases/dicom.py"} <= own and f"{readers}/vindr.py" not in own
 
 
 def test_cells_that_only_show_do_not_count(tmp_path):
@@ -343,14 +372,14 @@ def test_cells_that_only_show_do_not_count(tmp_path):
         nbformat.v4.new_code_cell("show()", metadata={"tags": [tag]}) for tag in ("figure", "interactive", "exercise")
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
-    assert fingerprint.code_cells(tmp_path / "a.ipynb", counted=True) == ["compute()"]
-    assert len(fingerprint.code_cells(tmp_path / "a.ipynb")) == 5
+    assert provenance.code_cells(tmp_path / "a.ipynb", counted=True) == ["compute()"]
+    assert len(provenance.code_cells(tmp_path / "a.ipynb")) == 5
 
 
 def test_differences_are_told_in_words():
     old = {"a": {"x": 1, "y": 2}, "b": "one"}
-    assert fingerprint.differences(old, {"a": {"x": 1, "y": 3}, "b": "two"}) == "a changed: y; b changed"
-    assert fingerprint.differences(old, old) == ""
+    assert provenance.differences(old, {"a": {"x": 1, "y": 3}, "b": "two"}) == "a changed: y; b changed"
+    assert provenance.differences(old, old) == ""
 
 
 def model_folder(folder):

@@ -1,23 +1,23 @@
-"""`python -m medalign_lite.train.train` as people run it: strict, saved first, killed and resumed, loaded elsewhere."""
+"""`python -m medalign_lite train` as people run it: strict, saved first, killed and resumed, loaded elsewhere."""
 
 import json
 import signal
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_train import pairs  # noqa: F401 - a fixture
 
-from medalign_lite.run.train import ABOUT, parser, resolve
-from medalign_lite.train.data import read_pairs
-from medalign_lite.train.settings import TrainSettings
+from medalign_lite.run.commands import ArgumentError, read_arguments
+from medalign_lite.run.train import ABOUT, allowed, resolve
+from medalign_lite.train import train as trainer
+from medalign_lite.train.data import read_pairs, write_pairs
+from medalign_lite.train.settings import TrainSettings, trainer_arguments
 
-QUICK = ["--device", "cpu", "--batch-size", "2", "--rank", "4", "--alpha", "8", "--learning-rate", "3e-3",
-         "--warmup", "0", "--seed", "3"]  # fmt: skip
+QUICK = ["DEVICE=cpu", "batch_size=2", "rank=4", "alpha=8", "learning_rate=3e-3", "warmup=0", "seed=3"]
 TIMING = {"seconds", "peak_mb"}
 
 
@@ -40,14 +40,17 @@ def pairs_file(pairs, tmp_path_factory):  # noqa: F811
 def command(tiny_folder, pairs_file, tmp_path):
     """The arguments of a run into tmp_path/name."""
     def made(name, *more):
-        return ["--pairs", str(pairs_file), "--model", str(tiny_folder), "--out", str(tmp_path / name), *QUICK, *more]
+        return [f"PAIRS={pairs_file}", f"MODEL={tiny_folder}", f"OUT={tmp_path / name}", *QUICK, *more]
     return made
 
 
-def call(arguments, *launcher):
-    done = subprocess.run([sys.executable, *(launcher or ("-m",)), "medalign_lite.train.train", *arguments],
-                          capture_output=True, text=True, check=False)
-    return done
+def call(arguments):
+    return subprocess.run([sys.executable, "-m", "medalign_lite", "train", *arguments], capture_output=True, text=True,
+                          check=False)
+
+
+def read(arguments):
+    return resolve(read_arguments(arguments, allowed()))
 
 
 def rows(folder):
@@ -60,9 +63,10 @@ def weights(folder):
 
 
 def test_every_setting_is_an_argument_with_a_sentence():
-    assert set(ABOUT) == {field.name for field in fields(TrainSettings)} - {"overrides"}
-    shown = parser().format_help()
-    assert all(f"--{name.replace('_', '-')}" in shown for name in ABOUT)
+    assert set(ABOUT) == {field.name for field in fields(TrainSettings)} - {"overrides", "recipe"}
+    with pytest.raises(ArgumentError) as error:
+        read(["epoch=2"])
+    assert all(f"\n  {name}=  " in str(error.value) for name in (*ABOUT, "RECIPE", "RUN", "PAIRS", "recipe.gamma"))
 
 
 def test_spans_of_a_pairs_file_are_found_by_comparing(pairs, pairs_file):  # noqa: F811
@@ -90,59 +94,68 @@ def test_a_bad_line_of_a_pairs_file_is_named(pairs_file, tmp_path, change, messa
 
 
 @pytest.mark.parametrize(("more", "message"), [
-    (["--epoch", "2"], "unrecognized arguments: --epoch 2\nallowed: -h, --help, --run, --pairs"),
-    (["--epochs", "two"], "argument --epochs: invalid float value: 'two'\nallowed"),
-    (["--rank", "4.5"], "argument --rank: invalid int value"),
-])
-def test_unknown_and_ill_typed_arguments_list_the_allowed(command, capsys, more, message):
-    with pytest.raises(SystemExit) as stopped:
-        parser().parse_args(command("a", *more))
-    assert stopped.value.code == 2 and message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("more", "message"), [
-    (["--recipe", "dppo"], "allowed: dpo, mask-dpo"), (["--set", "gama=1"], "NAME one of beta"),
-    (["--set", "gamma=much"], "is not a number"), (["--set", "reference=1"], "is not true or false"),
-    (["--select", "best"], "allowed: last, loss, margin"), (["--start", "nowhere"], "holds no adapter"),
-    (["--validation", "nowhere.jsonl"], "is not a file"),
+    ("epochs=two", "epochs='two' is not a number"), ("rank=4.5", "rank='4.5' is not a whole number"),
+    ("RECIPE=dppo", "allowed: dpo, mask-dpo"), ("recipe.gama=1", "unknown argument 'recipe.gama=1'; allowed:"),
+    ("recipe.gamma=much", "is not a number"), ("recipe.reference=1", "is not true or false"),
+    ("select=best", "allowed: last, loss, margin"), ("START=nowhere", "holds no adapter"),
+    ("VALIDATION=nowhere.jsonl", "is not a file"), ("DEVICE=tpu", "is not one of auto, cpu, cuda"),
+    ("RUN=artifacts/ci", "RUN= or PAIRS=, and OUT="),
 ])
 def test_settings_that_cannot_be_used_raise(command, more, message):
     with pytest.raises(ValueError, match=message):
-        resolve(parser().parse_args(command("a", *more)))
+        read(command("a", more))
+
+
+def test_pairs_that_the_kit_writes_it_reads(pairs_file, tmp_path):
+    """Also where a text holds what other readers take for the end of a line."""
+    first, *others = read_pairs(pairs_file)
+    odd = replace(first, question="a\u2028b\x85c\x0bd", chosen=f"{first.chosen}\u2029")
+    write_pairs(tmp_path / "again.jsonl", [odd, *others])
+    assert read_pairs(tmp_path / "again.jsonl") == [odd, *others]
+
+
+def test_one_step_is_learnt_from_and_a_run_that_moves_nothing_is_an_error(command, tmp_path):
+    """Seven pairs or fewer in one batch are one optimizer step: its learning rate is not 0."""
+    more = ["batch_size=8", "warmup=0.05"]
+    assert call(command("one", *more)).returncode == 0
+    assert [row["learning_rate"] > 0 for row in rows(tmp_path / "one")] == [True]
+    assert any(value.abs().sum() > 0 for name, value in weights(tmp_path / "one").items() if "lora_B" in name)
+    still = call(command("still", *more, "learning_rate=1e-300"))
+    assert still.returncode == 1 and "the adapters are what they were" in still.stderr
+    assert not (tmp_path / "still" / "adapter_model.safetensors").exists()
 
 
 def test_overrides_have_the_types_of_the_recipe(command):
-    more = ["--set", "gamma=0.2", "--set", "kl_answers=chosen,rejected", "--set", "w_kind=1,2,1,1,1,1,1,1"]
-    recipe = resolve(parser().parse_args(command("a", *more)))[0].resolved_recipe()
+    more = ["recipe.gamma=0.2", "recipe.kl_answers=chosen,rejected", "recipe.w_kind=1,2,1,1,1,1,1,1"]
+    recipe = read(command("a", *more))[0].resolved_recipe()
     assert (recipe.gamma, recipe.kl_answers, recipe.w_kind[1]) == (0.2, ("chosen", "rejected"), 2.0)
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path):
     with pytest.raises(ValueError, match="is no run with a finished stage 03_corruption"):
-        resolve(parser().parse_args(["--run", str(tmp_path), "--out", str(tmp_path / "a")]))
+        read([f"RUN={tmp_path}", f"OUT={tmp_path / 'a'}"])
 
 
 def test_the_configuration_comes_first_and_another_one_is_refused(command, tmp_path):
-    broken = [*command("a", "--max-steps", "1")]
-    broken[broken.index("--model") + 1] = str(tmp_path)  # a folder without a model
+    broken = [*command("a", "max_steps=1"), f"MODEL={tmp_path}"]  # a folder without a model; the last one counts
     done = call(broken)
     assert done.returncode == 2 and "is not a model folder" in done.stderr
     saved = json.loads((tmp_path / "a" / "config.json").read_text())
     assert (saved["settings"]["rank"], saved["recipe"]["name"], saved["pairs"]) == (4, "fire-mpo", 8)
-    done = call([*broken, "--rank", "8"])
+    done = call([*broken, "rank=8"])
     assert done.returncode == 2 and "config.json is of another run" in done.stderr
 
 
 def test_killed_for_real_it_resumes_to_the_same_weights(command, tmp_path):
     """4 steps over two epochs against 2, SIGKILL, 2: weights, optimizer, random states and order of the pairs."""
-    more = ["--recipe", "neutral-control", "--accumulation", "2", "--epochs", "2", "--save-every", "2"]
+    more = ["RECIPE=neutral-control", "accumulation=2", "epochs=2", "save_every=2"]
     assert call(command("whole", *more)).returncode == 0
     arguments = command("part", *more)
     part = subprocess.Popen([sys.executable, "-c", KILLED, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert part.wait(timeout=300) == -signal.SIGKILL, part.stderr.read()[-2000:]
     checkpoints = tmp_path / "part" / "work" / "checkpoints"
     assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-2"]
-    assert [row["step"] for row in rows(checkpoints.parent)] == [1, 2]  # of step 3 nothing is left but events
+    assert [row["step"] for row in rows(checkpoints.parent)] == [1, 2]
     assert call(arguments).returncode == 0
     whole, again = tmp_path / "whole", tmp_path / "part"
     assert all(torch.equal(value, weights(again)[name]) for name, value in weights(whole).items())
@@ -178,9 +191,11 @@ def equal(a, b) -> bool:
     return a == b
 
 
-def test_tensorboard_holds_what_the_log_holds(command, tmp_path):
-    assert call(command("a", "--recipe", "dpo")).returncode == 0
-    events = EventAccumulator(str(tmp_path / "a" / "tensorboard")).Reload()
-    for name in ("loss", "grad_norm", "margin", "learning_rate"):
-        told = [(event.step, event.value) for event in events.Scalars(f"train/{name}")]
-        assert told == [(row["step"], pytest.approx(row[name], rel=1e-6)) for row in rows(tmp_path / "a")]
+def test_a_reporter_is_handed_to_the_trainer_where_it_is_installed(monkeypatch, tmp_path):
+    monkeypatch.setattr(trainer, "get_available_reporting_integrations", lambda: ["wandb", "mlflow"])
+    trainer._check_reporter("wandb")
+    for name in ("tensorboard", "mlflow"):
+        with pytest.raises(ValueError, match="usable here are none, wandb; others .* pip install tensorboard"):
+            trainer._check_reporter(name)
+    told = trainer_arguments(TrainSettings(), tmp_path, on_cpu=True, validated=False, pairs=8, report_to="wandb")
+    assert told.report_to == ["wandb"]

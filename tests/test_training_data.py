@@ -1,11 +1,8 @@
 """The data of a run: it is opened as it was made, and as many pairs are drawn as asked for, repairs first."""
 
-from dataclasses import replace
-
 import pytest
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.dials import PRESETS
 from medalign_lite.edits.records import Record
 from medalign_lite.run.pairs import open_run
 from medalign_lite.run.stages import open_stage
@@ -36,8 +33,7 @@ def test_pairs_that_repair_an_error_are_drawn_by_their_share(tmp_path, share, co
                               (5,), own[wrong], {}, *own, "corrected" if wrong else "counterfactual",
                               {"chosen": "true", "rejected": "false"}))
         rows.append({"id": f"{case.id}/q", "lesion": None, "control": None})
-    preset = replace(PRESETS["ci"], train_pairs=4, corrected_share=share)
-    data = draw_data(records, rows, cases, folder=tmp_path, preset=preset, seed=1)
+    data = draw_data(records, rows, cases, folder=tmp_path, count=4, share=share, seed=1)
     assert len(data.pool) == 4 and sum(pair.id in data.corrected for pair in data.pool) == corrected
     assert {pair.id for pair in data.watched} == {r.id for r in records[6:]}  # fewer than are looked at: all
     assert data.reports == {r.id for r in records if r.question_id == "report"}

@@ -22,7 +22,9 @@ from PIL import Image
 
 from medalign_lite.cases.case import Case, CaseError
 from medalign_lite.cases.images import ImageError, read_image
-from medalign_lite.corruption.corrupt import INSIDE, UNSEEN, Masks, corrupt, dilate, find_masks, lesion_mask
+from medalign_lite.corruption.corrupt import INSIDE, UNSEEN, corrupt
+from medalign_lite.corruption.masks import Masks, dilate, find_masks, lesion_mask
+from medalign_lite.files import whole
 
 NOTHING_THERE = "the pair is about no finding in the image: there is nothing to corrupt"
 Job = tuple[Case, tuple[str, ...] | None]  # a case, and the findings (or lesion labels) that its pair is about
@@ -109,6 +111,5 @@ def _save(image: Image.Image, path: Path) -> None:
     pixels = np.asarray(image)
     if pixels.ndim == 3 and (pixels[..., :1] == pixels).all():
         image = Image.fromarray(pixels[..., 0])
-    partial_file = path.with_suffix(".partial")
-    image.save(partial_file, format="PNG", compress_level=1)
-    partial_file.replace(path)
+    with whole(path, synced=False) as part:
+        image.save(part, format="PNG", compress_level=1)

@@ -20,7 +20,7 @@ from PIL import Image
 from medalign_lite.cases.case import Case, Lesion, lesion_pixels
 from medalign_lite.cases.images import read_image, read_mask
 from medalign_lite.cases.pictures import save_picture, save_png
-from medalign_lite.corruption.corrupt import lesion_source
+from medalign_lite.corruption.masks import lesion_source
 from medalign_lite.text.claims import yes_no
 from medalign_lite.text.facts import Fact
 

@@ -2,11 +2,10 @@
 
     ALLOW_NETWORK=1 python -m medalign_lite.editors.llm --run artifacts/ci --url http://127.0.0.1:11434/v1 \\
         --model NAME --out edits/NAME
-    python -m medalign_lite.editors.llm --run artifacts/ci --local FOLDER --out edits/NAME
 
 The model's own answers of stage 01 go, with their questions and references, as text to a server with
-/v1/chat/completions (vLLM, Ollama, llama.cpp, or a hosted one; its key in LLM_API_KEY), or with --local to a model that
-transformers runs here, and nowhere else. OUT gets records.jsonl, rejected.json (reasons with counts), pairs.jsonl and
+/v1/chat/completions (vLLM, Ollama, llama.cpp, `transformers serve`, or a hosted one; its key in LLM_API_KEY) and
+nowhere else. OUT gets records.jsonl, rejected.json (reasons with counts), pairs.jsonl and
 validation.jsonl for `medalign_lite.train.train`, editor.json (settings and what was used) and replies/: a run
 that stopped, for whatever reason, goes on from there, and a finished one costs nothing again.
 """
@@ -23,9 +22,8 @@ from tqdm import tqdm
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.dials import PresetError
-from medalign_lite.editors.chat import Budget, Chat, ChatError, Endpoint, KeptReplies, Price
+from medalign_lite.editors.chat import Budget, Chat, ChatError, Endpoint
 from medalign_lite.editors.llm_edits import LlmEditor
-from medalign_lite.editors.local_chat import LocalChat
 from medalign_lite.editors.write import write_edited
 from medalign_lite.edits.facts import Edit
 from medalign_lite.edits.records import build_records, learnable
@@ -48,19 +46,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--run", type=Path, required=True, help="a run of `make reproduce` (OUT/PRESET)")
     made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
-    where = made.add_mutually_exclusive_group(required=True)
-    where.add_argument("--url", help="the server, up to /v1")
-    where.add_argument("--local", metavar="MODEL", help="a folder or hub id of a chat model, run here by transformers")
-    made.add_argument("--model", help="the model's name at --url")
+    made.add_argument("--url", required=True, help="the server, up to /v1")
+    made.add_argument("--model", required=True, help="the model's name there")
     made.add_argument("--limit", type=int, default=0, help="only so many answers, the first; 0 = all (default: 0)")
     made.add_argument("--max-requests", type=int, default=1000, help="budget of this call (default: 1000)")
     made.add_argument(
         "--max-tokens", type=int, default=1_000_000, help="budget of this call, prompts and replies (default: 1000000)"
     )
-    made.add_argument(
-        "--price", type=float, nargs=2, metavar=("PROMPT", "REPLY"), help="of a million tokens of prompts and replies"
-    )
-    made.add_argument("--currency", default="USD", help="of --price (default: USD)")
     made.add_argument("--timeout", type=float, default=120.0, help="seconds for one reply (default: 120)")
     made.add_argument(
         "--counterfactual-share", type=float, default=1.0, help="of the answers called right (default: 1.0)"
@@ -89,36 +81,22 @@ def make_records(given: argparse.Namespace, stage: Stage) -> None:
 
         def edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
             bar.update()
-            bar.set_postfix_str(chat.spent())
+            bar.set_postfix_str(chat.progress())
             return editor(rollout, case, question, rng)
 
         records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=edit)
     told = write_edited(given.out, records, rejected, cases, corruption=stage.preset.corruption, seed=stage.seed)
-    write_json(given.out / "editor.json", {"model": _about(chat), "used": chat.progress()})
+    write_json(given.out / "editor.json", {"model": asdict(chat.endpoint), "used": chat.progress()})
     print(f"{len(rollouts)} answers: {told}")
     print(chat.progress())
 
 
-def _chat(given: argparse.Namespace, answers: int) -> KeptReplies:
-    """The model that is asked. Raises ValueError for arguments that do not go together, ModelError for no model."""
-    budget, cache = Budget(given.max_requests, given.max_tokens), given.out / "replies"
-    if given.local:
-        if given.model or given.price:
-            raise ValueError("--model and --price belong to --url; --local names the model itself")
-        return LocalChat(given.local, budget, cache=cache)
-    if not given.model:
-        raise ValueError("--url needs --model, the model's name there")
-    price = Price(*given.price, given.currency) if given.price else None
+def _chat(given: argparse.Namespace, answers: int) -> Chat:
     leaves = f"text alone, of up to {answers} answers, each with its question and its reference as they stand; " \
              "no image, no name of a file or case"  # fmt: skip
     endpoint = Endpoint(given.url, given.model, timeout=given.timeout)
-    return Chat(endpoint, budget, cache=cache, leaves=leaves, say=tqdm.write, price=price)
-
-
-def _about(chat: KeptReplies) -> dict:
-    if isinstance(chat, Chat):
-        return asdict(chat.endpoint)
-    return {"model": chat.name, "revision": chat.revision, "max_reply_tokens": chat.max_reply_tokens}
+    budget = Budget(given.max_requests, given.max_tokens)
+    return Chat(endpoint, budget, cache=given.out / "replies", leaves=leaves, say=tqdm.write)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.editors.chat import BadReply, KeptReplies
+from medalign_lite.editors.chat import BadReply, Chat
 from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, Edit, asked, concerned, edit_of
 from medalign_lite.edits.report import BY_REPORT
 from medalign_lite.edits.verify import verify_by_facts, verify_by_gold, verify_by_report
@@ -53,7 +53,7 @@ class Prompt:
 class LlmEditor:
     """An editor for `records.build_records`; of the answers called right, `counterfactual_share` are made wrong."""
 
-    chat: KeptReplies
+    chat: Chat
     counterfactual_share: float = 1.0
 
     def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:

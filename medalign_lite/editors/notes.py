@@ -18,11 +18,10 @@ from pathlib import Path
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.files import digest, file_sha256
+from medalign_lite.files import digest, file_sha256, whole
 from medalign_lite.text.words import Change, make_changes
 
 MARKS = ("right", "unsure")
-VERDICTS = ("right", "wrong", "unsure")
 ACTIONS = ("replace", "mark", "clear", "undo")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 LONGEST = 2000  # characters of one replacement
@@ -41,13 +40,14 @@ class Judgement:
 
     @property
     def verdict(self) -> str | None:
-        """One of VERDICTS; None where nothing is said yet."""
+        """right, wrong or unsure; None where nothing is said yet."""
         return self.mark or ("wrong" if self.changes else None)
 
 
 @dataclass(frozen=True)
 class Note:
-    """One action and the judgement after it: a line of a journal. `time` is UTC, ISO 8601."""
+    """One action and the judgement after it: a line of a journal. `time` is UTC, ISO 8601, and may go back, as clocks
+    do; `order` counts the annotator's actions, and decides which is the last."""
 
     item: str
     annotator: str
@@ -56,6 +56,7 @@ class Note:
     judgement: Judgement
     answer: str  # as it was judged, so that a journal can be read alone
     saw_reference: bool = False
+    order: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,10 @@ class Journal:
         if not NAME.fullmatch(annotator):
             raise NoteError("a name or initials of up to 32 letters, digits, - and _, please; no patient's, no e-mail")
         self.annotator, self.path = annotator, Path(folder) / f"{annotator}.jsonl"
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what is on the disk now: the same annotator may have another window open."""
         self.notes = read_notes(self.path) if self.path.exists() else []
 
     def judgement(self, key: str) -> Judgement:
@@ -160,11 +165,12 @@ class Journal:
 
     def write(self, item: Item, action: str, said: Judgement, *, saw_reference: bool = False) -> None:
         """Add a line and wait until it is on the disk."""
+        self.refresh()
         now = datetime.now(UTC).isoformat(timespec="microseconds")
-        note = Note(item.key, self.annotator, now, action, said, item.answer, saw_reference)
+        order = 1 + max((note.order for note in self.notes), default=0)
+        note = Note(item.key, self.annotator, now, action, said, item.answer, saw_reference, order)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if _is_torn(self.path):  # by a crash or a full disk
-            _rewrite(self.path, self.notes)
+        _drop_torn_line(self.path)
         with self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(_line(note))
             file.flush()
@@ -202,7 +208,7 @@ def parse_notes(text: str, *, name: str) -> list[Note]:
         if not line.strip():
             continue
         try:
-            notes.append(_note(json.loads(line)))
+            notes.append(_note({"order": number} | json.loads(line)))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             if number == len(lines):
                 break
@@ -229,8 +235,8 @@ def export_notes(folder: Path | str) -> str:
 def import_notes(folder: Path | str, text: str) -> int:
     """Put exported notes into the journals of their annotators; returns how many were new.
 
-    Notes that are there already are left alone; a journal stays in the order of time. Raises NoteError for a line that
-    is no note or an annotator's name that is no file name; then nothing is written.
+    Notes that are there already are left alone; a journal stays in the order of its actions. Raises NoteError for a
+    line that is no note or an annotator's name that is no file name; then nothing is written.
     """
     new: dict[str, list[Note]] = {}
     for note in parse_notes(text if text.endswith("\n") else text + "\n", name="the import"):
@@ -241,18 +247,20 @@ def import_notes(folder: Path | str, text: str) -> int:
         journal = journals[name]
         fresh = [note for note in dict.fromkeys(notes) if note not in set(journal.notes)]
         if fresh:
-            _rewrite(journal.path, sorted([*journal.notes, *fresh], key=lambda note: note.time))
+            _rewrite(journal.path, sorted([*journal.notes, *fresh], key=lambda note: (note.order, note.time)))
             added += len(fresh)
     return added
 
 
-def _is_torn(path: Path) -> bool:
-    """Whether the last line was cut off."""
-    if not path.exists() or not path.stat().st_size:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() != b"\n"
+def _drop_torn_line(path: Path) -> None:
+    """Take out a last line that was cut off, by a crash or a full disk; end one that lacks its end alone."""
+    whole, end, last = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
+    try:
+        if last and json.loads(last):
+            with path.open("ab") as file:
+                file.write(b"\n")
+    except ValueError:
+        os.truncate(path, len(whole + end))
 
 
 def _line(note: Note) -> str:
@@ -262,9 +270,8 @@ def _line(note: Note) -> str:
 def _rewrite(path: Path, notes: Sequence[Note]) -> None:
     """The file with these notes, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text("".join(map(_line, notes)), encoding="utf-8", newline="\n")
-    partial.replace(path)
+    with whole(path) as part:
+        part.write_text("".join(map(_line, notes)), encoding="utf-8", newline="\n")
 
 
 def _note(row: dict) -> Note:
@@ -274,7 +281,8 @@ def _note(row: dict) -> Note:
     changes = tuple(Change(int(c["start"]), int(c["end"]), c["new"]) for c in said["changes"])
     note = replace(note, judgement=Judgement(said["mark"], changes))
     texts = (note.item, note.annotator, note.time, note.answer, *(change.new for change in changes))
-    if not all(isinstance(text, str) for text in texts) or not isinstance(note.saw_reference, bool):
+    if not all(isinstance(text, str) for text in texts) or not isinstance(note.saw_reference, bool) \
+            or not isinstance(note.order, int):
         raise ValueError("a field of the wrong kind")
     if note.action not in ACTIONS or said["mark"] not in (None, *MARKS) or not NAME.fullmatch(note.annotator):
         raise ValueError("an unknown action, mark or name")

@@ -2,7 +2,7 @@
 
     HumanEditor(list_items(rollouts, cases), folder="artifacts/annotations")
 
-The browser draws the state (`human_editor.js`, by anywidget) and sends actions; Python carries them out, writes the
+The browser draws the state (`widget.js`, by anywidget) and sends actions; Python carries them out, writes the
 journal and sends the new state. All text of a model or a data set is drawn as text, never as HTML.
 """
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.images import ImageError, read_image
-from medalign_lite.corruption.corrupt import lesion_mask
+from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.editors.agree import agreement
 from medalign_lite.editors.notes import (
     Change,
@@ -34,7 +34,7 @@ from medalign_lite.editors.notes import (
 )
 from medalign_lite.editors.suggest import Span, find_spans
 from medalign_lite.edits.verify import truth_of
-from medalign_lite.show.widgets import outlined, png
+from medalign_lite.show.draw import outlined, png
 
 HERE = Path(__file__).parent
 SIDE = 640  # pixels of the shown picture's longer side
@@ -69,6 +69,8 @@ class HumanEditor(anywidget.AnyWidget):
         """Carry out one action of the browser: {"do": name, ...}. What cannot be done is said in the widget."""
         self._message = ""
         try:
+            if self._journal:
+                self._journal.refresh()
             self._actions()[content["do"]](content)
         except (NoteError, OSError) as error:
             self._message = str(error)
@@ -80,7 +82,7 @@ class HumanEditor(anywidget.AnyWidget):
             "go": lambda c: self._go(int(c["to"])),
             "next open": lambda c: self._next_open(),
             "replace": self._replace,
-            "restore": lambda c: self._write("clear", restore_words(self._said, int(c["start"]), int(c["end"]))),
+            "restore": lambda c: self._write("clear", restore_words(self._said, *self._place(c))),
             "mark": self._mark,
             "undo": lambda c: self._undo(),
             "reference": lambda c: setattr(self, "_reference", not self._reference),
@@ -115,8 +117,18 @@ class HumanEditor(anywidget.AnyWidget):
         self._go(next((i for i in order if self._keys[i] not in judged), self._at))
 
     def _replace(self, content: Mapping) -> None:
-        changes = [Change(int(c["start"]), int(c["end"]), str(c["new"])) for c in content["changes"]]
+        changes = [Change(*self._place(c), str(c["new"])) for c in content["changes"]]
         self._write("replace", replace_words(self._said, self._item.answer, changes))
+
+    def _place(self, part: Mapping) -> tuple[int, int]:
+        return self._at_point(part["start"]), self._at_point(part["end"])
+
+    def _at_point(self, unit: int) -> int:
+        """Where a place of the browser's lies in the answer: it counts UTF-16 units, and an emoji is two of them."""
+        units = self._item.answer.encode("utf-16-le")
+        if not 0 <= 2 * int(unit) <= len(units):
+            raise NoteError("these words are not in the answer")
+        return len(units[: 2 * int(unit)].decode("utf-16-le", errors="ignore"))
 
     def _mark(self, content: Mapping) -> None:
         self._write("mark", mark(self._said, content["value"]))
@@ -157,8 +169,8 @@ class HumanEditor(anywidget.AnyWidget):
             self.pictures, trouble = _draw(item)
         self.state = shared | {
             "key": item.key, "question": item.question.text, "answer": item.answer,
-            "spans": [_span(span) for span in self._spans(item.key)],
-            "changes": [vars(change) for change in said.changes], "verdict": said.verdict or "",
+            "spans": [_span(span, item.answer) for span in self._spans(item.key)],
+            "changes": [_shown(change, item.answer) for change in said.changes], "verdict": said.verdict or "",
             "text": corrected(item.answer, said.changes), "counts": _counts(judged),
             "marks": [judged.get(key, "") for key in self._keys], "folder": str(self._folder),
             "reference": truth_of(item.case, item.question) if self._reference else None,
@@ -179,9 +191,15 @@ def _counts(judged: Mapping[str, str]) -> dict[str, int]:
     return {name: sum(v == name for v in judged.values()) for name in ("right", "wrong", "unsure")}
 
 
-def _span(span: Span) -> dict:
-    choices = [{"label": c.label, "changes": [vars(x) for x in c.changes]} for c in span.choices]
-    return {"start": span.start, "end": span.end, "label": span.label, "tone": span.tone, "choices": choices}
+def _span(span: Span, answer: str) -> dict:
+    choices = [{"label": c.label, "changes": [_shown(x, answer) for x in c.changes]} for c in span.choices]
+    return _shown(span, answer) | {"label": span.label, "tone": span.tone, "choices": choices}
+
+
+def _shown(part: Span | Change, answer: str) -> dict:
+    """Start and end as the browser counts them, in UTF-16 units, and what a change writes."""
+    start, end = (len(answer[:at].encode("utf-16-le")) // 2 for at in (part.start, part.end))
+    return {"start": start, "end": end} | ({"new": part.new} if isinstance(part, Change) else {})
 
 
 def _draw(item: Item) -> tuple[list[bytes], str]:

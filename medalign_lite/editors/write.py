@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medalign_lite.cases.case import Case
-from medalign_lite.corruption.pictures import corrupt_all
 from medalign_lite.edits.records import Record, write_records
 from medalign_lite.files import write_json
-from medalign_lite.train.arms import pairs_of
-from medalign_lite.train.data import write_pairs
+from medalign_lite.train.data import pairs_of, pictures_of, write_pairs
 
 SPLITS = {"train": "pairs.jsonl", "val": "validation.jsonl"}
 
@@ -26,10 +24,7 @@ def write_edited(
     folder.mkdir(parents=True, exist_ok=True)
     write_records(folder / "records.jsonl", records)
     write_json(folder / "rejected.json", dict(rejected.most_common()))
-    by_id = {case.id: case for case in cases}
-    jobs = [(by_id[record.case_id], record.evidence) for record in records]
-    rows = corrupt_all(jobs, folder, method=corruption, seed=seed)
-    images = [{"id": record.id, **row} for record, row in zip(records, rows, strict=True)]
+    images = pictures_of(records, cases, folder, method=corruption, seed=seed)
     pairs = pairs_of(records, images, cases, folder=folder)
     for split, name in SPLITS.items():
         write_pairs(folder / name, pairs.get(split, []))

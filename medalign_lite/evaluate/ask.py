@@ -35,6 +35,7 @@ from medalign_lite.evaluate.probes import (
     save_damage,
     truth_records,
 )
+from medalign_lite.files import kept, read_json
 from medalign_lite.losses.recipes import recipe_named
 from medalign_lite.model.batches import conversation, encode_prompts
 from medalign_lite.model.features import KeptFeatures
@@ -193,11 +194,7 @@ def _shard(job: Job, number: int, shards: int) -> Job:
 def _measure_shard(job: Job) -> dict[str, list[dict]]:
     """The shard's rows, read back where it was finished before."""
     finished = job.folder / f"shard-{job.number}.json"
-    if not finished.exists():
-        part = finished.with_suffix(".part")
-        part.write_text(json.dumps(_asked_and_scored(job)), encoding="utf-8")
-        part.replace(finished)
-    return json.loads(finished.read_text(encoding="utf-8"))
+    return read_json(kept(finished, lambda part: part.write_text(json.dumps(_asked_and_scored(job)), encoding="utf-8")))
 
 
 def _asked_and_scored(job: Job) -> dict[str, list[dict]]:

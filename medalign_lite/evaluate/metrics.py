@@ -2,10 +2,9 @@
 
 Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
 `style`. Without structured facts a report is counted against its reference, as far as that goes (`report_truth`).
-``python -m medalign_lite.evaluate.metrics --help``: the suite on two files of your own.
+``python -m medalign_lite score``: the suite on two files of your own.
 """
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -281,8 +280,3 @@ def _grounding(margin: Margins) -> dict[str, float]:
         row |= {"selectivity_n": 1, "selectivity": margin.control - margin.lesion}
     return row
 
-
-if __name__ == "__main__":
-    from medalign_lite.run.score import main  # this module is its library
-
-    sys.exit(main(sys.argv[1:]))

@@ -1,14 +1,11 @@
-"""Words that a report shares with a reference text: BLEU-1 to 4 by sacrebleu, ROUGE-L by rouge_score, and METEOR 1.5
-where Java and the extra `meteor` are installed.
+"""Words that a report shares with a reference text: BLEU-1 to 4 by sacrebleu, ROUGE-L by rouge_score.
 
 For comparison with the literature only: "no effusion" and "an effusion" share most of their words. Sums come first, so
 that a bootstrap can draw images (`stats.bootstrap`).
 """
 
-import shutil
 from functools import cache
 from importlib.metadata import version
-from importlib.util import find_spec
 
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
@@ -17,30 +14,28 @@ from sacrebleu.metrics import BLEU
 ORDERS = (1, 2, 3, 4)  # BLEU-n: n-grams of up to n words
 SMOOTHING = "exp"  # sacrebleu's own: orders without a match count half, a quarter, ... of one match
 COLUMNS = (*(f"shared_{n}" for n in ORDERS), *(f"said_{n}" for n in ORDERS), "said_words", "reference_words",
-           "rouge_l", "meteor", "texts")  # fmt: skip
-SCORER = dict.fromkeys((f"bleu_{n}" for n in ORDERS), "sacrebleu") | {"rouge_l": "rouge_score", "meteor": "METEOR 1.5"}
-HAS_METEOR = find_spec("pycocoevalcap") is not None and shutil.which("java") is not None
-METRICS = tuple(name for name in SCORER if name != "meteor" or HAS_METEOR)
+           "rouge_l", "texts")  # fmt: skip
+SCORER = dict.fromkeys((f"bleu_{n}" for n in ORDERS), "sacrebleu") | {"rouge_l": "rouge_score"}
+METRICS = tuple(SCORER)
 
 
 def overlap_counts(text: str, reference: str) -> dict[str, float]:
     """COLUMNS of one report: shared and said n-grams and words as sacrebleu counts them, and its ROUGE-L F1."""
     seen = _bleu().corpus_score([text], [[reference]])
     row = [*seen.counts, *seen.totals, seen.sys_len, seen.ref_len, _rouge().score(reference, text)["rougeL"].fmeasure]
-    meteor = _meteor().compute_score({0: [_line(reference)]}, {0: [_line(text)]})[0] if HAS_METEOR else 0.0
-    return dict(zip(COLUMNS, [*row, meteor, 1], strict=True))
+    return dict(zip(COLUMNS, [*row, 1], strict=True))
 
 
 def overlap(sums: np.ndarray, name: str) -> np.ndarray:
     """A metric of METRICS in 0..1 from summed counts: (..., C) -> (...), NaN without texts.
 
-    `bleu_n` is BLEU of the corpus that the sums are of (Papineni et al. 2002), `rouge_l` (Lin 2004) and `meteor`
-    (Denkowski and Lavie 2014) are means over its texts. Raises ValueError for another name.
+    `bleu_n` is BLEU of the corpus that the sums are of (Papineni et al. 2002), `rouge_l` (Lin 2004) the mean
+    over its texts. Raises ValueError for another name.
     """
     if name not in METRICS:
         raise ValueError(f"{name!r} is no overlap metric: use one of {', '.join(METRICS)}")
     sums = np.asarray(sums, float)
-    if name in ("rouge_l", "meteor"):
+    if name == "rouge_l":
         total, texts = sums[..., COLUMNS.index(name)], sums[..., -1]
         return np.divide(total, texts, out=np.full_like(total, np.nan), where=texts > 0)
     return np.apply_along_axis(_corpus_bleu, -1, sums, int(name[-1]))
@@ -48,8 +43,6 @@ def overlap(sums: np.ndarray, name: str) -> np.ndarray:
 
 def variant(name: str) -> str:
     """What must be told beside the number: sacrebleu's signature, or the package, its settings and the average."""
-    if name == "meteor":
-        return f"mean|en|-norm|exact, stem, synonym and paraphrase|pycocoevalcap:{version('pycocoevalcap')}"
     if name == "rouge_l":
         return f"mean F1|tok:[a-z0-9]+|stemming:no|version:{version('rouge_score')}"
     _bleu().corpus_score([""], [[""]])  # sacrebleu signs what it has scored
@@ -68,18 +61,6 @@ def _corpus_bleu(sums: np.ndarray, order: int) -> float:
 @cache
 def _bleu() -> BLEU:
     return BLEU(lowercase=True, smooth_method=SMOOTHING)
-
-
-@cache
-def _meteor():
-    from pycocoevalcap.meteor.meteor import Meteor  # starts Java
-
-    return Meteor()
-
-
-def _line(text: str) -> str:
-    """The text as METEOR's protocol takes it."""
-    return " ".join(text.replace("|||", " ").split())
 
 
 @cache

@@ -17,10 +17,12 @@ from PIL import Image
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.images import image_size, read_image
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.corruption.corrupt import UNSEEN, corrupt, dilate, find_masks, lesion_mask, mask_source
+from medalign_lite.corruption.corrupt import UNSEEN, corrupt
+from medalign_lite.corruption.masks import dilate, find_masks, lesion_mask, mask_source
 from medalign_lite.edits.facts import counterfactual
 from medalign_lite.edits.records import Record, check_record, make_record
 from medalign_lite.evaluate.grounding import changed_case
+from medalign_lite.files import whole
 from medalign_lite.text.claims import extract_claims, find_sentences, judge
 from medalign_lite.text.facts import Fact
 from medalign_lite.text.words import NoEdit
@@ -251,10 +253,8 @@ def _damaged(folder: Path, record: Record, condition: str) -> Path:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}")
-    image.save(part, compress_level=1)
-    part.replace(path)
+    with whole(path, synced=False) as part:
+        image.save(part, compress_level=1)
 
 
 def _digest(name: str) -> str:

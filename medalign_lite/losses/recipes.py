@@ -201,7 +201,7 @@ RECIPES: dict[str, Recipe] = {
         # Ours: no evidence, no opinion; a corruption elsewhere changes nothing; the rest of the text stays as it was
         Recipe("neutral-control", **MASK, beta=0.5, gamma=0.1, ground="neutral", kappa=0.2, control="keep",
                alpha=0.1, kl_tokens="outside", kl_answers=("chosen", "rejected")),
-        # Ours, recommended: the corrected answer is likelier with the lesion there than with it removed, and with
+        # Ours, the default: the corrected answer is likelier with the lesion there than with it removed, and with
         # another place filled the preference holds; likelihood of the correction; the rest of the text stays as it was
         Recipe("grounded", **MASK, beta=0.5, gamma=3.0, ground="conditional", kappa=1.0, control="keep",
                alpha=0.1, kl_tokens="outside", kl_answers=("chosen", "rejected"), nll=0.5),

@@ -22,8 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import logging
 
-from medalign_lite.model.families import limit_side, without_video
-from medalign_lite.model.towers import TOWERS, Towers, find_towers
+from medalign_lite.model.families import TOWERS, Towers, find_towers, limit_side, without_video
 from medalign_lite.model.weights import ModelError, check_folder, locate, weights_digest
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "data_samples" / "embedded_lvlm"

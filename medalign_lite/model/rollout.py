@@ -1,11 +1,17 @@
-"""The model's own answers: batched sampling with token ids as sampled and their log-probabilities."""
+"""The model's own answers: batched sampling with token ids as sampled and their log-probabilities.
+
+`own_answers` puts every question of a run (METHOD §1): reports are answered greedily and by sampling, other questions
+greedily, since sampled reports differ and sampled yes or no adds little. Its work is cut in two, so that two cores
+share it.
+"""
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -13,11 +19,17 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from medalign_lite.cases.case import Case
 from medalign_lite.cases.rollouts import Prompt, Rollout
+from medalign_lite.dials import Preset
 from medalign_lite.files import PLAIN_BAR
 from medalign_lite.model.batches import conversation, encode_prompts, special_tokens
 from medalign_lite.model.families import branch_positions
-from medalign_lite.model.lvlm import Lvlm, adapters_digest, base_of
+from medalign_lite.model.features import KeptFeatures
+from medalign_lite.model.lvlm import Lvlm, adapters_digest, base_of, load_adapter, load_lvlm
+from medalign_lite.model.processes import SHARDS, run_shards
+
+PASSES = ("reports", "sampled", "questions")
 
 
 def rollout(
@@ -254,3 +266,86 @@ def _bar(total: int, *, shown: bool) -> tqdm:
     if os.environ.get("MEDALIGN_HEADLESS") == "1":
         return tqdm(total=total, desc="rollout", disable=not shown, bar_format=PLAIN_BAR, mininterval=10, ascii=True)
     return tqdm(total=total, desc="rollout", disable=not shown, unit="prompt")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One shard: what it asks, of which model with which adapters, and where it keeps finished batches."""
+
+    model: str
+    adapter: Path | None
+    cases: tuple[Case, ...]
+    preset: Preset
+    seed: int
+    journals: Path
+
+
+def own_answers(
+    cases: Sequence[Case], *, model: str, preset: Preset, seed: int, scratch: Path, adapter: Path | None = None,
+    every: float = 10.0,
+) -> list[Rollout]:
+    """Answers to all questions of `cases` that can be seen, in their order; ids are case/question/greedy or /sampled.
+
+    With `adapter`, a folder of saved adapters, it is the adapted model that answers. `scratch` keeps finished batches:
+    a run that was killed goes on from there to the same answers. A line about the progress is printed every so many
+    seconds. Raises as `load_lvlm` and `rollout` do.
+    """
+    shards = [tuple(cases[n::SHARDS]) for n in range(SHARDS)]
+    jobs = [
+        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}")
+        for n, shard in enumerate(shards)
+        if shard
+    ]
+    times = {"sampled": preset.samples_per_case}
+    total = sum(len(_prompts(cases, name, preset)) * times.get(name, 1) for name in PASSES)
+    found = run_shards(_answer, jobs, tick=lambda: f"{_finished(scratch)} of {total} answers", every=every)
+    order = {case.id: n for n, case in enumerate(cases)}
+    return sorted((answer for shard in found for answer in shard), key=lambda answer: order[answer.case_id])
+
+
+@lru_cache(maxsize=1)
+def loaded(model: str, max_side: int = 0) -> Lvlm:
+    """The model, loaded once a process."""
+    return load_lvlm(model, max_side=max_side)
+
+
+def _answer(job: _Job) -> list[Rollout]:
+    job.journals.mkdir(parents=True, exist_ok=True)
+    base = load_lvlm(job.model, max_side=job.preset.max_side) if job.adapter else loaded(job.model, job.preset.max_side)
+    lvlm = load_adapter(base, job.adapter) if job.adapter else base
+    features = KeptFeatures(lvlm) if lvlm.device.type == "cpu" else None  # a large model's would fill a GPU
+    if features:
+        features.warm([case.image for case in job.cases])
+    answers = []
+    for name in PASSES:
+        sampled = {"temperature": job.preset.temperature, "samples": job.preset.samples_per_case}
+        answers += rollout(
+            lvlm,
+            _prompts(job.cases, name, job.preset),
+            max_new_tokens=job.preset.max_new_tokens,
+            batch_size=job.preset.rollout_batch,
+            seed=job.seed,
+            resume=job.journals / f"{name}.jsonl",
+            features=features,
+            progress=False,
+            **(sampled if name == "sampled" else {}),
+        )
+    return answers
+
+
+def _prompts(cases: Sequence[Case], name: str, preset: Preset) -> list[Prompt]:
+    """The prompts of one pass."""
+    if name == "sampled" and (not preset.samples_per_case or not preset.temperature):
+        return []
+    ending = "sampled" if name == "sampled" else "greedy"
+    return [
+        Prompt(f"{case.id}/{question.id}/{ending}", case.id, question.id, case.image, question.text)
+        for case in cases
+        for question in case.questions
+        if question.visible and (question.kind == "report") == (name != "questions")
+    ]
+
+
+def _finished(scratch: Path) -> int:
+    """Answers in the journals."""
+    return sum(path.read_text(encoding="utf-8").count('"question_id":') for path in scratch.glob("*/*.jsonl"))

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
@@ -21,6 +22,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
+from medalign_lite.dials import EMBEDDED
+from medalign_lite.files import ROOT, digest, tree
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -43,6 +47,44 @@ def locate(model: str) -> tuple[Path, str, str | None]:
         return Path(model), Path(model).resolve().name, None
     folder = from_hub(model, local_files_only=os.environ.get("ALLOW_NETWORK") != "1")
     return Path(folder), model, Path(folder).name
+
+
+def place_of(model: str) -> str:
+    """What `locate` takes for MODEL=: an absolute folder, where a relative one counts from the repository, or a hub id.
+
+    Raises ModelError where it can be neither.
+    """
+    folder = ROOT / Path(model).expanduser()
+    if folder.is_dir() or model == EMBEDDED:  # a missing embedded model is told by whoever loads it
+        return str(folder.resolve())
+    if model.startswith(".") or not HUB_ID.fullmatch(model):
+        raise ModelError(f"MODEL={model!r} is neither a folder ({folder} does not exist) nor a hub id such as ORG/NAME")
+    return model
+
+
+def find_model(model: str) -> Path | None:
+    """Folder with all of a model's files, or None: a local folder, or the hub cache's copy. Nothing is loaded."""
+    try:
+        folder = locate(place_of(model))[0]
+        check_folder(folder)
+    except ModelError:
+        return None
+    return folder.resolve()
+
+
+def model_revision(model: str) -> str | None:
+    """The hub's commit for a model in the hub cache, else 12 digits over the folder's files; None if it is absent."""
+    folder = find_model(model)
+    if folder is None or folder.parent.name == "snapshots":
+        return folder and folder.name
+    stamp = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()) if p.is_file())
+    return _folder_digest(folder, stamp)
+
+
+@lru_cache
+def _folder_digest(folder: Path, stamp: tuple) -> str:
+    """Weights can be gigabytes: hashed once a process for each (names, sizes, times)."""
+    return digest(tree(folder))[:12]
 
 
 def from_hub(model: str, **settings):

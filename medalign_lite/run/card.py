@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from medalign_lite.files import read_json
-from medalign_lite.run.manifest import read_manifest
+from medalign_lite.run.provenance import read_manifest
 from medalign_lite.show.page import LIMITS
 
 KINDS = {

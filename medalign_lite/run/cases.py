@@ -7,7 +7,6 @@ Prints the layout and why, counts by split, leaks, missing files and what is lef
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from medalign_lite.cases import readers
 from medalign_lite.cases.case import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks
 from medalign_lite.cases.readers import read_cases
-from medalign_lite.corruption.corrupt import lesion_mask, mask_source
+from medalign_lite.corruption.masks import lesion_mask, mask_source
 from medalign_lite.files import ROOT, visible, write_json
 from medalign_lite.run.cohort import made_files, named, settle_splits
 from medalign_lite.run.commands import exit_status
@@ -188,7 +187,3 @@ def main(arguments: list[str]) -> int:
         print("\n".join(map(visible, page.splitlines())))
 
     return exit_status(work, refused=(CaseError, ReproduceError))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -3,11 +3,12 @@
 Stage 00 keeps `cases.jsonl`, `skipped.json` (cases and parts of cases that were left out, with reasons) and
 `source.json` (layout, why, how the splits came about). Images stay where they are: a user's in the user's folder, the
 phantom world's and those that a reader had to make (DICOM, parquet) in `OUT/cache`, where they are made again if
-somebody has cleared it.
+somebody has cleared it; `pictures.json` holds their hashes, and every stage that reads the cases compares.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,7 @@ from medalign_lite.cases.case import (
 )
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.dials import Preset
-from medalign_lite.files import ROOT, digest, read_json, short, visible
+from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, visible
 from medalign_lite.world.dataset import build_world
 
 if TYPE_CHECKING:
@@ -56,9 +57,14 @@ def input_files(cases: str) -> list[Path]:
         return [path, *code]
     files = {path.resolve()}
     for case in read_cases(path, check_files=False).cases:
-        masks = [case.folder / entry.mask for entry in (*(case.facts or ()), *case.lesions) if entry.mask]
-        files |= {case.image, *masks, *changed_images(case)}
+        files |= _files_of(case)
     return sorted(files)
+
+
+def _files_of(case: Case) -> set[Path]:
+    """Its image and all that lies beside it: masks, and the picture with a finding gone or moved."""
+    masks = [case.folder / entry.mask for entry in (*(case.facts or ()), *case.lesions) if entry.mask]
+    return {case.image, *masks, *changed_images(case)}
 
 
 def choose_cohort(stage: Stage, *, strict: bool = False, lesions: str = "") -> CaseSet:
@@ -78,9 +84,10 @@ def choose_cohort(stage: Stage, *, strict: bool = False, lesions: str = "") -> C
     stage.path("cases.jsonl", lambda part: write_cases(part, found().cases, root=_root(stage)))
     left_out = stage.json("skipped.json", lambda: {name: value() for name, value in lists.items()})
     about = stage.json("source.json", lambda: {name: value() for name, value in source.items()})
+    hashes = stage.json("pictures.json", lambda: _hashes(stage, found().cases))
     for problem in [*left_out["skipped"], *left_out["dropped"]] if strict else []:
         raise CaseError(f"case {problem['id']}: {problem['reason']} (without STRICT=1 it would be left out)")
-    return _load(stage, stage.output("cases.jsonl"), left_out, about)
+    return _load(stage, stage.output("cases.jsonl"), left_out, about, hashes)
 
 
 def made_files(cases: Path, out: Path) -> Path:
@@ -89,9 +96,12 @@ def made_files(cases: Path, out: Path) -> Path:
 
 
 def read_cohort(stage: Stage) -> CaseSet:
-    """The cases that stage 00 chose, for a stage that needs `00_start`."""
-    left_out, about = (read_json(stage.input(STAGE, name)) for name in ("skipped.json", "source.json"))
-    return _load(stage, stage.input(STAGE, "cases.jsonl"), left_out, about)
+    """The cases that stage 00 chose, for a stage that needs `00_start`.
+
+    Raises CaseError for a picture of OUT/cache that is not what it was.
+    """
+    kept = (read_json(stage.input(STAGE, name)) for name in ("skipped.json", "source.json", "pictures.json"))
+    return _load(stage, stage.input(STAGE, "cases.jsonl"), *kept)
 
 
 def settle_splits(found: CaseSet, *, seed: int) -> CaseSet:
@@ -232,10 +242,26 @@ def _root(stage: Stage) -> Path:
     return build_world(place, counts, seed=stage.seed, questions=preset.questions_per_case)
 
 
-def _load(stage: Stage, path: Path, left_out: dict, about: dict) -> CaseSet:
-    found = read_cases(path, root=_root(stage), check_files=False)
+def _hashes(stage: Stage, cases: Iterable[Case]) -> dict[str, str]:
+    """{path from the cases' root: sha256} of pictures that the kit made; a user's own are inputs of stage 00."""
+    if stage.cases is not None and not readers.detect(stage.cases)[0].MAKES_FILES:
+        return {}
+    root = _root(stage).resolve()
+    files = sorted({file.resolve() for case in cases for file in _files_of(case)})
+    return {file.relative_to(root).as_posix(): file_sha256(file) for file in files}
+
+
+def _load(stage: Stage, path: Path, left_out: dict, about: dict, hashes: dict[str, str]) -> CaseSet:
+    root = _root(stage)
+    found = read_cases(path, root=root, check_files=False)
     if stage.cases is not None and not all(case.image.is_file() for case in found.cases):
-        read_cases(stage.cases, root=_root(stage), check_files=False)  # made again under the same names
+        read_cases(stage.cases, root=root, check_files=False)  # made again under the same names
+    for name, then in hashes.items():
+        if not (root / name).is_file() or file_sha256(root / name) != then:
+            raise CaseError(
+                f"{short(root / name)} is not what stage {STAGE} saw: delete {short(root)}, which is made again, and "
+                "run the same command"
+            )
     return CaseSet(
         found.cases, left_out["skipped"], about["layout"], about["reason"], left_out["dropped"], left_out["notes"]
     )

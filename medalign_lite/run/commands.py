@@ -1,26 +1,71 @@
-"""How a command ends: an exit status, and one sentence about what was wrong."""
+"""How a command is told, NAME=value, and how it ends: an exit status, and one sentence about what was wrong."""
 
+import errno
 import sys
-from collections.abc import Callable
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 
 from medalign_lite.files import visible
 
 AGAIN = "the same command goes on from there"
+MACHINE = {
+    errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EFBIG: "free some space",
+    errno.EROFS: "choose a place that can be written, with OUT=", errno.EACCES: "choose another place, with OUT=",
+    errno.EPERM: "choose another place, with OUT=", errno.EMFILE: "raise the limit on open files: ulimit -n 4096",
+}  # fmt: skip
+
+
+class ArgumentError(ValueError):
+    """An argument that cannot be used; the message lists what can."""
+
+
+def read_arguments(given: Sequence[str], allowed: Mapping[str, str]) -> dict[str, str]:
+    """{NAME: text} of NAME=value arguments, those without a value left out; `allowed` says what each name means.
+
+    Raises ArgumentError for another name or an argument without `=`.
+    """
+    found = {}
+    for argument in given:
+        name, equals, text = argument.partition("=")
+        if not equals or name not in allowed:
+            listed = "\n".join(f"  {key}=  {meaning}" for key, meaning in allowed.items())
+            raise ArgumentError(f"unknown argument {argument!r}; allowed:\n{listed}")
+        found |= {name: text} if text else {}
+    return found
 
 
 def exit_status(
     work: Callable[[], int | None], *, refused: tuple[type, ...], stopped: tuple[type, ...] = (), resume: str = AGAIN
 ) -> int:
-    """What `work` returns (0 for None); 1 for an error among `stopped`, 2 for one among `refused`, 130 after an
-    interrupt, whose line says how to `resume`. Other errors are raised on: they are ours."""
+    """What `work` returns (0 for None); 1 for an error among `stopped` or of the machine, 2 for one among `refused`,
+    130 after an interrupt, whose line says how to `resume`. Of any other error, which is ours, the traceback goes to a
+    file that the sentence names."""
     try:
         return work() or 0
     except KeyboardInterrupt:
-        print(f"\ninterrupted: {resume}", file=sys.stderr)
-        return 130
-    except (*stopped, *refused) as error:
-        print("error:", "\n".join(map(visible, str(error).splitlines())), file=sys.stderr)
-        return 1 if isinstance(error, stopped) else 2
+        return _ended(f"\ninterrupted: {resume}", 130)
+    except (*stopped, *refused, ArgumentError) as error:
+        return _ended(f"error: {error}", 1 if isinstance(error, stopped) else 2)
+    except OSError as error:
+        if error.errno not in MACHINE:
+            return _ours(error)
+        return _ended(f"error: {error.filename or 'a file'}: {error.strerror}; {MACHINE[error.errno]}, {resume}", 1)
+    except Exception as error:
+        return _ours(error)
+
+
+def _ended(sentence: str, status: int) -> int:
+    print("\n".join(map(visible, sentence.split("\n"))), file=sys.stderr, flush=True)
+    return status
+
+
+def _ours(error: Exception) -> int:
+    with tempfile.NamedTemporaryFile("w", prefix="medalign-", suffix=".log", delete=False, encoding="utf-8",
+                                     errors="backslashreplace") as log:
+        traceback.print_exception(error, file=log)
+    first = (str(error).splitlines() or [""])[0][:300]
+    return _ended(f"error: {type(error).__name__}: {first}; nothing foresaw this: its traceback is in {log.name}", 1)
 
 
 def ran_out(error: str, message: str) -> bool:

@@ -17,10 +17,10 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medalign_lite.dials import EMBEDDED, PRESETS, Preset, PresetError
+from medalign_lite.dials import PRESETS, Preset, PresetError
 from medalign_lite.files import ROOT
 from medalign_lite.losses.recipes import RECIPES
-from medalign_lite.model.weights import HUB_ID, ModelError, check_folder, locate
+from medalign_lite.model.weights import ModelError, find_model, place_of
 
 NAMES = (*PRESETS, "auto")
 CORRUPTIONS = ("noise", "blur", "inpaint", "mean", "black")  # that training may show; texture is the evaluation's
@@ -56,7 +56,10 @@ def resolve(preset: str = "auto", *, overrides: dict | None = None) -> Resolved:
     if changes:
         told = {key: "+".join(value) if isinstance(value, tuple) else value for key, value in changes.items()}
         reason += "; changed: " + ", ".join(f"{key}={value}" for key, value in told.items())
-    return Resolved(chosen, reason, _model_location(chosen.model), _cases_location(chosen.cases))
+    try:
+        return Resolved(chosen, reason, place_of(chosen.model), _cases_location(chosen.cases))
+    except ModelError as error:
+        raise PresetError(str(error)) from error
 
 
 def dial(preset: Preset) -> str:
@@ -102,28 +105,6 @@ def gpu_memory_gb() -> tuple[float, str]:
     if "+cpu" in importlib.metadata.version("torch"):
         return 0.0, f"there is a {name.strip()}, but the installed torch is a CPU build"
     return memory, f"{name.strip()} with {memory:.0f} GB"
-
-
-def find_model(model: str) -> Path | None:
-    """Folder with all of a model's files, or None: a local folder, or the hub cache's copy. Nothing is loaded."""
-    try:
-        folder, _, _ = locate(_model_location(model))
-        check_folder(folder)
-    except (ModelError, PresetError):
-        return None
-    return folder.resolve()
-
-
-def _model_location(model: str) -> str:
-    """Absolute folder of a local model, or the hub id unchanged; PresetError if it can be neither."""
-    folder = ROOT / Path(model).expanduser()
-    if folder.is_dir() or model == EMBEDDED:  # a missing embedded model is told by whoever loads it
-        return str(folder.resolve())
-    if model.startswith(".") or not HUB_ID.fullmatch(model):
-        raise PresetError(
-            f"MODEL={model!r} is neither a folder ({folder} does not exist) nor a hub id such as ORG/NAME"
-        )
-    return model
 
 
 def _cases_location(cases: str) -> Path | None:

@@ -22,10 +22,8 @@ from medalign_lite.files import ROOT, short
 from medalign_lite.model.weights import ModelError, check_folder, locate
 from medalign_lite.run.commands import exit_status
 from medalign_lite.run.dial import Resolved, gpu_memory_gb, resolve
-from medalign_lite.run.fingerprint import versions
-from medalign_lite.run.fit import CONTEXT_GB, Fit, examine_fit, hours, with_changes
-from medalign_lite.run.manifest import run_folder
 from medalign_lite.run.notebook import typical_minutes
+from medalign_lite.run.provenance import run_folder, versions
 from medalign_lite.run.reproduce import ReproduceError, parse
 
 
@@ -52,6 +50,7 @@ def examine(*, preset: str = "auto", cases: str = "", model: str = "", out: str 
         _writable(folder),
         _model(resolved),
         *_fit(resolved, folder),
+        *_time(resolved),
         Line("preset", "ok", f"{resolved.preset.name}: {resolved.reason}"),
     ]
 
@@ -72,8 +71,16 @@ def pinned() -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
 
 
+def python_floor() -> str:
+    """The oldest Python that pyproject.toml allows, such as 3.11.5."""
+    return re.search(r'^requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
+
+
 def _python() -> Line:
-    return Line("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
+    about, wanted = f"{sys.version.split()[0]} at {sys.executable}", python_floor()
+    if sys.version_info < tuple(map(int, wanted.split("."))):
+        return Line("python", "fail", about, f"the pinned packages need {wanted} or newer: `make env PYTHON=path`")
+    return Line("python", "ok", about)
 
 
 def _libraries() -> list[Line]:
@@ -128,13 +135,17 @@ def _gpu(resolved: Resolved) -> Line:
         return Line("GPU", "ok", about)
     step = f"preset {resolved.preset.name} is made for a GPU: without one take PRESET=ci, or a very small model"
     with contextlib.suppress(ModelError, CaseError, ValueError, OSError):
+        from medalign_lite.run.fit import CONTEXT_GB, examine_fit
+
         fit = examine_fit(resolved, on_gpu=True)
         about += f"; of a GPU {fit.worst} would need about {fit.need_gb[fit.worst] + CONTEXT_GB:.1f} GB"
     return Line("GPU", "warn", about, step)
 
 
 def _fit(resolved: Resolved, folder: Path) -> list[Line]:
-    """Whether the run fits, from the model's configuration alone: pictures, memory, disk and time."""
+    """Whether the run fits, from the model's configuration alone: pictures, memory and disk."""
+    from medalign_lite.run.fit import examine_fit, with_changes
+
     preset = resolved.preset
     try:
         fit = examine_fit(resolved)
@@ -154,21 +165,15 @@ def _fit(resolved: Resolved, folder: Path) -> list[Line]:
         step = "free some, set OUT= to another disk, or turn down max_new_tokens"
         disk = Line("disk", "warn", f"{free:.1f} GB free, up to {fit.disk_gb:.0f} needed", step)
     pictures = f"at most {preset.max_side} x {preset.max_side} pixels: {fit.image_tokens} tokens each"
-    return [Line("pictures", "ok", pictures), memory, disk, Line("time", "ok", _time(resolved, fit))]
+    return [Line("pictures", "ok", pictures), memory, disk]
 
 
-def _time(resolved: Resolved, fit: Fit) -> str:
-    """How long a run takes: as the notebooks' tables say where they speak of this run, else from its operations."""
-    if resolved.preset == PRESETS["ci"] and resolved.cases is None:
-        minutes = sum(typical_minutes(path) or 0 for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
-        return f"about {minutes:.0f} minutes on two cores, by the notebooks' tables"
-    return f"about {_spoken(hours(fit))}: a rough guess from its operations"
-
-
-def _spoken(hours: float) -> str:
-    if hours < 1.5:
-        return f"{max(60 * hours, 1):.0f} minutes"
-    return f"{max(hours, 2):.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+def _time(resolved: Resolved) -> list[Line]:
+    """How long the run takes, where the notebooks' tables speak of it."""
+    if resolved.preset != PRESETS["ci"] or resolved.cases is not None:
+        return []
+    minutes = sum(typical_minutes(path) or 0 for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    return [Line("time", "ok", f"about {minutes:.0f} minutes on two cores, by the notebooks' tables")]
 
 
 def _writable(folder: Path) -> Line:
@@ -216,7 +221,3 @@ def main(arguments: list[str]) -> int:
         return 1 if failed else 0
 
     return exit_status(work, refused=(PresetError, ReproduceError))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

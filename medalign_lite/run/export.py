@@ -4,14 +4,13 @@
     merged/       base and adapter in one, safetensors, for plain transformers
     merged-nf4/   the same in 4 bit
 
-    python -m medalign_lite.run.export PRESET=ci OUT=artifacts
+    python -m medalign_lite export PRESET=ci OUT=artifacts
 
 The adapter is merged into the base's own weights, not into the 4-bit ones that it was trained beside.
 """
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from transformers import AutoModelForImageTextToText
 
 from medalign_lite.dials import PresetError
 from medalign_lite.files import read_json, short
+from medalign_lite.model.families import find_towers
 from medalign_lite.model.lvlm import OFFLINE, nf4_settings, skeleton_of
-from medalign_lite.model.towers import find_towers
 from medalign_lite.model.weights import SAFE_FILES, ModelError, locate
 from medalign_lite.run.card import write_card
 from medalign_lite.run.commands import exit_status
 from medalign_lite.run.dial import dial, resolve, training_overrides
-from medalign_lite.run.manifest import make_command, run_folder
+from medalign_lite.run.provenance import make_command, run_folder
 from medalign_lite.run.reproduce import ReproduceError, parse
 from medalign_lite.run.stages import StageError
 
@@ -112,7 +111,3 @@ def main(arguments: list[str]) -> int:
         print(f"{folder}: adapter, merged, merged-nf4; docs/SERVING.md says how to use them")
 
     return exit_status(work, refused=(PresetError, ReproduceError), stopped=(ModelError, StageError, OSError))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,33 +1,61 @@
-"""Does a run fit this machine: memory by phase, disk and time, told before any work, and what to turn down if not.
+"""Does a run fit this machine: memory by phase and disk, told before any work, and what to turn down if not.
 
-The same advice is given when memory ran out in a run all the same.
+Weights, adapters, optimiser states and caches are counted. What a forward and backward pass holds at its worst is
+metered on the meta device, where a tensor has a shape and no memory, by running the language model there with its
+adapters at the run's own shapes: nothing about a layer has to be known beforehand. Everything is an upper end.
 """
 
 import os
-import time
+import weakref
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AttentionInterface
 
 from medalign_lite.cases import readers
 from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.dials import PRESETS, Preset
 from medalign_lite.losses.recipes import RECIPES
-from medalign_lite.model.weights import ModelError, locate
-from medalign_lite.run.dial import Resolved, dial, find_model, gpu_memory_gb
+from medalign_lite.model.batches import encode_prompts
+from medalign_lite.model.families import TOWERS, find_towers, image_tokens_of, limit_side, patches_of
+from medalign_lite.model.lvlm import (
+    Lvlm,
+    attach_lora,
+    base_of,
+    config_of,
+    layers_recomputing,
+    load_processor,
+    recompute_layers,
+    skeleton_of,
+)
+from medalign_lite.model.weights import ModelError, find_model, locate
+from medalign_lite.run.dial import Resolved, dial, gpu_memory_gb
+from medalign_lite.train.readout import LOGITS_AT_ONCE
 
 CONFIGS = Path(__file__).resolve().parent / "configs"  # config.json of the presets' models
 PROCESS_GB = 0.75  # Python with torch, transformers and a notebook kernel, measured
 HEAP = 1.6  # what a CPU process takes for each byte that is told: loading, allocator (benchmarks/fit_bench.py)
 CONTEXT_GB = 0.6  # what a GPU's driver and libraries take for themselves; assumed
-WORKERS = 2  # on a CPU: processes beside the notebook's (`shards.py`)
+WORKERS = 2  # on a CPU: processes beside the notebook's (`processes.py`)
 SPARE = 0.9  # of a memory, the share that may be planned with
-MATRIX = 1024  # side of the matrices whose product is timed
-EFFICIENCY = 0.2  # of that speed, the share that a run reaches; a guess
-OF_LONGEST = 4  # an answer has a fourth of the tokens that it may have; a guess
-CONTROLS = 3  # answers to each question of a test image and forward passes for its margins; a guess
+PROMPT_TOKENS = 64  # a question with what the chat template writes around it
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight; an 8-bit scale for 64 of them; a 32-bit one for 256 of those
+FEATURE_BYTES = 2**30  # image features that training keeps at most (`PairInputs`)
+LOGIT_ARRAYS = 6  # fp32 arrays of a chunk of logits that live at once with a divergence (`readout.py`)
+WARM_IMAGES = 16  # pictures that the vision tower takes at a time
+METERED = "metered"  # the name of `_fused` among transformers' attention functions
+NUMBERS = {True: torch.bfloat16, False: torch.float32}  # what is computed in, on a GPU and on a CPU
+PHASES = ("rollout", "training", "evaluation")
+KNOBS = ("micro_batch", "rollout_batch", "eval_batch", "max_side", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -40,7 +68,6 @@ class Fit:
     largest: str
     image_tokens: int
     disk_gb: float
-    operations: float
     change: str | None
 
     @property
@@ -59,20 +86,18 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
 
     Raises ModelError where neither the model nor its configuration is here.
     """
-    from medalign_lite.run import memory  # imports torch
-
     preset, folder = counted(resolved), config_folder(resolved.model)
-    config, (gpu_gb, about) = _config(folder), gpu_memory_gb()
+    images = preset.n_pool + preset.n_val + preset.n_test + preset.n_shifted
+    config, (gpu_gb, about) = config_of(folder), gpu_memory_gb()
     on_gpu = gpu_gb > 0 if on_gpu is None else on_gpu
     where = about if on_gpu else "this machine's memory"
-    there_gb = resolved.preset.min_gpu_gb if on_gpu and not gpu_gb else there_gb
+    there_gb = preset.min_gpu_gb if on_gpu and not gpu_gb else there_gb
     there = (gpu_gb - CONTEXT_GB if on_gpu else machine_memory_gb()[0]) * SPARE if there_gb is None else there_gb
 
     @lru_cache
     def estimated(preset: Preset):
-        tokens = image_tokens(resolved.model, preset.max_side)
-        shapes = memory.shapes_of(config, preset, images=_images(preset), image_tokens=tokens)
-        return shapes, memory.estimate(folder, preset, shapes, on_gpu=on_gpu)
+        shapes = Shapes(image_tokens(resolved.model, preset.max_side), preset.max_new_tokens, images)
+        return shapes, estimate(folder, preset, shapes, on_gpu=on_gpu)
 
     def needs(preset: Preset) -> dict[str, float]:
         found, workers = estimated(preset)[1], 1 if on_gpu else WORKERS
@@ -80,18 +105,18 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
         alone = {"training"} if preset.needs_gpu else set()  # recipes are trained one after another
         each = 1.0 if on_gpu else HEAP
         return {phase: found.peak(phase) / 1e9 * each * (1 if phase in alone else workers) + beside
-                for phase in memory.PHASES}
+                for phase in PHASES}
 
     shapes, found = estimated(preset)
     need = needs(preset)
     change = None
     if max(need.values()) > there:
-        change = memory.advice(preset, lambda other: max(needs(other).values()), there)
+        change = advice(preset, lambda other: max(needs(other).values()), there)
     worst = max(need, key=need.get)
-    states = memory.reference_bytes(config, preset, shapes, memory.number_type(on_gpu)) / 1e9
-    disk = 1.0 + 3 * _images(preset) * preset.max_side**2 / 1e9 + states  # pictures, with their corrupted copies
-    return Fit(need, there, where, _largest(found.device[worst]), shapes.image_tokens, disk,
-               _operations(preset, shapes, found.weights), change)
+    states = reference_bytes(config, preset, shapes, NUMBERS[on_gpu]) / 1e9
+    disk = 1.0 + 3 * images * preset.max_side**2 / 1e9 + states  # pictures, with their corrupted copies
+    part, size = max(found.device[worst].items(), key=lambda item: item[1])
+    return Fit(need, there, where, f"{part} {size / 1e9:.1f} GB", shapes.image_tokens, disk, change)
 
 
 def counted(resolved: Resolved) -> Preset:
@@ -109,16 +134,18 @@ def counted(resolved: Resolved) -> Preset:
 
 def advise(resolved: Resolved) -> str:
     """What to turn down after memory ran out: one sentence."""
+    preset = resolved.preset
     try:
         fit = examine_fit(resolved)
     except (ModelError, CaseError, ValueError, OSError) as error:
-        return f"a smaller preset, or PRESET={resolved.preset.name},micro_batch=1 ({error})"
+        return f"a smaller preset, or PRESET={preset.name},micro_batch=1 ({error})"
     told = f"by the estimate {fit.worst} needs {fit.need_gb[fit.worst]:.1f} of {fit.there_gb:.1f} GB ({fit.where})"
     if fit.fits:
-        return f"{told}: other programs have taken the rest; close them, or turn down {_halves(resolved.preset)}"
+        halves = f"micro_batch={max(1, preset.micro_batch // 2)} or max_side={preset.max_side // 2}"
+        return f"{told}: other programs have taken the rest; close them, or PRESET={with_changes(preset, halves)}"
     if fit.change is None:
         return f"{told}, and no single number makes it fit: take a smaller preset or model"
-    return f"{told}, most of it {fit.largest}: run PRESET={with_changes(resolved.preset, fit.change)}"
+    return f"{told}, most of it {fit.largest}: run PRESET={with_changes(preset, fit.change)}"
 
 
 def with_changes(preset: Preset, change: str) -> str:
@@ -136,21 +163,19 @@ def config_folder(model: str) -> Path:
     return locate(model)[0]
 
 
-def image_tokens(model: str, max_side: int) -> int | None:
-    """Tokens of a picture of `max_side`² pixels, asked of the model's processor; None where it is not here."""
+def image_tokens(model: str, max_side: int) -> int:
+    """Tokens of a picture of `max_side`² pixels, asked of the model's processor; from its configuration where that
+    alone is here. Raises ValueError where it does not say."""
     folder = find_model(model)
     if folder is None:
-        return None
-    from PIL import Image
-
-    from medalign_lite.model.batches import encode_prompts
-    from medalign_lite.model.families import limit_side
-    from medalign_lite.model.lvlm import load_processor
-
+        config = config_of(config_folder(model))
+        if (tokens := image_tokens_of(config, max_side)) is None:
+            raise ValueError(f"{config.model_type} does not say in its configuration how many tokens a picture becomes")
+        return tokens
     processor = load_processor(folder)
     limit_side(processor, max_side)
     ids = encode_prompts(processor, [Image.new("RGB", (max_side, max_side))], ["?"])["input_ids"]
-    return int((ids == _config(folder).image_token_id).sum())
+    return int((ids == config_of(folder).image_token_id).sum())
 
 
 def machine_memory_gb() -> tuple[float, float]:
@@ -163,48 +188,248 @@ def machine_memory_gb() -> tuple[float, float]:
     return total, min(free, total)
 
 
-def hours(fit: Fit) -> float:
-    """A rough guess at the run's length: its operations by this machine's speed, which is timed for a moment."""
-    import torch
+@dataclass(frozen=True)
+class Shapes:
+    """Tokens of one picture, prompt and answer at most, and how many pictures a run looks at."""
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    side, dtype = (8 * MATRIX, torch.bfloat16) if device == "cuda" else (MATRIX, torch.float32)
-    matrix, best = torch.ones(side, side, dtype=dtype, device=device), float("inf")
-    for _ in range(4):
-        started = time.perf_counter()
-        (matrix @ matrix)[0, 0].item()  # waits for a GPU
-        best = min(best, time.perf_counter() - started)
-    return fit.operations / (2 * side**3 / best * EFFICIENCY) / 3600
+    image_tokens: int
+    answer_tokens: int
+    images: int
+    prompt_tokens: int = PROMPT_TOKENS
 
-
-def _config(folder: Path):
-    from medalign_lite.model.lvlm import config_of
-
-    return config_of(folder)
+    @property
+    def prefix(self) -> int:
+        """Picture and prompt."""
+        return self.image_tokens + self.prompt_tokens
 
 
-def _images(preset: Preset) -> int:
-    return preset.n_pool + preset.n_val + preset.n_test + preset.n_shifted
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by phase and part, {phase: {part: bytes}}, where the model computes."""
+
+    device: dict[str, dict[str, int]]
+
+    def peak(self, phase: str | None = None) -> int:
+        """The most that a phase needs of the device; of all phases without one."""
+        return max(sum(self.device[name].values()) for name in ([phase] if phase else self.device))
 
 
-def _operations(preset: Preset, shapes, weights: int) -> float:
-    """Floating-point operations of all three phases: two a weight and token, three times that with gradients."""
-    answer = shapes.answer_tokens / OF_LONGEST
-    a_question = shapes.prefix + answer
-    asked = preset.questions_per_case * (
-        (preset.n_pool + preset.n_val) + CONTROLS * (preset.n_test + preset.n_shifted) * (1 + len(preset.recipes)))
-    pairs = preset.train_pairs or preset.n_pool
-    rows = sum(len({image for image, _ in RECIPES[name].sides()}) for name in preset.recipes)
-    learnt = pairs * preset.epochs * rows * (shapes.prefix + 2 * answer) * (4 if preset.recompute else 3)
-    return 2.0 * weights * (asked * a_question + learnt)
+def estimate(folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool, four_bit: bool = True) -> Estimate:
+    """The need of the run's phases. `folder` holds config.json; bfloat16 on a GPU, float32 on a CPU.
+
+    Raises ModelError for a configuration that transformers does not know.
+    """
+    policy, weights, largest = _bare(folder, on_gpu, four_bit, preset.lora_rank)
+    config, dtype = base_of(policy).config, NUMBERS[on_gpu]
+    dense = {f"weights, {tower}": size for tower, size in weights.items()}
+    asking = [_asking(policy, shapes, batch, largest) for batch in (preset.rollout_batch, preset.eval_batch)]
+    adapter = sum(p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
+    features = feature_bytes(config, shapes.image_tokens, dtype)
+    kept = {"image features": min(FEATURE_BYTES, shapes.images * features)}
+    asked = {"image features": shapes.images * features} if not on_gpu else {}  # `KeptFeatures`, on a CPU alone
+    training = _training(policy, preset, shapes, adapter=adapter, largest=largest)
+    device = {
+        "rollout": dense | asked | asking[0],
+        "training": dense | {"adapter": adapter, "optimiser": 2 * adapter} | kept | training,
+        "evaluation": dense | {"adapter": adapter} | asked | asking[1],
+    }
+    return Estimate(device)
 
 
-def _largest(parts: dict[str, int]) -> str:
-    name = max(parts, key=parts.get)
-    return f"{name} {parts[name] / 1e9:.1f} GB"
+@lru_cache(maxsize=1)
+def _bare(folder: Path, on_gpu: bool, four_bit: bool, rank: int) -> tuple[nn.Module, dict[str, int], int]:
+    """The model with adapters on the meta device; bytes of its towers; those of its largest 4-bit layer unpacked."""
+    model = skeleton_of(folder)[1].to(NUMBERS[on_gpu])
+    weights, names = weight_bytes(model, four_bit=four_bit), find_towers(model).linears(model)["language"]
+    largest = max(model.get_submodule(name).weight.nbytes for name in names) if four_bit else 0
+    lvlm = Lvlm(model, None, str(folder), "", {}, torch.device("meta"))
+    return attach_lora(lvlm, rank=rank, alpha=float(rank)).model, weights, largest
 
 
-def _halves(preset: Preset) -> str:
-    batch = "micro_batch" if preset.micro_batch > 1 else "eval_batch"
-    parts = {batch: max(1, getattr(preset, batch) // 2), "max_side": preset.max_side // 2}
-    return " or ".join(f"PRESET={dial(preset)},{name}={value}" for name, value in parts.items())
+def weight_bytes(model: nn.Module, *, four_bit: bool = True) -> dict[str, int]:
+    """Bytes per tower: linear layers of vision and language in NF4 (where wanted), all else as it is."""
+    towers, sizes, seen = find_towers(base_of(model)), dict.fromkeys(TOWERS, 0), set()
+    linear = towers.linears(model)
+    packed = {f"{name}.weight" for name in linear["vision"] + linear["language"]} if four_bit else set()
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in seen:  # tied weights are there once
+            seen.add(id(parameter))
+            each = NF4_BYTES if name in packed else parameter.element_size()
+            sizes[towers.of(name)] += round(parameter.numel() * each)
+    return sizes
+
+
+def feature_bytes(config, image_tokens: int, dtype: torch.dtype) -> int:
+    """What is kept of one picture: its image tokens, once for each layer that they go to."""
+    further = len(getattr(config.vision_config, "deepstack_visual_indexes", None) or ())
+    return image_tokens * config.get_text_config().hidden_size * (1 + further) * dtype.itemsize
+
+
+def reference_bytes(config, preset: Preset, shapes: Shapes, dtype: torch.dtype) -> int:
+    """Hidden states of the reference, kept on disk for recipes with a divergence."""
+    rows = max(sum(any(read.kl) for read in RECIPES[name].sides().values()) for name in preset.recipes)
+    pairs = preset.train_pairs or shapes.images
+    return pairs * rows * shapes.answer_tokens * config.get_text_config().hidden_size * dtype.itemsize
+
+
+def _asking(model: nn.Module, shapes: Shapes, batch: int, largest: int) -> dict[str, int]:
+    """Generating for `batch` questions at a time."""
+    config, dtype = base_of(model).config, base_of(model).dtype
+    text = config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * width * dtype.itemsize
+    seeing = vision_bytes(config, min(batch, 32), shapes.image_tokens, dtype)
+    reading = held(model, sequences=batch, length=shapes.prefix)[0]
+    return {
+        "KV cache": batch * (shapes.prefix + shapes.answer_tokens) * a_token,
+        "working memory": max(seeing, reading) + largest,
+        "logits": batch * text.vocab_size * (4 + 4 + dtype.itemsize),
+    }
+
+
+def _training(policy: nn.Module, preset: Preset, shapes: Shapes, *, adapter: int, largest: int) -> dict[str, int]:
+    """The dearest recipe's step, or the pass over validation where that needs more."""
+    config = base_of(policy).config
+    text = config.get_text_config()
+    sides = {name: tuple(RECIPES[name].sides()) for name in preset.recipes}
+    dearest = max(sides.values(), key=len)
+    shown = {image for image, _ in dearest}
+    length = shapes.prefix + shapes.answer_tokens * -(-len(dearest) // len(shown))
+    repeats = 1 if preset.train_batch <= preset.micro_batch else 2  # gradients of batches before are there already
+    recompute_layers(policy, preset.recompute)
+    peak, between = held(policy, sequences=preset.micro_batch * len(shown), length=length, learns=True, repeats=repeats)
+    watched = min(16, max(1, preset.eval_batch // 4))
+    looking = held(policy, sequences=3 * watched, length=shapes.prefix + 2 * shapes.answer_tokens)[0]
+    seeing = vision_bytes(config, WARM_IMAGES, shapes.image_tokens, base_of(policy).dtype)
+    rows = preset.micro_batch * len(dearest) * shapes.answer_tokens  # answer tokens whose log-probabilities are read
+    chunk, sent_back = min(rows * text.vocab_size, LOGITS_AT_ONCE) * 4 * LOGIT_ARRAYS, 3 * rows * text.hidden_size * 4
+    logits = max(between + chunk - peak, 0) + sent_back  # the chunk is gone before the way back begins
+    return {
+        "gradients": adapter,
+        "activations": max(peak - adapter, looking, seeing) + largest,
+        "logits": logits,
+    }
+
+
+def vision_bytes(config, images: int, image_tokens: int, dtype: torch.dtype) -> int:
+    """What the frozen vision tower holds while it looks at `images` pictures: one layer's worth."""
+    vision = config.vision_config
+    width = vision.hidden_size
+    wide = getattr(vision, "intermediate_size", None) or 4 * width
+    patch = vision.patch_size[0] if isinstance(vision.patch_size, (list, tuple)) else vision.patch_size
+    pixels = 3 * getattr(vision, "temporal_patch_size", 1) * patch**2 * 4
+    return images * patches_of(config, image_tokens) * (max(2 * width + 2 * wide, 10 * width) * dtype.itemsize + pixels)
+
+
+def held(model: nn.Module, *, sequences: int, length: int, learns: bool = False, repeats: int = 1) -> tuple[int, int]:
+    """Bytes that a pass of the language model on the meta device holds: the most there were, and what is kept between
+    forward and backward; with `learns` both ways, its adapters' gradients included, `repeats` times in a row.
+
+    Two and four layers are run, and what two more need is added for each further two.
+    """
+    AttentionInterface.register(METERED, _attention)
+    base_of(model).set_attn_implementation(METERED)
+    decoder = base_of(model).get_decoder()
+    layers, found = decoder.layers, {}
+    for count in (2, 4) if len(layers) > 4 else (len(layers),):
+        decoder.layers = layers[:count]
+        found[count] = _pass(model, sequences, length, learns, repeats)
+    decoder.layers = layers
+    if len(found) == 1:
+        return found[len(layers)]
+    more = (len(layers) - 4) / 2
+    return tuple(round(four + (four - two) * more) for two, four in zip(found[2], found[4], strict=True))
+
+
+def _pass(model: nn.Module, sequences: int, length: int, learns: bool, repeats: int) -> tuple[int, int]:
+    base, place = base_of(model), {"device": "meta"}
+    decoder = base.get_decoder()
+    states = torch.empty(sequences, length, base.config.get_text_config().hidden_size, dtype=base.dtype, **place)
+    mask = torch.empty(sequences, 1, length, length, dtype=torch.bool, **place)
+    with Meter() as meter, torch.set_grad_enabled(learns), layers_recomputing(model):
+        for _ in range(repeats):
+            result = decoder(inputs_embeds=states, attention_mask=mask, use_cache=False).last_hidden_state
+            kept = meter.live
+            if learns:
+                result.sum().backward()
+            del result
+    for parameter in model.parameters():
+        parameter.grad = None
+    return meter.peak, kept
+
+
+def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
+    """Attention as a fused kernel does it: no table of all tokens by all tokens outlives it."""
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    return _Fused.apply(query, key, value, attention_mask).transpose(1, 2).contiguous(), None
+
+
+class _Fused(torch.autograd.Function):
+    """Keeps what such a kernel keeps: its inputs, its result, a number a row, and the mask as it adds it."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, mask):
+        result, rows = torch.empty_like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+        added = query.new_empty(mask.shape)
+        ctx.save_for_backward(query, key, value, result, rows, added)
+        return result
+
+    @staticmethod
+    def backward(ctx, gradient):
+        query, key, value, *_ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), None
+
+
+def advice(preset: Preset, needs, budget: int) -> str | None:
+    """The smallest changes to PRESET= that make `needs(preset)` fit into `budget` bytes, one for each knob that alone
+    suffices; None where none does. `needs` gives bytes."""
+    found = []
+    for knob in KNOBS:
+        for value in _smaller(getattr(preset, knob), knob):
+            if needs(replace(preset, **{knob: value})) <= budget:
+                found.append(f"{knob}={value}")
+                break
+    return " or ".join(found) or None
+
+
+def _smaller(value: int, knob: str) -> Iterable[int]:
+    """Halves of it; for the side of a picture, steps of 64 pixels."""
+    if knob == "max_side":
+        return range((value - 1) // 64 * 64, 127, -64)
+    return [value >> n for n in range(1, value.bit_length()) if value >> n >= (32 if knob == "max_new_tokens" else 1)]
+
+
+class Meter(TorchDispatchMode):
+    """Within it, `live` is the bytes of tensors that were made since and still exist, `peak` the most there were.
+
+    What a kernel needs inside itself is not seen.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self._sizes: dict[int, int] = {}  # by storage; 0 for one that was there before
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self._see((args, kwargs), counted=False)
+        result = func(*args, **(kwargs or {}))
+        self._see(result, counted=True)
+        return result
+
+    def _see(self, values, *, counted: bool) -> None:
+        for value in tree_leaves(values):
+            if not isinstance(value, torch.Tensor):
+                continue
+            storage = value.untyped_storage()
+            key = storage._cdata
+            if key in self._sizes:
+                continue
+            self._sizes[key] = storage.nbytes() if counted else 0
+            weakref.finalize(storage, self._sizes_drop, key)
+            self.live += self._sizes[key]
+            self.peak = max(self.peak, self.live)
+
+    def _sizes_drop(self, key: int) -> None:
+        self.live -= self._sizes.pop(key)

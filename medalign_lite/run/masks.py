@@ -1,6 +1,5 @@
 """``make masks CASES= MODEL=``: a new case list in OUT/masks/ with outlines of lesions that had a box or point."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from medalign_lite.corruption.segment import Segmenter, outline_cases
 from medalign_lite.files import ROOT, digest, write_json
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.cohort import made_files
-from medalign_lite.run.commands import exit_status
-from medalign_lite.run.reproduce import ReproduceError, parse
+from medalign_lite.run.commands import ArgumentError, exit_status
+from medalign_lite.run.reproduce import parse
 
 
 def make_masks(cases: Path, segment: Segmenter, *, name: str, out: Path, strict: bool = False) -> str:
@@ -45,12 +44,9 @@ def main(arguments: list[str]) -> int:
     def work() -> None:
         values = parse(arguments)
         if not values["CASES"] or not values["MODEL"]:
-            raise ReproduceError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
+            raise ArgumentError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
         cases, out = (ROOT / Path(values[k] or d).expanduser() for k, d in (("CASES", ""), ("OUT", "artifacts")))
         segment, name = load_sam(values["MODEL"])
         print(make_masks(cases, segment, name=name, out=out, strict=values["STRICT"]))
 
-    return exit_status(work, refused=(CaseError, ImageError, ModelError, ReproduceError))
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return exit_status(work, refused=(CaseError, ImageError, ModelError))

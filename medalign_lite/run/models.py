@@ -1,14 +1,13 @@
 """``make models``: the weights of the preset's model, or of MODEL=, fetched ahead; afterwards runs work offline.
 
-    python -m medalign_lite.run.models PRESET=full
-    python -m medalign_lite.run.models MODEL=ORG/NAME@REVISION
+    python -m medalign_lite models PRESET=full
+    python -m medalign_lite models MODEL=ORG/NAME@REVISION
 
 The size is printed first, and what is here already is not fetched again. Safetensors, configuration and tokenizer
 alone are taken: no pickle, no code.
 """
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from huggingface_hub import constants
 
 from medalign_lite.dials import PresetError
 from medalign_lite.files import short
-from medalign_lite.model.weights import ModelError, check_folder, from_hub, split_revision
+from medalign_lite.model.weights import ModelError, check_folder, find_model, from_hub, split_revision
 from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import find_model, resolve
+from medalign_lite.run.dial import resolve
 from medalign_lite.run.doctor import nearest
 from medalign_lite.run.reproduce import ReproduceError, parse
 
@@ -64,7 +63,3 @@ def main(arguments: list[str]) -> int:
         fetch(resolved.model)
 
     return exit_status(work, refused=(PresetError, ReproduceError), stopped=(ModelError,))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

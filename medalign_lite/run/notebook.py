@@ -22,6 +22,7 @@ import nbformat
 
 from medalign_lite.run.commands import ran_out
 
+LONGEST_TMPDIR = 64  # bytes; a socket's name has at most 103 on macOS, and ours come after this
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 # What a kernel sees when nobody watches it. Package and notebooks print plain lines in place of bars when
 # MEDALIGN_HEADLESS is 1; figures go into the notebook; nothing is fetched.
@@ -101,7 +102,7 @@ def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[s
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with headless_kernels() as folder:
+    with headless_kernels() as folder, errors_to(output.with_suffix(".log")):
         # sockets in a folder of our own, not ports that others on the machine can listen to
         sockets = Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "socket")}})
         try:
@@ -125,9 +126,41 @@ def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[s
 
 
 @contextlib.contextmanager
+def errors_to(log: Path) -> Iterator[None]:
+    """What this process and its children write to standard error goes to a file: a kernel that is interrupted, or
+    whose disk is full, has much to say. A file that stays empty goes."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with log.open("wb") as stream:
+        os.dup2(stream.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(before, 2)
+        os.close(before)
+        if not log.stat().st_size:
+            log.unlink()
+
+
+def socket_folder() -> str:
+    """A folder whose sockets have names that the system takes: TMPDIR, or /tmp where that is too deep.
+
+    Raises NotebookError where neither will do.
+    """
+    for place in (tempfile.gettempdir(), "/tmp"):
+        if len(os.fsencode(place)) <= LONGEST_TMPDIR and os.access(place, os.W_OK | os.X_OK):
+            return place
+    raise NotebookError(
+        f"TMPDIR is longer than {LONGEST_TMPDIR} bytes, too long for the sockets of notebooks, and /tmp cannot be "
+        "written: set TMPDIR to a shorter folder"
+    )
+
+
+@contextlib.contextmanager
 def headless_kernels() -> Iterator[Path]:
     """Within it, the kernel ``python3`` is this interpreter, the environment is `HEADLESS`; a folder of our own."""
-    with tempfile.TemporaryDirectory(prefix="medalign-kernel-") as folder:
+    with tempfile.TemporaryDirectory(prefix="medalign-kernel-", dir=socket_folder()) as folder:
         spec = Path(folder) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]

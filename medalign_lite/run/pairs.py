@@ -8,7 +8,7 @@ from medalign_lite.dials import Preset
 from medalign_lite.edits.records import read_records
 from medalign_lite.run.cohort import read_cohort
 from medalign_lite.run.dial import dial
-from medalign_lite.run.manifest import read_manifest
+from medalign_lite.run.provenance import read_manifest
 from medalign_lite.run.stages import Stage, open_stage, read_jsonl
 from medalign_lite.train.data import TrainingData, draw_data
 
@@ -20,7 +20,7 @@ def stage_data(stage: Stage) -> TrainingData:
     images = stage.input("03_corruption", "pairs.jsonl")
     return draw_data(
         read_records(stage.input("02_edits", "records.jsonl")), read_jsonl(images), read_cohort(stage).cases,
-        folder=images.parent, preset=stage.preset, seed=stage.seed,
+        folder=images.parent, count=stage.preset.train_pairs, share=stage.preset.corrected_share, seed=stage.seed,
     )  # fmt: skip
 
 

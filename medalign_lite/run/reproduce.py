@@ -1,6 +1,6 @@
 """``make reproduce``: the numbered notebooks in order, through the strict runner, each only if it has to run.
 
-    python -m medalign_lite.run.reproduce PRESET=ci SEED=7 OUT=artifacts
+    python -m medalign_lite reproduce PRESET=ci SEED=7 OUT=artifacts
 
 A notebook is up to date when its stage is sound, the pages it wrote are as they were written, and neither the
 parameters, nor the notebook, nor a module it imports has changed. The record of that is ``notebooks/.runs.json``.
@@ -8,6 +8,7 @@ parameters, nor the notebook, nor a module it imports has changed. The record of
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -16,13 +17,13 @@ import threading
 import time
 from pathlib import Path
 
-from medalign_lite.dials import DEFAULT_SEED, PresetError
-from medalign_lite.files import ROOT, read_json, write_json
+from medalign_lite.dials import DEFAULT_SEED, PRESETS, PresetError
+from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, visible, write_json
 from medalign_lite.losses.recipes import RECIPES
-from medalign_lite.run import fingerprint
-from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import NAMES, Resolved, dial, find_model, resolve, training_overrides
-from medalign_lite.run.manifest import damage, run_folder, run_parameters, unsound
+from medalign_lite.model.weights import find_model
+from medalign_lite.run import provenance
+from medalign_lite.run.commands import ArgumentError, exit_status, read_arguments
+from medalign_lite.run.dial import NAMES, Resolved, dial, gpu_memory_gb, resolve, training_overrides
 from medalign_lite.run.notebook import (
     NotebookError,
     OutOfMemory,
@@ -31,20 +32,22 @@ from medalign_lite.run.notebook import (
     run_notebook,
     typical_minutes,
 )
+from medalign_lite.run.provenance import damage, run_folder, run_parameters, unsound
 
 ALLOWED = {
     "PRESET": f"one of {', '.join(NAMES)}; after commas numbers of its own, such as full,max_side=448",
     "CASES": "a cases.jsonl, or the folder of a known data set; empty = phantom cases",
     "MODEL": "a model folder or a hub id; empty = the preset's",
-    "SEED": "a whole number, 0 or more",
+    "SEED": "a whole number, 0 or more, of at most 9 digits",
     "OUT": "the folder that is written to; empty = artifacts",
     "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
-    "ROUNDS": "how often the aligned policy answers and learns from its answers; empty = the preset's, which is once",
+    "ROUNDS": "how often the aligned policy answers and learns from its answers, 1 to 99; empty = the preset's (once)",
     "LESIONS": "for a COCO list: the categories that are lesions, with commas; empty = guessed from their names",
     "STRICT": "1 = the first bad case stops the run, 0 = it is skipped, counted and reported",
 }
+NUMBERS = {"SEED": (r"\d{1,9}", int), "ROUNDS": (r"[1-9]\d?", int), "STRICT": ("[01]", "1".__eq__)}
 
-
+LARGEST_ON_CPU_GB = 2.0  # weights with which a run of a large preset without a GPU is still begun
 OPTIONAL = ("RECIPE", "ROUNDS", "STRICT", "LESIONS")  # a notebook gets these only where it declares them
 
 
@@ -53,28 +56,14 @@ class ReproduceError(RuntimeError):
 
 
 def parse(arguments: list[str]) -> dict[str, object]:
-    """NAME=value arguments as notebook parameters; ReproduceError lists the allowed ones."""
+    """NAME=value arguments as notebook parameters; ArgumentError lists the allowed ones."""
     values = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": ""}
     values |= {"RECIPE": "", "ROUNDS": 0, "STRICT": False, "LESIONS": ""}
-    for argument in arguments:
-        name, equals, text = argument.partition("=")
-        if not equals or name not in ALLOWED:
-            allowed = "\n".join(f"  {key}=  {meaning}" for key, meaning in ALLOWED.items())
-            raise ReproduceError(f"unknown argument {argument!r}; allowed:\n{allowed}")
-        if name == "SEED" and text:
-            if not re.fullmatch(r"\d{1,9}", text):
-                raise ReproduceError(f"SEED={text!r} is not {ALLOWED['SEED']} (at most 9 digits)")
-            values[name] = int(text)
-        elif name == "ROUNDS" and text:
-            if not re.fullmatch(r"[1-9]\d?", text):
-                raise ReproduceError(f"ROUNDS={text!r} is not a whole number from 1 to 99")
-            values[name] = int(text)
-        elif name == "STRICT":
-            if text not in ("", "0", "1"):
-                raise ReproduceError(f"STRICT={text!r} is neither 0 nor 1: {ALLOWED['STRICT']}")
-            values[name] = text == "1"
-        elif text:
-            values[name] = text
+    for name, text in read_arguments(arguments, ALLOWED).items():
+        pattern, kind = NUMBERS.get(name, (".*", str))
+        if not re.fullmatch(pattern, text, re.DOTALL | re.ASCII):
+            raise ArgumentError(f"{name}={text!r} is not {ALLOWED[name]}")
+        values[name] = kind(text)
     return values
 
 
@@ -86,6 +75,7 @@ def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) 
     chain = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chain:
         raise ReproduceError(f"{notebooks} holds no numbered notebooks; run from a complete clone")
+    _refuse_cpu(resolved)
     values = values | {"PRESET": dial(resolved.preset)}
     run = run_folder(resolved.preset.name, values["OUT"])
     _prepare(resolved, run)
@@ -110,7 +100,8 @@ class _Runs:
         self.shared = run_parameters(resolved, values["SEED"], training=True)
         self.numbers = run_parameters(resolved, values["SEED"], training=False)
         self.record_path = run / "notebooks" / ".runs.json"
-        self.record = read_json(self.record_path) if self.record_path.exists() else {}
+        self.record = _read_record(self.record_path)
+        self.typical = resolved.preset == PRESETS["ci"] and resolved.cases is None  # what the notebooks' tables tell of
 
     def parameters(self, path: Path) -> dict:
         """The run's parameters that this notebook takes: all, but those of `OPTIONAL` only where they are declared."""
@@ -122,10 +113,10 @@ class _Runs:
 
     def key(self, path: Path) -> str:
         """Digest of all that shows in the executed notebook, figures and widgets included."""
-        cells = fingerprint.code_cells(path)
-        parts = [self.parameters(path), self.numbers, fingerprint.file_sha256(path)]
-        parts += [fingerprint.source_files(cells, shown=True)]
-        return fingerprint.digest(parts)
+        cells = provenance.code_cells(path)
+        parts = [self.parameters(path), self.numbers, file_sha256(path)]
+        parts += [provenance.source_files(cells, shown=True)]
+        return digest(parts)
 
     def up_to_date(self, path: Path) -> bool:
         """True if running the notebook again would change nothing."""
@@ -133,7 +124,7 @@ class _Runs:
         if old is None or old["key"] != self.key(path):
             return False
         if any(
-            not (self.run / f).is_file() or fingerprint.file_sha256(self.run / f) != h for f, h in old["files"].items()
+            not (self.run / f).is_file() or file_sha256(self.run / f) != h for f, h in old["files"].items()
         ):
             return False
         return not unsound(self.run, path.stem, self.shared)
@@ -161,17 +152,17 @@ class _Runs:
         published = {name: stamp for name, stamp in self._published().items() if before.get(name) != stamp}
         files = [*published, f"notebooks/{path.name}", f"notebooks/{path.stem}.html"]
         longest = max(seconds, self.record.get(path.stem, {}).get("seconds", 0.0))  # a re-used stage takes seconds
-        hashes = {name: fingerprint.file_sha256(self.run / name) for name in files}
+        hashes = {name: file_sha256(self.run / name) for name in files}
         self.record[path.stem] = {"key": key, "seconds": round(longest, 1), "files": hashes}
-        write_json(self.record_path.with_suffix(".new"), self.record)
-        self.record_path.with_suffix(".new").rename(self.record_path)
+        write_json(self.record_path, self.record)
         return seconds
 
     def expected(self, path: Path) -> float:
-        """Seconds: as measured here before, else the minutes in the table of the notebook's first cell."""
+        """Seconds: as measured here before, else as the table in the notebook's first cell says where it speaks of this
+        run; NaN where nobody knows."""
         if path.stem in self.record:
             return self.record[path.stem]["seconds"]
-        return 60 * (typical_minutes(path) or 1.0)
+        return 60 * (typical_minutes(path) or 1.0) if self.typical else math.nan
 
     def _published(self) -> dict[str, int]:
         """Files in the run's own folder (results.json, report.html), with the time they were written."""
@@ -187,7 +178,7 @@ class _Ticker:
 
     def __enter__(self):
         self.started = time.monotonic()
-        self.say(f"  {self.name:14} started, about {_clock(self.expected + self.later)} to go")
+        self.say(f"  {self.name:14} started{_told(self.expected + self.later, 'to go')}")
         self.thread = threading.Thread(target=self._tick, daemon=True)
         self.thread.start()
         return self
@@ -205,13 +196,13 @@ class _Ticker:
         while not self.stop.wait(self.every):
             passed = time.monotonic() - self.started
             left = max(self.expected - passed, 0) + self.later
-            self.say(f"  {self.name:14} {_clock(passed)}, about {_clock(left)} left · {self.last}")
+            self.say(f"  {self.name:14} {_clock(passed)}{_told(left, 'left')} · {visible(self.last)}")
 
 
 def _prepare(resolved: Resolved, run: Path) -> None:
     """Before anything runs: the model is whole, the folder can be written."""
     if find_model(resolved.model) is None:
-        name = fingerprint.short(resolved.model)
+        name = short(resolved.model)
         get = "`make base-model`" if name == "data_samples/embedded_lvlm" else f"`make models MODEL={name}`"
         raise ReproduceError(
             f"the model {name} is not complete on this machine, and nothing is fetched unasked; get it with {get}, "
@@ -226,6 +217,36 @@ def _prepare(resolved: Resolved, run: Path) -> None:
         raise ReproduceError(
             f"cannot write to {run}: {os.strerror(error.errno)}; choose another folder with OUT="
         ) from error
+
+
+def _told(seconds: float, what: str) -> str:
+    return "" if math.isnan(seconds) else f", about {_clock(seconds)} {what}"
+
+
+def _read_record(path: Path) -> dict:
+    """Which notebooks have run. Raises ReproduceError for a file that was cut off or is something else."""
+    try:
+        record = read_json(path) if path.exists() else {}
+        if all({"key", "seconds", "files"} <= set(entry) for entry in record.values()):
+            return record
+        wrong = "it holds something else"
+    except (ValueError, AttributeError, TypeError) as error:
+        wrong = str(error)
+    raise ReproduceError(f"{path} cannot be read ({wrong}): delete it; notebooks run again with their saved results")
+
+
+def _refuse_cpu(resolved: Resolved) -> None:
+    """Raise PresetError for a large model on a machine without a GPU, where a run would take weeks."""
+    preset, folder = resolved.preset, find_model(resolved.model)
+    if not preset.needs_gpu or gpu_memory_gb()[0]:
+        return
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e9 if folder else None
+    if size is None or size > LARGEST_ON_CPU_GB:
+        what = f"a model of {size:.1f} GB" if size else f"{short(resolved.model)}, which is not on this machine,"
+        raise PresetError(
+            f"PRESET={preset.name} is made for a GPU with {preset.min_gpu_gb:g} GB, and {gpu_memory_gb()[1]}: {what} "
+            "would take weeks on a CPU. Take PRESET=ci, or a small model with MODEL="
+        )
 
 
 def _clock(seconds: float) -> str:
@@ -247,6 +268,3 @@ def main(arguments: list[str]) -> int:
     return exit_status(work, refused=(PresetError,), stopped=(ReproduceError, NotebookError),
                        resume="what is finished is kept; run the same command again to go on")
 
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
-"""``python -m medalign_lite.evaluate.metrics``: score any predictions file against any references file.
+"""``python -m medalign_lite score``: score any predictions file against any references file.
 
-    python -m medalign_lite.evaluate.metrics --references references.jsonl --predictions predictions.jsonl --out s.json
+    python -m medalign_lite score REFERENCES=references.jsonl PREDICTIONS=predictions.jsonl OUT=scores.json
 
 Both files are JSONL, one object a line. References, of the kinds closed, open and report:
 
@@ -16,8 +16,6 @@ Intervals are 95 % bootstraps that draw groups (patients or images); without "gr
 says what each number is.
 """
 
-import argparse
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +30,8 @@ from medalign_lite.evaluate.agreement import reference_counts, report_counts
 from medalign_lite.evaluate.metrics import COLUMNS, Counts, ratios
 from medalign_lite.evaluate.short_answers import SCORERS, score_answer
 from medalign_lite.evaluate.stats import bootstrap, interval
-from medalign_lite.run.commands import exit_status
+from medalign_lite.files import rows, write_json
+from medalign_lite.run.commands import ArgumentError, exit_status, read_arguments
 from medalign_lite.text.facts import Fact
 
 FACT_METRICS = (
@@ -41,6 +40,11 @@ FACT_METRICS = (
     "missing_findings_per_report", "location_errors_per_report", "severity_errors_per_report",
     "side_accuracy", "zone_accuracy", "size_accuracy", "attributes_stated",
 )  # fmt: skip
+ALLOWED = {
+    "REFERENCES": "what is right (JSONL)", "PREDICTIONS": "what a model said (JSONL)",
+    "OUT": "the scores as JSON, written there too", "DRAWS": "of the bootstrap (default: 2000)",
+    "SEED": "of the bootstrap (default: 0)",
+}  # fmt: skip
 REPORT_TRUTHS = ("facts", "report")
 REFERENCE_KEYS = {"closed": {"answer"}, "open": {"answer"}, "report": set()}
 REFERENCE_OPTIONS = {"closed": {"group"}, "open": {"group"}, "report": {"group", *REPORT_TRUTHS}}
@@ -80,24 +84,16 @@ class Score:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 scored, 2 bad arguments or files."""
-    parser = argparse.ArgumentParser(
-        prog="python -m medalign_lite.evaluate.metrics", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--references", type=Path, required=True, help="what is right (JSONL)")
-    parser.add_argument("--predictions", type=Path, required=True, help="what a model said (JSONL)")
-    parser.add_argument("--out", type=Path, help="the scores as JSON, written there too")
-    parser.add_argument("--draws", type=int, default=2000, help="bootstrap draws (default: 2000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
-    given = parser.parse_args(arguments)
 
     def work() -> None:
-        references = read_references(given.references)
-        texts = read_predictions(given.predictions, references)
-        scores = score(references, texts, draws=given.draws, seed=given.seed)
-        if given.out:
-            rows = [asdict(row) for row in scores]
-            given.out.write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        given = {"DRAWS": "2000", "SEED": "0"} | read_arguments(arguments, ALLOWED)
+        if not {"REFERENCES", "PREDICTIONS"} <= given.keys() or not (given["DRAWS"] + given["SEED"]).isdecimal():
+            raise ArgumentError("say what is scored: REFERENCES=file PREDICTIONS=file; DRAWS= and SEED= are numbers")
+        references = read_references(Path(given["REFERENCES"]))
+        texts = read_predictions(Path(given["PREDICTIONS"]), references)
+        scores = score(references, texts, draws=int(given["DRAWS"]), seed=int(given["SEED"]))
+        if "OUT" in given:
+            write_json(Path(given["OUT"]), [asdict(row) for row in scores])
         print("\n".join(_table(scores)))
 
     return exit_status(work, refused=(ValueError, OSError))
@@ -144,14 +140,14 @@ def read_predictions(path: Path, references: dict[str, Reference]) -> dict[str, 
 def score(references: dict[str, Reference], texts: dict[str, str], *, draws: int = 2000, seed: int = 0) -> list[Score]:
     """Every metric of the kinds that occur, each with its scorer's name, closed answers first."""
     if draws < 1:
-        raise ValueError(f"--draws {draws}: use at least 1, and 2000 for what you report")
-    rows: dict[str, Counter] = defaultdict(Counter)
+        raise ValueError(f"DRAWS={draws}: use at least 1, and 2000 for what you report")
+    counted: dict[str, Counter] = defaultdict(Counter)
     for ref in references.values():
-        rows[ref.group].update(_counted(ref, texts[ref.id]))
-    groups = tuple(sorted(rows))
+        counted[ref.group].update(_counted(ref, texts[ref.id]))
+    groups = tuple(sorted(counted))
 
     def table(columns: Sequence[str]) -> np.ndarray:
-        return np.array([[rows[group][column] for column in columns] for group in groups], float)
+        return np.array([[counted[group][column] for column in columns] for group in groups], float)
 
     kinds = {ref.kind for ref in references.values()}
     scores = []
@@ -206,21 +202,11 @@ def _table(scores: Sequence[Score]) -> Iterator[str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """("file line n", object) of every line that is not blank; raises ValueError, also where there is none."""
-    empty = True
-    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        place, empty = f"{path} line {number}", False
-        try:
-            record = json.loads(line.decode("utf-8"))
-        except ValueError as error:  # of UnicodeDecodeError too
-            raise ValueError(f"{place}: not one complete JSON object in UTF-8 ({error})") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{place}: a JSON {type(record).__name__} where an object was expected")
-        yield place, record
-    if empty:
-        raise ValueError(f"{path} holds no line; `python -m medalign_lite.evaluate.metrics --help` shows the layout")
+    """As `files.rows`; raises ValueError also where there is none."""
+    found = list(rows(path))
+    if not found:
+        raise ValueError(f"{path} holds no line; docs/METRICS.md shows the layout")
+    yield from found
 
 
 def _check_keys(place: str, record: dict, *, needed: set[str], optional: set[str]) -> None:

@@ -46,10 +46,22 @@ from pathlib import Path
 from typing import IO
 
 from medalign_lite.dials import DEFAULT_SEED, Preset
-from medalign_lite.files import ROOT, peak_mb, read_json, read_jsonl, write_json, write_jsonl
-from medalign_lite.run import fingerprint
+from medalign_lite.files import (
+    ROOT,
+    digest,
+    peak_mb,
+    read_json,
+    read_jsonl,
+    short,
+    sync,
+    tree,
+    whole,
+    write_json,
+    write_jsonl,
+)
+from medalign_lite.run import provenance
 from medalign_lite.run.dial import dial, resolve, training_overrides
-from medalign_lite.run.manifest import (
+from medalign_lite.run.provenance import (
     damage,
     make_command,
     outputs_digest,
@@ -93,7 +105,7 @@ class Stage:
     @property
     def key(self) -> str:
         """Digest of everything the result depends on."""
-        return fingerprint.digest(self.parts)
+        return digest(self.parts)
 
     @property
     def folder(self) -> Path:
@@ -110,10 +122,10 @@ class Stage:
         state = "finished before with the same inputs: saved outputs are re-used" if self.complete else self.why
         lines = {
             "preset": f"{self.preset.name} ({self.reason})",
-            "model": fingerprint.short(self.model),
-            "cases": fingerprint.short(self.cases) if self.cases else "phantom world",
+            "model": short(self.model),
+            "cases": short(self.cases) if self.cases else "phantom world",
             "seed": str(self.seed),
-            "stage": f"{fingerprint.short(self.folder)}: {state}",
+            "stage": f"{short(self.folder)}: {state}",
         }
         return "\n".join(f"{name:7} {text}" for name, text in lines.items())
 
@@ -139,6 +151,7 @@ class Stage:
                 write(part)
                 if not part.exists():
                     raise StageError(f"stage {self.name}: the writer of {name} left nothing at {part}")
+                sync(part)
                 part.rename(final)
                 self._save_seconds()
         return final
@@ -174,8 +187,9 @@ class Stage:
         """Copy an output to the run's own folder, in one step."""
         target = self.run_folder / Path(name).name
         with _explained(self.run_folder):
-            shutil.copyfile(self.output(name), target.with_name(f".{target.name}"))
-            return target.with_name(f".{target.name}").rename(target)
+            with whole(target) as part:
+                shutil.copyfile(self.output(name), part)
+            return target
 
     def finish(self) -> str:
         """Write the manifest, move the stage into place, return a table of outputs, seconds and peak memory."""
@@ -184,12 +198,12 @@ class Stage:
             seconds = self._save_seconds()
             with _explained(self.run_folder):
                 shutil.rmtree(work / ".scratch", ignore_errors=True)
-                outputs = fingerprint.tree(work)
+                outputs = tree(work)
                 for name in outputs:
                     if Path(name).suffix not in FORMATS:
                         raise StageError(f"stage {self.name}: {name} is not one of {', '.join(FORMATS)}")
-                write_json(work / ".manifest.json", self._manifest(outputs, seconds))
-                (work / ".manifest.json").rename(work / "manifest.json")
+                sync(work)
+                write_json(work / "manifest.json", provenance.sealed(self._manifest(outputs, seconds)))
                 _promote(work, self.folder)
             self.complete, self.why, self.lock = True, "", None
         return table(self.folder)
@@ -269,7 +283,7 @@ def open_stage(
             raise StageError(f"{problem}; run `{command}`")
     if not uses_model:
         del shared["model"]
-    parts = fingerprint.parts(
+    parts = provenance.parts(
         name,
         parameters=shared | (parameters or {}),
         inputs={needed: outputs_digest(run / needed) for needed in needs},
@@ -290,7 +304,7 @@ def _why_new(stage: Stage) -> str:
         return "new"
     if problem := damage(stage.folder):
         return f"made again: {problem}"
-    changed = fingerprint.differences(read_manifest(stage.folder)["made_from"], stage.parts)
+    changed = provenance.differences(read_manifest(stage.folder)["made_from"], stage.parts)
     return f"made again: {changed}" if changed else ""
 
 
@@ -315,7 +329,7 @@ def _state(work: Path) -> dict:
 def _existing(path: Path) -> Path:
     if not path.exists():
         raise StageError(
-            f"{fingerprint.short(path)} is not there: stage {path.parent.name} does not write it. A cell that adds an "
+            f"{short(path)} is not there: stage {path.parent.name} does not write it. A cell that adds an "
             "output must not be tagged parameters, figure, interactive or exercise"
         )
     return path

@@ -1,18 +1,16 @@
-"""``python -m medalign_lite.train.train``: training outside notebooks, alone or under `accelerate launch`.
+"""``python -m medalign_lite train``: training outside notebooks, alone or under `accelerate launch`.
 
-    python -m medalign_lite.train.train --run artifacts/ci --recipe fire-mpo --out adapters/fire-mpo
-    python -m medalign_lite.train.train --pairs pairs.jsonl --model path-or-hub-id --epochs 2 --out adapters/mine
-    accelerate launch --num_processes 2 -m medalign_lite.train.train --pairs pairs.jsonl --model ... --out ...
+    python -m medalign_lite train RUN=artifacts/ci RECIPE=fire-mpo OUT=adapters/fire-mpo
+    python -m medalign_lite train PAIRS=pairs.jsonl MODEL=path-or-hub-id epochs=2 recipe.gamma=0.2 OUT=adapters/mine
+    accelerate launch --num_processes 2 -m medalign_lite train PAIRS=pairs.jsonl MODEL=... OUT=...
 
-`OUT` gets config.json (before any work), the adapter in PEFT's format, log.jsonl and settings.json; `OUT/tensorboard`
-event files; `OUT/work` checkpoints and reference values, from which the same command goes on after a kill. With --run
-the settings that are not given are those of the run's preset; with --pairs they are the defaults that --help shows.
+`OUT` gets config.json (before any work), the adapter in PEFT's format, log.jsonl and settings.json; `OUT/work`
+checkpoints and reference values, from which the same command goes on after a kill. With RUN= the settings that are not
+given are those of the run's preset; with PAIRS= they are TrainSettings' own.
 """
 
-import argparse
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,10 +18,11 @@ from pathlib import Path
 import torch
 
 from medalign_lite.dials import PresetError
+from medalign_lite.files import claim
 from medalign_lite.losses.recipes import RECIPES, Recipe
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.commands import exit_status, ran_out
+from medalign_lite.run.commands import ArgumentError, exit_status, ran_out, read_arguments
 from medalign_lite.run.pairs import open_run, stage_data
 from medalign_lite.run.stages import StageError
 from medalign_lite.train.arms import settings_of
@@ -32,10 +31,22 @@ from medalign_lite.train.launch import divide_step, process_count, process_rank
 from medalign_lite.train.pairs import Pair
 from medalign_lite.train.reference import ReferenceMismatch
 from medalign_lite.train.settings import SELECT, TrainSettings
-from medalign_lite.train.train import TrainingDiverged, train
+from medalign_lite.train.train import REPORTERS, NothingLearnt, TrainingDiverged, train
 
+DEVICES = ("auto", "cpu", "cuda")
+PLACES = {
+    "RUN": "a run of `make reproduce` (OUT/PRESET), with the pairs of notebook 05",
+    "PAIRS": "a pairs file instead (its layout is in medalign_lite/train/data.py)",
+    "VALIDATION": "a second pairs file that is looked at, never learnt from",
+    "MODEL": "a model folder or hub id; with RUN= its own model is the default",
+    "MAX_SIDE": "a picture has at most this many pixels squared (default: the run's, or the model's limit)",
+    "START": "a folder of adapters to go on from; the reference stays the base",
+    "OUT": "the folder that is written to",
+    "DEVICE": f"one of {', '.join(DEVICES)} (default: auto)",
+    "REPORT_TO": f"what the figures are told to beside log.jsonl: {', '.join(REPORTERS)}",
+    "RECIPE": f"one of {', '.join(RECIPES)}",
+}
 ABOUT = {
-    "recipe": f"one of {', '.join(RECIPES)}",
     "learning_rate": "at its highest, after the warm-up",
     "epochs": "passes over the pairs",
     "max_steps": "optimizer steps; 0 = whole epochs",
@@ -58,8 +69,8 @@ ABOUT = {
 
 
 TURN_DOWN = (
-    "--recompute keeps one input a layer; --batch-size 1 with --accumulation as much larger is the same step; "
-    "--max-side gives fewer tokens a picture; pairs with long answers cost most. The same command goes on from there"
+    "recompute=true keeps one input a layer; batch_size=1 with accumulation as much larger is the same step; "
+    "MAX_SIDE= gives fewer tokens a picture; pairs with long answers cost most. The same command goes on from there"
 )
 
 
@@ -71,65 +82,42 @@ class Data:
     max_side: int
     pairs: list[Pair]
     validation: list[Pair]
-
-
-class Parser(argparse.ArgumentParser):
-    """Whose errors list what is allowed."""
-
-    def error(self, message: str):
-        """Exit status 2."""
-        allowed = ", ".join(option for action in self._actions for option in action.option_strings)
-        self.exit(2, f"error: {message}\nallowed: {allowed}\n`python -m medalign_lite.train.train --help` says more\n")
-
-
-def parser() -> Parser:
-    """Data and places, then every field of TrainSettings by its name."""
-    made = Parser(prog="python -m medalign_lite.train.train", description=__doc__, allow_abbrev=False,
-                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = made.add_mutually_exclusive_group(required=True)
-    data.add_argument("--run", type=Path, help="a run of `make reproduce` (OUT/PRESET), with the pairs of notebook 05")
-    data.add_argument("--pairs", type=Path, help="a pairs file (layout: medalign_lite/train/data.py)")
-    made.add_argument("--validation", type=Path, help="a second pairs file that is looked at, never learnt from")
-    made.add_argument("--model", help="a model folder or hub id; with --run its own model is the default")
-    made.add_argument("--max-side", type=int, default=0,
-                      help="a picture has at most this many pixels squared (default: the run's, or the model's limit)")
-    made.add_argument("--start", type=Path, help="a folder of adapters to go on from; the reference stays the base")
-    made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
-    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    settings = made.add_argument_group("settings")
-    settings.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="overrides",
-                          help=f"a setting of the recipe, repeatable: {', '.join(_recipe_fields())}")
-    for field in fields(TrainSettings):
-        if field.name == "overrides":
-            continue
-        action = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
-        settings.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **action,
-                              help=f"{ABOUT[field.name]} (default: {field.default})")
-    return made
+    start: Path | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad arguments or data, 1 a run that stopped, 130 interrupted."""
-    given = parser().parse_args(arguments)
 
     def work() -> None:
-        settings, data = resolve(given)
-        save_config(given, settings, data)
+        given = read_arguments(arguments, allowed())
+        settings, data, out = resolve(given)
+        save_config(given, settings, data, out)
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "tensorboard"))
         with _memory_explained():
+            lvlm = load_lvlm(data.model, device=_device(given.get("DEVICE", "auto")), seed=settings.seed,
+                             max_side=data.max_side)
             result = train(
-                load_lvlm(data.model, device=_device(given.device), seed=settings.seed, max_side=data.max_side),
-                data.pairs, settings, folder=given.out, work=given.out / "work", validation=data.validation,
-                start=given.start, tensorboard=given.out / "tensorboard",
+                lvlm, data.pairs, settings, folder=out, work=out / "work", validation=data.validation, start=data.start,
+                report_to=given.get("REPORT_TO", "none"),
             )  # fmt: skip
         if process_rank() == 0:
             losses = [row["loss"] for row in result.log if "learning_rate" in row]
             print(f"{result.steps} steps in {result.seconds:.0f} s, loss {losses[0]:.4f} -> {losses[-1]:.4f}")
-            print(f"{given.out}: adapter, log.jsonl, settings.json; work/ is needed no longer")
+            print(f"{out}: adapter, log.jsonl, settings.json; work/ is needed no longer")
 
     return exit_status(
         work, refused=(ValueError, TypeError, ModelError, StageError, PresetError, ReferenceMismatch),
-        stopped=(TrainingDiverged, OutOfMemory), resume="the same command goes on from the last checkpoint",
+        stopped=(TrainingDiverged, NothingLearnt, OutOfMemory),
+        resume="the same command goes on from the last checkpoint",
     )  # fmt: skip
+
+
+def allowed() -> dict[str, str]:
+    """{NAME: what it means}: places, then every field of TrainSettings and of a recipe by its own name."""
+    defaults = vars(TrainSettings())
+    settings = {name: f"{what} (default: {defaults[name]})" for name, what in ABOUT.items()}
+    recipe = {f"recipe.{name}": "of the recipe, instead of its own" for name in _recipe_fields()}
+    return PLACES | settings | recipe
 
 
 class OutOfMemory(RuntimeError):
@@ -147,65 +135,80 @@ def _memory_explained() -> Iterator[None]:
         raise OutOfMemory(f"memory ran out ({what}); {TURN_DOWN}") from error
 
 
-def resolve(given: argparse.Namespace) -> tuple[TrainSettings, Data]:
-    """Settings and data of a parsed command. Raises ValueError and TypeError for what cannot be used."""
-    names = [field.name for field in fields(TrainSettings) if field.name != "overrides"]
-    changes = {name: value for name, value in vars(given).items() if name in names}
-    overrides = dict(_override(text) for text in given.overrides)
-    if given.start and not (given.start / "adapter_config.json").is_file():
-        raise ValueError(f"--start {given.start} holds no adapter (adapter_config.json)")
-    if given.run:
-        if given.validation:
-            raise ValueError("--validation goes with --pairs; a run has validation pairs of its own")
-        stage = open_run(given.run)
-        drawn = stage_data(stage)
-        recipe = changes.get("recipe", stage.preset.recipes[-1])
-        settings = settings_of(stage.preset, recipe, seed=stage.seed)
-        overrides = settings.overrides | overrides
-        data = Data(given.model or stage.model, given.max_side or stage.preset.max_side, drawn.pool, drawn.watched)
-    else:
-        if not given.model:
-            raise ValueError("--pairs needs --model, a model folder or hub id")
-        validation = read_pairs(given.validation) if given.validation else []
-        settings, data = TrainSettings(), Data(given.model, given.max_side, read_pairs(given.pairs), validation)
-    settings = replace(settings, **changes, overrides=overrides)
+def resolve(given: Mapping[str, str]) -> tuple[TrainSettings, Data, Path]:
+    """Settings, data and OUT of a command's arguments. Raises ValueError and TypeError for what cannot be used."""
+    if len({"RUN", "PAIRS"} & given.keys()) != 1 or "OUT" not in given:
+        raise ArgumentError("say what is learnt from and where to write: RUN= or PAIRS=, and OUT=")
+    if given.get("DEVICE", "auto") not in DEVICES:
+        raise ArgumentError(f"DEVICE={given['DEVICE']!r} is not one of {', '.join(DEVICES)}")
+    changes = {name: _value(name, given[name], default) for name, default in vars(TrainSettings()).items()
+               if name in given}
+    changes |= {"recipe": given["RECIPE"]} if "RECIPE" in given else {}
+    overrides = {name: _override(name, given[f"recipe.{name}"]) for name in _recipe_fields()
+                 if f"recipe.{name}" in given}
+    settings, data = _run_data(given, changes) if "RUN" in given else (TrainSettings(), _pairs_data(given))
+    settings = replace(settings, **changes, overrides=settings.overrides | overrides)
     divide_step(batch_size=settings.batch_size, accumulation=settings.accumulation, processes=process_count())
-    return settings, data
+    return settings, data, Path(given["OUT"])
 
 
-def save_config(given: argparse.Namespace, settings: TrainSettings, data: Data) -> None:
+def _run_data(given: Mapping[str, str], changes: Mapping) -> tuple[TrainSettings, Data]:
+    if "VALIDATION" in given:
+        raise ArgumentError("VALIDATION= goes with PAIRS=; a run has validation pairs of its own")
+    stage = open_run(Path(given["RUN"]))
+    drawn, preset = stage_data(stage), stage.preset
+    settings = settings_of(preset, changes.get("recipe", preset.recipes[-1]), seed=stage.seed)
+    return settings, Data(given.get("MODEL", stage.model), _side(given) or preset.max_side, drawn.pool, drawn.watched,
+                          _start(given))
+
+
+def _pairs_data(given: Mapping[str, str]) -> Data:
+    if "MODEL" not in given:
+        raise ArgumentError("PAIRS= needs MODEL=, a model folder or hub id")
+    validation = read_pairs(Path(given["VALIDATION"])) if "VALIDATION" in given else []
+    return Data(given["MODEL"], _side(given), read_pairs(Path(given["PAIRS"])), validation, _start(given))
+
+
+def _side(given: Mapping[str, str]) -> int:
+    return _value("MAX_SIDE", given.get("MAX_SIDE", "0"), 0)
+
+
+def _start(given: Mapping[str, str]) -> Path | None:
+    start = Path(given["START"]) if "START" in given else None
+    if start and not (start / "adapter_config.json").is_file():
+        raise ArgumentError(f"START={start} holds no adapter (adapter_config.json)")
+    return start
+
+
+def save_config(given: Mapping[str, str], settings: TrainSettings, data: Data, out: Path) -> None:
     """OUT/config.json, before any work. Raises ValueError where the folder holds another run's."""
     config = {
         "model": data.model, "max_side": data.max_side, "pairs": len(data.pairs), "validation": len(data.validation),
-        "from": str(given.run or given.pairs), "start": given.start and str(given.start),
+        "from": given.get("RUN") or given["PAIRS"], "start": data.start and str(data.start),
         "settings": asdict(settings), "recipe": asdict(settings.resolved_recipe()),
-    }
-    text, path = json.dumps(config, indent=2, sort_keys=True) + "\n", given.out / "config.json"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{path} is of another run; delete {given.out}, or name another folder with --out")
+    }  # fmt: skip
+    claim(out / "config.json", config)
     if process_rank() == 0:
-        given.out.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".new").write_text(text, encoding="utf-8")
-        path.with_suffix(".new").replace(path)
-        print(text, end="", flush=True)
+        print((out / "config.json").read_text(encoding="utf-8"), end="", flush=True)
 
 
-def _override(text: str) -> tuple[str, object]:
-    """NAME=VALUE as the recipe's field has it: a number, a word, true or false, or several with commas."""
-    name, equals, value = text.partition("=")
-    if not equals or name not in _recipe_fields():
-        raise ValueError(f"--set {text}: give NAME=VALUE, NAME one of {', '.join(_recipe_fields())}")
-    default = Recipe.__dataclass_fields__[name].default
-    wanted = "true or false" if isinstance(default, bool) else "a number"
+def _value(name: str, text: str, default):
+    """The text as the default's kind of value."""
+    if isinstance(default, tuple):
+        return tuple(text.split(","))
     try:
-        if isinstance(default, bool):
-            return name, {"true": True, "false": False}[value.lower()]
-        if isinstance(default, float):
-            numbers = tuple(map(float, value.split(",")))
-            return name, numbers if len(numbers) > 1 else numbers[0]
+        return {"true": True, "false": False}[text.lower()] if isinstance(default, bool) else type(default)(text)
     except (KeyError, ValueError):
-        raise ValueError(f"--set {text}: {value!r} is not {wanted}") from None
-    return name, tuple(value.split(",")) if isinstance(default, tuple) else value
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+        raise ArgumentError(f"{name}={text!r} is not {wanted}") from None
+
+
+def _override(name: str, text: str):
+    """A recipe's number, word, true or false; of a number also several, with commas."""
+    default = Recipe.__dataclass_fields__[name].default
+    if isinstance(default, float) and "," in text:
+        return tuple(_value(f"recipe.{name}", part, default) for part in text.split(","))
+    return _value(f"recipe.{name}", text, default)
 
 
 def _recipe_fields() -> list[str]:

@@ -99,7 +99,7 @@ def _grounding(test: Mapping, trained: Mapping | None) -> str:
         seen = f" Under the corruption that training used: {_gap(blocks, name)}."
     return (f"{sees}: with the lesion replaced by healthy texture, which no training pair shows, its preference for "
             f"the truth falls by {own['value']:.2f} nats more than with another place replaced, {change} the base "
-            f"({_gap(test, name)}).{seen}")
+            f"({_gap(test, name)}). Nats grow with the margins themselves, so more of them is no better sight.{seen}")
 
 
 def _blind(test: Mapping, controls: Mapping[str, Mapping] | None) -> list[str]:

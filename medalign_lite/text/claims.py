@@ -83,10 +83,11 @@ _TERMS = [(f, re.compile(rf"\b(?:{t})\b", re.I)) for f, terms in FINDING_TERMS.i
 _ORGANS = [(re.compile(rf"\b(?:{p})\b", re.I), findings) for p, findings in NORMAL_ORGANS]
 _AFTER = re.compile(rf"\b(?:{'|'.join(NEGATES_AFTER)})(?!\w)", re.I)
 _BEFORE = [re.compile(rf"\b(?:{p})\b", re.I) for p in NEGATES_BEFORE]
-_SENTENCE = re.compile(r"(?:[^.!?\n]|\.(?=\d))+[.!?]*")
+_SENTENCE = re.compile(r"(?:[^.!?\n]|\.(?=\d)){1,600}[.!?]*")
 _CLAUSE_END = re.compile(CLAUSE_ENDS, re.I)
 _SCOPE_END = re.compile(_NEW_PHRASE.format(words=_words(SIZES | SIDES)), re.I)
 _SEPARATOR = re.compile(r",|\b(?:and|or|nor|with|an?|no|there (?:is|are))\b", re.I)
+_REACH = 200  # characters in front of a name in which its own words stand
 _ARTICLE = re.compile(r"\b(an?)\s+$", re.I)
 
 
@@ -287,7 +288,7 @@ def _attach(text: str, mentions: list[_Mention], start: int, end: int) -> list[l
 def run_start(text: str, start: int, end: int) -> int:
     """Where the unbroken run of attribute words that ends at `end` begins."""
     run = end
-    for a in reversed(find_attributes(text, start, end)):
+    for a in reversed(find_attributes(text, max(start, end - _REACH), end)):
         if re.fullmatch(r"(?:-sided|\s|lung|zone|lobe)*", text[a.end : run]):
             run = a.start
     return run
@@ -311,7 +312,8 @@ def _claim(text, finding, polarity, mention, cue, chosen: Mapping[str, Attribute
     parts = {"finding": (mention.start, mention.end)} | {n: (a.start, a.end) for n, a in chosen.items()}
     start, end = min(a for a, _ in parts.values()), max(b for _, b in parts.values())
     tail = re.compile(_PLACE_TAIL, re.I).match(text, end) if end > mention.end else None
-    article = _ARTICLE.search(text, 0, run_start(text, 0, mention.start))
+    run = run_start(text, 0, mention.start)
+    article = _ARTICLE.search(text, max(run - _REACH, 0), run)
     if cue:
         parts["cue"] = cue
     elif article:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from medalign_lite.text.cues import CUES, SEEN
 
 _CUE = re.compile(
-    "|".join(rf"(?P<{kind}>(?<![\w-])(?:{'|'.join(p)})(?:(?<=\?)|(?!\w)))" for kind, p in CUES.items())
+    "|".join(rf"(?P<{kind}>(?<![\w-])(?:{'|'.join(p)})(?:(?<=[?)])|(?!\w)))" for kind, p in CUES.items())
+    .replace("|n't", r"|\w*n't").replace("(?:n't", r"(?:\w*n't")  # "isn't"
 )  # fmt: skip
 
 # Where a statement ends and another begins.
@@ -36,7 +37,9 @@ _FRESH = (
     r"worsen\w+|bibasilar|biapical|"
     r"multiple|scattered|calcified|residual|heart|lungs?|cardiac|previously|prior|possible|possibly|probable|"
     r"probably|likely|low|"
-    r"status|post|patchy|linear|streaky|platelike|increased)\b"
+    r"status|post|patchy|linear|streaky|platelike|increased|merely|only|just|instead|rather|"
+    r"(?:\w+ ){0,3}?(?:compatible|consistent|in keeping|typical|characteristic|representing|reflecting|being|persists?|remains?|"
+    r"is|are|was|were|has|have))\b"
 )
 _NEW_AND = re.compile(rf"\band (?:there (?:is|are) )?{_FRESH}")
 _NEW_COMMA = re.compile(rf", (?:and )?(?:there (?:is|are) )?{_FRESH}")
@@ -183,7 +186,7 @@ def _reaches(text: str, cue: Cue, start: int) -> bool:
     if _FRONT_STOPS[cue.kind].search(text, cue.end, start) or _NEW_AND.search(text, cue.end, start):
         return False
     words, gap = text[cue.start : cue.end], text[cue.end : start]
-    if words in ("not", "n't", "cannot", "can't"):
+    if words in ("not", "cannot") or words.endswith("n't"):
         return gap.count(" ") <= _REACH_OF_NOT and " and " not in gap and "," not in gap
     if words.startswith(("lack", "absence")):
         return "," not in gap

@@ -6,11 +6,12 @@ Written for text in lower case with single spaces (`sections.normalise`); the ru
 SEEN = (
     r"(?:seen|present|visible|visuali[sz]ed|identified|noted|detected|evident|apparent|shown|demonstrated|"
     r"appreciated|"
-    r"found|observed|recogni[sz]ed|there|suggested|perceived|discerned|delineated)"
+    r"found|observed|recogni[sz]ed|there|suggested|perceived|discerned|delineated|in evidence|"
+    r"(?:demonstr|appreci|detect|identifi|discern|recogni[sz])[ai]ble)"
 )
 _BE = r"(?:is|are|was|were|be|been|being|'s|have been|has been|had been)"
 _MAY = r"(?:may|might|could|would|may also|could also|might also|may possibly)"
-_FAINT = r"(?:may|might|could|can|would|may also|could also|might also|may possibly|should)"
+_FAINT = r"(?:may|might|could|can|would|may also|could also|might also|may possibly|(?<!^)should)"
 _MEAN = (
     r"(?:represent|reflect|indicate|suggest|be(?! excluded| ruled| seen| present| removed| considered)|relate to|"
     r"be related to|include|"
@@ -38,7 +39,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"evaluated|assessed|delineated|defined|demonstrated)",
         r"no (?:better|worse)", r"not? malposition\w*", r"without complications?", r"no complications?(?! such)",
         r"no (?:definite |obvious )?(?:etiology|explanation|cause) (?:for|of)",
-        r"likely (?:chronic|unchanged|stable)",
+        r"likely (?:chronic|unchanged|stable)", r"if (?:any|needed|necessary|desired|indicated|possible)",
     ),
     "unchanged_b": (
         r"(?:has|have|is|are) not (?:yet |completely |fully |entirely )*(?:resolved|cleared)",
@@ -60,7 +61,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"withdrawn completely|discontinued|explanted|pulled)",
     ),
     "better_b": (
-        r"(?:has|have|is|are)? ?(?:nearly|almost|mostly|largely|partially|partly|near) (?:completely |"
+        r"(?:has|have|is|are)? ?(?:nearly|almost|all but|mostly|largely|partially|partly|near) (?:completely |"
         r"entirely )?(?:resolved|cleared)",
         rf"(?:has|have|is|are)(?: been| now)? (?:\w+ly )*{_BETTER}", rf"{_BETTER}{_LAST}",
         r"(?:shows?|demonstrates?) (?:\w+ )?improvement",
@@ -86,9 +87,10 @@ CUES: dict[str, tuple[str, ...]] = {
         rf"definitely |definitively |fully |confidently |reliably |totally |absolutely )*(?:excluded|ruled out|"
         rf"discounted|eliminated)",
         r"favou?red(?= over| ?[.,;)]|$)",
-        r"(?:difficult|hard|impossible|unable) to (?:entirely |completely |definitively )?(?:exclude|"
-        r"rule out)(?= ?[.,;)]|$)",
-        rf"{_MAY} be (?:\w+ )?{SEEN}(?<!seen)", rf"{_MAY} (?:\w+ )?be seen(?! (?:with|in))",
+        r"(?:is |are )?(?:difficult|hard|impossible|unable) to (?:entirely |completely |definitively )?(?:exclude|"
+        r"rule out)(?= ?[.,;)]|$| on\b| with\b| in\b)",
+        rf"{_MAY} be (?:\w+ )?{SEEN}(?<!seen)",
+        rf"{_MAY} (?:\w+ )?be (?:hiding|hidden|lurking|developing|concealed)", r"is (?:conceivable|imaginable)", rf"{_MAY} (?:\w+ )?be seen(?! (?:with|in))",
         rf"{_FAINT} (?:\w+ )?be (?:\w+ )?(?:considered|entertained)", r"(?:must|should) (?:also )?be considered",
         rf"{_BE} (?:\w+ )?considered",
         rf"(?:{_BE}|remains?|seems?|appears?|also|felt to be) (?:\w+ )?(?:possible|likely|probable|suspected|"
@@ -101,14 +103,20 @@ CUES: dict[str, tuple[str, ...]] = {
         r"situation)", r"if clinically \w+", r"\(?\?\)?(?= ?$)", r"not excluded", r"vs ?\.?(?= )|versus",
         r"would be difficult to exclude",
     ),
-    "asked_b": (r"protocol", r"(?:is|are) (?:clinically )?suspected(?= ?,? (?:recommend|ct|further|a|dedicated|"
+    "asked_b": (
+        r"(?:may|might|can|could|would) (?:not be|be (?:missed|obscured|hidden|masked|overlooked|invisible|occult)|"
+        r"escape|go un\w+)(?! excluded| ruled| present)", r"(?:is|are) (?:easily |often |commonly |sometimes )(?:missed|overlooked|"
+        r"hidden|occult)", r"(?:\w+ ){0,2}(?:years?|months?|weeks?) ago", r"(?:is|are) of concern",
+        r"in (?:19|20)\d\d(?!\w)", r"protocol", r"(?:is|are) (?:clinically )?suspected(?= ?,? (?:recommend|ct|further|a|dedicated|"
     r"consider)\b)", r"precautions?"),
     "denied_b": (
         rf"(?:{_BE} |can |do |does |could |has |have )?(?:not|n't|never|cannot)(?! (?:well|fully|completely|"
         rf"optimally|adequately|entirely))(?: \w+)?(?: \w+)?(?: be)? (?:\w+ )?{SEEN}",
         rf"(?:cannot|can't|n't)(?: be)? {SEEN}",
-        r"(?:is|are|was|were) (?:absent|excluded|ruled out|negative|none)", r"(?:: ?|- ?)?(?:none|absent|"
-        r"negative)(?= ?[.,;)]|$| seen)", r": ?no(?= ?[.,;)]|$)", r"excluded|ruled out",
+        r"(?:is|are|was|were) (?:absent|excluded|ruled out|negative(?! (?:\w+ )?for)|none)",
+        r"(?:: ?|- ?)?(?:none|absent|negative|nil)(?= ?[.,;)]|$| seen)", r":? ?-? ?(?:(?<=[:-] )|(?<=[:-]))(?:no|\(-\)|0|false)(?= ?[.,;)]|$| [a-z]+ ?[:-])",
+        r"excluded|ruled out", r"(?:(?:is|are) )?(?:nowhere|no more)(?: to be)?(?: " + SEEN + r")?(?= ?[.,;)]|$)",
+        r"(?:(?:is|are|lies?|appears?) )?(?:well )?within (?:the )?normal (?:limits|range)", r"(?:is|are) (?:wnl|normal|unremarkable)",
         r"not (?:seen|identified|present|visuali[sz]ed|noted|demonstrated)",
     ),
     "unchanged_f": (
@@ -123,12 +131,12 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:interval |\w+ly |slight |marked |mild |significant |partial )*(?:decrease|improvement|reduction|"
         r"regression)(?: in)?(?: the)?(?: \w+)? (?:of|in)",
         r"(?:improv(?:ed|ing)|decreas(?:ed|ing)|resolving|clearing|diminish(?:ed|ing)|improved aeration of)",
-        r"(?:partial|near|near complete|incomplete|partial interval) (?:clearing|resolution) of",
+        r"(?:partial|near|(?:near(?:ly)?|almost)[- ]complete|subtotal|incomplete|partial interval) (?:clearing|resolution) of",
     ),
     "resolved_f": (
-        r"(?:interval |complete )*resolution of", r"(?:interval |status post |s/p |post |after |following |"
+        r"(?:interval |complete )*resolution of", r"(?:complete(?:ly)? (?:interval )?)(?:clear(?:ing|ed)|resol\w+)(?: of)?", r"(?:interval |status post |s/p |post |after |following |"
         r"since )*removal of", r"clearing of",
-        r"interval extubation|extubated|extubation", r"no longer (?:any )?(?:seen|evident|present|visible|"
+        r"interval extubation|extubated|extubation", r"no longer (?:seen|evident|present|visible|"
         r"visuali[sz]ed|demonstrat\w+|identified)?(?= \w)(?! (?:in|on|at|as|with|is|are)\b)",
         r"(?:no|without)(?: \w+)? (?:residual|remaining|recurrent|persistent)", r"resolved",
     ),
@@ -149,6 +157,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r" the presence of)?",
         r"to (?:better )?(?:exclude|rule out)", r"(?:no|without) (?:definite )?evidence to rule out",
         r"(?:cannot|can't) (?:be certain|be sure|tell)[\w ]*?(?:there is|is)?(?= )",
+        r"(?:am |is |are )?(?:not|n't) (?:\w+ )?(?:certain|sure|clear|convinced) (?:that|if|whether|of)(?: there (?:is|are))?",
         rf"{_FAINT} (?:\w+ )?(?:\w+ )?{_MEAN}(?: the presence of)?", r"(?:im|un)?possibl[ey]|possibility(?: of)?|"
         r"probabl[ey]|probability of|potential(?:ly)?|perhaps|maybe|presumabl[ey]|presumed|conceivabl[ey]",
         r"(?:most |very |more |less |quite )?likely(?: to)?(?: represent\w*| reflect\w*| due to| related to)?|"
@@ -160,7 +169,6 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:ddx|differential)(?: diagnos[ie]s| considerations?)?(?: would)?(?: includes?| including| is| are|"
         r" being|:)?", r"rather than|instead of|over(?= (?:pneumonia|atelectasis|edema|consolidation|effusion))",
         r"vs ?\.?(?= )|versus",
-        r"correlat(?:e|ion)(?: \w+)? (?:for|with)(?: \w+){0,3}? (?:signs? of |symptoms? of |evidence of )?",
         rf"(?:{_MAY}|can) (?:\w+ )?be seen (?:with|in(?: the setting of)?)", r"(?:unclear|uncertain|"
         r"not clear) (?:if|whether)(?: there (?:is|are))?", r"suggestion of|hint of", r"\?", r"either",
         r"(?:could|may|might)(?= \w)(?! (?:be|have|not)\b)", r"differentiat\w+ (?:between|from|of)|"
@@ -172,18 +180,27 @@ CUES: dict[str, tuple[str, ...]] = {
         r"to (?:suggest|indicate)", r"(?:which|that) (?:would|could) (?:suggest|indicate)",
     ),
     "asked_f": (
+        r"correlat(?:e|ion)(?: \w+){0,2} (?:for|with)(?:(?: \w+){0,3}? (?:signs?|symptoms?|evidence) of)?",
+        r"insensitive (?:to|for)", r"when(?:ever)? there is",
+        r"(?:requested|ordered|obtained|performed|done|taken|asked) to (?:exclude|rule out)", r"(?:had|treated)(?! been)", r"(?<!.)(?:were|should)(?: an?)?(?! be)",
+        r"would (?:better )?(?:show|demonstrate|detect|reveal|depict)",
+        r"(?:concern(?:ed)?|requested|request|views?) (?:is |are )?(?:for|to)(?= (?:rule|exclude|evaluate|assess))",
         r"(?:to )?(?:evaluat(?:e|ion|ing)|assess(?:ment|ing)?|rule out|r/o|look(?:ing)?|screen(?:ing)?|sensitive|"
         r"sensitivity)(?: for| of)?(?! (?:is|are) unremark)",
         r"(?:past |prior |known |clinical )?(?:history|hx|h/o)(?: of| for)", r"h/o|hx",
         r"if (?:\w+ )*?(?:suspected|concern for|suspicion (?:for|of|is)|there is|symptoms)",
         r"(?:symptoms?|risk|treated|treatment|therapy|workup|work-up) (?:of|for)",
-        r"should (?=\w+ be)", r"r/o|rule out", r"(?:patient|pt) with(?! stable)",
+        r"if(?! any)", r"should(?! be)(?: an?)?", r"r/o|rule out", r"(?:patient|pt) with(?! stable)",
     ),
     "denied_f": (
         r"(?:there (?:is|are) )?no (?:\w+ )?(?:evidence|signs?|suggestion|indication|radiographic (?:evidence|"
         r"signs?))(?: of| for| to suggest)?(?: \w+ of)?", r"no(?!\s*[,.:!?]|\s*$| longer)",
+        r"nothing (?:\w+ ){0,4}?(?:to )?(?:suggests?|indicates?|points? to|speaks? for|in the way of)(?: an?| the)?(?: of)?",
+        r"nothing of (?:an?|the)", r"none of (?:the |these )?\w+ (?:shows?|demonstrates?|reveals?)",
+        r"(?:unaccompanied|not accompanied) by", r"unassociated with", r"nowhere (?:is|are) there", r"no longer (?:is|are) there(?: an?| any)?", r"no longer (?:an?|any)",
+        r"(?:nil|zero|devoid of|free from|bare of)(?: any)?", r"\w*n't see(?: an?)?",
         r"without(?: \w+)? (?:evidence|signs?) of", r"without", r"w/o",
-        r"(?:free|clear) of", r"negative for", r"unremarkable for", r"neither", r"nor", r"lack(?:s|ing)?(?: of)?",
+        r"(?:free|clear) of", r"negative (?:\w+ )?for", r"unremarkable for", r"neither", r"nor", r"lack(?:s|ing)?(?: of)?",
         r"absence of", r"absent(?= \w)", r"never", r"(?:fails?|failed) to",
         r"cannot|can't|not|n't", r"exclud(?:es|ing)", r"rules? out",
     ),

@@ -66,6 +66,9 @@ _REAL_WORDS = {
     "infiltrates",
     "effused", "plural", "evidenced", "evidences", "pneumonias", "pacemakers", "rupture", "infusion", "cardia",
 }  # fmt: skip
+_LONG = 600  # characters of a sentence; what goes on without a full stop is read in pieces
+_PIECE = re.compile(r"(?s:.{1,%d}(?:[,;]\s|\s|$)|.{1,%d})" % (_LONG, _LONG))
+_RUN = re.compile(r"[ \t\r\f\v\u00a0]{3,}|\s{5,}")  # white space that would only cost time
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -127,16 +130,33 @@ def find_sections(report: str) -> tuple[tuple[int, int], ...]:
 
 def find_report_sentences(report: str) -> tuple[tuple[int, int], ...]:
     """The characters of every asserting sentence. A line break ends one only where a list or a new sentence begins."""
-    found = []
+    found: list[tuple[int, int]] = []
     for start, end in find_sections(report):
         at = start
         for m in _SENTENCE_END.finditer(report, start, end):
-            if report[at : m.start()].strip():
-                found.append((at, m.start() + (m.group()[:1] == "?")))
+            found += _pieces(report, at, m.start() + (m.group()[:1] == "?"))
             at = m.end()
-        if report[at:end].strip():
-            found.append((at, end))
+        found += _pieces(report, at, end)
     return tuple(found)
+
+
+def _pieces(report: str, start: int, end: int) -> list[tuple[int, int]]:
+    if end - start <= _LONG:
+        return [(start, end)] if report[start:end].strip() else []
+    return [m.span() for m in _PIECE.finditer(report, start, end) if m.group().strip()]
+
+
+def squeeze(text: str) -> tuple[str, Sequence[int]]:
+    """`text` without long runs of white space, and for each of its characters (and its end) where that was."""
+    if not _RUN.search(text):
+        return text, range(len(text) + 1)
+    kept, at, places = [], 0, []
+    for run in _RUN.finditer(text):
+        short = "\n\n" if run.group().count("\n") > 1 else "  "
+        kept += [text[at : run.start()], short]
+        places += [*range(at, run.start()), run.start(), run.end() - 1]
+        at = run.end()
+    return "".join([*kept, text[at:]]), [*places, *range(at, len(text) + 1)]
 
 
 def normalise(report: str, start: int, end: int) -> Sentence:

@@ -261,18 +261,20 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "free air": (r"pneumo-?peritoneum|free (?:intra-?peritoneal |sub-?diaphragmatic |abdominal )?(?:air|gas)",
                  r"(?:sub-?diaphragmatic|intraperitoneal) (?:free )?(?:air|gas)"),
     "hernia": (r"(?:(?:hiatal|hiatus|diaphragmatic|bochdalek|morgagni|paraesophageal) ){0,6}hernias?",),
-    "granuloma": (r"(?:calcified )?granulomas?|granulomat\w+(?: disease| changes?| process)?|histoplasmosis|"
+    "granuloma": (r"(?:calcified )?granulomas?|granulomat\w+(?: disease| changes?| process| infections?)?|histoplasmosis|"
     r"sarcoid\w*",),
-    "calcification": (r"(?:(?:aortic|vascular|arterial|atherosclerotic|mitral|annular|annulus|valve|arch|coronary|"
-    r"hilar|nodal) ){0,6}calcifi(?:cations?|ed)",),
     "aortic disease": (
         r"(?:tortuous|ectatic|uncoiled|unfolded|calcified|dilated|atherosclerotic|elongated|"
         r"prominent)(?: and \w+)?(?: thoracic| descending| ascending)* aort\w+",
         r"aort\w+ (?:is |appears? |remains? )?(?:\w+ )?(?:tortuous|ectatic|tortuosity|ectasia|uncoiled|unfolded|"
-        r"dilated|aneurysm\w*|atherosclero\w+)",
-        r"aneurysm\w*", r"atherosclero\w+(?: (?:vascular )?(?:disease|changes?))?",
+        r"dilated|aneurysm\w*|atherosclero\w+(?! (?:\w+ )?calcif))",
+        r"aneurysm\w*", r"atherosclero\w+(?: (?:vascular )?(?:disease|changes?))?(?! calcif)|(?:calcific )?atherom\w+",
+        r"(?:aortic|arch) calcifications?|aort\w+ (?:\w+ ){0,2}?calcified",
+        r"(?:atherosclerotic |vascular )*calcific\w+ (?:\w+ )?(?:of|in|along) the (?:\w+ ){0,3}?aort\w+",
         r"(?:tortuosity|ectasia)(?: (?:and|or) (?:tortuosity|ectasia))? of the (?:\w+ ){0,6}aorta",
     ),
+    "calcification": (r"(?:(?:aortic|vascular|arterial|atherosclerotic|mitral|annular|annulus|valve|arch|coronary|"
+    r"hilar|nodal) ){0,6}calcifi(?:cations?|ed)",),
     "scoliosis": (r"(?:kypho)?scolio\w+(?: curvature)?|dextro\w+|levo(?:scoliosis|curvature)|s-shaped curvature",),
     "kyphosis": (r"(?:hyper)?kypho(?:sis|tic)(?: curvature| deformity)?",),
     "degenerative change": (
@@ -354,6 +356,7 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "chest": (r"(?:chest(?: (?:x-?ray|radiographs?|film|exam|examination|study|views?))?|radiographs?|cxr|study|"
     r"examination)",
               ("abnormality",)),
+    "nodes": (r"(?:mediastinal |hilar |axillary )*(?:lymph )?nodes", ("lymphadenopathy",)),
     "hila": (r"(?:hila|hilum|hilar (?:contours?|structures?|shadows?))", ()),
 }  # fmt: skip
 

@@ -19,8 +19,11 @@ _NORMAL = (
     r"preserved|maintained|negative|nl|(?:limits of|top) normal|no abnormality)"
 )
 _ABNORMAL = r"(?:enlarged|enlargement|increased|widened|prominent|prominence|large|big|dilated|generous)"
-_PREDICATE = re.compile(rf"(?P<normal>\b{_NORMAL}(?!\w))|(?P<abnormal>\b{_ABNORMAL}(?!\w))")
-_DENIES = re.compile(r"\b(?:not|no|n't|without|nor|cannot)\b")
+_BORDERLINE = r"borderline(?= ?(?:in|heart|cardiac|size|[.,;]|$))"
+_PREDICATE = re.compile(
+    rf"(?P<border>\b{_BORDERLINE}(?!\w))|(?P<normal>\b{_NORMAL}(?!\w))|(?P<abnormal>\b{_ABNORMAL}(?!\w))"
+)
+_DENIES = re.compile(r"\b(?:not|no|\w+n't|without|nor|cannot)\b")
 _DOUBTS = re.compile(
     r"\b(?:borderline|possibl[ey]|probabl[ey]|may|might|likely|equivocal|questionabl[ey]|normal to|suspected)\b"
 )
@@ -94,6 +97,8 @@ def _judge(text: str, organ: _Organ, predicate: re.Match, at: int) -> Mention | 
     word = predicate.span()
     said = text[end : word[0]] if end <= word[0] else text[at : word[0]]
     enlarged = _ENLARGEABLE.get(name)
+    if predicate["border"]:
+        return Mention((enlarged,), start, max(end, word[1]), Reading("uncertain", None, word)) if enlarged else None
     if predicate["normal"]:
         if _DENIES.search(said) or not ORGANS[name][1]:
             return None

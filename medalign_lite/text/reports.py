@@ -6,11 +6,12 @@ complete. Words are in `lexicon` and `cues`, the form of a report in `sections`,
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.context import Reading, find_cues, read_context, read_time
-from medalign_lite.text.form import Sentence, find_report_sentences, normalise
+from medalign_lite.text.form import Sentence, find_report_sentences, normalise, squeeze
 from medalign_lite.text.lexicon import FINDINGS
 from medalign_lite.text.organs import Mention, read_organs
 from medalign_lite.text.places import Place, attach_places, choose_places
@@ -26,9 +27,15 @@ def read_report(report: str) -> tuple[Claim, ...]:
     left effusions") gives a claim for each. What is only asked for or remembered gives none. Any text is read.
     """
     claims: list[Claim] = []
-    for start, end in find_report_sentences(report):
-        claims += _read_sentence(normalise(report, start, end))
-    return tuple(claims)
+    short, places = squeeze(report)
+    for start, end in find_report_sentences(short):
+        claims += _read_sentence(normalise(short, start, end))
+    return tuple(claims) if len(short) == len(report) else tuple(_moved(claim, places) for claim in claims)
+
+
+def _moved(claim: Claim, places: Sequence[int]) -> Claim:
+    parts = {name: (places[a], places[b]) for name, (a, b) in claim.parts.items()}
+    return replace(claim, start=places[claim.start], end=places[claim.end], parts=parts)
 
 
 def _read_sentence(sentence: Sentence) -> list[Claim]:

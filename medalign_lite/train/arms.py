@@ -1,19 +1,14 @@
 """Arms: one adapter a recipe, trained on the same pairs from the same base, side by side in two processes."""
 
-import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from medalign_lite.cases.case import Case
 from medalign_lite.dials import Preset
-from medalign_lite.edits.records import Record
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.processes import SHARDS, run_shards
 from medalign_lite.train.pairs import Pair, PairInputs
-from medalign_lite.train.settings import TrainSettings
+from medalign_lite.train.settings import TrainSettings, step_count
 from medalign_lite.train.train import train
 
 DONE = "settings.json"  # the last file that training writes
@@ -31,44 +26,6 @@ class TrainJob:
     work: Path
     reference: Path
     max_side: int
-
-
-def pairs_of(
-    records: Iterable[Record], images: Iterable[dict], cases: Iterable[Case], *, folder: Path
-) -> dict[str, list[Pair]]:
-    """Records of stage 02 with the images of stage 03, ready to be scored: {split: pairs in the order of the records}.
-
-    `images` are the rows of pairs.jsonl; their `lesion` and `control` are names of files in `folder`, or None. Raises
-    KeyError for a record whose case or row is not there.
-    """
-    by_case, rows = {case.id: case for case in cases}, {row["id"]: row for row in images}
-    found: dict[str, list[Pair]] = {}
-    for record in records:
-        case, row = by_case[record.case_id], rows[record.id]
-        shown = {name: folder / row[name] if row[name] else None for name in ("lesion", "control")}
-        own = "rejected_ids" if record.source == "corrected" else "chosen_ids"
-        gold = next(question.answer for question in case.questions if question.id == record.question_id)
-        pair = Pair(
-            record.id, record.question, record.chosen, record.rejected, record.spans_chosen, record.spans_rejected,
-            clean=case.image, gold=gold, positive=record.evidence is not None, **shown, **{own: record.response_ids},
-        )  # fmt: skip
-        found.setdefault(case.split, []).append(pair)
-    return found
-
-
-def choose_pairs(
-    pairs: Sequence[Pair], count: int, *, seed: int, first: Collection[str] = (), share: float = 0.0
-) -> list[Pair]:
-    """At most `count` of the pairs (0: all), drawn without replacement and left in their order.
-
-    A `share` of them has its id in `first` (the corrected ones, say); where one side runs short the other fills up.
-    """
-    if not 0 < count < len(pairs):
-        return list(pairs)
-    order = np.random.default_rng(seed).permutation(len(pairs))
-    sides = {wanted: [i for i in order if (pairs[i].id in first) == wanted] for wanted in (True, False)}
-    many = min(max(round(share * count), count - len(sides[False])), len(sides[True]))
-    return [pairs[i] for i in sorted([*sides[True][:many], *sides[False][: count - many]])]
 
 
 def settings_of(preset: Preset, recipe: str, *, seed: int) -> TrainSettings:
@@ -126,8 +83,7 @@ def _train(job: TrainJob) -> None:
 def _progress(settings: Sequence[TrainSettings], pairs: int, work: Path) -> str:
     parts = []
     for one in settings:
-        steps = math.ceil(math.ceil(pairs / one.batch_size) / one.accumulation) * one.epochs
         log = work / one.recipe / "log.jsonl"
         done = log.read_text(encoding="utf-8").count('"learning_rate"') if log.exists() else 0
-        parts.append(f"{one.recipe} {done} of {steps:.0f} steps")
+        parts.append(f"{one.recipe} {done} of {step_count(one, pairs)} steps")
     return "train: " + ", ".join(parts)

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from medalign_lite.cases.images import read_image
-from medalign_lite.edits.records import Record
 from medalign_lite.model.batches import Sequences, Span, encode
 from medalign_lite.model.families import why_unshared
 from medalign_lite.model.features import ImageEncoder, Vision, beside_tokens
@@ -68,17 +67,6 @@ class Pair:
         if answer == "chosen":
             return self.chosen, self.spans_chosen, self.chosen_ids
         return self.rejected, self.spans_rejected, self.rejected_ids
-
-
-def pair_of(record: Record, *, clean: Picture, lesion: Picture | None = None, control: Picture | None = None,
-            gold: str | None = None) -> Pair:
-    """A record with its images. The side that the model itself said keeps the ids that were sampled."""
-    sampled = {"corrected": "rejected_ids", "counterfactual": "chosen_ids"}[record.source]
-    return Pair(
-        record.id, record.question, record.chosen, record.rejected, tuple(record.spans_chosen),
-        tuple(record.spans_rejected), clean, lesion, control, gold, positive=record.evidence is not None,
-        **{sampled: tuple(record.response_ids)},
-    )
 
 
 @dataclass(frozen=True)

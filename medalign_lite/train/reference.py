@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from medalign_lite.files import whole
 from medalign_lite.losses.recipes import EVERYWHERE, NOWHERE, Reads
 from medalign_lite.model.lvlm import Lvlm, base_of
 from medalign_lite.train.pairs import Pair, PairInputs, Row
@@ -82,9 +83,8 @@ class ReferenceCache:
         if hidden:
             tensors["hidden"] = torch.cat([r.hidden for r in found]).cpu()
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        save_file(tensors, partial, metadata={"key": json.dumps(self._key(rows))})
-        partial.replace(path)
+        with whole(path) as part:
+            save_file(tensors, part, metadata={"key": json.dumps(self._key(rows))})
 
     def _load(self, path: Path, rows: Sequence[Row]) -> None:
         file = safe_open(path, framework="pt")  # stays open for as long as its rows are read

@@ -17,15 +17,14 @@ from pathlib import Path
 
 from medalign_lite.cases.case import Case
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.corruption.pictures import corrupt_all
 from medalign_lite.dials import Preset
 from medalign_lite.edits.records import build_records, read_records, write_records
-from medalign_lite.files import digest, file_sha256, kept, read_jsonl, short, write_json, write_jsonl
+from medalign_lite.files import claim, digest, file_sha256, kept, read_jsonl, short, write_json, write_jsonl
 from medalign_lite.model.lvlm import decoder, load_lvlm
-from medalign_lite.model.own_answers import own_answers
-from medalign_lite.run.fingerprint import model_revision
+from medalign_lite.model.rollout import own_answers
+from medalign_lite.model.weights import model_revision
 from medalign_lite.train.arms import DONE
-from medalign_lite.train.data import draw_data
+from medalign_lite.train.data import draw_data, pictures_of
 from medalign_lite.train.launch import process_count
 from medalign_lite.train.settings import TrainSettings
 from medalign_lite.train.train import train
@@ -49,7 +48,7 @@ def rounds(
     found = []
     for number in range(1, count + 1):
         place, turn = Path(folder) / f"round-{number}", replace(settings, seed=settings.seed + number)
-        _claim(place, _made_from(cases, model=model, preset=preset, settings=turn, start=start))
+        claim(place / "round.json", _made_from(cases, model=model, preset=preset, settings=turn, start=start))
         if not (place / "adapter" / DONE).exists():
             _round(place, cases, model=model, preset=preset, settings=turn, start=start, say=say)
         shutil.rmtree(place / "work", ignore_errors=True)
@@ -66,13 +65,10 @@ def _round(place: Path, cases, *, model: str, preset: Preset, settings: TrainSet
     rollouts = [Rollout(**row) for row in read_jsonl(answers)]
     say(f"{place.name}: {len(rollouts)} answers of {start or model}")
     records = read_records(kept(place / "records.jsonl", lambda part: _edit(part, rollouts, cases, model, seed)))
-    jobs = [({case.id: case for case in cases}[record.case_id], record.evidence) for record in records]
-    images = kept(place / "pairs.jsonl", lambda part: write_jsonl(part, [
-        {"id": record.id, **row} for record, row in
-        zip(records, corrupt_all(jobs, place, method=preset.corruption, seed=seed, say=say), strict=True)]))
-    data = draw_data(records, read_jsonl(images), cases, folder=place, preset=preset, seed=seed)
-    if not data.pool:
-        raise ValueError(f"{place.name}: no answer gave a pair to learn from; {place / 'rejected.json'} counts why")
+    images = kept(place / "pairs.jsonl", lambda part: write_jsonl(part, pictures_of(
+        records, cases, place, method=preset.corruption, seed=seed, say=say)))
+    data = draw_data(records, read_jsonl(images), cases, folder=place, count=preset.train_pairs,
+                     share=preset.corrected_share, seed=seed)
     wrong = sum(pair.id in data.corrected for pair in data.pool)
     say(f"{place.name}: {len(records)} records; {len(data.pool)} pairs to learn from, of which {wrong} repair an error")
     train(load_lvlm(model, seed=seed, max_side=preset.max_side), data.pool, settings, folder=place / "adapter",
@@ -96,10 +92,3 @@ def _made_from(cases: Sequence[Case], *, model: str, preset: Preset, settings: T
     }  # fmt: skip
 
 
-def _claim(place: Path, made_from: dict) -> None:
-    """round.json, before any work. Raises ValueError where it says something else already."""
-    text, path = json.dumps(made_from, indent=1, sort_keys=True) + "\n", place / "round.json"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{path} is of another run; delete {place.parent}, or name another folder")
-    place.mkdir(parents=True, exist_ok=True)
-    kept(path, lambda part: part.write_text(text, encoding="utf-8"))

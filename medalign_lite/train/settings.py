@@ -1,5 +1,6 @@
 """Everything that decides a training run beside its model and pairs, and how transformers' Trainer is told."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,10 +19,11 @@ class TrainSettings:
 
     recipe and overrides: `recipe_named(recipe, **overrides)`. batch_size: records per forward, at most; accumulation:
     batches per optimizer step; their product is a step, whatever the number of processes that divide it. max_steps 0
-    means whole epochs. warmup: fraction of all steps, then a cosine to 0. save_every: optimizer steps between
-    checkpoints. select: `last`, or the checkpoint with the best validation `loss` or `margin` (then checkpoints are
-    written at each epoch's end). stop_above: a record's loss in nats that counts as divergence. feature_mb: budget for
-    kept image features. recompute: `lvlm.recompute_layers`.
+    means whole epochs. warmup: fraction of all steps, the first at learning rate 0, then a cosine to 0; a warm-up that
+    would be that one step alone is left out. save_every: optimizer steps between checkpoints. select: `last`, or the
+    checkpoint with the best validation `loss` or `margin` (then checkpoints are written at each epoch's end).
+    stop_above: a record's loss in nats that counts as divergence. feature_mb: budget for kept image features.
+    recompute: `lvlm.recompute_layers`.
     """
 
     recipe: str = "fire-mpo"
@@ -63,22 +65,32 @@ class TrainSettings:
         return recipe_named(self.recipe, **self.overrides)
 
 
-def trainer_arguments(settings: TrainSettings, folder: Path, *, on_cpu: bool, validated: bool) -> TrainingArguments:
+def step_count(settings: TrainSettings, pairs: int) -> int:
+    """Optimizer steps of a run that learns from so many pairs."""
+    an_epoch = math.ceil(math.ceil(pairs / settings.batch_size) / settings.accumulation)
+    return settings.max_steps or math.ceil(settings.epochs * an_epoch)
+
+
+def trainer_arguments(
+    settings: TrainSettings, folder: Path, *, on_cpu: bool, validated: bool, pairs: int, report_to: str = "none"
+) -> TrainingArguments:
     """The same settings in the Trainer's words; checkpoints go to `folder`. Raises ValueError as `divide_step`."""
     records, batches = divide_step(
         batch_size=settings.batch_size, accumulation=settings.accumulation, processes=process_count()
     )
     best = settings.select != "last"
+    warmup = math.ceil(settings.warmup * step_count(settings, pairs))
     return TrainingArguments(
         output_dir=str(folder), per_device_train_batch_size=records,
         gradient_accumulation_steps=batches, num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1, learning_rate=settings.learning_rate, lr_scheduler_type="cosine",
-        warmup_steps=settings.warmup, max_grad_norm=settings.max_grad_norm, weight_decay=settings.weight_decay,
-        seed=settings.seed, data_seed=settings.seed, logging_steps=1, logging_nan_inf_filter=False,
+        warmup_steps=warmup if warmup > 1 else 0, max_grad_norm=settings.max_grad_norm,
+        weight_decay=settings.weight_decay, seed=settings.seed, data_seed=settings.seed, logging_steps=1,
+        logging_nan_inf_filter=False,
         save_strategy="epoch" if best else "steps", save_steps=settings.save_every, save_total_limit=2,
         eval_strategy="epoch" if validated else "no", load_best_model_at_end=best,
         metric_for_best_model=settings.select if best else None, greater_is_better=SELECT[settings.select],
         use_cpu=on_cpu, dataloader_pin_memory=False, remove_unused_columns=False,
-        label_names=[], report_to="none", disable_tqdm=True, optim="adamw_torch",
+        label_names=[], report_to=report_to, disable_tqdm=True, optim="adamw_torch",
         ddp_find_unused_parameters=False, ddp_timeout=DAY,
     )

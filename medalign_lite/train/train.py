@@ -2,14 +2,14 @@
 
 The Trainer keeps what it is good at: sampling, accumulation, clipping, optimizer, schedule, checkpoints, resuming.
 Ours is the loss (`compute_loss`), the count that it is divided by, validation, the log, and the guards. The same code
-runs in one process and, under `accelerate launch`, in several (`parallel.py`).
+runs in one process and, under `accelerate launch`, in several (`launch.py`).
 
-    python -m medalign_lite.train.train --help
+    python -m medalign_lite train
 """
 
 import json
+import math
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,23 +18,28 @@ from pathlib import Path
 import torch
 from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 
-from medalign_lite.files import file_sha256, peak_mb
+from medalign_lite.files import bar, claim, file_sha256, peak_mb, write_jsonl
 from medalign_lite.losses.objective import Losses, margins, objective
 from medalign_lite.losses.recipes import RECIPES, Reads, Recipe
 from medalign_lite.model.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
-from medalign_lite.train.launch import ShareLoader, ShareSampler, nothing, process_rank, refuse_sharding, run_inside
-from medalign_lite.train.log import Book, event_writer, progress_bar, summary
+from medalign_lite.train.launch import ShareLoader, ShareSampler, nothing, refuse_sharding, run_inside
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import ALL_SIDES, check_head, rows_of, score
 from medalign_lite.train.settings import TrainSettings, trainer_arguments
 
+REPORTERS = ("none", "tensorboard", "wandb", "trackio")  # what the Trainer can tell its figures to, if installed
+
 
 class TrainingDiverged(RuntimeError):
     """A loss or gradient is not finite, or beyond the limit; the message names the batch's records."""
+
+
+class NothingLearnt(RuntimeError):
+    """The adapters are at the end what they were at the start."""
 
 
 @dataclass(frozen=True)
@@ -52,28 +57,31 @@ class TrainResult:
 def train(
     lvlm: Lvlm, pairs: Sequence[Pair], settings: TrainSettings, *, folder: Path, work: Path,
     validation: Sequence[Pair] = (), inputs: PairInputs | None = None, reference_folder: Path | None = None,
-    start: Path | None = None, tensorboard: Path | None = None, progress: bool = True,
+    start: Path | None = None, report_to: str = "none", progress: bool = True,
 ) -> TrainResult:
     """Train adapters on `pairs`; write adapter (PEFT's format), log.jsonl and settings.json to `folder`.
 
     `work` keeps checkpoints and the log while the run lasts: called again after a kill, the run goes on from there and
     ends with the same weights bit for bit. `reference_folder` (default inside `work`) keeps reference values and can be
     shared between recipes, as can `inputs`. `start` is a folder of adapters to go on from, in place of fresh ones; the
-    reference stays the model without any. `tensorboard`: a folder for event files, none without. `lvlm` must carry no
-    adapters yet; its layers are wrapped in place (`lvlm.model.unload()` of the result's model gives the base back).
-    Raises ValueError for repeated ids, a `start` of another shape, a `work` folder of another run or FSDP,
-    TrainingDiverged naming the records, and ReferenceMismatch.
+    reference stays the model without any. `report_to` is one of REPORTERS. `lvlm` carries no adapters; its layers are
+    wrapped in place (`lvlm.model.unload()` of the result's model gives the base back).
+    Raises ValueError for repeated ids, a `start` of another shape, a `work` folder of another run, FSDP or a reporter
+    that is not there, TrainingDiverged naming the records, NothingLearnt, and ReferenceMismatch.
     """
     refuse_sharding()
     started, work, folder = time.monotonic(), Path(work), Path(folder)
     _check_pairs(pairs, validation, settings)
+    _check_reporter(report_to)
     arguments = trainer_arguments(
-        settings, work / "checkpoints", on_cpu=lvlm.device.type == "cpu", validated=bool(validation)
-    )
+        settings, work / "checkpoints", on_cpu=lvlm.device.type == "cpu", validated=bool(validation),
+        pairs=len(pairs), report_to=report_to,
+    )  # fmt: skip
     with arguments.main_process_first(local=False, desc="claiming the folder"):
-        _claim(work, settings, lvlm, pairs, validation, start)
+        claim(work / "settings.json", _made_from(settings, lvlm, pairs, validation, start))
         checkpoint = last_checkpoint(work / "checkpoints")
     policy = _policy(lvlm, settings, start)
+    before = _sums(policy)
     recompute_layers(policy.model, settings.recompute)
     inputs = inputs or PairInputs(policy, feature_bytes=settings.feature_mb * 2**20)
     cache = ReferenceCache(policy, inputs, reference_folder or work / "reference")
@@ -83,10 +91,13 @@ def train(
     trainer = PairTrainer(policy, pairs, validation, settings, arguments=arguments, inputs=inputs, reference=cache,
                           work=work, progress=progress)
     trainer.book.rewind(_step_of(checkpoint))
-    if tensorboard and arguments.should_save:
-        trainer.add_callback(TensorBoardCallback(event_writer(tensorboard, step=_step_of(checkpoint))))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     policy.model.eval()
+    if _sums(policy) == before:
+        raise NothingLearnt(
+            f"after {trainer.state.global_step} steps the adapters are what they were: the learning rate "
+            f"{settings.learning_rate:g} moved nothing, or every gradient was 0; give more steps, or a larger rate"
+        )
     if arguments.should_save:
         _publish(policy, work, folder)
     best = trainer.state.best_global_step if settings.select != "last" else None
@@ -189,7 +200,7 @@ class Watch(TrainerCallback):
         self.trainer, self.shown, self.bar = trainer, progress, None
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = progress_bar(f"train {self.trainer.settings.recipe}", state.max_steps, self.shown)
+        self.bar = bar(f"train {self.trainer.settings.recipe}", state.max_steps, shown=self.shown, unit="step")
         self.bar.update(state.global_step)
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
@@ -203,6 +214,48 @@ class Watch(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()
+
+
+class Book:
+    """log.jsonl: one line per optimizer step or validation. Seconds are of this process since it was opened.
+
+    `writes` False makes a reader of it: of several processes, one writes.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True):
+        self.path, self.writes, self.opened = path, writes, time.monotonic()
+
+    def write(self, row: dict) -> None:
+        """Append one line at once."""
+        if not self.writes:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row | {"seconds": round(time.monotonic() - self.opened, 3)}) + "\n")
+
+    def rows(self) -> list[dict]:
+        """All whole lines; a kill may have cut the last one."""
+        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`: the resumed run logs it again."""
+        if self.writes:
+            write_jsonl(self.path, [row for row in self.rows() if row["step"] <= step])
+
+
+def summary(batches: Sequence[Losses]) -> dict[str, float]:
+    """Means over records of loss, parts and margins; `accuracy` P[m(v) > 0] and `gs` m(v°) - m(v') where both exist.
+
+    A figure that no record has is left out.
+    """
+    columns = {name: torch.cat([batch.parts[name] for batch in batches]) for name in batches[0].parts}
+    columns["loss"] = torch.cat([batch.loss.detach() for batch in batches])
+    if "margin" in columns:
+        columns["accuracy"] = (columns["margin"] > 0).float()
+    if "margin_lesion" in columns and "margin_control" in columns:
+        columns["gs"] = columns["margin_control"] - columns["margin_lesion"]
+    means = {name: column.double().nanmean().item() for name, column in columns.items()}
+    return {name: value for name, value in means.items() if not math.isnan(value)}
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -266,11 +319,11 @@ def _fill(cache: ReferenceCache, pairs, validation, settings: TrainSettings, *, 
     recipe = settings.resolved_recipe()
     jobs = [(pairs, recipe.sides(), "train"), (validation, _all_sides(recipe), "validation")]
     check_head(cache.lvlm, cache.inputs.sequences([rows_of(pairs[:1], recipe.sides())[0][1]]))
-    with progress_bar("reference", sum(len(rows_of(some, sides)) for some, sides, _ in jobs), progress) as bar:
+    with bar("reference", sum(len(rows_of(some, sides)) for some, sides, _ in jobs), shown=progress) as done:
         for some, sides, name in jobs:
             cache.inputs.warm(some, images=[image for image, _ in sides])
             if recipe.reference or name == "validation":
-                cache.fill(some, sides, name=name, batch_size=settings.eval_batch_size, progress=bar.update)
+                cache.fill(some, sides, name=name, batch_size=settings.eval_batch_size, progress=done.update)
 
 
 def _check_pairs(pairs: Sequence[Pair], validation: Sequence[Pair], settings: TrainSettings) -> None:
@@ -282,24 +335,24 @@ def _check_pairs(pairs: Sequence[Pair], validation: Sequence[Pair], settings: Tr
         raise ValueError(f"select={settings.select!r} needs validation pairs")
 
 
-def _claim(work: Path, settings: TrainSettings, lvlm: Lvlm, pairs, validation, start: Path | None) -> None:
-    """Save the resolved settings before any work; refuse a folder that belongs to another run."""
-    made_from = {
+def _check_reporter(name: str) -> None:
+    there = [known for known in REPORTERS if known in ("none", *get_available_reporting_integrations())]
+    if name not in there:
+        raise ValueError(f"report_to={name!r}: usable here are {', '.join(there)}; others ({', '.join(REPORTERS[1:])}) "
+                         f"once they are installed: pip install {name if name in REPORTERS else REPORTERS[1]}")
+
+
+def _sums(policy: Lvlm) -> list[float]:
+    """Two sums of each trained matrix: they differ where the matrix does."""
+    return [value for p in policy.model.parameters() if p.requires_grad
+            for value in (p.detach().double().sum().item(), p.detach().double().square().sum().item())]
+
+
+def _made_from(settings: TrainSettings, lvlm: Lvlm, pairs, validation, start: Path | None) -> dict:
+    """All that decides the result, beside pictures and words: those are in the reference values' key."""
+    return {
         "settings": asdict(settings), "recipe": asdict(settings.resolved_recipe()), "model": lvlm.name,
         "revision": lvlm.revision, "device": lvlm.device.type,
         "start": start and file_sha256(Path(start) / "adapter_model.safetensors"),
         "records": [pair.id for pair in pairs], "validation": [pair.id for pair in validation],
     }
-    text = json.dumps(made_from, indent=1, sort_keys=True) + "\n"
-    path = work / "settings.json"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{path} is of another run; delete the folder to start anew, or name another")
-    if process_rank() == 0:
-        work.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    from medalign_lite.run.train import main  # this module is its library
-
-    sys.exit(main(sys.argv[1:]))

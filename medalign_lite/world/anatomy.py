@@ -39,6 +39,7 @@ OUTLINE = {
 SIGN = {"right": -1, "left": 1}  # direction of the patient's side along x
 ZONE_LEVELS = {"upper": (0.12, 0.36), "mid": (0.40, 0.62), "lower": (0.66, 0.88)}  # share of the way from apex to base
 OVERSAMPLE = 4  # strokes are drawn on a finer grid and averaged down
+SHARES = np.array([1.0, 0.85, 0.7, 0.5, 0.25])  # of a stroke's radius, where its nested lines end
 
 
 @dataclass(frozen=True)
@@ -97,31 +98,62 @@ def grid(n: int) -> tuple[np.ndarray, np.ndarray]:
     return centres[None, :], centres[:, None]
 
 
+def span(centres: np.ndarray, middle: float, half: float) -> slice:
+    """The pixels at most `half` from `middle` (field units), with a spare one on each side."""
+    at = np.flatnonzero(np.abs(centres - middle) <= half)
+    return slice(max(at[0] - 1, 0), at[-1] + 2) if len(at) else slice(0)
+
+
 def ellipsoid(x, y, cx, cy, rx, ry, depth, power=2.0, turn=0.0) -> np.ndarray:
     """Thickness (n, n) of a super-ellipsoid with half-axes rx, ry and the given central depth in cm."""
+    thickness = np.zeros((y.size, x.size), np.float32)
     c, s = np.cos(turn), np.sin(turn)
-    u = np.abs(((x - cx) * c + (y - cy) * s) / rx)
-    v = np.abs((-(x - cx) * s + (y - cy) * c) / ry)
-    return (depth * np.sqrt(np.clip(1 - u**power - v**power, 0, None))).astype(np.float32)
+    columns = span(x[0], cx, abs(rx * c) + abs(ry * s))
+    rows = span(y[:, 0], cy, abs(rx * s) + abs(ry * c))
+    x, y = x[:, columns] - cx, y[rows] - cy
+    u = np.abs((x * c + y * s if turn else x * c) / rx)  # upright ones need their powers in a row and a column only
+    v = np.abs((-x * s + y * c if turn else y * c) / ry)
+    thickness[rows, columns] = depth * np.sqrt(np.clip(1 - u**power - v**power, 0, None))
+    return thickness
 
 
-def strokes(n: int, paths: list[tuple[np.ndarray, float]], *, shell: float = 0.0) -> np.ndarray:
-    """Thickness (n, n) in cm of tubes along polylines `(points (k, 2), radius)`; `shell` > 0 makes hollow bones.
+def strokes(n: int, paths, radii, *, shell: float = 0.0, dtype=np.float32) -> np.ndarray:
+    """Thickness (n, n) in cm of p tubes with `radii` (p,) along polylines `paths` (p, k, 2), both in field units;
+    `shell` > 0 makes hollow bones.
 
     The round profile 2 sqrt(r^2 - d^2) is drawn as nested lines, outermost first: crossing tubes keep the larger.
     """
     m = n * OVERSAMPLE
-    thickest = max((2 * radius * FIELD_CM for _, radius in paths), default=1.0)
+    radius = np.array(radii)
+    thickest = (2 * radius * FIELD_CM).max()
     picture = Image.new("L", (m, m))
-    draw = ImageDraw.Draw(picture)
-    for share in (1.0, 0.85, 0.7, 0.5, 0.25):
+    pen = ImageDraw.Draw(picture).draw  # Pillow's own core: the checks of `line` take longer than its lines
+    lines = (np.array(paths) * m).reshape(len(radius), -1).tolist()
+    widths = np.maximum(1, np.rint(2 * radius * m * SHARES[:, None])).astype(int)
+    drawn = np.diff(widths, axis=0, append=0) < 0  # where the next one is as wide, it hides this one
+    for share, width, seen in zip(SHARES, widths.tolist(), drawn, strict=True):
         inner = max(0.0, (1 - shell) ** 2 - share**2) if shell else 0.0
         profile = np.sqrt(max(1 - (share - 0.07) ** 2, 0)) - 0.75 * np.sqrt(inner)
-        for points, radius in paths:
-            value = int(255 * 2 * radius * FIELD_CM * profile / thickest)
-            line = [(px * m, py * m) for px, py in points]
-            draw.line(line, fill=value, width=max(1, round(2 * radius * m * share)))
-    return np.asarray(picture.reduce(OVERSAMPLE), np.float32) * (thickest / 255)
+        values = (255 * 2 * radius * FIELD_CM * profile / thickest).astype(int).tolist()
+        for j in np.flatnonzero(seen).tolist():
+            pen.draw_lines(lines[j], pen.draw_ink(values[j]), width[j])
+    return np.asarray(picture.reduce(OVERSAMPLE), dtype) * dtype(thickest / 255)
+
+
+def frame(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box around a mask (n, n), wider by `margin` pixels; all where it is empty."""
+    spans = []
+    for along in (1, 0):
+        at = np.flatnonzero(mask.any(along))
+        spans.append(slice(max(at[0] - margin, 0), at[-1] + margin + 1) if len(at) else slice(None))
+    return spans[0], spans[1]
+
+
+def depth_inside(mask: np.ndarray) -> np.ndarray:
+    """Distance (n, n) in pixels of each pixel of a mask to the nearest one outside, which is in its frame or beside."""
+    depth, box = np.zeros(mask.shape), frame(mask, 1)
+    depth[box] = distance_transform_edt(mask[box])
+    return depth
 
 
 def lung_fields(a: Anatomy, n: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -137,7 +169,7 @@ def lung_fields(a: Anatomy, n: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         drop = np.abs((share - 0.42) / 0.58) ** 2.6 * np.where(share > 0.42, 1, 0.55)
         diaphragm = a.dome[side] + (a.base[side] - a.dome[side]) * drop
         mask = (out > med) & (out < lat) & (level > 0) & (y < diaphragm)
-        depth = distance_transform_edt(mask) / n * FIELD_CM
+        depth = depth_inside(mask) / n * FIELD_CM
         masks[side] = mask
         thickness += mask * np.minimum(15.5, 4.2 * np.sqrt(depth)) * (0.80 + 0.20 * np.clip(level / 0.35, 0, 1))
     return masks, thickness.astype(np.float32)
@@ -156,7 +188,7 @@ def vessel_tree(a: Anatomy, n: int, lung: np.ndarray) -> np.ndarray:
     """Thickness (n, n) of the branching pulmonary vessels and hila inside the lungs."""
     rng = np.random.default_rng(a.vessel_seed)
     x, y = grid(n)
-    paths, hila = [], np.zeros((n, n), np.float32)
+    paths, radii, hila = [], [], np.zeros((n, n), np.float32)
     for sign in (-1, 1):
         hilum = np.array(
             [a.midline + sign * 0.085 * a.thorax_width / 0.83, a.apex + 0.45 * a.thorax_height - 0.012 * sign]
@@ -166,43 +198,48 @@ def vessel_tree(a: Anatomy, n: int, lung: np.ndarray) -> np.ndarray:
         starts, angles = np.repeat(hilum[None], 7, 0), angles if sign > 0 else np.pi - angles
         radius, length = np.full(7, 0.0088), np.full(7, 0.058)
         for _ in range(5):
-            ends = starts + length[:, None] * np.c_[np.cos(angles), np.sin(angles)]
-            paths += [(np.array([s, e]), r) for s, e, r in zip(starts, ends, radius, strict=True)]
+            ends = starts + length[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+            paths.append(np.stack([starts, ends], 1))
+            radii.append(radius)
             starts, angles = np.repeat(ends, 2, 0), np.repeat(angles, 2) + rng.normal(0, 0.38, 2 * len(angles))
             radius = np.repeat(radius, 2) * rng.uniform(0.6, 0.78, len(angles))
             length = np.repeat(length, 2) * rng.uniform(0.7, 0.95, len(angles))
-    paths.sort(key=lambda path: path[1])
-    return gaussian_filter(np.maximum(strokes(n, paths), hila), 0.0011 * n) * lung
+    paths, radii = np.concatenate(paths), np.concatenate(radii)
+    order = np.argsort(radii, kind="stable")
+    tree = np.maximum(strokes(n, paths[order], radii[order], dtype=np.float64), hila)
+    box = frame(lung, n // 48)  # and what the filter reaches
+    tree[box] = gaussian_filter(tree[box], 0.0011 * n)
+    return tree * lung
 
 
 def skeleton(a: Anatomy, n: int) -> tuple[np.ndarray, dict[tuple[str, int], np.ndarray]]:
     """Thickness (n, n) of ribs, clavicles, scapulae and spine, and the paths of the posterior ribs."""
     x, y = grid(n)
-    ribs, posterior, anterior, clavicles, scapulae = {}, [], [], [], []
-    u, v, c = np.linspace(0, 1, 24), np.linspace(0, 1, 16), np.linspace(0, 1, 14)
+    ribs, anterior, clavicles, scapulae = {}, [], [], []
+    u, v, c, s = np.linspace(0, 1, 24), np.linspace(0, 1, 16), np.linspace(0, 1, 14), np.linspace(0, 1, 10)
+    i = np.arange(10)[:, None]
+    start = a.apex - 0.035 + 0.1009 * a.thorax_height * i
+    end = start + 0.055 + 0.012 * i
     for side, (lateral, _) in OUTLINE.items():
         sign = SIGN[side]
-        for i in range(10):
-            start = a.apex - 0.035 + 0.1009 * a.thorax_height * i
-            end = start + 0.055 + 0.012 * i
-            reach = np.interp((end - a.apex) / a.thorax_height, LEVELS, lateral) * a.thorax_width * 1.03
-            px = a.midline + sign * (0.035 + (reach - 0.035) * np.sin(u * np.pi / 2))
-            py = start - 0.02 * np.sin(u * np.pi) * (1 - 0.05 * i) + (end - start) * u**2.4
-            ribs[(side, i + 1)] = np.c_[px, py]
-            posterior.append((ribs[(side, i + 1)], 0.0128))
-            if i < 7:
-                qx = px[-1] - sign * (reach - 0.10) * 0.62 * v**1.1
-                anterior.append((np.c_[qx, py[-1] + 0.10 * v + 0.02 * np.sin(3 * v)], 0.0115))
+        reach = np.interp((end - a.apex) / a.thorax_height, LEVELS, lateral) * a.thorax_width * 1.03
+        px = a.midline + sign * (0.035 + (reach - 0.035) * np.sin(u * np.pi / 2))
+        py = start - 0.02 * np.sin(u * np.pi) * (1 - 0.05 * i) + (end - start) * u**2.4
+        ribs |= {(side, j + 1): path for j, path in enumerate(np.stack([px, py], 2))}
+        qx = px[:7, -1:] - sign * (reach[:7] - 0.10) * 0.62 * v**1.1
+        anterior += [*np.stack([qx, py[:7, -1:] + 0.10 * v + 0.02 * np.sin(3 * v)], 2)]
         cy = a.apex + 0.060 - 0.075 * c + 0.022 * np.sin(c * 6.2)
-        clavicles.append((np.c_[a.midline + sign * (0.035 + 0.30 * c), cy], 0.0150))
-        s = np.linspace(0, 1, 10)
-        scapulae.append((np.c_[a.midline + sign * (0.40 + 0.03 * np.sin(3 * s)), a.apex + 0.05 + 0.33 * s], 0.010))
-    bone = strokes(n, posterior, shell=0.30)
-    for part, weight, shell in ((anterior, 0.5, 0.25), (clavicles, 1.1, 0.32), (scapulae, 0.45, 0.4)):
-        bone = np.maximum(bone, weight * strokes(n, part, shell=shell))
-    for i in range(18):
-        bone = bone + 0.5 * ellipsoid(x, y, a.midline, 0.03 + 0.056 * i, 0.044, 0.0235, 2.2, 4.0)
-        bone = bone + 0.5 * ellipsoid(x, y, a.midline, 0.03 + 0.056 * i, 0.010, 0.016, 0.6)
+        clavicles.append(np.stack([a.midline + sign * (0.035 + 0.30 * c), cy], 1))
+        scapulae.append(np.stack([a.midline + sign * (0.40 + 0.03 * np.sin(3 * s)), a.apex + 0.05 + 0.33 * s], 1))
+    bone = strokes(n, [*ribs.values()], [0.0128] * len(ribs), shell=0.30)
+    for part, radius, weight, shell in (
+        (anterior, 0.0115, 0.5, 0.25), (clavicles, 0.0150, 1.1, 0.32), (scapulae, 0.010, 0.45, 0.4)
+    ):  # fmt: skip
+        bone = np.maximum(bone, weight * strokes(n, part, [radius] * len(part), shell=shell))
+    nearest = np.clip(np.rint((y - 0.03) / 0.056), 0, 17).astype(int)  # its vertebra; they do not overlap
+    above = y - (0.03 + 0.056 * nearest).astype(np.float32)
+    bone = bone + 0.5 * ellipsoid(x, above, a.midline, 0, 0.044, 0.0235, 2.2, 4.0)
+    bone = bone + 0.5 * ellipsoid(x, above, a.midline, 0, 0.010, 0.016, 0.6)
     return bone, ribs
 
 

@@ -13,7 +13,6 @@ Splits differ in seed range (so in anatomy), in phrase bank, and in world:
 
 import json
 import os
-import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -22,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from medalign_lite.cases.case import Case, CaseSet, Question, write_cases
 from medalign_lite.cases.readers import read_cases
+from medalign_lite.files import bar, sync, whole
 from medalign_lite.text.facts import Fact
 from medalign_lite.world import text, world
 from medalign_lite.world.render import SIZE, Rendering, render
@@ -115,9 +114,8 @@ def change_one(
 
 def save_grey(pixels: np.ndarray, path: Path) -> None:
     """Writes uint8 (h, w) as PNG, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    Image.fromarray(pixels).save(partial, format="PNG", compress_level=1)
-    partial.replace(path)
+    with whole(path, synced=False) as part:
+        Image.fromarray(pixels).save(part, format="PNG", compress_level=1)
 
 
 def source_key(request: object, *modules: str) -> str:
@@ -158,14 +156,17 @@ def render_folder(
     """Renders `counts` = {split: images} into `folder`, in parallel, `cases.jsonl` last."""
     make_folders(folder)
     plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        made = pool.map(make_case, plans, chunksize=8)
-        write_cases(folder / "cases.jsonl", _progress(made, len(plans)))
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=keep_memory) as pool:
+        cases = []
+        with bar("rendering", len(plans), unit="case") as shown:
+            for case in pool.map(make_case, plans, chunksize=8):
+                cases.append(case)
+                shown.update()
+    sync(folder)
+    write_cases(folder / "cases.jsonl", cases)
 
 
-def _progress(made: Iterable[Case], total: int) -> Iterable[Case]:
-    """A bar; plain lines where MEDALIGN_HEADLESS=1, as executed notebooks lose bars."""
-    if os.environ.get("MEDALIGN_HEADLESS") == "1":
-        line = "rendering: {n_fmt} of {total_fmt} cases, {elapsed} gone, {remaining} left\n"
-        return tqdm(made, total=total, bar_format=line, mininterval=5, file=sys.stdout)
-    return tqdm(made, total=total, desc="rendering", unit="case", mininterval=2)
+def keep_memory() -> None:
+    """Lets this process keep its freed arrays: glibc hands back, and fetches again page by page, what is free beyond
+    twice the largest block freed so far."""
+    np.empty(2**24, np.uint8)

@@ -7,10 +7,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from medalign_lite.text.facts import FINDINGS, Fact
-from medalign_lite.world.anatomy import SIGN, ZONE_LEVELS, Anatomy, Tissue, ellipsoid, grid, heart_shape, strokes
+from medalign_lite.world.anatomy import (
+    SIGN,
+    ZONE_LEVELS,
+    Anatomy,
+    Tissue,
+    depth_inside,
+    ellipsoid,
+    grid,
+    heart_shape,
+    strokes,
+)
 
 NODULE_MM = {"small": (19, 23), "moderate": (24, 29), "large": (33, 40)}
 SMALL_NODULE_DEPTH = 1.4  # a small nodule that shows on a film is a dense one
@@ -21,13 +31,13 @@ HEART_RATIO = {"small": (0.545, 0.565), "moderate": (0.605, 0.625), "large": (0.
 RIB_IN_ZONE = {"upper": (3, 4), "mid": (5, 6), "lower": (8, 9)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Change:
-    """What one finding does to the tissue, all (n, n); `mask` is where it can be seen."""
+    """What one finding does to the tissue, all (n, n); `mask` is where it can be seen. Equal to itself only."""
 
     mask: np.ndarray
-    soft: np.ndarray | float = 0.0  # cm of water-like tissue added (negative: air)
-    metal: np.ndarray | float = 0.0  # cm
+    soft: np.ndarray | None = None  # cm of water-like tissue added (negative: air)
+    metal: np.ndarray | None = None  # cm
     bone: np.ndarray | None = None  # the new bone map
     heart: np.ndarray | None = None  # the new heart
     clears_vessels: bool = False
@@ -47,7 +57,7 @@ def place_in_zone(rng, a: Anatomy, t: Tissue, fact: Fact, n: int, margin: float)
     low, high = ZONE_LEVELS[fact.zone]
     level = (y - a.apex) / a.thorax_height
     free = t.lungs[fact.side] & (t.heart < 0.5) & (t.mediastinum < 0.5)
-    depth = distance_transform_edt(free) / n * ((level > low) & (level < high))
+    depth = depth_inside(free) / n * ((level > low) & (level < high))
     rows, columns = np.nonzero(depth >= min(margin, 0.8 * depth.max()))
     k = rng.integers(len(rows))
     return (columns[k] + 0.5) / n, (rows[k] + 0.5) / n
@@ -116,8 +126,8 @@ def add_atelectasis(rng, a, t, fact, n, density) -> Change:
     for j in range(3):
         level = a.dome[fact.side] - 0.035 - 0.042 * j
         tilt = rng.normal(0, 0.008, 2)
-        bands.append((np.array([[centre - 0.095, level + tilt[0]], [centre + 0.095, level + tilt[1]]]), 0.0120))
-    soft = density * 2.4 * strokes(n, bands) * t.lungs[fact.side]
+        bands.append([[centre - 0.095, level + tilt[0]], [centre + 0.095, level + tilt[1]]])
+    soft = density * 2.4 * strokes(n, bands, [0.0120] * 3) * t.lungs[fact.side]
     return Change(mask=(soft > 0.25 * max(float(soft.max()), 1e-6)) & t.lungs[fact.side], soft=soft)
 
 
@@ -150,7 +160,7 @@ def add_pacemaker(rng, a, t, fact, n, density) -> Change:
     end = a.dome["left"] - 0.06
     lead_x = gx + (a.midline - 0.04 - gx) * np.minimum(c / 0.4, 1) + np.where(c > 0.4, (c - 0.4) * 0.14, 0)
     lead_y = gy - 0.03 * np.sin(np.minimum(c / 0.4, 1) * 3.1) + np.where(c > 0.4, (c - 0.4) / 0.6 * (end - gy), 0)
-    lead = strokes(n, [(np.c_[lead_x, lead_y], 0.0030)])
+    lead = strokes(n, [np.c_[lead_x, lead_y]], [0.0030])
     metal = np.where(can > 0, 0.35 + 0.3 * can, 0) + 0.45 * lead
     return Change(mask=(can > 0) | (lead > 0.02), metal=density * metal)
 

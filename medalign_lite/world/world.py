@@ -57,7 +57,7 @@ SHIFTED = World(
 def draw_attributes(finding: str, world: World, rng: np.random.Generator) -> Fact:
     """One fact with the attributes that its finding has."""
     side = SIDES[0] if rng.random() < world.right[finding] else SIDES[1]
-    zone, size = str(rng.choice(ZONES)), str(rng.choice(SIZES))
+    zone, size = ZONES[rng.integers(len(ZONES))], SIZES[rng.integers(len(SIZES))]
     has = ATTRIBUTES[finding]
     return Fact(
         finding,

@@ -16,7 +16,7 @@ from medalign_lite.dials import DEFAULT_SEED, EMBEDDED
 from medalign_lite.evaluate.stats import dumps
 from medalign_lite.files import ROOT
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.commands import exit_status
+from medalign_lite.run.commands import exit_status, read_arguments
 from medalign_lite.train.train import TrainingDiverged
 from studies.claims import page, pool, runs, search, store, verdicts
 
@@ -30,16 +30,11 @@ ALLOWED = {
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
     """NAME=value arguments. Raises ValueError that lists the allowed ones."""
-    values = dict.fromkeys(ALLOWED, "")
-    for argument in arguments:
-        name, equals, text = argument.partition("=")
-        if not equals or name not in ALLOWED:
-            allowed = "\n".join(f"  {key}=  {meaning}" for key, meaning in ALLOWED.items())
-            raise ValueError(f"unknown argument {argument!r}; allowed:\n{allowed}")
+    values = dict.fromkeys(ALLOWED, "") | read_arguments(arguments, ALLOWED)
+    for name, text in values.items():
         pattern = {"SEED": r"\d{1,9}|", "OUT": r".*"}.get(name, r"[01]|")
         if not re.fullmatch(pattern, text):
             raise ValueError(f"{name}={text!r} is not {ALLOWED[name]}")
-        values[name] = text
     return values
 
 
@@ -65,8 +60,8 @@ def report(bench: store.Bench, *, say=print) -> dict:
         (place / "claims.json").write_text(dumps(found), encoding="utf-8")
     store.write_index(folder, bench, results)
     command = "make claims" + " SMALL=1" * (bench.sizes == pool.SMALL)
-    page.write_page(path, bench=bench, results=results, found=found, judged=judged, goal=goal, figures=figures,
-                    command=command)
+    page.write_page(path, bench=bench, results=results, found=found, judged=judged, goal=goal,
+                    others=verdicts.judge_others(results), figures=figures, command=command)
     for one in judged:
         say(f"  {one.claim.id:3} {one.verdict:13} {one.claim.statement}")
     say(f"claims: {path} and {bench.out / 'claims.json'}")

@@ -23,7 +23,8 @@ from medalign_lite.files import kept, read_jsonl, write_jsonl
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm
 from medalign_lite.model.rollout import rollout
-from medalign_lite.train.pairs import Pair, PairInputs, pair_of
+from medalign_lite.train.data import pair_of
+from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.scoring import answer_kl, pair_margins
 from studies.claims.pool import exam_cases
 from studies.claims.store import Bench

@@ -1,5 +1,5 @@
-"""The claims, each as contrasts between arms, written down before any of them was measured; 5c and 7c came later, after
-looks at validation and before test or shifted was asked about them.
+"""The claims, each as contrasts between arms, written down before any of them was measured. 5c and 7c came later: after
+other arms' results on test had been seen, and before test or shifted was asked about their own (history.py).
 
 A contrast is a weighted sum of arms in one metric, averaged over test and shifted, and positive if the claim holds. A
 claim with several contrasts asks for all of them: it is reported by the one that is hardest on it.
@@ -60,11 +60,11 @@ CLAIMS = (
     Claim("1b", "Corrections of the model's own errors beat false edits of its right answers (fact F1)",
           (against("dpo", "dpo-counterfactual"),)),
     Claim("2", "Weighting the edited spans beats weighting the whole answer (fact F1)", (against("mask-dpo", "dpo"),)),
-    Claim("3a", "The forward KL helps (fact F1)",
+    Claim("3a", "The forward KL helps, at α .01 (fact F1)",
           (across((("span-forward", "span"), ("flip-forward", "flip"))),)),
-    Claim("3b", "The reverse KL helps (fact F1)",
+    Claim("3b", "The reverse KL helps, at α .01 (fact F1)",
           (across((("span-reverse", "span"), ("flip-reverse", "flip"))),)),
-    Claim("3c", "Both KL beat either alone (fact F1)",
+    Claim("3c", "Both KL beat either alone, at α .01 (fact F1)",
           (across((("span-both", "span-forward"), ("fire-mpo", "flip-forward"))),
            across((("span-both", "span-reverse"), ("fire-mpo", "flip-reverse"))))),
     Claim("4", "The grounding term raises grounding selectivity beyond its controls, label smoothing and v' := v",
@@ -73,7 +73,8 @@ CLAIMS = (
           (against("fire-mpo", "whole-noise", GS),)),
     Claim("5b", "Corrupting the lesion beats as much noise beside it (grounding selectivity)",
           (against("fire-mpo", "control-as-lesion", GS),)),
-    Claim("5c", "Removing the lesion beats covering it with noise (grounding selectivity)",
+    Claim("5c", "Removing the lesion beats covering it with noise (grounding selectivity, in raw nats; a scale-free "
+          "gain is not shown)",
           (against("removed-lesion", "fire-mpo", GS),)),
     Claim("6", "The full method beats every published arm (fact F1)",
           tuple(against(FULL_METHOD, other) for other in PUBLISHED)),
@@ -82,7 +83,8 @@ CLAIMS = (
     Claim("7b", "Ours: neutral grounding with a control beats the flip (fact F1)",
           (against("neutral-control", "flip-outside"),)),
     Claim("7c", "Ours: an image-conditional margin with the lesion removed beats neutral grounding with noise on it "
-          "(grounding selectivity)", (against("grounded", "neutral-nll", GS),)),
+          "(grounding selectivity, in raw nats; a scale-free gain is not shown)",
+          (against("grounded", "neutral-nll", GS),)),
     Claim("8", "Two rounds beat one of the same budget (fact F1)", (against("two-rounds", "neutral-control"),)),
 )
 

@@ -4,7 +4,6 @@ The exam's people (validation, test, shifted) are the same for all seeds. A seed
 model's own answers about them, their edits and the corrupted pictures: `Pool.draw` gives an arm its pairs.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,14 +12,13 @@ from medalign_lite.cases.case import Case
 from medalign_lite.cases.images import read_image, read_mask
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.corrupt import INSIDE, corrupt
-from medalign_lite.corruption.pictures import corrupt_all
 from medalign_lite.dials import PRESETS, Preset
 from medalign_lite.edits.records import build_records, read_records, write_records
-from medalign_lite.files import kept, read_jsonl, write_jsonl
+from medalign_lite.files import kept, read_jsonl, whole, write_jsonl
 from medalign_lite.model.lvlm import decoder
-from medalign_lite.model.own_answers import own_answers
+from medalign_lite.model.rollout import own_answers
 from medalign_lite.text.diff import diff_spans
-from medalign_lite.train.arms import choose_pairs, pairs_of
+from medalign_lite.train.data import choose_pairs, pairs_of, pictures_of
 from medalign_lite.train.pairs import Pair
 from medalign_lite.world.dataset import build_cases
 from studies.claims.lineup import PAIRS, Arm
@@ -93,11 +91,8 @@ def make_pool(number: int, sizes: Sizes, *, model: str, cache: Path, seed: int, 
     repairs = {record.id for record in made if record.source == "corrected"}
     sides = ([record for record in made if (record.id in repairs) == wanted] for wanted in (True, False))
     records = [record for side in sides for record in choose_pairs(side, sizes.pairs, seed=own_seed)]
-    by_id = {case.id: case for case in people}
-    images = kept(folder / "pairs.jsonl", lambda part: write_jsonl(part, [
-        {"id": record.id, **row} for record, row in zip(records, corrupt_all(
-            [(by_id[r.case_id], r.evidence) for r in records], folder, method="noise", seed=own_seed, say=say,
-        ), strict=True)]))
+    images = kept(folder / "pairs.jsonl", lambda part: write_jsonl(part, pictures_of(
+        records, people, folder, method="noise", seed=own_seed, say=say)))
     pairs = pairs_of(records, read_jsonl(images), people, folder=folder)["train"]
     say(f"pool {number}: {len(made)} pairs about {len(people)} people, {len(repairs)} repair an error")
     return Pool(people, tuple(pairs), frozenset(repairs), own_seed, min(sizes.pairs, len(repairs)))
@@ -131,7 +126,6 @@ def _instead(pair: Pair, shown: Path, method: str, *, seed: int) -> Path:
         clean = read_image(Path(pair.clean))
         place = shown.parents[1] / "masks" / f"{shown.stem}-{shown.parent.name}.png"
         mask = read_mask(place, clean.size) if method in INSIDE else None
-        part = path.with_suffix(f".{os.getpid()}")  # two processes may be at it
-        corrupt(clean, mask, method=method, id=shown.stem, seed=seed).save(part, format="PNG", compress_level=1)
-        part.replace(path)
+        with whole(path, synced=False) as part:
+            corrupt(clean, mask, method=method, id=shown.stem, seed=seed).save(part, format="PNG", compress_level=1)
     return path

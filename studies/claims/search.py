@@ -6,7 +6,8 @@ are out. First learning rate x beta, then the arm's own weight at the best of th
 no results, and nobody of test or shifted is asked. Every point stays in the log.
 
 RECOMMENDED, among our own arms at their settings: the highest grounding selectivity on validation among those that the
-criterion admits and whose F1 is at most TOLERATED below the best of them.
+criterion admits and whose F1 is at most TOLERATED below the best of them. It took the place of "the best F1" after test
+had been asked about other arms (history.py).
 """
 
 from collections.abc import Callable

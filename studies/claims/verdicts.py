@@ -12,7 +12,7 @@ import numpy as np
 from medalign_lite.evaluate.metrics import COLUMNS, F1S, RATIOS, ratios
 from medalign_lite.evaluate.stats import DIGITS, holm
 from studies.claims import runs, search
-from studies.claims.hypotheses import CLAIMS, CLOSED, RIVALS, Claim, Contrast, goal
+from studies.claims.hypotheses import CLAIMS, CLOSED, F1, FALSE, RIVALS, Claim, Contrast, goal
 from studies.claims.lineup import ARMS, BASE, train_settings
 from studies.claims.power import minimal_difference
 from studies.claims.seeds import SeedSummary, summarise_seeds
@@ -23,6 +23,7 @@ METRICS = (
     "fact_f1", "fact_precision", "fact_recall", "hallucination_rate", "closed_accuracy", "grounding_selectivity",
     "flip_rate", "invariance_rate", "kl_to_reference", "style_edit_distance",
 )  # fmt: skip
+SHOWN = ("grounded", "flip-outside", "neutral-control", "neutral-nll", "neutral", "tdpo2")  # beside the goal's arm
 LEVEL = 0.05
 DRAWS = 2000
 LOST_CLOSED = 0.02  # closed accuracy that a winner may lose, at the interval's lower end
@@ -90,6 +91,12 @@ def judge_goal(results: Results, arm: str) -> tuple[list[Estimate], list[Estimat
     closed = [measure(Contrast(CLOSED, ((arm, 1.0), (rival, -1.0)), (split,)), results)
               for split in SPLITS for rival in (BASE, *RIVALS) if rival != arm]
     return correct([measure(contrast, results) for contrast in goal(arm)]), closed
+
+
+def judge_others(results: Results) -> dict[str, list[Estimate]]:
+    """{arm: the goal's comparisons in fact F1 and false findings alone} of SHOWN, with Holm over each arm's."""
+    return {arm: correct([measure(c, results) for c in goal(arm) if c.metric in (F1, FALSE)])
+            for arm in SHOWN if results.get(arm)}
 
 
 def wins(won: Sequence[Estimate], closed: Sequence[Estimate]) -> bool:

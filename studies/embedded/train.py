@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import Idefics3ForConditionalGeneration
 
+from medalign_lite.files import whole
 from medalign_lite.model.tiny import build_idefics3, save_tiny, train_tokenizer
 from medalign_lite.text.facts import ATTRIBUTES, FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.world import text
@@ -253,9 +254,8 @@ class Run:
         for name, p in self.named.items():
             for key, value in self.optimizer.state[p].items():
                 tensors[f"{key}.{name}"] = value.contiguous()
-        partial = self.folder / "checkpoint.partial"
-        save_file(tensors, partial, metadata={"step": str(self.step)})
-        partial.replace(self.folder / "checkpoint.safetensors")
+        with whole(self.folder / "checkpoint.safetensors") as part:
+            save_file(tensors, part, metadata={"step": str(self.step)})
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.safetensors"
