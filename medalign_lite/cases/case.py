@@ -231,7 +231,8 @@ def resolve_inside(folder: Path, name: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, CaseError):
             raise
-        raise CaseError(f"path {name[:80]!r} is too long, leads to itself or is none; correct it") from error
+        why = "is too long, leads to itself or is none"
+        raise CaseError(f"no such image file: path {name[:80]!r} {why}; correct it in the list") from error
 
 
 def write_cases(path: Path | str, cases: Iterable[Case], *, root: Path | str | None = None) -> None:

@@ -11,8 +11,8 @@ from medalign_lite.files import visible
 
 MAX_TEXT = 50_000  # characters of a question, an answer or a report
 IMAGE_MARKER = "<image>"  # where lists in LLaVA's manner put the picture
-# What a terminal obeys and nobody reads: control characters (C0, C1) and marks of direction; tabs and line ends stay.
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# What a terminal obeys: control characters (C0, C1) and overrides of direction; tabs and line ends stay.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def collect(

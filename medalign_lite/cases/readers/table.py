@@ -172,7 +172,7 @@ def _picture(key: tuple[str, str], folder: Path, root: Path) -> Picture:
         told = str(error).removeprefix(f"{source}: ")
         raise CaseError(f"its image: {re.sub(PATH_IN_BRACKETS, '', told)}") from error
     except CaseError as error:
-        told = re.sub(r"path .* (?=leaves|is too|holds)", "the path of its image ", str(error))
+        told = re.sub(r"(?:no such image file: )?path .* (?=leaves|is too|holds)", "the path of its image ", str(error))
         raise CaseError(told.replace(str(folder.resolve()), "the folder").replace(str(folder), "the folder")) from error
 
 
