@@ -13,8 +13,8 @@ from medalign_lite.editors.chat import BadReply, Budget, ChatError, Price
 from medalign_lite.editors.llm_edits import CORRECTION, LlmEditor, describe_truth, read_prompt
 from medalign_lite.editors.local_chat import LocalChat, bare_json
 from medalign_lite.edits.records import build_records
-from medalign_lite.model.tiny import train_tokenizer
 from medalign_lite.model.weights import ModelError
+from studies.embedded.tiny import train_tokenizer
 
 SAID = "A small left effusion. No nodule."
 REPLY = json.dumps({"verdict": "wrong", "changes": [{"old": "left", "new": "right"}]})

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from medalign_lite.editors.chat import Budget, KeptReplies, fits, keep
-from medalign_lite.model.lvlm import OFFLINE, compute_dtype
+from medalign_lite.model.loading import OFFLINE, compute_dtype
 from medalign_lite.model.weights import ModelError, check_folder, locate, weights_digest
 
 BY_SCHEMA = "Reply with one JSON object and nothing else. It must fit this JSON Schema:\n"
