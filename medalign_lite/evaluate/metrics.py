@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.evaluate.agreement import overclaim_counts, reference_counts, report_counts
+from medalign_lite.edits.truths import truth_of
+from medalign_lite.evaluate.agreement import overclaim_counts, report_counts
 from medalign_lite.evaluate.grounding import change_counts, changed_case
 from medalign_lite.evaluate.probing import probe_counts
 from medalign_lite.evaluate.short_answers import score_answer
@@ -257,7 +258,7 @@ def question_of(case: Case, question_id: str) -> Question:
 
 def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
     if question.kind == "report":
-        return reference_counts(text, question.answer) if case.facts is None else report_counts(text, case.facts)
+        return report_counts(text, truth_of(case, question))
     if not question.visible:
         return {}
     scores = score_answer(text, question.answer, question.kind)

@@ -110,6 +110,15 @@ class Claim:
     end: int
     parts: Mapping[str, tuple[int, int]]
     temporal: str | None = None  # "new" | "worse" | "unchanged" | "better" | "resolved" | "old"
+    kind: str = ""  # the finer name, see `lexicon.KINDS`
+    qualifiers: frozenset[str] = frozenset()  # words that narrow it
+    words: str = ""  # its characters, in a report
+    unsure: frozenset[str] = frozenset()  # what may have been read wrong: "claim", "side", "zone", "size"
+
+    @property
+    def said(self) -> tuple:
+        """What it says, wherever it stands."""
+        return self.finding, self.polarity, self.side, self.zone, self.size
 
 
 class Attribute(NamedTuple):
