@@ -16,8 +16,8 @@ from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.edits.edit import Edit
 from medalign_lite.edits.truths import edit_answer, truth_of
 from medalign_lite.text.answers import WHOLE_ANSWER_WORDS
-from medalign_lite.text.claims import yes_no
 from medalign_lite.text.diff import edited_tokens, remove_spans, tokens
+from medalign_lite.text.says import yes_no
 from medalign_lite.text.spans import KINDS, Span
 from medalign_lite.text.words import NoEdit
 

@@ -315,7 +315,12 @@ def _affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | N
         yield [*lead, Change(cue_end - len("negative for"), cue_end, "positive for")]
     elif cue_start > end and len(group) == 1 and cue in ("is absent", "are absent"):
         yield [*lead, Change(cue_start, cue_end, cue.split()[0] + " present")]
+    be = re.match(r"(is|are|was|were)(?:n't| not)(?: any| an?)?$", cue)
+    free = re.match(r"(is|are|was|were)?\s*(?:free|clear|devoid) (?:of|from)$", cue)
     for p in phrases if cue_end <= start else ():
+        if (be or free) and len(group) == 1:
+            yield [*lead, Change(cue_start, end, f"{be[1] if be else 'show'} {_with_article(p)}")]
+            continue
         verb = bool(_VERB.search(answer, first, last))
         p = _with_article(p) if verb else p
         there = re.match(r"there (?:is|are)(?=\b)|there's", cue)

@@ -49,7 +49,7 @@ _WHOLE_ORGAN = {  # what "clear", "intact" or "normal" of an organ denies for ce
     "cardiomegaly", "enlarged mediastinum", "consolidation", "effusion", "pneumothorax", "vascular congestion", "opacity",
     "fracture", "costophrenic blunting",
 }
-_NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only", "one"}  # fmt: skip
+_NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only"}  # fmt: skip
 _PLAIN = frozenset(
     "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size either positive present lung lungs".split()
 )

@@ -5,6 +5,7 @@ of a text, only those that replaced words leave behind.
 """
 
 import re
+from collections import Counter
 
 _BEFORE_NO = (  # what may stand in front of "no" within a sentence
     "is are was were be been being has have had show shows showed shown demonstrate demonstrates demonstrated reveal reveals "
@@ -15,6 +16,10 @@ _BEFORE_NO = (  # what may stand in front of "no" within a sentence
 _SIDES = r"(?:right|left|bilateral)(?:-sided)?"
 _ZONES = r"(?:upper|middle|mid|lower|apical|basal|basilar|bibasilar|biapical)"
 _SIZES = r"(?:small|tiny|trace|minimal|mild|moderate|large|massive|marked|severe|extensive|huge)"
+_NOUNS = (
+    r"(?:opacit(?:y|ies)|effusions?|nodules?|fractures?|infiltrates?|mass(?:es)?|lesions?|granulomas?|cavit(?:y|ies)|o?edema|pneumonia|"
+    r"cardiomegaly|pneumothora(?:x|ces)|atelectasis|emphysema|consolidations?|scoliosis|congestion)"
+)
 _FAULTS = (
     (r"\bno (?:a|an|the|no|not|some|any|several|multiple|both|few|many|there|is|are|was|in|on|with|and|or|but|of|this)\b",
      "a word that cannot follow 'no'"),
@@ -49,6 +54,9 @@ _FAULTS = (
     (r"\b(?:a|an|the)\s+[\w\s-]{1,40},\s*no\b", "'no' within a noun phrase"),
     (rf"\bno\b[^.;,]*, (?:\w+ly )?{_SIZES}\s*[.;]", "a size without a noun"),
     (r"\bno [^.;,]* with no\b", "'no' with 'no'"),
+    (r"(?:^|[.;] )there (?!is\b|are\b|was\b|were\b|has\b|have\b|had\b|appears?\b|may\b|might\b|remains?\b|seems?\b|can\b|could\b|"
+     r"isn|aren|wasn|weren|also\b|continues?\b|persists?\b|exists?\b)\w+", "'there' without a verb"),
+    (rf"(?<!there )(?<!there's )\b(?:is|are|was|were) (?:(?:an?|{_SIZES}|{_SIDES}|{_ZONES}|lobe|pleural) )*{_NOUNS}\b", "a thing that is a finding"),
     (r"  +\S", "a gap"),
 )  # fmt: skip
 _COMPILED = [(re.compile(pattern, re.I), why) for pattern, why in _FAULTS]
@@ -68,8 +76,9 @@ def faults(text: str) -> list[str]:
 
 def broken(text: str, before: str = "") -> str | None:
     """The first fault that `text` has more often than `before`, the text that was edited."""
-    had = faults(before)
+    had = Counter(fault.split(":")[0] for fault in faults(before))
     for fault in faults(text):
-        if fault not in had:
+        had[fault.split(":")[0]] -= 1
+        if had[fault.split(":")[0]] < 0:
             return fault
     return None

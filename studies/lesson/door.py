@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from medalign_lite.edits.edit import Edit, correct
 from medalign_lite.edits.report_truth import judge_claims
 from PIL import Image
 
@@ -21,6 +20,8 @@ from medalign_lite.cases.case import Case
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.corrupt import corrupt, dilate, lesion_mask
+from medalign_lite.edits.edit import Edit
+from medalign_lite.edits.truths import truth_of
 from medalign_lite.files import ROOT, read_json, read_jsonl, write_json
 from medalign_lite.show.draw import lesions_of, named
 from medalign_lite.show.failures import false_spans
@@ -119,7 +120,7 @@ def clearest(cases: Iterable[Case], rows: Iterable[Mapping], *, aligned: str) ->
 def draw(case: Case, before: str, after: str) -> Figure:
     """Three columns: what the model said of the picture; the smallest edit, and the lesion gone; what it says now."""
     question = next(q for q in case.questions if q.kind == "report")
-    edit, image = correct(before, case.facts, question=question), read_image(case.image)
+    edit, image = truth_of(case, question).correct(before), read_image(case.image)
     wrong = [fact.finding for claim, verdict in judge_claims(before, case, question) for fact in case.facts
              if verdict.wrong == ("side",) and fact.finding == claim.finding]
     mask = lesion_mask(case, wrong)
