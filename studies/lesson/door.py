@@ -13,19 +13,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from medalign_lite.edits.report_truth import judge_claims
 from PIL import Image
 
-from medalign_lite.cases.case import Case
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
-from medalign_lite.corruption.corrupt import corrupt, dilate, lesion_mask
+from medalign_lite.corruption.corrupt import corrupt
+from medalign_lite.corruption.masks import dilate, lesion_mask
 from medalign_lite.edits.edit import Edit
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.files import ROOT, read_json, read_jsonl, write_json
 from medalign_lite.show.draw import lesions_of, named
 from medalign_lite.show.failures import false_spans
 from medalign_lite.show.figures import answer, edit_diff, overlay
+from medalign_lite.text.claims import Claim, Verdict
 
 PICTURE, NUMBERS = ROOT / "docs/figures/door.png", ROOT / "docs/figures/door.json"
 METHOD = ("text/diff", "edits/repair", "edits/records", "corruption/corrupt", "losses/recipes", "losses/objective",
@@ -108,7 +109,7 @@ def clearest(cases: Iterable[Case], rows: Iterable[Mapping], *, aligned: str) ->
         question = next((q for q in case.questions if q.kind == "report"), None)
         texts = said.get(case.id, {})
         if len(texts) == 2 and not false_spans(texts[aligned], case, question):
-            wrong = {claim.finding for claim, verdict in judge_claims(texts["base"], case, question)
+            wrong = {claim.finding for claim, verdict in _judged(texts["base"], case, question)
                      if verdict.wrong == ("side",) and claim.polarity == "present"}
             seen = [fact.cnr for fact in case.facts if fact.finding in wrong and fact.cnr]
             found += [(max(seen), case, (texts["base"], texts[aligned]))] if seen else []
@@ -117,11 +118,16 @@ def clearest(cases: Iterable[Case], rows: Iterable[Mapping], *, aligned: str) ->
     return max(found, key=lambda entry: entry[0])[1:]
 
 
+def _judged(text: str, case: Case, question: Question) -> list[tuple[Claim, Verdict]]:
+    truth = truth_of(case, question)
+    return [(claim, truth.judge(claim)) for claim in truth.read(text)]
+
+
 def draw(case: Case, before: str, after: str) -> Figure:
     """Three columns: what the model said of the picture; the smallest edit, and the lesion gone; what it says now."""
     question = next(q for q in case.questions if q.kind == "report")
     edit, image = truth_of(case, question).correct(before), read_image(case.image)
-    wrong = [fact.finding for claim, verdict in judge_claims(before, case, question) for fact in case.facts
+    wrong = [fact.finding for claim, verdict in _judged(before, case, question) for fact in case.facts
              if verdict.wrong == ("side",) and fact.finding == claim.finding]
     mask = lesion_mask(case, wrong)
     gone = corrupt(image, mask, method="inpaint", id=case.id, seed=SEED, avoid=dilate(lesion_mask(case)))
