@@ -49,10 +49,9 @@ def short(path: str | Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_absolute() and path.is_relative_to(ROOT) else str(path)
 
 
-def escaped(text: str) -> str:
-    """Text of anywhere as a terminal may show it: control characters, invisible marks and lone surrogates spelled out,
-    line ends and tabs kept."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+def visible(text: str) -> str:
+    """Text of anywhere as it may be printed on one line: what is no letter, mark or space is spelled out (`\\x1b`)."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 @contextmanager

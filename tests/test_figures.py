@@ -108,14 +108,15 @@ def test_forest_says_what_is_not_measurable():
     assert "not measurable" in texts(drawn(figures.forest_difference(axis(), results)))
 
 
-def test_reliability_lines_leave_out_empty_bins():
-    _, table = calibration_table(["g"] * 4, [0.95, 0.85, 0.85, 0.15], [True, True, False, False])
+def test_reliability_lines_leave_out_bins_with_few_questions_and_give_intervals():
+    p = [0.95] * 9 + [0.85] * 20 + [0.15] * 10
+    _, table = calibration_table(["g"] * len(p), p, [True] * 9 + [True, False] * 10 + [False] * 10)
     ax = drawn(figures.reliability_lines(axis(), {"base": reliability(table[0]), "new": reliability(table[0])}))
     diagonal, base, new = ax.lines
     assert list(diagonal.get_ydata()) == [0, 1] and base.get_color() == figures.BASE != new.get_color()
-    assert base.get_ydata().tolist() == [0, 0.5, 1]
-    sizes = ax.collections[0].get_sizes()
-    assert sizes[1] == max(sizes)
+    assert base.get_ydata().tolist() == [0, 0.5]  # the bin of 9 is not drawn
+    bars = ax.collections[0].get_segments()
+    assert bars[0][0][1] == 0 and bars[0][1][1] == pytest.approx(0.2775, abs=1e-3)  # Wilson, 0 of 10
 
 
 def test_prior_bars_show_counts():

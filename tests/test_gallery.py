@@ -7,7 +7,7 @@ from PIL import Image
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.metrics import Prediction
-from medalign_lite.show.failures import failure_kind, find_failures
+from medalign_lite.show.failures import SHOWN, failure_kind, false_spans, find_failures
 from medalign_lite.text.facts import Fact
 
 TRUE, FALSE = "There is a left effusion.", "There is a right nodule."
@@ -30,10 +30,12 @@ def case(tmp_path):
     (0, FALSE, f"{TRUE} {FALSE}", "false finding kept"),
     (0, TRUE, "No effusion.", "true finding lost"),
     (0, TRUE, TRUE, None),
-    (0, FALSE, "There is a right rib fracture. " + TRUE, None),
+    (0, f"{TRUE} {FALSE}", TRUE, "false finding gone"),
+    (0, FALSE, "There is a right rib fracture. " + TRUE, "false finding gone"),  # the faint one is not counted
     (1, "Yes.", "No.", "wrong answer, the base was right"),
     (1, "No.", "No.", "wrong answer of both"),
-    (1, "No.", "Yes.", None),
+    (1, "No.", "Yes.", "wrong answer put right"),
+    (1, "Yes.", "Yes.", None),
     (2, "Left.", "Right.", None),
 ])  # fmt: skip
 def test_kinds(case, question, base, aligned, kind):
@@ -60,3 +62,23 @@ def test_the_gallery_shows_a_few_of_each_with_picture_and_truth(case):
 ])  # fmt: skip
 def test_a_reference_report_stands_in_for_facts(case, base, aligned, kind):
     assert failure_kind(replace(case, facts=None), case.questions[0], base, aligned) == kind
+
+
+@pytest.mark.parametrize(("question", "text", "false"), [
+    (0, f"{TRUE} {FALSE}", ["a right nodule"]),
+    (0, "There is a right effusion. No effusion.", ["right", "No effusion"]),
+    (0, "A large left effusion.", ["large"]),
+    (0, "There is a right upper rib fracture.", []),  # too faint to see: neither right nor wrong
+    (1, "No.", ["No."]),
+    (1, "Yes.", []),
+    (2, "Right.", []),
+])  # fmt: skip
+def test_the_false_words_of_an_answer(case, question, text, false):
+    assert [text[a:b] for a, b, _ in false_spans(text, case, case.questions[question])] == false
+
+
+def test_what_was_put_right_comes_with_its_false_words_and_a_text_for_the_picture(case):
+    said = [Prediction("c", "q0", "No.", "base"), Prediction("c", "q0", "Yes.", "aligned")]
+    (found,) = find_failures([case], said, aligned="aligned", kinds=SHOWN)
+    assert (found.note, found.base_false, found.aligned_false) == ("wrong answer put right", ((0, 3, "false"),), ())
+    assert found.alt == "The image of case c with no lesion outlined"

@@ -8,7 +8,7 @@ import pytest
 from layouts import put
 from PIL import Image
 
-from medalign_lite.cases.readers import READERS, read_cases, table
+from medalign_lite.cases.readers import NAMES, read_cases, reader
 from medalign_lite.run.cases import contact_sheet, main, spread
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def test_counts_leaks_masks_and_what_is_left_out(look, tmp_path):
     status, page, folder = look()
     assert status == 0 and page.startswith("layout   medalign-lite cases.jsonl: ")
     counts = {line.split()[0]: line.split()[1:] for line in page.splitlines() if line.startswith(("train", "test"))}
-    assert counts["train"] == ["2", "2", "0", "0", "2", "2", "2"] and "in a run: 1 groups" in page
+    assert counts["train"] == ["2", "2", "0", "0", "2", "0", "2", "2"] and "in a run: 1 groups" in page
     assert "warning: 1 groups stand in training and in a held-out split" in page
     assert "       2  box\n       1  polygon" in page and "missing image files: 1" in page
     left = json.loads((folder / "left_out.json").read_text())
@@ -87,9 +87,9 @@ def test_a_row_with_x_and_y_only_is_a_point(tmp_path):
 
 def test_the_page_on_data_names_every_layout_and_column():
     page = (ROOT / "docs" / "DATA.md").read_text(encoding="utf-8")
-    for reader in READERS:
-        assert f"| {reader.LAYOUT} |" in page
-    for column in table.COLUMNS:
+    for name in NAMES:
+        assert f"| {reader(name).LAYOUT} |" in page
+    for column in reader("table").COLUMNS:
         assert f"`{column}`" in page
 
 

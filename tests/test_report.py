@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from medalign_lite.evaluate.stats import RESULT_METRICS
-from medalign_lite.show.page import LIMITS, Failure, picture, verdict, write_report
+from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.show.failures import Failure
+from medalign_lite.show.page import ABOUT, LIMITS, Report, picture, run_facts, verdict, write_report
 
 matplotlib.use("Agg")
 CHROMIUM = "/usr/bin/chromium"
@@ -50,31 +52,53 @@ def full_page(folder, name="report.html"):
     figure = Figure(figsize=(3, 2))
     figure.subplots().plot([0, 1])
     png = picture(Figure(figsize=(1, 1)), "tile").png
-    controls = {"blank": {a: {"test": {"fact_f1": entry(0.1)}} for a in ("base", "aligned", "difference")}}
-    return write_report(
-        folder / name, results=made_up(), setup={"preset": "ci", "4-bit": HOSTILE}, controls=controls,
-        changed={"one finding taken out": made_up()}, pictures=[picture(figure, "Loss", HOSTILE)],
-        failures=[Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, png)],
-        skipped=[{"id": HOSTILE, "reason": "zero bytes"}],
-        rejected={HOSTILE: 1, "D4: too much": 8}, reading=["It does look.", HOSTILE],
-        recipes={"base": {"aligned": {"fact_f1": entry(0.1)}}, HOSTILE: {"aligned": {"fact_f1": NOTHING}}},
-    )  # fmt: skip
+    case = Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, png, HOSTILE, ((0, 12, "false"),))
+    change = {"fact_f1": entry(0.6)}, {"fact_f1": entry(-0.1)}
+    return write_report(folder / name, Report(
+        made_up(), run_facts("make reproduce", seed=7) | {"preset": "ci", "4-bit": HOSTILE}, HOSTILE,
+        arms={HOSTILE: dict(zip(("aligned", "difference"), change, strict=True)), "dpo": {"aligned": {}},
+              "base": {"aligned": {"fact_f1": entry(0.7)}}},
+        shown=[case], failures=[case], reading=["It does look.", HOSTILE],
+        pictures=[picture(figure, "Loss", HOSTILE, alt=HOSTILE)],
+        controls={"blank": {a: {"test": {"fact_f1": entry(0.1)}} for a in ("base", "aligned", "difference")}},
+        changed={"one finding taken out": made_up()},
+        left_out={"Skipped cases: 1": [(HOSTILE, "zero bytes")], "Rejected records: 8": [("D4: too much", 8)]},
+    ))  # fmt: skip
 
 
 def test_the_page_is_self_contained_and_complete(tmp_path):
     page = full_page(tmp_path).read_text(encoding="utf-8")
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
     assert set(re.findall(r'<img[^>]* src="([^"]{11})', page)) == {"data:image/"}
-    assert not re.search(r"<(script|link|iframe|object|a)\b|@import|url\(", page)
-    for heading in ("Setup", "Results", "Figures", "Controls", "Recipes", "Failures", "Left out", "Limits"):
-        assert f"<h2>{heading}</h2>" in page
+    assert not re.search(r"<(script|link|iframe|object)\b|@import|url\(", page)
+    headings = re.findall(r'<h2 id="([^"]+)">', page)
+    assert headings == ["recipes", "before-and-after", "what-the-numbers-say", "figures", "controls", "failures",
+                        "all-results", "setup", "left-out", "limits"]
+    assert re.findall(r'<a href="#([^"]+)">', page) == headings
     assert all(limit in page for limit in LIMITS["phantom"])
-    order = [page.index(f"<{h}</") for h in ("h2>Controls", "h3>one finding taken out", "h2>Recipes")]
-    assert order == sorted(order)
-    assert "zero bytes" in page and "Rejected preference records: 9" in page and "<li>It does look.</li>" in page
-    assert page.index("D4: too much") < page.rindex(">1</td>")
+    assert "zero bytes" in page and "Rejected records: 8" in page and "<li>It does look.</li>" in page
+    assert all(f">{name}</dt>" in page for name in ("date", "version", "command", "seed", "machine"))
     assert "{{ 7 * 7 }}" in page and "\x00" not in page
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_first_table_has_a_row_an_arm_the_base_first_marked_by_a_word(tmp_path):
+    page = full_page(tmp_path).read_text(encoding="utf-8")
+    table = page[page.index('id="recipes"') : page.index('id="before-and-after"')]
+    rows = re.findall(r"<tr.*?</tr>", table, re.S)
+    assert ["base" in rows[1], "(the aligned model)" in rows[2], "dpo" in rows[3]] == [True] * 3
+    assert "▼ worse" in rows[2] and "worse" not in rows[1]
+    assert "closed accuracy" not in table  # no arm was asked
+
+
+def test_false_words_are_marked_by_a_wave_and_in_words(tmp_path):
+    page = full_page(tmp_path).read_text(encoding="utf-8")
+    assert '<mark><span class="aside">[false: </span>&lt;/bdi&gt;&lt;/tit' in page
+
+
+def test_every_recipe_is_said_in_a_line_and_ours_are_named_ours():
+    assert set(RECIPES) < set(ABOUT)
+    assert {name for name, line in ABOUT.items() if line.startswith("ours")} == {"grounded", "neutral-control"}
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path):
@@ -85,7 +109,7 @@ def test_results_read_back_from_a_sorted_file_keep_their_order(tmp_path):
     results = made_up()
     turned = {arm: {split: dict(sorted(results[arm][split].items())) for split in ("shifted", "test")}
               for arm in sorted(results)}  # fmt: skip
-    pages = [write_report(tmp_path / "r.html", results=r, setup={}).read_text() for r in (results, turned)]
+    pages = [write_report(tmp_path / "r.html", Report(r, {})).read_text() for r in (results, turned)]
     assert pages[0] == pages[1]
 
 
@@ -103,7 +127,7 @@ def test_the_verdict_follows_the_intervals(f1, false, half, said):
 
 def test_real_data_says_what_cannot_be_measured(tmp_path):
     results = unmeasured("closed_accuracy", "open_recall")
-    page = write_report(tmp_path / "r.html", results=results, setup={}, limits=LIMITS["real"]).read_text()
+    page = write_report(tmp_path / "r.html", Report(results, {}, limits=LIMITS["real"])).read_text()
     assert "not measurable: no structured truth" in verdict(results) and "closed accuracy went from" in verdict(results)
     assert page.count("not measurable: no structured truth") >= 5
     assert "no cases in this split" in page and "has never seen" in page
@@ -143,7 +167,8 @@ def test_hostile_text_is_shown_and_does_not_run(tmp_path):
     browse(page, tmp_path / "two", "--window-size=1100,1500", f"--screenshot={shot}")
     assert "<title>medalign-lite report</title>" in dom
     tags = Tags(dom).found
-    assert {tag for tag, _ in tags}.isdisjoint({"script", "a", "iframe"})
+    assert {tag for tag, _ in tags}.isdisjoint({"script", "iframe"})
+    assert all(dict(at)["href"].startswith("#") for tag, at in tags if tag == "a")
     assert all(value.startswith("data:image/png") for tag, at in tags for name, value in at if name == "src")
     assert not [at for _, at in tags for name, value in at if name.startswith("on") or value == "refresh"]
     pixels = np.asarray(Image.open(shot).convert("L"))
@@ -155,5 +180,5 @@ def test_a_silent_arm_is_said_not_called_unmeasurable(tmp_path):
     for arm in ("aligned", "difference"):
         results[arm]["test"] = results[arm]["test"] | {"hallucination_rate": NOTHING, "fact_precision": NOTHING}
     assert verdict(results).startswith("One arm affirms no finding at all: on 480 test images fact F1 went from")
-    page = write_report(tmp_path / "report.html", results=results, setup={}).read_text(encoding="utf-8")
+    page = write_report(tmp_path / "report.html", Report(results, {})).read_text(encoding="utf-8")
     assert "no structured truth" not in page

@@ -12,6 +12,7 @@ from PIL import Image
 from medalign_lite.cases.case import Case, Lesion, Question
 from medalign_lite.corruption.corrupt import METHODS
 from medalign_lite.show import widgets
+from medalign_lite.show.draw import SIDE, named, outlined
 from medalign_lite.text.facts import Fact
 
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)> שלום'
@@ -60,7 +61,7 @@ def test_case_browser_goes_on_after_a_broken_picture(cases):
     browser = widgets.case_browser(cases)
     labelled(browser, "Case").value = 3
     assert "broken.png" in html(browser) and "truth: no finding" in html(browser)
-    assert Image.open(BytesIO(parts(browser, ipw.Image)[0].value)).size == (widgets.SIDE, widgets.SIDE)
+    assert Image.open(BytesIO(parts(browser, ipw.Image)[0].value)).size == (SIDE, SIDE)
 
 
 def test_case_browser_draws_lesions_only_when_asked(cases):
@@ -131,5 +132,15 @@ def test_corruption_explorer_runs_every_method_and_asks():
 
 
 def test_outlined_keeps_the_shape():
-    wide = widgets.outlined(Image.new("L", (100, 40)), np.ones((40, 100), bool), None)
-    assert wide.size == (widgets.SIDE, round(widgets.SIDE * 0.4)) and wide.mode == "RGB"
+    wide = outlined(Image.new("L", (100, 40)), np.ones((40, 100), bool), None)
+    assert wide.size == (SIDE, round(SIDE * 0.4)) and wide.mode == "RGB"
+
+
+def test_lesions_are_called_by_name_in_places_of_their_own():
+    masks = {name: np.zeros((64, 64), bool) for name in ("left effusion", "nodule", "none")}
+    masks["left effusion"][30:40, 30:40] = masks["nodule"][32:42, 30:40] = True
+    image = Image.new("L", (64, 64), 128)
+    plain, told = (np.asarray(named(image, some)) for some in ({}, masks))
+    rows = np.nonzero((told == 0).all(axis=-1).any(axis=1))[0]
+    assert told.shape == (SIDE, SIDE, 3) and not (plain == 0).any()
+    assert np.count_nonzero(np.diff(rows) > 1) == 1  # two black labels, one above the other

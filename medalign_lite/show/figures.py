@@ -11,11 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.patches import Rectangle
+from statsmodels.stats.proportion import proportion_confint
 
 from medalign_lite.evaluate.calibration import Reliability
 
+FAINT = "#6B757F"  # lines at known values and words for what is missing: 4.7 : 1 on white
 BASE, ALIGNED = "#5A6570", "#0072B2"
-CHOSEN, REJECTED = "#009E73", "#D55E00"
+CHOSEN, REJECTED = "#007D5A", "#B84800"  # as dark as small text needs, 4.5 : 1 and more on white
 LESION, CONTROL = "#E69F00", "#56B4E9"
 SERIES = (ALIGNED, REJECTED, CHOSEN, LESION, "#CC79A7", BASE)
 DASHES = ("solid", "dashed", "dotted", "dashdot")
@@ -36,6 +38,7 @@ RATES = (
 )
 LOWER_IS_BETTER = ("hallucination_rate", "overclaim_lesion_hidden")
 FONT_PT = 9
+ENOUGH = 10  # questions in a bin of p(yes)
 _GLYPH_WIDTH = 0.602  # of the font size, in DejaVu Sans Mono
 _LINE_HEIGHT = 1.75  # of the font size
 
@@ -150,6 +153,13 @@ def edit_diff(ax: Axes, chosen: str, rejected: str, spans_chosen: Sequence, span
     return ax
 
 
+def answer(ax: Axes, text: str, spans: Sequence) -> Axes:
+    """An answer with its false words, spans [start, end, kind], bold, red and struck through."""
+    look = {"color": REJECTED, "weight": "bold", "line": "through"}
+    _write(ax, [(part, look if kind else {}) for part, kind in split_spans(text, spans)])
+    return ax
+
+
 def split_spans(text: str, spans: Sequence) -> list[tuple[str, str | None]]:
     """(part, kind) in reading order for spans [start, end, kind]; kind is None outside them."""
     parts, at = [], 0
@@ -161,11 +171,12 @@ def split_spans(text: str, spans: Sequence) -> list[tuple[str, str | None]]:
 
 def _write(ax: Axes, pieces: Sequence[tuple[str, dict]]) -> None:
     """Fixed-width text, wrapped at the axis; a piece's style may hold background, color, weight, line."""
-    ax.figure.canvas.draw()  # settles the layout, so that the axis has its final width
+    ax.set(xticks=[], yticks=[])
+    ax.figure.draw_without_rendering()  # settles the layout, so that the axis has its final width
     box = ax.get_window_extent()
     width, height = (side * 72 / ax.figure.dpi for side in (box.width, box.height))  # points
     cells = max(int(width / (FONT_PT * _GLYPH_WIDTH)), 10)
-    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    ax.set(xlim=(0, width), ylim=(height, 0))
     ax.spines[:].set_visible(False)
     ax.set_facecolor("none")
     row = column = 0
@@ -249,7 +260,7 @@ def curves(
             mark = {"marker": "o", "markersize": 3} if len(points) < 40 else {}
             ax.plot(*zip(*points, strict=True), label=key, **series_style(i), **mark)
     if reference is not None:
-        ax.axhline(reference, color="#9AA3AB", linestyle="--", linewidth=1)
+        ax.axhline(reference, color=FAINT, linestyle="--", linewidth=1)
     ax.set(xlabel=x, ylabel=ylabel)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=FONT_PT - 1)
@@ -275,7 +286,7 @@ def forest_difference(ax: Axes, results: Mapping, split: str = "test", names: Se
         entry = results["difference"][split][name]
         clear = entry["low"] is not None and (entry["low"] > 0 or entry["high"] < 0)
         _point(ax, entry, row, ALIGNED, "D", face=ALIGNED if clear else "white")
-    ax.axvline(0, color="#9AA3AB", linewidth=1)
+    ax.axvline(0, color=FAINT, linewidth=1)
     _rows(ax, names)
     ax.set(title=f"{split}: aligned − base")
     return ax
@@ -292,7 +303,7 @@ def _point(ax: Axes, entry: Mapping, y: float, colour: str, marker: str, *, labe
             ha="center",
             va="center",
             fontsize=FONT_PT - 2,
-            color="#9AA3AB",
+            color=FAINT,
             style="italic",
         )
         return
@@ -317,18 +328,22 @@ def _rows(ax: Axes, names: Sequence[str]) -> None:
 def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
     """Share of yes among the answers that are right, by bin of p(yes), one line an arm: the base first, in grey.
 
-    A marker's area goes by the questions in its bin; on the dashed line p(yes) means what it says.
+    Bins of fewer than ENOUGH questions are left out; bars are 95 % Wilson intervals of a bin's share, its questions
+    taken as independent. A marker's area goes by the questions; on the dashed line p(yes) means what it says.
     """
-    ax.plot([0, 1], [0, 1], color="#9AA3AB", linestyle="--", linewidth=1)
+    ax.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1)
     most = max((arm.n.max() for arm in arms.values()), default=1)
     looks = zip((BASE, *SERIES), "oDs^v<>", strict=False)
-    for (name, arm), (colour, marker) in zip(arms.items(), looks, strict=False):
-        held = arm.n > 0
-        ax.plot(arm.mean_p[held], arm.yes_share[held], color=colour, linewidth=1.4, label=name)
-        sizes = 12 + 90 * arm.n[held] / most
-        ax.scatter(arm.mean_p[held], arm.yes_share[held], sizes, color=colour, marker=marker, alpha=0.75, linewidths=0)
+    for shift, ((name, arm), (colour, marker)) in enumerate(zip(arms.items(), looks, strict=False)):
+        held = arm.n >= ENOUGH
+        p, share, n = arm.mean_p[held] + 0.008 * shift, arm.yes_share[held], arm.n[held]
+        low, high = proportion_confint(np.round(share * n), n, method="wilson")
+        ax.plot(p, share, color=colour, linewidth=1.4, label=name)
+        ax.vlines(p, low, high, color=colour, linewidth=1.2)
+        ax.scatter(p, share, 12 + 90 * n / most, color=colour, marker=marker, alpha=0.75, linewidths=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    ax.set(xlabel="p(yes), mean of the bin", ylabel="share whose right answer is yes")
+    ax.set(xlabel=f"p(yes), mean of the bin (bins of at least {ENOUGH} questions)")
+    ax.set(ylabel="share whose right answer is yes")
     ax.legend(frameon=False, fontsize=FONT_PT - 1, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return _plain(ax)
 
@@ -364,7 +379,7 @@ def token_gradients(ax: Axes, tokens: Sequence[str], gradients: Mapping[str, Seq
     for i, (name, values) in enumerate(gradients.items()):
         shift = (i - (len(gradients) - 1) / 2) * width
         ax.bar(places + shift, values, width, color=SERIES[i % len(SERIES)], label=name)
-    ax.axhline(0, color="#9AA3AB", linewidth=1)
+    ax.axhline(0, color=FAINT, linewidth=1)
     ax.set_xticks(places, [str(token).strip() or "␣" for token in tokens], rotation=45, ha="right", parse_math=False)
     ax.set_ylabel("∂L / ∂ log π")
     ax.legend(frameon=False, fontsize=FONT_PT - 1)

@@ -1,21 +1,28 @@
 """One self-contained page of a run: pictures inline, nothing loaded from elsewhere, no script, model text escaped."""
 
 import base64
+import datetime
 import io
+import os
+import platform
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from medalign_lite import __version__
+from medalign_lite.evaluate.constants import COMMONEST, NO
 from medalign_lite.evaluate.short_answers import CLOSED_SCORER, OPEN_SCORER
 from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.evaluate.style import FEW_WORDS
 from medalign_lite.files import write_text
-from medalign_lite.show.figures import spoken
+from medalign_lite.show.failures import Failure
+from medalign_lite.show.figures import split_spans, spoken
 
 NOT_MEASURABLE = "not measurable: no structured truth"
 MEANING = {
@@ -51,12 +58,36 @@ BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "ope
 BETTER_DOWN = ("hallucination_rate", "overclaim_lesion_hidden")
 NEEDS_FACTS = ("fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "overclaim_lesion_hidden",
                "size_accuracy")  # fmt: skip
+HEADLINE = {  # the columns of the first table
+    "fact_f1": "fact F1", "hallucination_rate": "false findings", "closed_accuracy": "closed accuracy",
+    "grounding_selectivity": "grounding, nats",
+}  # fmt: skip
+ABOUT = {  # an arm in one line
+    "base": "the model as it was, adapters off",
+    NO: "a constant: denies everything, looks at nothing",
+    COMMONEST: "a constant: what the training cases mostly say",
+    "dpo": "Rafailov 2023: prefer the corrected answer, all words alike",
+    "mask-dpo": "DPO on the edited words alone",
+    "ddpo": "RLHF-V, Yu 2024: DPO with more weight on the edited words",
+    "rrpo": "Sarkar 2025: edited words, and the rest of the answer held by a forward KL",
+    "tdpo1": "Zeng 2024: DPO less the difference of the answers' token KL",
+    "tdpo2": "TDPO with half of that difference, and no gradient through the chosen side",
+    "mdpo": "Wang 2024: DPO, a picture-conditional term, and an anchor for the chosen answer",
+    "mmedpo": "Zhu 2024: right answer with the lesion against wrong answer without",
+    "simpo": "Meng 2024: no reference model, log-probability a word, a target margin",
+    "fire-mpo": "the paper's: edited words, both KL, and the preference turned round where the lesion is hidden",
+    "cdpo": "Mitchell 2023: DPO on the edited words with smoothed labels",
+    "sft-gold": "plain likelihood of the reference answer",
+    "sft-edits": "plain likelihood of the corrected answer",
+    "neutral-control": "ours: no lesion, no opinion; damage elsewhere changes nothing",
+    "grounded": "ours: the correction is likelier with the lesion there than with it removed",
+}
 LIMITS = {
     "phantom": (
         "The pictures are a synthetic phantom and the model has a few million parameters: the result is about the "
         "method, not about any clinical use.",
         "One training seed: the intervals are about the choice of test images, not about training again.",
-        "Reports are read by rules (claims.py); a sentence the rules misread counts as what they read.",
+        "Reports are read by rules; a sentence that the rules misread counts as what they read (docs/READING.md).",
     ),
     "real": (
         "The embedded model has never seen pictures like these. This run shows that the machinery works on real data; "
@@ -69,31 +100,57 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure of the report: PNG bytes with a title and a caption."""
+    """One figure of the report: PNG bytes with a title, a caption, and in `alt` what is to be seen, for who cannot."""
 
     title: str
     png: bytes
     caption: str = ""
+    alt: str = ""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """One case of the gallery of failures: what was asked, what is true, what the two arms said."""
+class Report:
+    """What the page shows; all but `results` may be missing.
 
-    case_id: str
-    question: str
-    truth: str
-    base: str
-    aligned: str
-    note: str = ""
-    png: bytes | None = None
+    results   stats.results, the content of results.json, and whatever other metrics were counted the same way
+    setup     what was run, shown in order: `run_facts`, preset, model, revision, ...
+    arms      {arm: stats.compare of the base with it, on test}: base, recipes, constants; the aligned one is `aligned`
+    shown     three cases, before and after, for the first screen; failures: more, at the end
+    reading   what the numbers say, sentence by sentence (sentences.read_results)
+    controls  {condition such as "blank": stats.results under it}
+    changed   {what was changed in the picture: stats.results against the truth that it then shows}, on test
+    left_out  {title: (what, why) of each thing that was left out}
+    """
+
+    results: Mapping
+    setup: Mapping[str, object]
+    aligned: str = "aligned"
+    arms: Mapping[str, Mapping] | None = None
+    shown: Sequence[Failure] = ()
+    reading: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    controls: Mapping[str, Mapping] | None = None
+    changed: Mapping[str, Mapping] | None = None
+    failures: Sequence[Failure] = ()
+    left_out: Mapping[str, Sequence[tuple[object, object]]] | None = None
+    limits: Sequence[str] = LIMITS["phantom"]
 
 
-def picture(figure: Figure, title: str, caption: str = "", *, dpi: int = 120) -> Picture:
+def picture(figure: Figure, title: str, caption: str = "", *, alt: str = "", dpi: int = 120) -> Picture:
     """A matplotlib figure as a Picture on white; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return Picture(title, buffer.getvalue(), caption)
+    return Picture(title, buffer.getvalue(), caption, alt)
+
+
+def run_facts(command: str, *, seed: int) -> dict[str, str]:
+    """Date, version, command, seed and machine, for `Report.setup`."""
+    torch = sys.modules.get("torch")
+    device = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "no GPU"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB, {device}"
+    return {"date": datetime.date.today().isoformat(), "version": __version__, "command": command, "seed": str(seed),
+            "machine": machine}
 
 
 def verdict(results: Mapping) -> str:
@@ -140,59 +197,54 @@ def _change(test: Mapping, name: str) -> str:
     return f"{spoken(name)} went from {values} ({gap['value']:+.3f}{span})"
 
 
-def write_report(
-    path: Path | str,
-    *,
-    results: Mapping,
-    setup: Mapping[str, object],
-    extra: Mapping | None = None,
-    controls: Mapping[str, Mapping] | None = None,
-    changed: Mapping[str, Mapping] | None = None,
-    pictures: Sequence[Picture] = (),
-    failures: Sequence[Failure] = (),
-    skipped: Sequence[Mapping[str, str]] = (),
-    rejected: Mapping[str, int] | None = None,
-    reading: Sequence[str] = (),
-    recipes: Mapping[str, Mapping] | None = None,
-    limits: Sequence[str] = LIMITS["phantom"],
-) -> Path:
+def write_report(path: Path | str, report: Report) -> Path:
     """Write the page and return its path; a crash leaves the former page whole.
 
-    results   stats.results, the content of results.json
-    setup     what was run, shown in order: preset, model, revision, seed, 4-bit counts, ...
-    extra     stats.results with other metric names (size, answer length)
-    controls  {condition such as "blank": stats.results under it}
-    changed   {what was changed in the picture: stats.results against the truth that it then shows}, on test
-    reading   what the numbers say, sentence by sentence (reading.read_results)
-    recipes   {arm: stats.compare of the base with it, on test}, the base and the aligned one among them
-    skipped   cases left out, {"id", "reason"}; rejected: how many preference records were left out, {reason: count}
     Raises OSError where the folder cannot be written.
     """
-    page = _environment().from_string(TEMPLATE).render(
-        verdict=verdict(results),
-        setup=setup,
-        tables=[(split, _rows(results, extra, split)) for split in TEST_SPLITS if split in results["difference"]],
-        controls=_control_rows(results, controls or {}),
-        control_names=_control_names(controls or {}),
-        changed=[(what, _rows(block, None, "test")) for what, block in (changed or {}).items()],
-        pictures=pictures, failures=failures, skipped=skipped, rejected=_commonest_first(rejected or {}),
-        reading=reading, limits=limits, recipes=_recipe_rows(recipes or {}),
-        recipe_names=_ordered(next(iter(recipes.values()))["aligned"]) if recipes else [],
+    results, controls, changed = report.results, report.controls or {}, report.changed or {}
+    headline, _, detail = verdict(results).partition(". ")
+    page = _environment().get_template("page.html.j2").render(
+        report=report, headline=headline.removesuffix(".") + ".", detail=detail,
+        arms=_arm_rows(report), arm_names=_measured(report.arms or {}),
+        tables=[(split, _rows(results, split)) for split in TEST_SPLITS if split in results["difference"]],
+        controls=_control_rows(results, controls), control_names=_control_names(controls),
+        changed=[(what, _rows(block, "test")) for what, block in changed.items()],
     )  # fmt: skip
     write_text(path, page)
     return Path(path)
 
 
-def _rows(results: Mapping, extra: Mapping | None, split: str) -> list[dict]:
+def _measured(arms: Mapping[str, Mapping]) -> list[str]:
+    """The metrics of the first table that some arm has."""
+    return [name for name in HEADLINE
+            if any(block["aligned"].get(name, {"value": None})["value"] is not None for block in arms.values())]
+
+
+def _arm_rows(report: Report) -> list[dict]:
+    """One row an arm, the base first, then the aligned one: its name, its line, and (value, interval, effect) cells."""
+    rank = {"base": 0, report.aligned: 1, COMMONEST: 3, NO: 3}
+    rows = []
+    for arm, block in sorted((report.arms or {}).items(), key=lambda item: rank.get(item[0], 2)):
+        cells = []
+        for name in _measured(report.arms):
+            entry, gap = (block.get(side, {}).get(name) for side in ("aligned", "difference"))
+            change = _effect(name, gap) if gap and arm != "base" else ""
+            cells.append((*(_cell(entry) if entry else ("–", "")), change))
+        rows.append({"name": arm, "about": ABOUT.get(arm, "a setting of your own"), "aligned": arm == report.aligned,
+                     "cells": cells})
+    return rows
+
+
+def _rows(results: Mapping, split: str) -> list[dict]:
     """One row a metric: its name, meaning, the three cells and whether the change is better or worse."""
     rows = []
-    for source in filter(None, (results, extra)):
-        for name in _ordered(source["difference"][split]):
-            gap = source["difference"][split][name]
-            entries = [source[arm][split][name] for arm in ("base", "aligned")]
-            cells = [_cell(entry) for entry in entries] + [_cell(gap, signed=True)]
-            known = any(entry["value"] is not None for entry in entries)
-            rows.append({"name": name, "cells": cells, "n": gap["n"], "effect": _effect(name, gap), "known": known})
+    for name in _ordered(results["difference"][split]):
+        gap = results["difference"][split][name]
+        entries = [results[arm][split][name] for arm in ("base", "aligned")]
+        cells = [_cell(entry) for entry in entries] + [_cell(gap, signed=True)]
+        known = any(entry["value"] is not None for entry in entries)
+        rows.append({"name": name, "cells": cells, "n": gap["n"], "effect": _effect(name, gap), "known": known})
     return rows
 
 
@@ -231,197 +283,24 @@ def _control_rows(results: Mapping, controls: Mapping[str, Mapping]) -> list[tup
     return rows if controls else []
 
 
-def _recipe_rows(recipes: Mapping[str, Mapping]) -> list[tuple[str, list]]:
-    """(arm, its values)."""
-    return [(arm, [_cell(block["aligned"][name]) for name in _ordered(block["aligned"])])
-            for arm, block in recipes.items()]  # fmt: skip
-
-
-def _commonest_first(rejected: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
-
-
 def clean(value: object) -> str:
     """Text fit for a page: control characters and lone surrogates, which no page may hold, become U+FFFD."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", str(value))
 
 
 def _environment() -> Environment:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-                              finalize=lambda value: value if isinstance(value, Markup) else clean(value))  # fmt: skip
+    environment = Environment(
+        loader=PackageLoader("medalign_lite.show", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: value if isinstance(value, Markup) else clean(value),
+    )  # fmt: skip
     environment.filters |= {
         "spoken": spoken,
         "meaning": lambda name: MEANING.get(name, ""),
         "why_not": lambda name: NOT_MEASURABLE if name in NEEDS_FACTS else "not measurable: nothing to count",
+        "column": HEADLINE.get,
+        "direction": lambda name: "more is better" if name in BETTER_UP else "less is better",
+        "parts": split_spans,
+        "anchor": lambda title: re.sub(r"[^a-z]+", "-", title.lower()),
         "uri": lambda png: "data:image/png;base64," + base64.b64encode(png).decode(),
     }
     return environment
-
-
-TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline';
- base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>medalign-lite report</title>
-<style>
-:root { --ink:#1d2329; --soft:#5a6570; --line:#d9dee3; --page:#fff; --card:#f5f7f9; --good:#00664b; --bad:#a34700;
- --accent:#0072b2 }
-@media (prefers-color-scheme: dark) { :root { --ink:#e6e9ec; --soft:#9aa6b2; --line:#39424b; --page:#14181c;
- --card:#1e242a; --good:#35c79a; --bad:#ff9a57; --accent:#6bbdf0 } }
-body { margin:0 auto; padding:2rem 1.25rem 4rem; max-width:64rem; color:var(--ink); background:var(--page);
- font:16px/1.55 system-ui, "Segoe UI", "Liberation Sans", sans-serif }
-h1 { font-size:1.5rem; margin:0 0 1rem } h2 { font-size:1.2rem; margin:2.75rem 0 .75rem }
-h3 { font-size:1rem; margin:1.5rem 0 .4rem }
-.verdict { font-size:1.1rem; padding:1rem 1.25rem; background:var(--card); border-left:4px solid var(--accent) }
-.wide { overflow-x:auto } table { border-collapse:collapse; width:100%; font-variant-numeric:tabular-nums }
-th, td { text-align:left; padding:.4rem .75rem .4rem 0; border-bottom:1px solid var(--line); vertical-align:top }
-td.number, th.number { text-align:right; white-space:nowrap } td.id { overflow-wrap:anywhere }
-small, .soft, figcaption { color:var(--soft) } small { display:block; font-size:.8rem }
-.better { color:var(--good); font-weight:600 } .worse { color:var(--bad); font-weight:600 }
-figure { margin:1.5rem 0 } figure img { max-width:100%; height:auto; background:#fff; border-radius:4px }
-.cards { display:grid; grid-template-columns:repeat(auto-fill, minmax(19rem, 1fr)); gap:1rem }
-.card { background:var(--card); border-radius:6px; padding:1rem; overflow-wrap:anywhere }
-.card img { width:100%; max-width:15rem; display:block; margin:0 auto .75rem; border-radius:4px }
-.card p { margin:.35rem 0 } bdi { white-space:pre-wrap }
-dl { display:grid; grid-template-columns:max-content 1fr; gap:.3rem 1.25rem; margin:0 } dt { color:var(--soft) }
-dd { margin:0; overflow-wrap:anywhere }
-</style>
-</head>
-<body>
-{% macro said(text) %}<bdi dir="auto">{{ text }}</bdi>{% endmacro %}
-{% macro number(cell) %}<td class="number">{{ cell[0] }}<small>{{ cell[1] }}</small></td>{% endmacro %}
-{% macro compared(rows) %}
-{% if not rows|selectattr("known")|list %}
-<p class="soft">This run has no cases in this split, or nothing in them could be scored.</p>
-{% else %}
-<div class="wide"><table>
-<tr><th>metric</th><th class="number">base</th><th class="number">aligned</th><th class="number">difference</th>
-<th></th><th class="number">n</th></tr>
-{% for row in rows %}
-<tr><td>{{ row.name|spoken }}<small>{{ row.name|meaning }}</small></td>
-{% if row.known %}
-{% for cell in row.cells %}{{ number(cell) }}{% endfor %}
-<td class="{{ row.effect }}">{{ row.effect }}</td>
-{% else %}
-<td colspan="4" class="soft">{{ row.name|why_not }}</td>
-{% endif %}
-<td class="number">{{ row.n }}</td></tr>
-{% endfor %}
-</table></div>
-{% endif %}
-{% endmacro %}
-<h1>Base against aligned</h1>
-<p class="verdict">{{ verdict }}</p>
-{% if reading %}
-<ul>
-{% for sentence in reading %}
-<li>{{ sentence }}</li>
-{% endfor %}
-</ul>
-{% endif %}
-
-<h2>Setup</h2>
-<dl>
-{% for name, value in setup.items() %}
-<dt>{{ name }}</dt><dd>{{ said(value) }}</dd>
-{% endfor %}
-</dl>
-
-<h2>Results</h2>
-<p class="soft">Each value with its 95 % interval: paired bootstrap over images. The difference is aligned minus base;
-"better" and "worse" stand where its interval leaves out 0. n counts images. – is not measurable.</p>
-{% for split, rows in tables %}
-<h3>{{ split }}</h3>
-{{ compared(rows) }}
-{% endfor %}
-
-{% if pictures %}
-<h2>Figures</h2>
-{% for picture in pictures %}
-<figure><h3>{{ picture.title }}</h3><img alt="{{ picture.title }}" src="{{ picture.png|uri }}">
-<figcaption>{{ picture.caption }}</figcaption></figure>
-{% endfor %}
-{% endif %}
-
-<h2>Controls</h2>
-<p>The same questions on <code>test</code> without the evidence. A model that looks at the picture gets worse when the
-picture is blank, another patient's, or missing; one that only knows what is usual does not.
-{% if changed %}Pictures in which one thing was changed come after the table.{% endif %}
-</p>
-{% if controls %}
-<div class="wide"><table>
-<tr><th>picture</th><th>arm</th>
-{% for name in control_names %}<th class="number">{{ name|spoken }}</th>{% endfor %}</tr>
-{% for condition, arm, cells in controls %}
-<tr><td>{{ condition }}</td><td>{{ arm }}</td>{% for cell in cells %}{{ number(cell) }}{% endfor %}</tr>
-{% endfor %}
-</table></div>
-{% else %}
-<p class="soft">No control was run.</p>
-{% endif %}
-{% for what, rows in changed %}
-<h3>{{ what }}</h3>
-{{ compared(rows) }}
-{% endfor %}
-
-{% if recipes %}
-<h2>Recipes</h2>
-<p>The same base and pairs, another loss: values on <code>test</code>. One training seed does not rank them.</p>
-<div class="wide"><table>
-<tr><th>arm</th>{% for name in recipe_names %}<th class="number">{{ name|spoken }}</th>{% endfor %}</tr>
-{% for arm, cells in recipes %}
-<tr><td>{{ said(arm) }}</td>{% for cell in cells %}{{ number(cell) }}{% endfor %}</tr>
-{% endfor %}
-</table></div>
-{% endif %}
-
-<h2>Failures</h2>
-{% if failures %}
-<div class="cards">
-{% for f in failures %}
-<div class="card">
-{% if f.png %}<img alt="case {{ f.case_id }}" src="{{ f.png|uri }}">{% endif %}
-<p class="soft">{{ said(f.case_id) }}{% if f.note %} · {{ said(f.note) }}{% endif %}</p>
-<p><i>{{ said(f.question) }}</i></p>
-<p><b>truth</b> {{ said(f.truth) }}</p>
-<p><b>base</b> {{ said(f.base) }}</p>
-<p><b>aligned</b> {{ said(f.aligned) }}</p>
-</div>
-{% endfor %}
-</div>
-{% else %}
-<p class="soft">None to show.</p>
-{% endif %}
-
-<h2>Left out</h2>
-<h3>Skipped cases: {{ skipped|length }}</h3>
-{% if skipped %}
-<div class="wide"><table><tr><th>case</th><th>reason</th></tr>
-{% for row in skipped %}
-<tr><td class="id">{{ said(row.id) }}</td><td>{{ said(row.reason) }}</td></tr>
-{% endfor %}
-</table></div>
-{% endif %}
-<h3>Rejected preference records: {{ rejected|sum(attribute=1) }}</h3>
-{% if rejected %}
-<div class="wide"><table><tr><th>reason</th><th class="number">records</th></tr>
-{% for reason, count in rejected %}
-<tr><td>{{ said(reason) }}</td><td class="number">{{ count }}</td></tr>
-{% endfor %}
-</table></div>
-{% endif %}
-
-<h2>Limits</h2>
-<ul>
-{% for limit in limits %}
-<li>{{ limit }}</li>
-{% endfor %}
-</ul>
-</body>
-</html>
-"""

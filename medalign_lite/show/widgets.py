@@ -10,55 +10,24 @@ from html import escape
 import ipywidgets as ipw
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_hex, to_rgb
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image
 
 from medalign_lite.cases.case import Case, CaseError
 from medalign_lite.cases.images import ImageError, read_image
 from medalign_lite.corruption.corrupt import METHODS, corrupt
 from medalign_lite.corruption.masks import dilate, lesion_mask
-from medalign_lite.show.figures import (
-    CHOSEN,
-    CONTROL,
-    DIVERGING,
-    LESION,
-    REJECTED,
-    SEQUENTIAL,
-    is_dark,
-    split_spans,
-)  # fmt: skip
+from medalign_lite.show.draw import SIDE, outlined, png
+from medalign_lite.show.figures import CHOSEN, DIVERGING, REJECTED, SEQUENTIAL, is_dark, split_spans
 from medalign_lite.text.facts import FINDINGS
 
-SIDE = 360  # pixels of the shown picture's longer side
 ANY = "any"
 
 
 def isolated(text: str) -> str:
     """HTML that shows `text` and cannot do anything else: escaped, its writing direction kept to itself."""
     return f'<bdi dir="auto" style="white-space:pre-wrap">{escape(text)}</bdi>'
-
-
-def png(image: Image.Image) -> bytes:
-    """The picture as PNG bytes."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def outlined(
-    image: Image.Image, lesion: np.ndarray | None = None, control: np.ndarray | None = None, *, side: int = SIDE
-) -> Image.Image:
-    """The picture scaled to `side`, with the borders of its masks, bool (H, W): lesion orange, control blue."""
-    scale = side / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    for mask, colour in ((lesion, LESION), (control, CONTROL)):
-        if mask is not None:
-            area = Image.fromarray(np.asarray(mask, np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
-            border = ImageChops.difference(area, area.filter(ImageFilter.MinFilter(5)))
-            picture.paste(tuple(round(255 * v) for v in to_rgb(colour)), mask=border)
-    return picture
 
 
 def case_browser(cases: Sequence[Case], answers: Mapping[tuple[str, str], Mapping[str, str]] | None = None) -> ipw.VBox:
