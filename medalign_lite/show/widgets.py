@@ -85,7 +85,8 @@ def _case_view(case: Case | None, masks: bool, answers: Mapping, *, of: int) -> 
         problem = ""
     except (ImageError, CaseError) as error:
         image, problem = png(Image.new("RGB", (SIDE, SIDE))), f"<p>{isolated(str(error))}</p>"
-    rows = [f"<p><b>{isolated(case.id)}</b> · {isolated(case.split)} · one of {of}</p>{problem}<p>{isolated(_facts(case))}</p>"]
+    title = f"<b>{isolated(case.id)}</b> · {isolated(case.split)} · one of {of}"
+    rows = [f"<p>{title}</p>{problem}<p>{isolated(_facts(case))}</p>"]
     for question in case.questions:
         said = answers.get((case.id, question.id), {})
         lines = [("reference", question.answer), *said.items()]
@@ -226,7 +227,7 @@ def corruption_explorer(
     # not a slider: ipywidgets gives its handle no name that a screen reader could say
     strength = ipw.BoundedFloatText(value=1.0, min=0.0, max=2.0, step=0.1, description="Strength")
     clean, shown, text = Picture(), Picture(), ipw.HTML()
-    clean.show(png(outlined(image, lesion, control)), "The image as it is, its lesion outlined in orange, control in blue")
+    clean.show(png(outlined(image, lesion, control)), "The image, its lesion outlined in orange, its control in blue")
     state = {}
 
     def show(_=None) -> None:
@@ -239,8 +240,8 @@ def corruption_explorer(
             seed=seed,
             avoid=dilate(lesion),
         )
-        shown.show(png(outlined(state["image"])), f"The image with its {place.value} corrupted: {method.value}, "
-                   f"strength {strength.value:.1f}")
+        alt = f"The image with its {place.value} corrupted: {method.value}, strength {strength.value:.1f}"
+        shown.show(png(outlined(state["image"])), alt)
         changed = np.any(np.asarray(state["image"].convert("RGB")) != np.asarray(image.convert("RGB")), axis=-1)
         text.value = f"<p>{changed.sum()} of {changed.size} pixels changed, {100 * changed.mean():.1f} %</p>"
 

@@ -26,11 +26,11 @@ README = """# Five pictures of SLAKE, made small
 
 {rows}
 
-Source: SLAKE, a semantically-labeled knowledge-enhanced dataset for medical visual question answering; Bo Liu, Li-Ming
-Zhan, Li Xu, Lin Ma, Yan Yang, Xiao-Ming Wu; IEEE International Symposium on Biomedical Imaging 2021.
+Source: SLAKE, a semantically-labeled knowledge-enhanced dataset for medical visual question answering; Bo Liu,
+Li-Ming Zhan, Li Xu, Lin Ma, Yan Yang, Xiao-Ming Wu; IEEE International Symposium on Biomedical Imaging 2021.
 Licence: Creative Commons Attribution 4.0 International (https://creativecommons.org/licenses/by/4.0/).
-Changes: scaled to at most {side} pixels a side, masks to the same size, one file a lesion; English questions kept as they
-are. The rest of this repository is under its own licence.
+Changes: scaled to at most {side} pixels a side, masks to the same size, one file a lesion; English questions kept as
+they are. The rest of this repository is under its own licence.
 
 Real people were imaged; the pictures bear no names. They are here to look at, not to measure anything: five cases decide
 nothing, and the embedded model has never seen their like. Not for clinical use.
@@ -40,7 +40,7 @@ nothing, and the embedded model has never seen their like. Not for clinical use.
 def main(arguments: list[str]) -> int:
     """Write pictures, masks, cases.jsonl and README.md."""
     if not arguments:
-        print("error: give the folder of SLAKE as published: python -m studies.lesson.real path/to/SLAKE", file=sys.stderr)
+        print("error: give the folder of SLAKE: python -m studies.lesson.real path/to/SLAKE", file=sys.stderr)
         return 2
     out = Path(arguments[1]) if arguments[1:] else ROOT / "data_samples/real"
     found = {case.id: case for case in read_cases(Path(arguments[0]), check_files=False).cases}
