@@ -1,15 +1,21 @@
 """The class: working copies, slides, the site's links, packed wheels, and the workflows."""
 
+import os
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from medalign_lite.cases.images import read_image
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.corruption.corrupt import lesion_mask
 from medalign_lite.files import ROOT
-from studies.lesson import copies, site, slides, wheels
+from studies.lesson import copies, real, site, slides, wheels
 
+SLAKE = Path(os.environ.get("SLAKE_FULL", Path(__file__).parents[2] / "shared" / "real" / "slake_full"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -94,6 +100,21 @@ def test_every_link_of_the_documents_leads_somewhere():
         links = [link.split("#")[0] for _, _, link in site.LINK.findall(text) if "://" not in link]
         dead += [f"{page.name}: {link}" for link in links if not (page.parent / link).exists() and link != "METHOD.md"]
     assert not dead
+
+
+@pytest.mark.skipif(not SLAKE.is_dir(), reason="needs SLAKE as published")
+def test_five_real_pictures_are_made_small_and_can_be_read(tmp_path):
+    assert real.main([str(SLAKE), str(tmp_path)]) == 0
+    cases = read_cases(tmp_path, strict=True).cases
+    assert [case.id for case in cases] == list(real.CHOSEN)
+    assert all(max(read_image(case.image).size) <= real.SIDE and lesion_mask(case).any() for case in cases)
+    assert "Creative Commons Attribution 4.0" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 400_000
+
+
+def test_what_is_no_slake_is_refused(capsys):
+    assert real.main([]) == 2 and "give the folder of SLAKE" in capsys.readouterr().err
+    assert real.main([str(ROOT / "data_samples/cases")]) == 1 and "is it the whole of SLAKE" in capsys.readouterr().err
 
 
 def test_the_folder_of_wheels_installs_from_itself_alone():

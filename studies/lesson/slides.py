@@ -18,7 +18,7 @@ from medalign_lite.show.notebook_page import write_html
 
 DEFAULTS = ("artifacts/ci", "artifacts/slides")
 LOOK = """<style>
-html { scroll-snap-type:y mandatory; font-size:1.25em } body { margin:0; background:#fff; color:#1d2329 }
+html { scroll-snap-type:y proximity; font-size:1.25em } body { margin:0; background:#fff; color:#1d2329 }
 .reveal .slides > section > section { scroll-snap-align:start; min-height:100vh; box-sizing:border-box; padding:4vh 6vw;
  display:flex; flex-direction:column; justify-content:center; border-bottom:1px solid #d5dae0 }
 .reveal, .reveal .slides, .reveal .slides > section { overflow:visible; height:auto; position:static; display:block }
