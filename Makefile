@@ -25,8 +25,8 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims reader-bench perf \
-	sbom figures lab instructor slides wheels site clean
+.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims reader-bench \
+	conformance perf sbom figures lab instructor slides wheels site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ claims: $(READY) ## which of the method's claims hold: every arm at every seed, 
 
 reader-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
 	$(PY) benchmarks/claims_bench.py
+
+conformance: $(READY) ## which model types can be used: each tried tiny, docs/MODELS.md (about ten minutes on two cores)
+	@$(PY) -m benchmarks.conformance
 
 perf: $(READY) ## time and memory against TRL and naive code: docs/PERFORMANCE.md (about 20 minutes on two cores)
 	@$(PY) -m benchmarks.perf $(if $(value OUT),--out "$$OUT")

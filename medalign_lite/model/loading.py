@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -139,14 +140,9 @@ def _load_weights(folder: Path, config, linears: dict[str, list[str]], *, place:
     try:
         with nothing_fetched():
             network, report = AutoModelForImageTextToText.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                device_map={"": place},
-                use_safetensors=True,
-                output_loading_info=True,
+                folder, config=config, dtype=dtype, device_map={"": place}, use_safetensors=True,
                 quantization_config=nf4_settings(linears, dtype) if four_bit and not packed else None,
-                **OFFLINE,
+                output_loading_info=True, **OFFLINE,
             )
     except Exception as error:  # safetensors and transformers raise many kinds for damaged files
         raise ModelError(
@@ -193,9 +189,9 @@ def open_processor(folder: Path, config, max_side: int = 0):
         template = processor.chat_template
         parts = processor.tokenizer, processor.image_processor
     except Exception as error:  # a missing optional package, a damaged file, an unknown class
-        raise ModelError(
-            f"{folder}: its processor cannot be loaded ({type(error).__name__}: {first_line(error)})."
-        ) from error
+        lacking = "" if find_spec("torchvision") else "; torchvision, which some processors need, is absent"
+        told = f"{type(error).__name__}: {first_line(error).partition(' If you were trying')[0].rstrip('.')}"
+        raise ModelError(f"{folder}: its processor cannot be loaded ({told}){lacking}.") from error
     if not template or None in parts:
         raise ModelError(f"{folder}: its processor has no chat template; take a model that was made for conversations.")
     for text in template.values() if isinstance(template, dict) else [template]:

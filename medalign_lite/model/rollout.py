@@ -33,16 +33,8 @@ PASSES = ("reports", "sampled", "questions")
 
 
 def rollout(
-    lvlm: Lvlm,
-    prompts: Sequence[Prompt],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    samples: int = 1,
-    batch_size: int = 64,
-    seed: int = 0,
-    progress: bool = True,
-    resume: Path | None = None,
+    lvlm: Lvlm, prompts: Sequence[Prompt], *, max_new_tokens: int, temperature: float = 0.0, samples: int = 1,
+    batch_size: int = 64, seed: int = 0, progress: bool = True, resume: Path | None = None,
     features: Callable[[dict], dict] | None = None,
 ) -> list[Rollout]:
     """Answer every prompt `samples` times, in the order of `prompts`; temperature 0 is greedy.
@@ -55,14 +47,8 @@ def rollout(
     """
     _check(prompts, max_new_tokens, temperature, samples, batch_size)
     decoding = {
-        "temperature": temperature,
-        "samples": samples,
-        "max_new_tokens": max_new_tokens,
-        "batch_size": batch_size,
-        "seed": seed,
-        "model": lvlm.name,
-        "revision": lvlm.revision,
-        "adapters": adapters_digest(lvlm.model),
+        "temperature": temperature, "samples": samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
+        "seed": seed, "model": lvlm.name, "revision": lvlm.revision, "adapters": adapters_digest(lvlm.model),
     }
     batches = _batches(lvlm.processor, prompts, size=max(1, batch_size // samples))
     journal = _Journal(resume, key=_key(prompts, decoding)) if resume else None
@@ -109,20 +95,10 @@ def _answer_batch(lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: in
         prompt, sample = batch[row // samples], row % samples
         length = next((t + 1 for t, token in enumerate(ids) if token in ends), len(ids))
         text = lvlm.processor.tokenizer.decode(ids[:length], skip_special_tokens=True).strip()
-        found.append(
-            Rollout(
-                prompt.id,
-                prompt.case_id,
-                prompt.question_id,
-                sample,
-                text,
-                ids[:length],
-                row_logps[:length],
-                decoding
-                # an edit of the answer ends as the template does; so must the answer
-                | {"batch": number, "finished": ids[length - 1] == last and not special & set(ids[: length - 1])},
-            )
-        )
+        # an edit of the answer ends as the template does; so must the answer
+        finished = ids[length - 1] == last and not special & set(ids[: length - 1])
+        found.append(Rollout(prompt.id, prompt.case_id, prompt.question_id, sample, text, ids[:length],
+                             row_logps[:length], decoding | {"batch": number, "finished": finished}))
     return found
 
 
@@ -342,15 +318,9 @@ def _answer(job: _Job) -> list[Rollout]:
     for name in PASSES:
         sampled = {"temperature": job.preset.temperature, "samples": job.preset.samples_per_case}
         answers += rollout(
-            lvlm,
-            _prompts(job.cases, name, job.preset),
-            max_new_tokens=job.preset.max_new_tokens,
-            batch_size=job.preset.rollout_batch,
-            seed=job.seed,
-            resume=job.journals / f"{name}.jsonl",
-            features=features,
-            progress=False,
-            **(sampled if name == "sampled" else {}),
+            lvlm, _prompts(job.cases, name, job.preset), max_new_tokens=job.preset.max_new_tokens,
+            batch_size=job.preset.rollout_batch, seed=job.seed, resume=job.journals / f"{name}.jsonl",
+            features=features, progress=False, **(sampled if name == "sampled" else {}),
         )
     return answers
 
