@@ -40,9 +40,9 @@ RESULT_METRICS = (
     "style_edit_distance",
     "kl_to_reference",
 )
-EXTRA_METRICS = ("size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
+EXTRA_METRICS = ("grounding_probability", "size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
                  "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict", "open_accuracy_lmms")
-CHANGE_METRICS = ("change_lesion", "change_control", "change_selectivity")
+CHANGE_METRICS = ("change_lesion", "change_control", "change_selectivity", "change_grounded")
 COUNTERFACTUAL_METRICS = ("closed_accuracy", "premise_rejection", "fact_f1", "hallucination_rate")
 CONTROL_METRICS = ("fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio")
 TEST_SPLITS = ("test", "shifted")
