@@ -18,7 +18,7 @@ from medalign_lite.files import ROOT
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.commands import exit_status
 from medalign_lite.train.train import TrainingDiverged
-from studies.claims import page, pool, runs, search, store, verdicts
+from studies.claims import choice, page, pool, runs, store, verdicts
 
 ALLOWED = {
     "SMALL": "1 = fewer people, the core arms, two seeds: about a quarter of an hour on two cores",
@@ -55,9 +55,7 @@ def report(bench: store.Bench, *, say=print) -> dict:
     """Write claims.json, figures and page from what there is; what claims.json holds."""
     results = verdicts.collect(bench)
     judged = verdicts.judge(results)
-    best = search.recommended(bench) if bench.sizes.search else search.recommended(_full(bench))
-    goal = verdicts.judge_goal(results, best) if best else None
-    found = verdicts.claims_json(bench, results, judged, best)
+    found = verdicts.claims_json(bench, results, judged, next(iter(choice.near(choice.behind(results))), None))
     folder, path = (bench.keep, ROOT / "docs/RESULTS.md") if bench.committed else (bench.out, bench.out / "RESULTS.md")
     figures = page.draw_figures(folder, found, judged, results)
     for place in {folder, bench.out}:
@@ -65,10 +63,11 @@ def report(bench: store.Bench, *, say=print) -> dict:
         (place / "claims.json").write_text(dumps(found), encoding="utf-8")
     store.write_index(folder, bench, results)
     command = "make claims" + " SMALL=1" * (bench.sizes == pool.SMALL)
-    page.write_page(path, bench=bench, results=results, found=found, judged=judged, goal=goal,
-                    others=verdicts.judge_others(results), figures=figures, command=command)
+    page.write_page(path, bench=bench, results=results, found=found, judged=judged,
+                    goal=verdicts.judge_goal(results, page.DEFAULT), others=verdicts.judge_others(results),
+                    figures=figures, command=command)
     for one in judged:
-        say(f"  {one.claim.id:3} {one.verdict:13} {one.claim.statement}")
+        say(f"  {one.claim.id:3} {one.verdict:25} {one.claim.statement}")
     say(f"claims: {path} and {bench.out / 'claims.json'}")
     return found
 
@@ -84,10 +83,6 @@ def main(arguments: Sequence[str]) -> int:
         report(bench)
 
     return exit_status(work, refused=(ValueError, ModelError), stopped=(TrainingDiverged,))
-
-
-def _full(bench: store.Bench) -> store.Bench:
-    return store.Bench(bench.model, pool.FULL, bench.seed, bench.out, bench.keep)
 
 
 if __name__ == "__main__":
