@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
-VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT SMALL
+VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT SMALL CONFIRM
 ARGUMENTS = $(foreach v,$(VARIABLES),$(if $($(v)),'$(v)=$($(v))'))
 UNKNOWN := $(filter-out $(VARIABLES) PYTHON,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))))
 ifneq ($(strip $(filter-out MAKEFLAGS MAKEOVERRIDES -%,$(UNKNOWN))),)
@@ -33,6 +33,7 @@ help: ## this list
 	@echo "  ROUNDS=2                       the aligned policy answers again and learns from that (default: one round)"
 	@echo "  STRICT=1                       the first bad case stops the run (default: skipped, counted, reported)"
 	@echo "  SMALL=1                        make claims in a quarter of an hour: fewer people, seeds and arms"
+	@echo "  CONFIRM=1                      make claims about fresh people, ten seeds (about eight hours of one core)"
 
 env: $(READY) ## make or update the environment in .venv
 

@@ -13,8 +13,8 @@ from medalign_lite.train.pairs import Pair
 from studies.claims import __main__ as command
 from studies.claims import choice, hypotheses, page, recall, runs, search, store, verdicts
 from studies.claims.hypotheses import F1, Contrast, against
-from studies.claims.lineup import ARMS, BASE, BATCH, EPOCHS, PAIRS, Arm, train_settings
-from studies.claims.pool import FULL, SMALL, Pool
+from studies.claims.lineup import ARMS, BASE, BATCH, CONFIRMED, EPOCHS, PAIRS, Arm, train_settings
+from studies.claims.pool import FULL, POOL_SEEDS, SMALL, Pool
 
 IMAGES = 300
 SPLITS = ("test", "shifted")
@@ -26,7 +26,7 @@ def bench(tmp_path):
 
 
 def test_the_committed_runs_are_found_by_what_the_world_makes(tmp_path):
-    bench = command.bench_of({"SMALL": "", "SEED": "", "OUT": str(tmp_path)})
+    bench = command.bench_of(command.parse([f"OUT={tmp_path}"]))
     found = sum(len(runs) for runs in verdicts.collect(bench).values())
     listed = sum(len(runs) for runs in store.read_index(bench.keep).values())
     assert found == listed > 0
@@ -159,6 +159,18 @@ def test_a_result_is_found_by_all_that_it_depends_on(bench):
     path.write_text(path.read_text().replace('"number": 1', '"number": 2'))
     with pytest.raises(ValueError, match="delete it"):
         store.read(elsewhere, "runs", facts)
+
+
+def test_a_confirmation_asks_other_people_by_other_seeds_and_finds_no_old_run(bench):
+    fresh = command.bench_of(command.parse(["CONFIRM=1"]))
+    assert fresh.committed and not set(fresh.numbers) & set(bench.numbers) and len(fresh.numbers) == 10
+    pools = {bench.seed * POOL_SEEDS + number for number in [0, *bench.numbers, *fresh.numbers]}
+    assert fresh.people not in pools | {bench.people}
+    facts = [store.run_facts(one, ARMS[BASE], {}, 0) for one in (bench, fresh)]
+    assert facts[1] == {**facts[0], "asked": facts[0]["asked"] | {"people": fresh.people}}
+    left = [job for block in runs.plan(replace(fresh, out=bench.out)) for job in block]
+    assert {job.kind for job in left} == {"runs"}, "settings are those of the committed search"
+    assert {job.arm for job in left} == set(CONFIRMED) and len(left) == 1 + 10 * (len(CONFIRMED) - 1)
 
 
 def test_the_same_settings_under_two_names_are_one_run(bench):
@@ -374,17 +386,18 @@ def test_the_budget_is_there_for_every_size():
 
 def test_a_very_small_laboratory_runs_to_its_end_and_is_resumed(tmp_path, monkeypatch):
     sizes = replace(SMALL, pool=14, val=3, test=5, shifted=4, margins=3, drift=2, seeds=1, pairs=8)
-    bench = store.Bench(str(ROOT / EMBEDDED), sizes, 7, tmp_path / "out", tmp_path / "kept")
+    bench = store.Bench(str(ROOT / EMBEDDED), sizes, 7, tmp_path / "out", tmp_path / "kept", fresh=True)
     monkeypatch.setattr(runs, "ARMS", {name: ARMS[name] for name in (BASE, "whole-noise")})
+    monkeypatch.setattr(runs, "CONFIRMED", (BASE, "whole-noise"))
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     said = []
     runs.do_all(bench, report=lambda: said.append("report"), say=said.append)
     assert said[-1] == "claims: nothing left to run" and said.count("report") == 1
-    base, trained = runs.result(bench, ARMS[BASE], 0), runs.result(bench, ARMS["whole-noise"], 1)
+    base, trained = runs.result(bench, ARMS[BASE], 0), runs.result(bench, ARMS["whole-noise"], 11)
     for split, images in (("test", 5), ("shifted", 4)):
         first, second = (store.unpack(run["counts"][split]) for run in (base, trained))
         assert first.shape == second.shape == (images, len(COLUMNS))
-        same = ["facts", "closed", "selectivity_n", "kl_tokens", "edit_answers"]
+        same = ["facts", "closed", "selectivity_n", "kl_tokens", "edit_answers", "asked_about", "right_falls"]
         assert (first[:, [COLUMNS.index(c) for c in same]] == second[:, [COLUMNS.index(c) for c in same]]).all()
         assert first[:, COLUMNS.index("facts")].sum() and not first[:, COLUMNS.index("kl")].any()
     assert len(trained["curves"]["margin"]) == 2 and trained["curves"]["margin"][0] == 0
@@ -394,5 +407,6 @@ def test_a_very_small_laboratory_runs_to_its_end_and_is_resumed(tmp_path, monkey
     written.unlink()
     assert [job.arm for block in runs.plan(bench) for job in block] == ["whole-noise"]
     runs.do_all(bench, report=lambda: None, say=said.append)
-    assert runs.result(bench, ARMS["whole-noise"], 1)["counts"] == counts_before, "the same again, to the last bit kept"
+    again = runs.result(bench, ARMS["whole-noise"], 11)
+    assert again["counts"] == counts_before, "the same again, to the last bit kept"
     runs._desk.cache_clear()

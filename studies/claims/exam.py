@@ -41,10 +41,10 @@ class Exam:
 
     def __init__(self, bench: Bench, *, splits: Sequence[str] = HELD_OUT):
         self.bench, self.splits = bench, tuple(splits)
-        everyone = exam_cases(bench.sizes, cache=bench.cache, seed=bench.seed)
+        everyone = exam_cases(bench.sizes, cache=bench.cache, seed=bench.people)
         self.cases = {split: tuple(case for case in everyone if case.split == split) for split in splits}
         sizes = (bench.sizes.val, bench.sizes.test, bench.sizes.shifted, bench.sizes.margins)
-        self.folder = bench.cache / f"exam-{bench.seed}-{'-'.join(map(str, sizes))}"
+        self.folder = bench.cache / f"exam-{bench.people}-{'-'.join(map(str, sizes))}"
         self.prompts = {
             split: [_prompt(case, kind) for kind in KINDS for case in cases if _question(case, kind)]
             for split, cases in self.cases.items()

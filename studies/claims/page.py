@@ -21,6 +21,8 @@ DERIVED = tuple(arm.name for arm in ARMS.values() if arm.like and not arm.ours)
 TABLE = ("fact_f1", "hallucination_rate", "closed_accuracy", "grounding_probability", "change_grounded",
          "right_answer_fall", "grounding_selectivity", "flip_rate", "invariance_rate", "kl_to_reference",
          "style_edit_distance")
+FRESH = """ A confirmation: these people were asked about by no arm before, and settings,
+claims and rule stood in the code before they were drawn."""
 DEFAULT = PRESETS["ci"].recipes[-1]
 
 
@@ -84,7 +86,7 @@ def _head(bench: Bench, results: Results, command: str) -> str:
     told = ", ".join(f"{arms} with {number} seed{'s' * (number != 1)}" for number, arms in sorted(seeds.items()))
     return f"""# Which of the method's claims hold
 
-Written by `{command}`; do not edit. Of {len(ARMS) - 1} arms: {told} (of {sizes.seeds} planned).
+Written by `{command}`; do not edit.{FRESH * bench.fresh} Of {len(ARMS) - 1} arms: {told} (of {sizes.seeds} planned).
 
 Every arm starts from the embedded model and learns from {sizes.pairs} pairs in {EPOCHS} epochs of batch {BATCH} with
 LoRA of rank {RANK}. A seed is a seed of the training and other people to learn from. All arms are asked about the same

@@ -17,7 +17,7 @@ from medalign_lite.train.rounds import rounds
 from medalign_lite.train.train import TrainingDiverged, train
 from studies.claims import search, store
 from studies.claims.exam import Exam
-from studies.claims.lineup import ARMS, BASE, Arm, train_settings
+from studies.claims.lineup import ARMS, BASE, CONFIRMED, Arm, train_settings
 from studies.claims.pool import SEARCHED, Pool, asking, make_pool
 from studies.claims.store import Bench
 
@@ -45,7 +45,8 @@ def plan(bench: Bench) -> list[list[Job]]:
     which hold our arms and their rivals, come before the others. Own weights are searched once the grid is
     known.
     """
-    tiers = [[arm for arm in ARMS.values() if arm.tier == tier] for tier in range(1, bench.sizes.tier + 1)]
+    asked = [arm for arm in ARMS.values() if not bench.fresh or arm.name in CONFIRMED]
+    tiers = [[arm for arm in asked if arm.tier == tier] for tier in range(1, bench.sizes.tier + 1)]
     return [block for some in (tiers[:2], tiers[2:]) for block in _blocks(bench, some) if block]
 
 
@@ -55,14 +56,14 @@ def _blocks(bench: Bench, tiers: Sequence[Sequence[Arm]]) -> list[list[Job]]:
         if bench.sizes.search:
             blocks.append([Job(bench, SEARCH, arm.name, SEARCHED, point) for arm in arms
                            for point in search.missing_points(bench, arm)])
-        blocks.append(_left(bench, arms, range(1, min(FIRST, bench.sizes.seeds) + 1)))
-    return blocks + [_left(bench, arms, range(FIRST + 1, bench.sizes.seeds + 1)) for arms in tiers]
+        blocks.append(_left(bench, arms, bench.numbers[:FIRST]))
+    return blocks + [_left(bench, arms, bench.numbers[FIRST:]) for arms in tiers]
 
 
 def _left(bench: Bench, arms: Sequence[Arm], numbers: Iterable[int]) -> list[Job]:
     """The runs of these arms that there is no result of, seed by seed; the base has one run, before the first."""
     jobs = [Job(bench, RUN, arm.name, 0 if arm.name == BASE else number) for number in numbers for arm in arms
-            if arm.name != BASE or number == 1]
+            if arm.name != BASE or number == bench.numbers[0]]
     return [job for job in jobs if result(bench, ARMS[job.arm], job.number) is None]
 
 

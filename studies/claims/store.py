@@ -31,7 +31,7 @@ from medalign_lite.run.fingerprint import PACKAGE, model_revision, versions
 from medalign_lite.world.dataset import SPLITS, make_case, make_folders
 from medalign_lite.world.render import SIZE
 from studies.claims.lineup import BASE, Arm, train_settings
-from studies.claims.pool import FULL, Sizes
+from studies.claims.pool import CONFIRM, FRESH, FULL, POOL_SEEDS, Sizes
 
 EDITION = 1  # to be raised when a change of code changes what a run gives: older results are then not used any more
 UNIT = 100  # what is measured is kept in hundredths
@@ -49,13 +49,26 @@ SHOWN, QUESTIONS = 8, 4  # people of each split by whom a world is known, and qu
 
 @dataclass(frozen=True)
 class Bench:
-    """What all runs of one call have in common. `keep`: the committed folder, which is read too."""
+    """What all runs of one call have in common. `keep`: the committed folder, which is read too. `fresh`: test and
+    shifted are people whom no choice was made by, and the seeds are others too: a confirmation."""
 
     model: str
     sizes: Sizes
     seed: int
     out: Path
     keep: Path
+    fresh: bool = False
+
+    @property
+    def people(self) -> int:
+        """The seed by which the exam's people are drawn."""
+        return self.seed * POOL_SEEDS + FRESH if self.fresh else self.seed
+
+    @property
+    def numbers(self) -> range:
+        """The seeds of the runs."""
+        first = CONFIRM.seeds + 1 if self.fresh else 1
+        return range(first, first + self.sizes.seeds)
 
     @property
     def cache(self) -> Path:
@@ -64,14 +77,15 @@ class Bench:
 
     @property
     def committed(self) -> bool:
-        """Whether its results are those of docs/RESULTS.md: the full run with the kit's own seed."""
-        return self.sizes == FULL and self.seed == DEFAULT_SEED
+        """Whether its results are those of docs/RESULTS.md: the full run (or confirmation) with the kit's own seed."""
+        return self.sizes == (CONFIRM if self.fresh else FULL) and self.seed == DEFAULT_SEED
 
 
 def run_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
     """All that the result of one run depends on, JSON-ready."""
     return _facts(bench, arm, point, number) | {
         "asked": {name: getattr(bench.sizes, name) for name in ("test", "shifted", "margins", "drift")}
+        | ({"people": bench.people} if bench.fresh else {})
     }
 
 

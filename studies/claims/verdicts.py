@@ -97,7 +97,7 @@ def collect(bench: Bench) -> dict[str, dict[int, dict]]:
     """{arm: {seed: result}} of what there is."""
     found = {}
     for arm in ARMS.values():
-        numbers = [0] if arm.name == BASE else range(1, bench.sizes.seeds + 1)
+        numbers = [0] if arm.name == BASE else bench.numbers
         runs_of = {number: runs.result(bench, arm, number) for number in numbers}
         found[arm.name] = {number: run for number, run in runs_of.items() if run and "counts" in run}
     return found
