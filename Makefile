@@ -11,7 +11,7 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr 
 FLOOR := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)".*/\1/p' pyproject.toml)
 
 # A value reaches a command through the environment, quoted by the shell: make never writes it into a command line.
-VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT LESIONS SMALL
+VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT LESIONS SMALL CONFIRM
 $(foreach v,$(VARIABLES) PYTHON,$(if $(findstring $$,$(value $v)),$(error $v= holds a dollar sign, which make would \
 	expand: use python -m medalign_lite, or another name)))
 export $(VARIABLES) PYTHON
@@ -40,6 +40,7 @@ help: ## this list
 	@echo "  LESIONS=mass,nodule            which categories of a COCO list are lesions (default: guessed, and told)"
 	@echo "  STRICT=1                       the first bad case stops the run (default: skipped, counted, reported)"
 	@echo "  SMALL=1                        make claims in a quarter of an hour: fewer people, seeds and arms"
+	@echo "  CONFIRM=1                      make claims about fresh people, ten seeds (about eight hours of one core)"
 
 env: $(READY) ## make or update the environment in .venv
 

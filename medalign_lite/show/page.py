@@ -33,6 +33,7 @@ MEANING = {
     "closed_accuracy": f"yes/no and choice questions answered right (scorer: {CLOSED_SCORER})",
     "open_recall": f"words of the reference answer that the answer holds (scorer: {OPEN_SCORER})",
     "yes_ratio": "yes among the answers to yes/no questions",
+    "grounding_probability": "pairs whose preference falls more with the lesion gone than with another place gone",
     "grounding_selectivity": "nats by which the preference falls with the lesion gone rather than another place",
     "invariance_rate": "pairs whose preference keeps its sign when another place is corrupted",
     "flip_rate": "pairs whose preference turns round when the lesion is corrupted",
@@ -51,10 +52,12 @@ MEANING = {
     "change_lesion": "answers that change when the lesion is corrupted",
     "change_control": "answers that change when as much of another place is",
     "change_selectivity": "the first less the second",
+    "change_grounded": "answers to questions that change with the lesion, and not with the other place",
 }
-BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "open_recall", "grounding_selectivity",
-             "invariance_rate", "size_accuracy", "premise_rejection", "change_selectivity", "closed_accuracy_llavamed",
-             "closed_accuracy_lmms", "open_recall_strict", "open_accuracy_lmms")  # fmt: skip
+BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "open_recall", "grounding_probability",
+             "change_grounded", "invariance_rate", "size_accuracy", "premise_rejection",
+             "change_selectivity", "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict",
+             "open_accuracy_lmms")  # fmt: skip
 BETTER_DOWN = ("hallucination_rate", "overclaim_lesion_hidden")
 NEEDS_FACTS = ("fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "overclaim_lesion_hidden",
                "size_accuracy")  # fmt: skip
