@@ -25,7 +25,8 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims claims-bench perf sbom lab clean
+.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims reader-bench perf \
+	sbom figures lab instructor slides wheels site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,7 +93,7 @@ samples: $(READY) ## render the cases in data_samples again
 claims: $(READY) ## which of the method's claims hold: every arm at every seed, docs/RESULTS.md (hours; SMALL=1: minutes)
 	@$(PY) -m studies.claims $(ARGUMENTS)
 
-claims-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
+reader-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
 	$(PY) benchmarks/claims_bench.py
 
 perf: $(READY) ## time and memory against TRL and naive code: docs/PERFORMANCE.md (about 20 minutes on two cores)
@@ -102,9 +103,34 @@ sbom: $(READY) ## bill of materials: every installed package with version and li
 	$(PY) -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible -o sbom.json
 	@echo "sbom.json"
 
-lab: $(READY) ## open the notebooks
-	$(PY) -m jupyter lab notebooks
-
 clean: ## remove caches and artifacts/ (your results too); .venv stays
 	rm -rf artifacts .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# --- the door and the class -------------------------------------------------------------------------------------------
+RUN = $(or $(OUT),artifacts)/$(or $(PRESET),ci)
+SITE_READY := $(VENV)/.site-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
+
+figures: $(READY) ## README's picture and headline, from a finished run
+	@$(PY) -m studies.lesson.door $(RUN)
+
+lab: $(READY) ## a working copy of the notebooks in JupyterLab, under artifacts/lab: git never sees what you write
+	@$(PY) -m studies.lesson.copies artifacts/lab
+	$(PY) -m jupyter lab --ServerApp.root_dir=artifacts/lab --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
+
+instructor: $(READY) ## the same with the solutions in place, under artifacts/instructor
+	@$(PY) -m studies.lesson.copies artifacts/instructor --instructor
+	$(PY) -m jupyter lab --ServerApp.root_dir=artifacts/instructor --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
+
+slides: $(READY) ## the notebooks as slides, one self-contained file each: artifacts/slides
+	@$(PY) -m studies.lesson.slides $(RUN) artifacts/slides
+
+wheels: $(READY) ## a folder for a USB stick that installs everything without a network: artifacts/wheels
+	@$(PY) -m studies.lesson.wheels artifacts/wheels
+
+$(SITE_READY): $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'
+	@rm -f $(VENV)/.site-* && touch $@
+
+site: $(SITE_READY) ## docs, executed notebooks, results and report as a static site with search: artifacts/site
+	@$(PY) -m studies.lesson.site $(RUN) artifacts/site

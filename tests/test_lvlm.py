@@ -12,7 +12,7 @@ from bitsandbytes.nn.modules import has_avx512bf16
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from medalign_lite.model import lvlm as module
+from medalign_lite.model import loading as module
 from medalign_lite.model.batches import encode, encode_prompts
 from medalign_lite.model.families import find_towers
 from medalign_lite.model.lvlm import (

@@ -147,7 +147,7 @@ def test_help_is_the_default_and_lists_every_target():
 def test_make_passes_the_variables_on():
     done = make("-n", "reproduce", "PRESET=ci", "CASES=my cases", "SEED=3", "STRICT=1")
     command = next(line for line in done.stdout.splitlines() if "medalign_lite reproduce" in line)
-    assert command.split()[3:] == ['"PRESET=$PRESET"', '"CASES=$CASES"', '"SEED=$SEED"', '"STRICT=$STRICT"']
+    assert command.split()[4:] == ['"PRESET=$PRESET"', '"CASES=$CASES"', '"SEED=$SEED"', '"STRICT=$STRICT"']
 
 
 @pytest.mark.parametrize("value", ["o'neil", "x'; touch pwned; '", '"; touch pwned; "', "`touch pwned`", "a  b", "*"])

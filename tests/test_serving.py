@@ -13,7 +13,8 @@ from transformers import AutoModelForImageTextToText
 
 from medalign_lite.files import write_json
 from medalign_lite.model.families import find_towers
-from medalign_lite.model.lvlm import attach_lora, forbid_cpu_repacking, load_lvlm, load_processor, save_adapter
+from medalign_lite.model.loading import forbid_cpu_repacking
+from medalign_lite.model.lvlm import attach_lora, load_lvlm, load_processor, save_adapter
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.export import export
 

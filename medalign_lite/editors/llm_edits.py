@@ -14,10 +14,10 @@ import numpy as np
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.editors.chat import BadReply, Chat
-from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, Edit, asked, concerned, edit_of
-from medalign_lite.edits.report import BY_REPORT
-from medalign_lite.edits.verify import verify_by_facts, verify_by_gold, verify_by_report
+from medalign_lite.edits.edit import Edit, edit_of
+from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.grammar import broken
 from medalign_lite.text.words import NoEdit
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -91,17 +91,13 @@ class LlmEditor:
 
     def _edit(self, pair: tuple[str, str], source: str, case: Case, question: Question, prompt: Prompt) -> Edit:
         """The edit of (chosen, rejected), if it is verified."""
-        kind, _ = describe_truth(case, question)
-        facts, answer = case.facts or (), pair[source == "corrected"]
-        if kind == BY_FACTS:
-            verify_by_facts(*pair, facts, answer=answer)
-        elif kind == BY_GOLD:
-            verify_by_gold(*pair, question=question.text, gold=question.answer, answer=answer)
-        else:
-            verify_by_report(*pair, question.answer, answer=answer)
-        evidence = concerned(*pair, facts) if kind == BY_FACTS else asked(question, facts)
-        how = f"{kind}; edited by {self.chat.name} with prompt {prompt.version}"
-        return edit_of(*pair, source, evidence, how)
+        truth, answer = truth_of(case, question), pair[source == "corrected"]
+        truth.verify(*pair, answer)
+        fault = broken(pair[source != "corrected"], answer)
+        if fault:
+            raise NoEdit(f"the language model breaks a sentence ({fault})")
+        how = f"{truth.how}; edited by {self.chat.name} with prompt {prompt.version}"
+        return edit_of(*pair, source, truth.evidence(*pair), how)
 
 
 def read_prompt(name: str) -> Prompt:
@@ -112,15 +108,14 @@ def read_prompt(name: str) -> Prompt:
 
 def describe_truth(case: Case, question: Question) -> tuple[str, str]:
     """What decides about an answer (BY_FACTS, BY_GOLD or BY_REPORT), and its text for the model."""
-    if question.kind != "report":
-        return BY_GOLD, question.answer
-    if case.facts is None:
-        return BY_REPORT, question.answer
+    truth = truth_of(case, question)
+    if not isinstance(truth, Facts):
+        return truth.how, truth.words
     there = [_line(fact) for fact in case.facts if fact.visible]
     hidden = [fact.finding for fact in case.facts if not fact.visible]
     absent = [name for name in FINDINGS if name not in {fact.finding for fact in case.facts}]
     lines = [*there, f"absent: {', '.join(absent) or 'nothing'}", *(f"not settled: {name}" for name in hidden)]
-    return BY_FACTS, "\n".join(lines)
+    return truth.how, "\n".join(lines)
 
 
 def apply_changes(answer: str, changes: list[dict]) -> str:

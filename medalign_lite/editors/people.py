@@ -9,7 +9,7 @@ pairs.jsonl and validation.jsonl for `medalign_lite.train.train`, and agreement.
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,9 @@ from medalign_lite.editors.agree import agreement
 from medalign_lite.editors.notes import Note, corrected, item_key, last_judgements, list_items, read_journals
 from medalign_lite.editors.suggest import find_spans
 from medalign_lite.editors.write import write_edited
-from medalign_lite.edits.facts import Edit, asked, concerned, counterfactual, edit_of
+from medalign_lite.edits.edit import Edit, asked, edit_of
 from medalign_lite.edits.records import build_records, learnable
-from medalign_lite.edits.report import falsify_by_report
-from medalign_lite.edits.verify import check_people
+from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.files import write_json
 from medalign_lite.model.lvlm import decoder
 from medalign_lite.model.weights import ModelError
@@ -56,8 +55,9 @@ class PeopleEditor:
         who = ", ".join(f"{note.annotator} at {note.time}" for note in notes)
         if chosen == rollout.text:
             return self._counterfactual(rollout.text, case, question, rng, who)
-        check_people(chosen, rollout.text, case, question)
-        evidence = concerned(chosen, rollout.text, case.facts or ()) or asked(question, case.facts or ())
+        _check(chosen, rollout.text, case, question)
+        facts = case.facts or ()
+        evidence = Facts(facts).evidence(chosen, rollout.text) or asked(question, facts)
         return edit_of(chosen, rollout.text, "corrected", evidence, f"{BY_PEOPLE}: corrected by {who}")
 
     def _notes(self, key: str) -> list[Note]:
@@ -72,15 +72,18 @@ class PeopleEditor:
 
     def _counterfactual(self, answer: str, case: Case, question: Question, rng: np.random.Generator, who: str) -> Edit:
         """What people call right is its own truth; the rules make one statement of it false."""
-        if question.kind != "report":
-            made = counterfactual(answer, answer, rng)
-        elif case.facts is None:
-            made = falsify_by_report(answer, answer, rng)
-        else:
-            made = counterfactual(answer, case.facts, rng, question)
-        check_people(answer, made.rejected, case, question)
+        truth = truth_of(case, question) if case.facts and question.kind == "report" else \
+            truth_of(replace(case, facts=None), replace(question, answer=answer))
+        made = truth.falsify(answer, rng)
+        _check(answer, made.rejected, case, question)
         evidence = made.evidence or asked(question, case.facts or ())
         return edit_of(answer, made.rejected, made.source, evidence, f"{BY_PEOPLE}: called right by {who}; {made.how}")
+
+
+def _check(better: str, worse: str, case: Case, question: Question) -> None:
+    """What is known comes before what people say; where nothing is, they decide."""
+    if truth_of(case, question).is_against(better, worse):
+        raise NoEdit("the case's own truth is against what people say")
 
 
 def people_editor(folder: Path | str) -> PeopleEditor:

@@ -43,7 +43,7 @@ class Span:
 
 def find_spans(answer: str, case: Case) -> list[Span]:
     """Spans in reading order that do not overlap; claims that share characters are one span."""
-    read = extract_claims if case.facts is not None else read_report
+    read = extract_claims if case.facts is not None else read_report  # the world's words, or people's
     found: list[Span] = []
     lead = _LEAD.match(answer)
     if lead:
@@ -78,7 +78,7 @@ def _real_choices(answer: str, claim: Claim, claims: Sequence[Claim]) -> tuple[C
     """Of a claim in a real report; none where it is read from an organ that denies many findings."""
     if sum(other.parts["finding"] == claim.parts["finding"] for other in claims) > 1:
         return ()
-    return tuple(Choice(label, changes) for label, changes in turns(answer, claim, claims).items())
+    return tuple(Choice(label, changes) for label, changes in turns(answer, claim, claims))
 
 
 def _other_values(answer: str, name: str, value: str, place: tuple[int, int]) -> list[Choice]:

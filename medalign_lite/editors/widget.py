@@ -33,7 +33,7 @@ from medalign_lite.editors.notes import (
     restore_words,
 )
 from medalign_lite.editors.suggest import Span, find_spans
-from medalign_lite.edits.verify import truth_of
+from medalign_lite.edits.truths import truth_of
 from medalign_lite.show.draw import outlined, png
 
 HERE = Path(__file__).parent
@@ -173,7 +173,7 @@ class HumanEditor(anywidget.AnyWidget):
             "changes": [_shown(change, item.answer) for change in said.changes], "verdict": said.verdict or "",
             "text": corrected(item.answer, said.changes), "counts": _counts(judged),
             "marks": [judged.get(key, "") for key in self._keys], "folder": str(self._folder),
-            "reference": truth_of(item.case, item.question) if self._reference else None,
+            "reference": truth_of(item.case, item.question).words if self._reference else None,
             "trouble": trouble if fresh else self.state.get("trouble", ""),
             "agreement": self._agreement() if self._compared else [],
         }  # fmt: skip

@@ -11,18 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.text.answers import WHOLE_ANSWER_WORDS
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.text.claims import yes_no
+from medalign_lite.cases.rollouts import Rollout
+from medalign_lite.edits.edit import Edit
+from medalign_lite.edits.truths import edit_answer, truth_of
+from medalign_lite.text.answers import WHOLE_ANSWER_WORDS
 from medalign_lite.text.diff import edited_tokens, remove_spans, tokens
+from medalign_lite.text.says import yes_no
 from medalign_lite.text.spans import KINDS, Span
-from medalign_lite.edits.facts import Edit, correct, counterfactual
-from medalign_lite.edits.report import correct_by_report, falsify_by_report
 from medalign_lite.text.words import NoEdit
-from medalign_lite.cases.rollouts import Rollout
-from collections.abc import Sequence
-from medalign_lite.cases.case import Case
-from medalign_lite.cases.rollouts import Rollout
 
 Editor = Callable[[Rollout, Case, Question, np.random.Generator], Edit]  # raises NoEdit with the reason
 HELD_OUT = ("test", "shifted")  # validation has records too: they are looked at, never learnt from
@@ -218,25 +215,7 @@ def _check_answer(rollout: Rollout, question: Question) -> None:
 
 
 def _edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Generator, *, share: float) -> Edit:
-    if case.facts is None and question.kind == "report":
-        return correct_by_report(rollout.text, question.answer) or _falsified(rollout.text, question.answer, rng, share)
-    truth = question.answer if case.facts is None else case.facts
-    edit = correct(rollout.text, truth, question)
-    if edit:
-        return edit
-    _draw(rng, share)
-    return counterfactual(rollout.text, truth, rng, question)
-
-
-def _falsified(answer: str, report: str, rng: np.random.Generator, share: float) -> Edit:
-    _draw(rng, share)
-    return falsify_by_report(answer, report, rng)
-
-
-def _draw(rng: np.random.Generator, share: float) -> None:
-    """Raise NoEdit for the right answers that the share leaves out."""
-    if rng.random() >= share:
-        raise NoEdit("a right answer, left out of the counterfactual share")
+    return edit_answer(truth_of(case, question), rollout.text, rng, share)
 
 
 def _place(case: Case) -> str:

@@ -1,120 +1,150 @@
 """Minimal edits of a report by a reference report: what it contradicts is repaired, or one thing it says is made false.
 
-Each repair changes one claim in its own sentence: another side, zone or size word; the finding denied or affirmed. What
-comes out is read again and must be verified (`verify.verify_by_report`); what is not, gives no edit.
+For each wrong claim there are ways to say it right, the smallest first: another word for side, zone or size; the noun
+phrase denied or affirmed; the clause; the sentence. Every way is read again by the reader, which must find exactly what
+was meant and all else as it was, and looked at by `grammar`, which knows nothing of findings. What passes neither is
+refused. A text changes one claim at a time, so two wrong ones in a sentence do not get into each other's way.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-
-import numpy as np
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 from medalign_lite.text.answers import case_like, like_word
-from medalign_lite.text.facts import SIDES, SIZES, ZONES
 from medalign_lite.text.claims import Claim
-from medalign_lite.edits.facts import Edit, edit_of
-from medalign_lite.text.words import DEGREES
+from medalign_lite.text.facts import SIDES, SIZES, ZONES
+from medalign_lite.text.form import find_report_sentences
+from medalign_lite.text.grammar import broken
+from medalign_lite.text.lexicon import VAGUE
 from medalign_lite.text.reports import read_report
-from medalign_lite.edits.report_truth import ATTRIBUTES, contradicted, supported
-from medalign_lite.text.words import Change, NoEdit, make_changes
-from medalign_lite.edits.verify import verify_by_report
+from medalign_lite.text.words import DEGREES, Change, NoEdit, make_changes
 
-BY_REPORT = "claims against the reference report"
+ATTRIBUTES = ("side", "zone", "size")
+MOST_REPAIRS = 8
 _VALUES = {"side": SIDES, "zone": ZONES, "size": SIZES}
-_PLAIN = {"side": r"(right|left)(-sided)?", "zone": r"(upper|mid|middle|lower)", "size": r"(\w+)"}
-_DETERMINER = re.compile(r"\b(?:an?|the|some|new)\s+$", re.I)
-_VERB = re.compile(r"\b(?:is|are|was|were|seen|present|noted|identified|has|have)\b", re.I)
-_JOINT = re.compile(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*")
-_OTHER = re.compile(r"[.,;:]|\b(?:and|or|nor|with|but)\b", re.I)
-_UNCOUNTABLE = re.compile(
-    r"(?:a?edema|pneumonia|atelectasis|cardiomegaly|congestion|emphysema|air|scoliosis|osteopenia|lymphadenopathy|failure|"
-    r"thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting)$"
+_SIDED = {"right": "left", "left": "right", "rul": "lul", "lul": "rul", "rll": "lll", "lll": "rll", "rt": "lt", "lt": "rt"}
+_ZONED = {("upper", "apex"): "apex", ("lower", "base"): "base", ("upper", "apical"): "apical", ("lower", "basal"): "basal",
+          ("lower", "basilar"): "basilar"}
+_DETERMINER = (
+    r"(?:an?|the|some|several|multiple|few|many|numerous|scattered|innumerable|two|three|one|this|these|bilateral)"
 )
+_STOP = re.compile(
+    r"[,;:.()!?]|\b(?:and|or|nor|with|but|as well as|is|are|was|were|be|been|has|have|had|shows?|showed|demonstrates?|reveals?|of|in|"
+    r"on|at|from|for|to|by|than|sees?|without|no|not|also|which|that|over|under|through|contains?|there|appears?|remains?|suggests?)\b",
+    re.I,
+)
+_EVIDENCE = re.compile(r"\b(?:evidence|signs?|suggestion|indication) of\s+$", re.I)
+_VERB = re.compile(r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|sees?)\b", re.I)
+_BE = re.compile(r"\b(is|are|was|were|appears?|remains?)\s+$", re.I)
+_LIGHT = re.compile(  # what may follow a denied noun phrase as it is
+    r"(?:\s+(?:is|are|was|were|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|demonstrated|shown|"
+    r"found|there|in|on|at|of|the|both|either|lungs?|right|left|upper|lower|mid|middle|lobes?|zones?|bases?|apex|apices|"
+    r"hemithorax|sides?|chest|wall|hilum|today|this|film|image|view|over|beneath|under|hemidiaphragm|pleural|space|T?\d+|"
+    r"first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|ribs?|clavicle|scapula|humerus|spine|thoracic|"
+    r"associated|neck|lingula|region|area|side|posteriorly|laterally|lobe|base|basal))*\s*(?=[.,;]|$|\b(?:and|or|but|with)\b)",
+    re.I,
+)
+_UNCOUNTABLE = re.compile(
+    r"(?:o?edema|pneumonia|atelectasis|cardiomegaly|congestion|emphysema|air|gas|scoliosis|kyphosis|osteopenia|adenopathy|failure|"
+    r"thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|consolidation|widening|"
+    r"hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|free air|copd)$"
+)
+_STATE = re.compile(r"\w+(?:ed|ic|ous|otic|openic|ened|atous|atic)$", re.I)  # "hyperinflated": a state, no noun
+_BOTH = re.compile(r"\b(in|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|ces)?\b", re.I)
+_HEART = {"cardiomegaly": "enlarged", "enlarged mediastinum": "widened"}
+_NORMAL = re.compile(r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ )?(?:enlarged|widened))", re.I)
+
+Ways = Iterator[list[Change]]
 
 
-def correct_by_report(answer: str, report: str) -> Edit | None:
-    """The answer as y- and, as y+, the same with every claim repaired that the report contradicts; None where the
-    report contradicts nothing. What the report does not mention stays.
+def correct_report(answer: str, wrong: Callable[[str], list[Claim]], truth: Sequence[Claim], right: Callable) -> str:
+    """`answer` with every claim of `wrong(text)` repaired by what `truth` says; `right(claim)`: the truth says so.
 
     Raises:
-        NoEdit: where a false claim has no minimal repair, or the result is not verified; the message is the reason.
+        NoEdit: where one has no repair that reads as meant and is whole English.
     """
-    truth, claims = read_report(report), read_report(answer)
-    wrong = [claim for claim in claims if contradicted(claim, truth)]
-    if not wrong:
-        return None
-    changes = [change for claim in wrong for change in _repair(answer, claim, claims, truth)]
-    chosen = make_changes(answer, changes)
-    verify_by_report(chosen, answer, report, answer=answer)
-    return edit_of(chosen, answer, "corrected", (), BY_REPORT)
+    for _ in range(MOST_REPAIRS):
+        found = wrong(answer)
+        if not found:
+            return answer
+        claims = read_report(answer)
+        for claim in found:
+            ways = _repairs(answer, claim, claims, truth)
+            better = next((new for new in _tried(answer, claim, claims, ways, right)), None)
+            if better is not None:
+                answer = better
+                break
+        else:
+            raise NoEdit(f"no minimal repair of a claim by the reference report ({found[0].finding})")
+    raise NoEdit("more repairs than an edit may have")
 
 
-def falsify_by_report(answer: str, report: str, rng: np.random.Generator) -> Edit:
-    """The answer as y+ and, as y-, the same with one claim made false that the report bears out.
+def turns(answer: str, claim: Claim, claims: Sequence[Claim]) -> Iterator[tuple[str, tuple[Change, ...]]]:
+    """(in words, changes) of all that a claim may say instead: another side, zone or size, or the other polarity.
 
-    Raises:
-        NoEdit: where the report bears out no claim, contradicts one, or no false variant can be verified.
+    Each is made when it is asked for, and is sound: it reads as meant, changes nothing else and breaks no sentence.
     """
-    truth, claims = read_report(report), read_report(answer)
-    right = [claim for claim in claims if supported(claim, truth)]
-    if not right:
-        raise NoEdit("the reference report says nothing of what the answer claims")
-    variants = [variant for claim in right for variant in turns(answer, claim, claims).values()]
-    for i in rng.permutation(len(variants)):
-        rejected = make_changes(answer, variants[i])
-        try:
-            verify_by_report(answer, rejected, report, answer=answer)
-        except NoEdit:
-            continue
-        return edit_of(answer, rejected, "counterfactual", (), BY_REPORT)
-    raise NoEdit("no false variant can be verified")
+    for label, ways in _turns(answer, claim, claims):
+        for changes in ways:
+            if _sound(answer, changes, claim, claims, lambda new: new.said != claim.said):
+                yield label, tuple(changes)
+                break
 
 
-def turns(answer: str, claim: Claim, claims: Sequence[Claim]) -> dict[str, tuple[Change, ...]]:
-    """{in words: changes} of all that a claim may say instead: another side, zone or size, or the other polarity."""
-    found = {}
+def _turns(answer: str, claim: Claim, claims: Sequence[Claim]) -> Iterator[tuple[str, Ways]]:
+    if claim.unsure:
+        return
     for name in ATTRIBUTES:
         said = getattr(claim, name)
-        for value in _VALUES[name] if said in _VALUES[name] and name in claim.parts else ():
-            if value != said:
-                found[value] = lambda name=name, value=value: _other_value(answer, claim, name, value)
+        for value in _VALUES[name] if said in _VALUES[name] and name in claim.parts and name not in claim.unsure else ():
+            if value != said and claim.polarity == "present":
+                yield value, iter([_other_value(answer, claim, name, value)])
     if claim.polarity == "present":
-        found["not there"] = lambda: _deny(answer, claim)
+        yield "not there", _deny(answer, claim, claims)
     elif claim.polarity == "absent":
-        found["there"] = lambda: _affirm(answer, claim, claims, claim)
-    return {label: changes for label, make in found.items() if (changes := _tried(answer, claim, make))}
+        yield "there", _affirm(answer, claim, claims, None)
 
 
-def _tried(answer: str, claim: Claim, make: Callable[[], Iterable[Change]]) -> tuple[Change, ...]:
-    """The changes, if the reader finds them to change what is said of the finding and of no other."""
+def _tried(answer: str, claim: Claim, claims: Sequence[Claim], ways: Ways, right: Callable) -> Iterator[str]:
+    for changes in ways:
+        if _sound(answer, changes, claim, claims, right):
+            yield make_changes(answer, changes)
+
+
+def _sound(answer: str, changes: Sequence[Change], claim: Claim, claims: Sequence[Claim], right: Callable) -> bool:
+    """Whether the changed text says of the finding what is right, of all others what it said, in whole English."""
     try:
-        changes = tuple(make())
-        after = read_report(make_changes(answer, changes))
+        new = make_changes(answer, changes)
     except NoEdit:
-        return ()
-    before = [c for c in read_report(answer) if c.finding != claim.finding]
-    others = [c for c in after if c.finding != claim.finding]
-    same = [_said(c) for c in before] == [_said(c) for c in others]
-    now = {_said(c) for c in after if c.finding == claim.finding}
-    return changes if same and now and _said(claim) not in now else ()
+        return False
+    if new == answer or broken(new, answer):
+        return False
+    now = [c for c in read_report(new) if c.finding not in VAGUE]
+    mine = (claim.finding, claim.parts["finding"])
+    kept = Counter((c.said, c.unsure) for c in claims if (c.finding, c.parts["finding"]) != mine and c.finding not in VAGUE)
+    after = Counter((c.said, c.unsure) for c in now)
+    added = after - kept
+    if kept - after or not added:
+        return False
+    about = [c for c in now if (c.said, c.unsure) in added]
+    mine = [c for c in about if c.finding == claim.finding]
+    same_organ = all(c.finding == claim.finding or "organ" in c.parts and c.parts == mine[0].parts for c in about if mine)
+    return bool(mine) and same_organ and all(not c.unsure and right(c) for c in about)
 
 
-def _said(claim: Claim) -> tuple:
-    return claim.finding, claim.polarity, claim.side, claim.zone, claim.size
-
-
-def _repair(answer: str, claim: Claim, claims: Sequence[Claim], truth: Sequence[Claim]) -> list[Change]:
-    """The changes that make a contradicted claim agree with the report."""
+def _repairs(answer: str, claim: Claim, claims: Sequence[Claim], truth: Sequence[Claim]) -> Ways:
     there = [c for c in truth if c.finding == claim.finding and c.polarity == "present"]
     if claim.polarity == "absent":
-        return _affirm(answer, claim, claims, there[0])
-    if not there:
-        return _deny(answer, claim)
-    closest = min(there, key=lambda c: len(_wrong(claim, c)))
-    if not _wrong(claim, closest):  # the report denies it on this side, and has it on the other
-        raise NoEdit("no minimal repair by the reference report")
-    return [change for name in _wrong(claim, closest)
-            for change in _other_value(answer, claim, name, getattr(closest, name))]  # fmt: skip
+        for right in there:
+            yield from _affirm(answer, claim, claims, right)
+        return
+    for right in sorted(there, key=lambda c: len(_wrong(claim, c))):
+        names = _wrong(claim, right)
+        swaps = [_other_value(answer, claim, name, getattr(right, name)) for name in names]
+        if names and all(swaps):
+            yield [change for some in swaps for change in some]
+    if not there or any(c.polarity == "absent" and c.finding == claim.finding for c in truth):
+        yield from _deny(answer, claim, claims)
 
 
 def _wrong(claim: Claim, right: Claim) -> list[str]:
@@ -123,113 +153,260 @@ def _wrong(claim: Claim, right: Claim) -> list[str]:
 
 
 def _other_value(answer: str, claim: Claim, name: str, value: str) -> list[Change]:
+    """Another side, zone or size in the place of the word there; nothing where that word holds more than it."""
     start, end = claim.parts[name]
     said = answer[start:end]
-    plain = re.fullmatch(_PLAIN[name], said, re.I)
-    if not plain or value not in _VALUES[name]:
-        raise NoEdit(f"no one-word repair of a {name}")
-    if name == "zone" and said.lower() == "middle" or value == "mid" and answer[end:].lstrip().startswith("lobe"):
-        value = "middle" if value == "mid" else value
-    word = like_word(value, plain[1], name)
-    return [Change(start, start + len(plain[1]), word), *_article_fit(answer, start, word)]
+    low = said.lower().removesuffix("-sided")
+    if name == "side":
+        word = _SIDED.get(low) if value in ("right", "left") else None
+    elif name == "zone":
+        word = "middle" if value == "mid" and answer[end:].lstrip().startswith("lobe") else value
+        word = _ZONED.get((value, low), {"apex": "base", "base": "apex", "apical": "basal", "basal": "apical",
+                                         "basilar": "apical"}.get(low) if value in ("upper", "lower") else None) \
+            if low in ("apex", "base", "apical", "basal", "basilar") else word if low in (*ZONES, "middle") else None
+    else:
+        word = like_word(value, said, name)
+    if not word or value not in _VALUES[name]:
+        return []
+    word = word.upper() if said.isupper() and len(said) > 1 else case_like(word, said)
+    return [Change(start, start + len(low), word), *_article_fit(answer, start, word)]
 
 
 def _article_fit(answer: str, at: int, word: str) -> list[Change]:
-    found = re.search(r"\b(an?)\s+$", answer[:at], re.I)
+    found = re.search(r"\b(an?)\s+$", answer[max(at - 6, 0) : at], re.I)
     fits = "an" if word[0].lower() in "aeiou" else "a"
     if not found or found[1].lower() == fits:
         return []
-    return [Change(*found.span(1), case_like(fits, found[1]))]
+    shift = max(at - 6, 0)
+    return [Change(shift + found.start(1), shift + found.end(1), case_like(fits, found[1]))]
 
 
-def _deny(answer: str, claim: Claim) -> list[Change]:
+def _sentence(answer: str, at: int) -> tuple[int, int]:
+    return next(((a, b) for a, b in find_report_sentences(answer) if a <= at < b), (0, len(answer)))
+
+
+def _phrase(answer: str, claim: Claim) -> tuple[int, int]:
+    """The characters of the claim's noun phrase, its determiner included."""
+    start, end = claim.parts["finding"]
+    first, _ = _sentence(answer, start)
+    stops = [m.end() for m in _STOP.finditer(answer, first, start) if answer[m.start() - 1 : m.start()] != "-"]
+    begin = stops[-1] if stops else first
+    while len(stops) and answer[stops[-1] - 1] == "," and re.match(rf"\s*{_DETERMINER}\b", answer[(stops[-2] if len(stops) > 1 else first) :]):
+        stops.pop()  # "a very small, barely visible effusion"
+        begin = stops[-1] if stops else first
+    begin += len(answer[begin:start]) - len(answer[begin:start].lstrip())
+    evidence = _EVIDENCE.search(answer[first:begin])
+    return (_before(answer, first, first + evidence.start()) if evidence else begin), end
+
+
+def _before(answer: str, first: int, at: int) -> int:
+    found = re.search(r"\b(?:\w+ )?$", answer[first:at])
+    word = found.group().strip().lower() if found else ""
+    return at - len(found.group()) if word in ("some", "the", "clear", "radiographic") else at
+
+
+def _plain_noun(answer: str, claim: Claim) -> str:
+    noun = answer[slice(*claim.parts["finding"])]
+    return noun if noun.isupper() else noun.lower()
+
+
+def _deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
     """ "There is a small effusion" -> "There is no effusion"; "The heart is mildly enlarged" -> "is not enlarged"."""
     start, end = claim.parts["finding"]
+    first, last = _sentence(answer, start)
+    lead = _yes(answer, first, claims, "no")
     if "organ" in claim.parts:
         at = claim.parts["cue"][0] if "cue" in claim.parts else end
         size = claim.parts.get("size", (at, at))
-        return [Change(min(size[0], at), at + 1, "not " + answer[at].lower())]
-    begin = min([start, *(a for a, _ in claim.parts.values() if a < start and not _OTHER.search(answer, a, start))])
-    determiner = _DETERMINER.search(answer[:begin])
-    begin = determiner.start() if determiner else begin
-    noun = answer[start:end]
-    noun = noun if noun.isupper() else noun[0].lower() + noun[1:]
-    return [Change(begin, end, case_like("no", answer[begin:]) + " " + noun)]
+        word = re.match(r"[\w-]*", answer[at:]).group()
+        degree = re.search(r"\b(?:\w+ly )$", answer[first:at])
+        begin = min(size[0], at - len(degree.group()) if degree else at)
+        yield [*lead, Change(begin, at + len(word), f"not {word.lower()}"), *_tail(answer, at + len(word), last)]
+        return
+    be = _BE.search(answer[first:start])
+    if _STATE.match(answer[start:end].split()[-1]) or (be and _STATE.match(answer[start:end].split()[0])):
+        found = re.search(r"\b(is|are|was|were|appears?|remains?)\s+((?:\w+ly |\w+ )?)$", answer[first:start], re.I)
+        if found:
+            yield [*lead, Change(first + found.start(2), start, "not ")]
+        return
+    inner = re.search(r"\b(is|are|remains?|appears?)\s+(?:\w+ly )?", answer[start:end], re.I)
+    if inner:
+        yield [*lead, Change(start + inner.start(), start + inner.end(), f"{inner[1]} not ")]
+    begin, _ = _phrase(answer, claim)
+    noun = _plain_noun(answer, claim)
+    opening = "no evidence of " if _EVIDENCE.search(answer[begin:start]) else "no "
+    phrase = case_like(opening[0], answer[begin:]) + opening[1:] + noun
+    if _LIGHT.match(answer, end):
+        yield [*lead, Change(begin, end, phrase), *_both(answer, end, last)]
+    joined = re.search(r"(?:,? and| as well as|,? with(?: associated)?)\s+$", answer[first:begin], re.I)
+    if joined and _LIGHT.match(answer, end):
+        yield [*lead, Change(first + joined.start(), end, f" but no {noun}"), *_both(answer, end, last)]
+    comma = re.compile(r",[^,.;]*(?=[.;]|$)").match(answer, end)
+    if comma and not any(comma.start() <= c.start < comma.end() for c in claims):
+        yield [*lead, Change(begin, end, phrase), Change(*comma.span(), "")]
+    alone = {c.parts["finding"] for c in claims if first <= c.start < last} == {claim.parts["finding"]}
+    if alone:
+        yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, f"no {noun}", noun))]
 
 
-def _affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim) -> list[Change]:
+def _yes(answer: str, first: int, claims: Sequence[Claim], word: str) -> list[Change]:
+    """A leading yes or no that the changed claim turns round."""
+    found = re.compile(r"\s*(yes|no)(?=[,.])", re.I).match(answer)
+    if not found or found[1].lower() == word or first > found.end() + 2 or len({c.parts["finding"] for c in claims}) > 1:
+        return []
+    return [Change(*found.span(1), case_like(word, found[1]))]
+
+
+def _both(answer: str, start: int, last: int) -> list[Change]:
+    """ "in both lungs" is said otherwise behind a denial."""
+    changes = [Change(m.end(1), m.end(), f" either {m[2]}" + {"apic": "apex", "hemithora": "x"}.get(m[2], ""))
+               for m in _BOTH.finditer(answer, start, last)]
+    return changes + [Change(m.start(), m.end(), "") for m in re.compile(r"\s+bilaterally").finditer(answer, start, last)]
+
+
+def _tail(answer: str, at: int, last: int) -> list[Change]:
+    """A relative clause that hangs on what was denied goes with it."""
+    found = re.compile(r",? (?:which|suggesting|indicating|consistent with|compatible with)\b[^.;]*").match(answer, at, last)
+    return [Change(found.start(), found.end(), "")] if found else []
+
+
+def _body(answer: str, first: int, last: int) -> tuple[int, int]:
+    """A sentence without the space in front, a leading "Yes,", a header or the mark at its end."""
+    lead = re.compile(r"\s*(?:[-*\u2022]\s+|\d+[.)]\s+)?(?:(?:yes|no)[,.]\s+)?(?:[A-Za-z ]{3,20}:\s+)?", re.I).match(answer, first, last)
+    body = answer[lead.end() : last]
+    return lead.end(), lead.end() + len(body.rstrip(" .;!\n"))
+
+
+def _clause(answer: str, first: int, last: int, phrase: str, noun: str) -> str:
+    """The phrase as the sentence it takes the place of: with a verb where that had one."""
+    begin, end = _body(answer, first, last)
+    if _VERB.search(answer, begin, end):
+        phrase = f"there {'are' if _plural(noun) else 'is'} {phrase}"
+    return phrase[0].upper() + phrase[1:] if answer[begin : begin + 1].isupper() else phrase
+
+
+def _plural(noun: str) -> bool:
+    return bool(re.search(r"[^sxiu]s$|ces$|masses$", noun)) and not _UNCOUNTABLE.search(noun)
+
+
+def _affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | None) -> Ways:
     """ "No effusion is seen" -> "A small left effusion is seen", with the size and side of `right`."""
     if "cue" not in claim.parts:
-        raise NoEdit("no minimal repair of a denial without a word that denies")
+        return
+    start, end = claim.parts["finding"]
     cue_start, cue_end = claim.parts["cue"]
     cue = answer[cue_start:cue_end].lower()
+    first, last = _sentence(answer, start)
+    lead = _yes(answer, first, claims, "yes")
     if "organ" in claim.parts:
-        return _affirm_organ(claim, cue, (cue_start, cue_end), right)
-    start, end = claim.parts["finding"]
-    group = [c for c in claims if c.polarity == "absent" and c.parts.get("cue") == claim.parts["cue"]]
-    phrase = _noun_phrase(answer, claim, right)
-    if cue_start > start:
-        if len(group) > 1 or "not " not in cue:
-            raise NoEdit(f"no minimal repair of {cue!r} behind what it denies")
-        at = cue_start + cue.index("not ")
-        return [Change(start, end, case_like(phrase[0], answer[start:]) + phrase[1:]), Change(at, at + 4, "")]
-    lead = "there is " if cue.startswith("there") else ""
-    opening = case_like(lead or phrase, answer[cue_start:])
-    opening = opening[0] + (lead or phrase)[1:] + (phrase if lead else "")
-    if len(group) == 1:
-        return [Change(cue_start, end, opening)]
-    return [_affirm_in_list(answer, claim, group, phrase, opening)]
+        yield from ([*lead, *way] for way in _affirm_organ(answer, claim, cue, right))
+        return
+    group = sorted({c.parts["finding"] for c in claims if c.polarity == "absent" and c.parts.get("cue") == (cue_start, cue_end)})
+    phrases = _noun_phrases(answer, claim, right)
+    said = re.search(r"(?:not|n't)\s*", answer[cue_start:cue_end])
+    if said and len(group) == 1:
+        gone = Change(cue_start + said.start(), cue_start + said.end(), "" if said.group().startswith("not") else " ")
+        if cue_start > end:
+            tail = [Change(cue_start, cue_end, "is present")] if cue in ("is absent", "absent") else [gone]
+            begin, _ = _phrase(answer, claim)
+            yield from ([*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), *tail] for p in phrases)
+        yield [*lead, gone]
+    elif cue.endswith("negative for") and len(group) == 1:
+        yield [*lead, Change(cue_end - len("negative for"), cue_end, "positive for")]
+    elif cue_start > end and len(group) == 1 and cue in ("is absent", "are absent"):
+        yield [*lead, Change(cue_start, cue_end, cue.split()[0] + " present")]
+    be = re.match(r"(is|are|was|were)(?:n't| not)(?: any| an?)?$", cue)
+    free = re.match(r"(is|are|was|were)?\s*(?:free|clear|devoid) (?:of|from)$", cue)
+    for p in phrases if cue_end <= start else ():
+        if (be or free) and len(group) == 1:
+            yield [*lead, Change(cue_start, end, f"{be[1] if be else 'show'} {_with_article(p)}")]
+            continue
+        verb = bool(_VERB.search(answer, first, last))
+        p = _with_article(p) if verb else p
+        there = re.match(r"there (?:is|are)(?=\b)|there's", cue)
+        head = ("there are " if _plural(p) else "there is ") if there else ""
+        if len(group) == 1:
+            new = head + p
+            yield [*lead, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:])]
+        else:
+            yield [*lead, *_out_of_list(answer, claim, group, (cue_start, cue_end), p, (first, last))]
+    inside = {c.parts["finding"] for c in claims if first <= c.start < last}
+    if inside == {claim.parts["finding"]}:
+        noun = _plain_noun(answer, claim)
+        for p in phrases:
+            p = _with_article(p) if _VERB.search(answer, first, last) else p
+            yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, p, noun))]
 
 
-def _affirm_in_list(answer: str, claim: Claim, group: list[Claim], phrase: str, opening: str) -> Change:
-    """ "No X, Y or Z": "A small X but no Y or Z"; "No X, Y, but a small Z"."""
-    place = group.index(claim)
-    if place == 0:
-        after = _JOINT.match(answer, claim.end)
-        return Change(claim.parts["cue"][0], after.end(), f"{opening} but no ")
-    if place + 1 < len(group):
-        raise NoEdit("no minimal repair within a list of denials")
-    before = group[place - 1].end
-    if not _JOINT.fullmatch(answer[before : claim.start]):
-        raise NoEdit("a list of denials with more in it than findings")
-    return Change(before, claim.parts["finding"][1], f", but {phrase}")
+def _out_of_list(
+    answer: str, claim: Claim, group: Sequence[tuple[int, int]], cue: tuple[int, int], phrase: str, sentence: tuple[int, int]
+) -> list[Change]:
+    """ "No X, Y or Z is seen" -> "No X or Z is seen, but there is a small Y"."""
+    place = group.index(claim.parts["finding"])
+    items = [answer[group[0][0] : group[0][1]], *(answer[a:b] for a, b in group[1:])]
+    between = [answer[a[1] : b[0]] for a, b in zip(group, group[1:], strict=False)]
+    if not all(re.fullmatch(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*", gap) for gap in between):
+        return []
+    rest = items[:place] + items[place + 1 :]
+    rest = [r if r.isupper() or i == 0 and place else r[0].lower() + r[1:] for i, r in enumerate(rest)]
+    word = " nor " if answer[slice(*cue)].lower() == "neither" else " or "
+    listed = rest[0] if len(rest) == 1 else ", ".join(rest[:-1]) + word + rest[-1]
+    begin, end = _body(answer, *sentence)
+    tail = answer[group[-1][1] : end]
+    if len(rest) == 1 and not _plural(rest[0]):
+        tail = re.sub(r"^(\s+)are\b", r"\1is", re.sub(r"^(\s+)were\b", r"\1was", tail))
+    elif len(rest) == 1:
+        tail = re.sub(r"^(\s+)is\b", r"\1are", tail)
+    new = f"{listed}{tail}, but there {'are' if _plural(phrase) else 'is'} {_with_article(phrase)}"
+    return [Change(group[0][0], end, new)]
 
 
-def _affirm_organ(claim: Claim, cue: str, place: tuple[int, int], right: Claim) -> list[Change]:
-    if claim.finding not in ("cardiomegaly", "enlarged mediastinum"):
-        zone = right.zone and f"{right.zone} zone"
-        words = " ".join(filter(None, (right.size, right.side, zone, claim.finding)))
-        return [Change(place[1], place[1], f" except for {_with_article(words)}")] if cue == "clear" else _no_organ(cue)
-    if cue not in ("normal", "within normal limits", "unremarkable", "not enlarged", "normal in size"):
-        return _no_organ(cue)
-    degree = f"{DEGREES[right.size]} " if right.size in DEGREES else ""
-    return [Change(*place, degree + ("enlarged" if claim.finding == "cardiomegaly" else "widened"))]
+def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> Ways:
+    start, end = claim.parts["cue"]
+    state = _HEART.get(claim.finding)
+    if state:
+        tail = re.compile(r"\s+in size\b").match(answer, end)
+        degree = f"{DEGREES[right.size]} " if right and right.size in DEGREES else ""
+        if _NORMAL.fullmatch(cue):
+            yield [Change(start, tail.end() if tail else end, degree + state)]
+        if cue.startswith("not "):
+            yield [Change(start, start + 4, "")]
+        size = re.compile(r"normal (heart|cardiac)( size| silhouette)?", re.I).match(answer, start)
+        if size:
+            yield [Change(start, start + 6, case_like("enlarged", cue if cue[0].isupper() else "x"))]
+        return
+    if cue.startswith("not "):
+        yield [Change(start, start + 4, "")]
+    for phrase in _noun_phrases(claim.finding, claim, right) if cue == "clear" else ():
+        yield [Change(end, end, f" except for {_with_article(phrase)}")]
 
 
-def _no_organ(cue: str) -> list[Change]:
-    raise NoEdit(f"no minimal repair of {cue!r}")
-
-
-def _noun_phrase(answer: str, claim: Claim, right: Claim) -> str:
-    """ "a small left effusion"; without an article where the sentence has no verb."""
-    noun = answer[slice(*claim.parts["finding"])]
-    noun = re.sub(r"^(?:focal|acute|definite|large|evidence of) ", "", noun if noun.isupper() else noun.lower())
-    size = right.size if right.size and right is not claim else None
+def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
+    """What is there, in words: as the reference says it, else the answer's noun with the size and side of `right`."""
+    noun = _plain_noun(answer, claim) if answer != claim.finding else claim.finding
+    noun = re.sub(r"^(?:focal|acute|definite|large|any|evidence of) ", "", noun)
+    if right is None:
+        return [noun]
+    found = []
+    text = right.words
+    if text and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
+        found.append(text if text.isupper() else text[0].lower() + text[1:])
+    if _plural(noun) and not _plural(right.words) and right.side != "bilateral":
+        noun = re.sub(r"(?:(?<=ss)e|)s$", "", noun)
+    size = right.size if right.size in SIZES and "size" not in right.unsure else None
     if size and _UNCOUNTABLE.search(noun):
         size = like_word(size, "mild", "size")
-    side = right.side if right is not claim else None
-    words = " ".join(filter(None, (size, side, noun)))
-    sentence = answer[max(answer.rfind(".", 0, claim.start), 0) : _end(answer, claim.end)]
-    return _with_article(words) if _VERB.search(sentence) else words
+    side = right.side
+    if side == "bilateral" and not _plural(noun) and not _UNCOUNTABLE.search(noun):
+        noun += "es" if noun.endswith("s") else "s"
+    zone = re.search(r"\b(?:upper|middle|lower) (?:lobe|zone)\b", right.words, re.I)
+    if zone and "zone" not in right.unsure:
+        found.append(" ".join(filter(None, (size, side, zone.group().lower(), noun))))
+    found.append(" ".join(filter(None, (size, side, noun))))
+    return list(dict.fromkeys(found))
 
 
 def _with_article(words: str) -> str:
-    plural = re.search(r"[^sxiu]s$", words)
-    if plural or _UNCOUNTABLE.search(words) or words.split()[0] == "bilateral":
+    if _plural(words) or _UNCOUNTABLE.search(words) or words.split()[0] in ("bilateral", "bibasilar", "a", "an", "the"):
         return words
     return ("an " if words[0].lower() in "aeiou" else "a ") + words
-
-
-def _end(answer: str, at: int) -> int:
-    end = answer.find(".", at)
-    return len(answer) if end < 0 else end

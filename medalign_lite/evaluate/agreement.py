@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from medalign_lite.edits.report_truth import stated
+from medalign_lite.edits.truths import Facts, Report, contradicts
 from medalign_lite.text.claims import Claim, by_side, extract_claims, wrong_attributes
-from medalign_lite.text.facts import FINDINGS, Fact
-from medalign_lite.text.reports import read_report
+from medalign_lite.text.facts import Fact
 
 ATTRIBUTES = ("side", "zone", "size")
 
@@ -89,7 +88,7 @@ class FactErrors:
 def fact_errors(claims: Sequence[Claim], facts: Iterable[Fact]) -> FactErrors:
     """Countable affirmed claims against the visible facts, so paired that the fewest attributes are wrong."""
     seen = [fact for fact in facts if fact.visible]
-    pairs = [pair for finding in FINDINGS for pair in _pair(finding, claims, seen)]
+    pairs = [pair for finding in dict.fromkeys(f.finding for f in seen) for pair in _pair(finding, claims, seen)]
     taken = {id(claim) for claim, _ in pairs}
     left = [claim for claim in claims if id(claim) not in taken]
     wrong = [wrong_attributes(claim, fact) for claim, fact in pairs]
@@ -111,26 +110,43 @@ def _pair(finding: str, claims: Sequence[Claim], facts: Sequence[Fact]) -> list[
     return [(said[i], there[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True)]
 
 
-def report_counts(text: str, facts: Sequence[Fact] | None) -> dict[str, float]:
-    """Columns of `metrics` for one report; nothing where nobody wrote the facts down.
+def affirmed_by(text: str, truth: Facts | Report) -> list[Claim]:
+    """The findings that a report asserts and of which the truth decides, a bilateral one once for each side.
+
+    A reference report decides about what it says itself and what it contradicts; the rest is neither right nor wrong.
+    """
+    if isinstance(truth, Facts):
+        return affirmed(text)
+    said = [one for claim in truth.read(text) if claim.polarity == "present" for one in by_side(claim)]
+    there = [one for claim in truth.claims if claim.polarity == "present" for one in by_side(claim)]
+    return [c for c in said if any(_same(c, t) for t in there) or contradicts(truth.claims, c)]
+
+
+def _same(claim: Claim, other: Claim) -> bool:
+    pairs = ((getattr(claim, name), getattr(other, name)) for name in ATTRIBUTES)
+    return (claim.finding, claim.kind) == (other.finding, other.kind) and all(a == b or None in (a, b) for a, b in pairs)
+
+
+def report_counts(text: str, truth: Facts | Report) -> dict[str, float]:
+    """Columns of `metrics` for one report.
 
     claims_right and facts_found are at level "zone", the others say theirs. A claim without a fact on its side is
-    `claims_hallucinated`.
+    `claims_hallucinated`. By a reference report a text that says the same scores 1, 0, 1, whatever it speaks of.
     """
-    return {} if facts is None else claim_counts(affirmed(text), facts)
+    return claim_counts(affirmed_by(text, truth), truth.stated.facts)
 
 
 def claim_counts(said: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, float]:
     """As `report_counts`, of claims that were read already: affirmed ones, a bilateral one for each side."""
     seen = [fact for fact in facts if fact.visible]
     claims = countable(said, facts)
-    sized = [(c, f) for c in claims for f in seen if in_place(c, f) and c.size and f.size]
+    sized = [(c, [f.size for f in seen if in_place(c, f) and f.size]) for c in claims if c.size]
     row = {
         "claims": len(claims),
         "claims_hallucinated": sum(not any(on_side(claim, f) for f in seen) for claim in claims),
         "facts": len(seen),
-        "sizes": len(sized),
-        "sizes_right": sum(claim.size == fact.size for claim, fact in sized),
+        "sizes": sum(bool(there) for _, there in sized),
+        "sizes_right": sum(claim.size in there for claim, there in sized),
     }
     for level, agrees in LEVELS.items():
         ending = "" if level == "zone" else f"_{level}"
@@ -166,13 +182,3 @@ def _errors(errors: FactErrors) -> dict[str, float]:
 def overclaim_counts(text: str, finding: str) -> dict[str, float]:
     """Whether the text still affirms the one finding that was taken out of the image, wherever it puts it."""
     return {"hidden_findings": 1, "overclaimed": any(claim.finding == finding for claim in affirmed(text))}
-
-
-def reference_counts(text: str, report: str) -> dict[str, float]:
-    """The columns of `agreement.report_counts` for a report whose truth is a reference report.
-
-    A claim about a finding that the reference does not mention, or only doubts, is neither right nor wrong.
-    """
-    truth = stated(report)
-    said = [c for c in read_report(text) if c.polarity == "present" and c.finding in truth.mentioned]
-    return claim_counts([one for claim in said for one in by_side(claim)], truth.facts)

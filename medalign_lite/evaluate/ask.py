@@ -42,7 +42,7 @@ from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm, load_adapter, load_lvlm
 from medalign_lite.model.processes import SHARDS, run_shards
 from medalign_lite.model.rollout import rollout
-from medalign_lite.text.claims import yes_no
+from medalign_lite.text.says import yes_no
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.scoring import answer_kl, answer_logp, pair_margins
 

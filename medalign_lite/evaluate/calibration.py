@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medalign_lite.cases.case import Case
-from medalign_lite.text.claims import yes_no
+from medalign_lite.text.says import yes_no
 
 BINS = 10
 

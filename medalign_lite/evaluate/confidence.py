@@ -3,15 +3,13 @@
 A confident error is what alignment is for: a wrong statement that the model would hardly have put otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
+from medalign_lite.edits.truths import Facts, Gold, Report, truth_of
 from medalign_lite.model.batches import sampled_offsets
-from medalign_lite.text.answers import correct_answer
-from medalign_lite.text.claims import extract_claims, judge
-from medalign_lite.text.words import NoEdit
 
 
 @dataclass(frozen=True)
@@ -40,33 +38,22 @@ class Statement:
 
 
 def statements(rollout: Rollout, case: Case, question: Question, tokenizer) -> list[Statement]:
-    """What the answer says, in reading order. Nothing for a report of a case whose facts nobody wrote down."""
+    """What the answer says, in reading order; what cannot be told is neither right nor wrong."""
     offsets = sampled_offsets(tokenizer, rollout.ids, rollout.text)
-    if question.kind != "report":
-        parts = [(0, len(rollout.text), question.topic, _right(rollout.text, question.answer))]
-    else:
-        parts = _claims(rollout.text, case.facts) if case.facts is not None else []
     return [
         Statement(rollout, start, end, about, right, logps)
-        for start, end, about, right in parts
+        for start, end, about, right in _parts(rollout.text, truth_of(case, question), question)
         if (logps := _inside(rollout.logps, offsets, start, end))
     ]
 
 
-def _claims(text: str, facts) -> list[tuple[int, int, str, bool | None]]:
-    verdicts = {"true": True, "false": False, "unverifiable": None}
-    parts = []
-    for claim in extract_claims(text):
+def _parts(text: str, truth: Facts | Gold | Report, question: Question) -> Iterator[tuple[int, int, str, bool | None]]:
+    if isinstance(truth, Gold):
+        yield 0, len(text), question.topic, truth.right(text)
+        return
+    for claim in truth.read(text):
         start = min(claim.start, claim.parts.get("cue", (claim.start, 0))[0])
-        parts.append((start, claim.end, claim.finding, verdicts[judge(claim, facts).verdict]))
-    return parts
-
-
-def _right(answer: str, gold: str) -> bool | None:
-    try:
-        return correct_answer(answer, gold) is None
-    except NoEdit:
-        return None
+        yield start, claim.end, claim.finding, {"true": True, "false": False}.get(truth.judge(claim).verdict)
 
 
 def _inside(logps: Sequence[float], offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[float, ...]:

@@ -5,12 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from medalign_lite.cases.case import Case
-from medalign_lite.edits.report_truth import Stated, stated
-from medalign_lite.evaluate.agreement import affirmed
+from medalign_lite.edits.truths import Stated, truth_of
+from medalign_lite.evaluate.agreement import affirmed_by
 from medalign_lite.evaluate.metrics import Prediction, answers_of, question_of
-from medalign_lite.text.claims import by_side
 from medalign_lite.text.facts import FINDINGS, SIDES
-from medalign_lite.text.reports import read_report
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,9 @@ def error_table(
         question = question_of(case, question_id)
         if question.kind != "report":
             continue
-        if case.facts is not None:
-            truths[case_id], claims = Stated(case.facts, frozenset(FINDINGS)), affirmed(text)
-        else:
-            truths[case_id] = stated(question.answer)
-            claims = [one for c in read_report(text) if c.polarity == "present" for one in by_side(c)]
-        said[case_id] |= {(claim.finding, claim.side) for claim in claims}
+        truth = truth_of(case, question)
+        truths[case_id] = truth.stated
+        said[case_id] |= {(claim.finding, claim.side) for claim in affirmed_by(text, truth)}
     known = {name for truth in truths.values() for name in truth.mentioned}
     findings = [name for name in FINDINGS if name in known] + sorted(known - {*FINDINGS})
     return [row for finding in findings for row in _errors_of(finding, findings, truths, said)]

@@ -9,8 +9,9 @@ from dataclasses import replace
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.agreement import affirmed
 from medalign_lite.evaluate.short_answers import lmms_normalise
-from medalign_lite.text.claims import find_attributes, yes_no
+from medalign_lite.text.claims import find_attributes
 from medalign_lite.text.facts import SIDES, Fact
+from medalign_lite.text.says import yes_no
 
 CHANGES = ("hidden", "moved")  # conditions in which the picture shows another truth
 ASKS_ABSENCE = ("absence", "side-free")  # topics whose yes means that the finding is not there

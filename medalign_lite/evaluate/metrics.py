@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.evaluate.agreement import overclaim_counts, reference_counts, report_counts
+from medalign_lite.edits.truths import truth_of
+from medalign_lite.evaluate.agreement import overclaim_counts, report_counts
 from medalign_lite.evaluate.grounding import change_counts, changed_case
 from medalign_lite.evaluate.probing import probe_counts
 from medalign_lite.evaluate.short_answers import score_answer
 from medalign_lite.evaluate.style import style_counts
-from medalign_lite.text.claims import yes_no
+from medalign_lite.text.says import option_of, yes_no
 
 CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only", "moved", "lesion", "control")
 
@@ -101,6 +102,9 @@ RATIOS = {
     "open_recall_strict": ("open_strict", "open"),
     "open_accuracy_lmms": ("open_lmms", "open"),
     "yes_ratio": ("yes", "yes_no"),
+    "neither_ratio": ("neither", "yes_no"),
+    "choice_accuracy": ("choice_right", "choice"),
+    "choice_none": ("choice_none", "choice"),
     "twin_accuracy": ("twins_right", "twins"),
     "premise_rejection": ("premises_rejected", "premises"),
     "grounding_selectivity": ("selectivity", "selectivity_n"),
@@ -257,15 +261,20 @@ def question_of(case: Case, question_id: str) -> Question:
 
 def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
     if question.kind == "report":
-        return reference_counts(text, question.answer) if case.facts is None else report_counts(text, case.facts)
+        return report_counts(text, truth_of(case, question))
     if not question.visible:
         return {}
-    scores = score_answer(text, question.answer, question.kind)
+    options = getattr(question, "options", ())
+    scores = score_answer(text, question.answer, question.kind, question.text, options)
+    if question.kind == "choice":
+        return {"choice": 1, "choice_right": scores["strict"], "choice_none": option_of(text, options) is None}
     if question.kind == "open":
         row = {"open_recall": scores["llavamed"], "open_strict": scores["strict"], "open_lmms": scores["lmms"]}
         return {"open": 1} | row
     row = {"closed_right": scores["strict"], "closed_llavamed": scores["llavamed"], "closed_lmms": scores["lmms"]}
-    row |= {} if yes_no(question.answer) is None else {"yes_no": 1, "yes": yes_no(text) is True}
+    if yes_no(question.answer) is not None:
+        said = yes_no(text, question.text)
+        row |= {"yes_no": 1, "yes": said is True, "neither": said is None}
     return {"closed": 1} | row
 
 

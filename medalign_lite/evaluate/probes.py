@@ -19,8 +19,8 @@ from medalign_lite.cases.images import image_size, read_image
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.corrupt import UNSEEN, corrupt
 from medalign_lite.corruption.masks import dilate, find_masks, lesion_mask, mask_source
-from medalign_lite.edits.facts import counterfactual
 from medalign_lite.edits.records import Record, check_record, make_record
+from medalign_lite.edits.truths import truth_of
 from medalign_lite.evaluate.grounding import changed_case
 from medalign_lite.files import whole
 from medalign_lite.text.claims import extract_claims, find_sentences, judge
@@ -181,7 +181,7 @@ def truth_record(case: Case, *, seed: int | Sequence[int]) -> Record | None:
     for i in rng.permutation(len(statements)):
         question, text = statements[i]
         try:
-            edit = counterfactual(text, case.facts if case.facts is not None else question.answer, rng, question)
+            edit = truth_of(case, question).falsify(text, rng)
         except NoEdit:
             continue
         spoken = Rollout(f"truth/{case.id}/{question.id}", case.id, question.id, 0, text, [], [], {})

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from medalign_lite.cases.case import Case
 from medalign_lite.evaluate.short_answers import strict_closed
-from medalign_lite.text.claims import extract_claims, yes_no
+from medalign_lite.text.claims import extract_claims
+from medalign_lite.text.says import yes_no
 
 
 def probe_counts(case: Case, texts: Mapping[str, str]) -> dict[str, float]:

@@ -2,18 +2,18 @@
 
 `llavamed`  the rules published with LLaVA-Med v1.0 (Li et al. 2023), quirks included, to compare with the literature:
             open questions by recall of words, closed ones by substring.
-`strict`    ours. Closed: yes/no as `claims.yes_no` reads it, negation included, other choices by whole words that are
-            not negated. Open: recall of words with multiplicity.
+`strict`    ours. Closed: yes, no or neither as `says.yes_no` reads it, an option by `says.option_of`, other answers
+            by whole words that are not negated. Open: recall of words with multiplicity.
 `lmms`      exact match after normalising, as lmms-eval scores SLAKE (see `lmms_normalise`), for both kinds.
 """
 
 import re
 import string
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from medalign_lite.text.answers import strict_match, words
-from medalign_lite.text.claims import yes_no
+from medalign_lite.text.says import option_of, yes_no
 
 SCORERS = ("llavamed", "strict", "lmms")
 OPEN_SCORER = "llavamed"
@@ -90,14 +90,17 @@ def llavamed_closed(candidate: str, gold: str) -> int:
     return int(("yes" in said or "no" in said) and wanted in said)
 
 
-def strict_closed(candidate: str, gold: str) -> bool:
-    """True if the candidate says yes or no as the gold answer does; another gold answer (a choice) must be matched.
+def strict_closed(candidate: str, gold: str, question: str = "", options: Sequence[str] = ()) -> bool:
+    """True if the candidate says yes or no as the gold answer does, or the same of the options; with another gold answer
+    and no options its words must stand there.
 
-    An answer that says neither yes nor no is wrong. A candidate that names two choices matches both: the choices are
-    not known here.
+    An answer that says neither yes nor no, or no option, is wrong.
     """
+    if options:
+        right = option_of(gold, options)
+        return right is not None and option_of(candidate, options) == right
     wanted = yes_no(gold)
-    return strict_match(candidate, gold) if wanted is None else yes_no(candidate) == wanted
+    return strict_match(candidate, gold) if wanted is None else yes_no(candidate, question) == wanted
 
 
 def strict_recall(candidate: str, gold: str) -> float:
@@ -130,12 +133,16 @@ def lmms_match(candidate: str, gold: str) -> bool:
     return lmms_normalise(candidate) == lmms_normalise(gold)
 
 
-def score_answer(candidate: str, gold: str, kind: str) -> dict[str, float]:
-    """{scorer: score} of one answer by all SCORERS; `kind` is "closed" or "open". Raises ValueError for another."""
-    if kind not in ("closed", "open"):
-        raise ValueError(f"kind {kind!r} is no short answer: use closed or open, and score reports by their facts")
-    if kind == "closed":
-        scores = llavamed_closed(candidate, gold), strict_closed(candidate, gold), lmms_match(candidate, gold)
+def score_answer(
+    candidate: str, gold: str, kind: str, question: str = "", options: Sequence[str] = ()
+) -> dict[str, float]:
+    """{scorer: score} of one answer by all SCORERS; `kind` is "closed", "choice" or "open"; the question's text and its
+    options help to read the answer. Raises ValueError for another kind."""
+    if kind not in ("closed", "choice", "open"):
+        raise ValueError(f"kind {kind!r} is no short answer: use closed, choice or open, and score reports by their facts")
+    if kind != "open":
+        strict = strict_closed(candidate, gold, question, options)
+        scores = llavamed_closed(candidate, gold), strict, lmms_match(candidate, gold)
     else:
         scores = llavamed_open(candidate, gold)[2], strict_recall(candidate, gold), lmms_match(candidate, gold)
     return dict(zip(SCORERS, map(float, scores), strict=True))

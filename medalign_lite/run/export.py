@@ -20,7 +20,7 @@ from transformers import AutoModelForImageTextToText
 from medalign_lite.dials import PresetError
 from medalign_lite.files import read_json, short
 from medalign_lite.model.families import find_towers
-from medalign_lite.model.lvlm import OFFLINE, nf4_settings, skeleton_of
+from medalign_lite.model.loading import OFFLINE, nf4_settings, skeleton_of
 from medalign_lite.model.weights import SAFE_FILES, ModelError, locate
 from medalign_lite.run.card import write_card
 from medalign_lite.run.commands import exit_status

@@ -25,8 +25,9 @@ import numpy as np
 
 from medalign_lite.cases.case import KINDS
 from medalign_lite.cases.readers.kit import read_fact
+from medalign_lite.edits.truths import Facts, Report
 from medalign_lite.evaluate import overlap
-from medalign_lite.evaluate.agreement import reference_counts, report_counts
+from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.evaluate.metrics import COLUMNS, Counts, ratios
 from medalign_lite.evaluate.short_answers import SCORERS, score_answer
 from medalign_lite.evaluate.stats import bootstrap, interval
@@ -171,8 +172,8 @@ def score(references: dict[str, Reference], texts: dict[str, str], *, draws: int
 
 def _counted(ref: Reference, text: str) -> dict[str, float]:
     if ref.kind == "report":
-        told = ref.facts is None and ref.report is not None
-        counts = reference_counts(text, ref.report) if told else report_counts(text, ref.facts)
+        truth = Report(ref.report) if ref.facts is None and ref.report else Facts(ref.facts or ())
+        counts = report_counts(text, truth) if ref.facts is not None or ref.report else {}
         return counts | (overlap.overlap_counts(text, ref.report) if ref.report else {})
     return {ref.kind: 1} | {f"{ref.kind}_{name}": x for name, x in score_answer(text, ref.answer, ref.kind).items()}
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.edits.report_truth import judge_claims
-from medalign_lite.edits.verify import truth_of
-from medalign_lite.evaluate.agreement import affirmed, countable, on_side
+from medalign_lite.edits.truths import truth_of
+from medalign_lite.evaluate.agreement import affirmed_by, countable, on_side
 from medalign_lite.evaluate.metrics import Prediction
 from medalign_lite.evaluate.short_answers import strict_closed
 from medalign_lite.show.draw import lesions_of, png, with_lesions
@@ -82,8 +81,9 @@ def false_spans(text: str, case: Case, question: Question) -> tuple[Span, ...]:
     if question.kind != "report":
         wrong = question.kind == "closed" and question.visible and not strict_closed(text, question.answer)
         return ((0, len(text), "false"),) if wrong and text else ()
-    spans = [span for claim, found in judge_claims(text, case, question) if found.verdict == "false"
-             for span in _words(claim, found.wrong)]
+    truth = truth_of(case, question)
+    judged = [(claim, truth.judge(claim)) for claim in truth.read(text)]
+    spans = [span for claim, found in judged if found.verdict == "false" for span in _words(claim, found.wrong)]
     return tuple(s for i, s in enumerate(sorted(spans)) if not any(s[0] < end for _, end, _ in sorted(spans)[:i]))
 
 
@@ -96,30 +96,22 @@ def _words(claim: Claim, wrong: Iterable[str]) -> list[Span]:
 
 
 def _false(text: str, case: Case, question: Question) -> set[tuple[str, str | None]]:
-    if case.facts is None:
-        return {(c.finding, c.side) for c in _affirmed(text, case, question, "false")}
-    seen = [fact for fact in case.facts if fact.visible]
-    claims = countable(affirmed(text), case.facts)
-    return {(claim.finding, claim.side) for claim in claims if not any(on_side(claim, fact) for fact in seen)}
+    truth = truth_of(case, question)
+    claims, facts = affirmed_by(text, truth), truth.stated.facts
+    seen = [fact for fact in facts if fact.visible]
+    return {(c.finding, c.side) for c in countable(claims, facts) if not any(on_side(c, fact) for fact in seen)}
 
 
 def _found(text: str, case: Case, question: Question) -> set[str]:
-    if case.facts is None:
-        return {c.finding for c in _affirmed(text, case, question, "true")}
-    claims = affirmed(text)
-    return {fact.finding for fact in case.facts if fact.visible and any(on_side(claim, fact) for claim in claims)}
-
-
-def _affirmed(text: str, case: Case, question: Question, verdict: str) -> list[Claim]:
-    """Affirmed claims of which the reference report says so."""
-    judged = judge_claims(text, case, question)
-    return [claim for claim, found in judged if (claim.polarity, found.verdict) == ("present", verdict)]
+    truth = truth_of(case, question)
+    claims, facts = affirmed_by(text, truth), truth.stated.facts
+    return {fact.finding for fact in facts if fact.visible and any(on_side(claim, fact) for claim in claims)}
 
 
 def _failure(case: Case, question: Question, base: str, aligned: str, kind: str) -> Failure:
     names = ", ".join(lesions_of(case)) or "no lesion"
     return Failure(
-        case.id, question.text, truth_of(case, question), base, aligned, note=kind, png=png(with_lesions(case)),
+        case.id, question.text, truth_of(case, question).words, base, aligned, note=kind, png=png(with_lesions(case)),
         alt=f"The image of case {case.id} with {names} outlined",
         base_false=false_spans(base, case, question), aligned_false=false_spans(aligned, case, question),
     )

@@ -20,7 +20,7 @@ from medalign_lite.evaluate.constants import COMMONEST, NO
 from medalign_lite.evaluate.short_answers import CLOSED_SCORER, OPEN_SCORER
 from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.evaluate.style import FEW_WORDS
-from medalign_lite.files import whole
+from medalign_lite.files import write_text
 from medalign_lite.show.failures import Failure
 from medalign_lite.show.figures import split_spans, spoken
 
@@ -211,8 +211,7 @@ def write_report(path: Path | str, report: Report) -> Path:
         controls=_control_rows(results, controls), control_names=_control_names(controls),
         changed=[(what, _rows(block, "test")) for what, block in changed.items()],
     )  # fmt: skip
-    with whole(path) as part:
-        part.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return Path(path)
 
 

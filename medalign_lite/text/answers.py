@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from medalign_lite.text.answer_values import NUMBERS, close_sizes, find_values, other_values
-from medalign_lite.text.claims import Attribute, yes_no
+from medalign_lite.text.claims import Attribute
+from medalign_lite.text.says import option_of, yes_no
 from medalign_lite.text.words import DEGREES, NoEdit
 
 WHOLE_ANSWER_WORDS = 8  # up to this many words an answer may be exchanged as a whole
@@ -33,7 +34,7 @@ def same_answer(a: str, b: str) -> bool:
     return bool(said) and said == right and content(a) == content(b) and denies[0] == denies[1]
 
 
-def correct_answer(answer: str, gold: str) -> str | None:
+def correct_answer(answer: str, gold: str, question: str = "") -> str | None:
     """`answer` with only what differs from `gold` exchanged; None where the two say the same.
 
     Raises:
@@ -44,7 +45,7 @@ def correct_answer(answer: str, gold: str) -> str | None:
     if same_answer(answer, gold):
         return None
     if _BARE_YES_NO.fullmatch(gold):
-        return _correct_yes_no(answer, gold)
+        return _correct_yes_no(answer, gold, question)
     said, right = find_values(answer), find_values(gold)
     if right and _once(said) and _once(right) and _same_names(said, right) and content(gold) <= content(answer):
         changed = [(s, r) for s in said for r in right if s.name == r.name and s.value != r.value]
@@ -54,16 +55,21 @@ def correct_answer(answer: str, gold: str) -> str | None:
     return _whole(answer, gold)
 
 
-def falsify_answer(answer: str, rng: np.random.Generator) -> str:
-    """A right short answer made wrong: yes for no, or another of the values of `answer_values` in the place of one.
+def falsify_answer(answer: str, rng: np.random.Generator, gold: str | None = None) -> str:
+    """A right short answer made wrong: yes for no, or another of the values of `answer_values` in the place of one that
+    the gold answer has too.
 
     Raises:
         NoEdit: where no false answer is known ("Pneumonia").
     """
+    gold = answer if gold is None else gold
     if _BARE_YES_NO.fullmatch(answer):
         return _flip(answer)
+    if _BARE_YES_NO.fullmatch(gold):  # only the polarity may change
+        return _whole(answer, _flip(gold))
+    kept = {(v.name, v.value) for v in find_values(gold)}
     said = find_values(answer)
-    alone = [a for a in said if sum(b.name == a.name for b in said) == 1]
+    alone = [a for a in said if sum(b.name == a.name for b in said) == 1 and (a.name, a.value) in kept]
     others = {a: other_values(a, answer[a.start : a.end], followed=bool(answer[a.end :].strip(" ."))) for a in alone}
     usable = [a for a in alone if others[a]]
     if not usable:
@@ -73,8 +79,37 @@ def falsify_answer(answer: str, rng: np.random.Generator) -> str:
     return _put(answer, a, value)
 
 
-def _correct_yes_no(answer: str, gold: str) -> str | None:
-    said = yes_no(answer)
+def swap_option(answer: str, gold: str, options: Sequence[str]) -> str | None:
+    """The answer with the option that it says exchanged for the gold one, by letter, text or both as it has them; None
+    where it says that one. Raises NoEdit where it says none, or more than one."""
+    said, right = option_of(answer, options), option_of(gold, options)
+    if said is None or right is None:
+        raise NoEdit("an answer that says none of the options")
+    if said == right:
+        return None
+    return exchange_option(answer, said, right, options)
+
+
+def exchange_option(answer: str, said: int, new: int, options: Sequence[str]) -> str:
+    """Another option in the place of the one said."""
+    letter = re.compile(rf"(?<!\w)({chr(65 + said)})(?!\w)(?=\s*(?:[).:\]\-*]|$))")
+    text = re.search(rf"(?<!\w){re.escape(options[said])}(?!\w)", answer, re.I)
+    if not text and not letter.search(answer):
+        raise NoEdit("the option that is said cannot be exchanged")
+    if text:
+        answer = answer[: text.start()] + case_like_phrase(options[new], text.group()) + answer[text.end() :]
+    return letter.sub(chr(65 + new), answer, count=1)
+
+
+def case_like_phrase(new: str, like: str) -> str:
+    """The phrase with a capital where the other had one; its own capitals stay."""
+    if like[:1].isupper():
+        return new[:1].upper() + new[1:]
+    return new if new.isupper() else new[:1].lower() + new[1:] if not new[1:2].isupper() else new
+
+
+def _correct_yes_no(answer: str, gold: str, question: str) -> str | None:
+    said = yes_no(answer, question)
     if said is None:
         raise NoEdit("a yes/no question answered without yes or no")
     if said == yes_no(gold):

@@ -110,6 +110,15 @@ class Claim:
     end: int
     parts: Mapping[str, tuple[int, int]]
     temporal: str | None = None  # "new" | "worse" | "unchanged" | "better" | "resolved" | "old"
+    kind: str = ""  # the finer name, see `lexicon.KINDS`
+    qualifiers: frozenset[str] = frozenset()  # words that narrow it
+    words: str = ""  # its characters, in a report
+    unsure: frozenset[str] = frozenset()  # what may have been read wrong: "claim", "side", "zone", "size"
+
+    @property
+    def said(self) -> tuple:
+        """What it says, wherever it stands."""
+        return self.finding, self.polarity, self.side, self.zone, self.size
 
 
 class Attribute(NamedTuple):
@@ -198,27 +207,6 @@ def wrong_attributes(claim: Claim, fact: Fact) -> tuple[str, ...]:
     """Which of side, zone and size the claim states otherwise than the fact."""
     stated = {name: getattr(claim, name) for name in _VALUES}
     return tuple(n for n, value in stated.items() if value and getattr(fact, n) and value != getattr(fact, n))
-
-
-def yes_no(text: str) -> bool | None:
-    """What a short answer says to a yes/no question; None where it does not say.
-
-    A leading yes or no decides; else words such as "absent" or "true", else the polarity of its claims.
-    """
-    lead = re.match(r"\W*(yes|yeah|no|nope|not|none|neither)\b(?!\s+(?:and|or)\s+(?:yes|no)\b)", text, re.I)
-    if lead:
-        return lead.group(1).lower() in ("yes", "yeah")
-    if re.match(r"\W*(?:yes|no)\b", text, re.I):
-        return None
-    negated = bool(find_negations(text))
-    if re.search(r"\b(?:absent|false|incorrect|negative)\b", text, re.I):
-        return False
-    if re.search(r"\b(?:true|correct|present|positive)\b", text, re.I):
-        return not negated
-    polarities = {c.polarity for c in extract_claims(text)}
-    if len(polarities) == 1:
-        return polarities == {"present"}
-    return False if negated and not polarities else None
 
 
 def _clauses(text: str, start: int, end: int) -> list[tuple[int, int]]:

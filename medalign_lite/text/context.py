@@ -170,6 +170,9 @@ def _front(text: str, mention: Span, cues: Sequence[Cue]) -> Cue | None:
     """The nearest cue in front whose scope reaches the mention; a hint of something denied is the denial's."""
     nearest = None
     for cue in reversed(cues):
+        around = cue.kind == "asked" and cue.start < mention[0] and mention[1] < cue.end  # "if pneumonia is suspected"
+        if around:
+            return cue
         if not cue.front or cue.end > mention[0] or cue.kind not in _FRONT_STOPS:
             continue
         if nearest is None and _reaches(text, cue, mention[0]):

@@ -115,7 +115,7 @@ CUES: dict[str, tuple[str, ...]] = {
         rf"(?:cannot|can't|n't)(?: be)? {SEEN}",
         r"(?:is|are|was|were) (?:absent|excluded|ruled out|negative(?! (?:\w+ )?for)|none)",
         r"(?:: ?|- ?)?(?:none|absent|negative|nil)(?= ?[.,;)]|$| seen)", r":? ?-? ?(?:(?<=[:-] )|(?<=[:-]))(?:no|\(-\)|0|false)(?= ?[.,;)]|$| [a-z]+ ?[:-])",
-        r"excluded|ruled out", r"(?:(?:is|are) )?(?:nowhere|no more)(?: to be)?(?: " + SEEN + r")?(?= ?[.,;)]|$)",
+        r"excluded|ruled out", r"(?:(?:is|are) not|\w*n't) a (?:feature|finding)", r"(?:(?:is|are) )?(?:nowhere|no more)(?: to be)?(?: " + SEEN + r")?(?= ?[.,;)]|$)",
         r"(?:(?:is|are|lies?|appears?) )?(?:well )?within (?:the )?normal (?:limits|range)", r"(?:is|are) (?:wnl|normal|unremarkable)",
         r"not (?:seen|identified|present|visuali[sz]ed|noted|demonstrated)",
     ),
@@ -131,7 +131,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:interval |\w+ly |slight |marked |mild |significant |partial )*(?:decrease|improvement|reduction|"
         r"regression)(?: in)?(?: the)?(?: \w+)? (?:of|in)",
         r"(?:improv(?:ed|ing)|decreas(?:ed|ing)|resolving|clearing|diminish(?:ed|ing)|improved aeration of)",
-        r"(?:partial|near|(?:near(?:ly)?|almost)[- ]complete|subtotal|incomplete|partial interval) (?:clearing|resolution) of",
+        r"(?:partial|near|(?:near(?:ly)?|almost)[- ](?:complete|total)|subtotal|incomplete|partial interval) (?:clearing|resolution) of",
     ),
     "resolved_f": (
         r"(?:interval |complete )*resolution of", r"(?:complete(?:ly)? (?:interval )?)(?:clear(?:ing|ed)|resol\w+)(?: of)?", r"(?:interval |status post |s/p |post |after |following |"

@@ -15,10 +15,10 @@ _ORGAN = re.compile("|".join(rf"(?P<{name}>\b{pattern}(?!\w))" for name, (patter
 _NORMAL = (
     r"(?:normal(?! saline)(?! position| course|ly positioned)|clear(?:ed)?(?!ly| of)|unremarkable|"
     r"within (?:the )?normal (?:limits|range|size)|wnl|intact|"
-    r"not (?:\w+ )?(?:enlarged|widened|increased|engorged|congested|prominent)|nonenlarged|non-enlarged|sharp|"
+    r"not (?:\w+ )?(?:enlarged|widened|increased|engorged|congested|prominent|elevated|raised)|nonenlarged|non-enlarged|sharp|"
     r"preserved|maintained|negative|nl|(?:limits of|top) normal|no abnormality)"
 )
-_ABNORMAL = r"(?:enlarged|enlargement|increased|widened|prominent|prominence|large|big|dilated|generous)"
+_ABNORMAL = r"(?:enlarged|enlargement|increased|widened|prominent|prominence|large|big|dilated|generous|elevated|raised)"
 _BORDERLINE = r"borderline(?= ?(?:in|heart|cardiac|size|[.,;]|$))"
 _PREDICATE = re.compile(
     rf"(?P<border>\b{_BORDERLINE}(?!\w))|(?P<normal>\b{_NORMAL}(?!\w))|(?P<abnormal>\b{_ABNORMAL}(?!\w))"
@@ -36,7 +36,7 @@ _BETWEEN = re.compile(
     r"(?: (?:the|in|of|both|for|size|and|or|visuali[sz]ed|right|left|bilateral|appearance)){0,4}[ ,/]*"
 )
 _BUT = re.compile(r"\bbut\b")
-_ENLARGEABLE = {"heart": "cardiomegaly", "mediastinum": "enlarged mediastinum"}
+_ENLARGEABLE = {"heart": "cardiomegaly", "mediastinum": "enlarged mediastinum", "diaphragm": "raised diaphragm"}
 
 _Organ = tuple[int, int, str]  # characters, a key of `ORGANS`
 

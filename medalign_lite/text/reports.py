@@ -15,6 +15,7 @@ from medalign_lite.text.form import Sentence, find_report_sentences, normalise, 
 from medalign_lite.text.lexicon import FINDINGS
 from medalign_lite.text.organs import Mention, read_organs
 from medalign_lite.text.places import Place, attach_places, choose_places
+from medalign_lite.text.qualifiers import doubts, kind_of, organ_qualifiers, qualifiers
 
 _NAMES = {name.replace(" ", "_"): name for name in FINDINGS}
 _MENTION = re.compile("|".join(rf"(?P<{g}>\b(?:{'|'.join(FINDINGS[n])})(?!\w))" for g, n in _NAMES.items()))
@@ -30,6 +31,7 @@ def read_report(report: str) -> tuple[Claim, ...]:
     short, places = squeeze(report)
     for start, end in find_report_sentences(short):
         claims += _read_sentence(normalise(short, start, end))
+    claims = [replace(claim, words=" ".join(short[claim.start : claim.end].split())) for claim in claims]
     return tuple(claims) if len(short) == len(report) else tuple(_moved(claim, places) for claim in claims)
 
 
@@ -47,18 +49,38 @@ def _read_sentence(sentence: Sentence) -> list[Claim]:
         return []
     # A cue inside a name is a part of it ("increased markings"); "old" of "old fracture" still counts.
     cues = [c for c in find_cues(text) if c.kind == "old" or not any(m.start <= c.start < m.end for m in mentions)]
-    claims: list[Claim] = []
-    for mention, places in zip(mentions, attach_places(text, mentions), strict=True):
-        span = mention.start, mention.end
-        reading = mention.reading or read_context(text, span, spans, cues)
+    readings = []
+    for mention in mentions:
+        reading = mention.reading or read_context(text, mention[1:3], spans, cues)
         if mention.reading and reading.polarity == "present":  # "the heart is enlarged but stable"
-            reading = reading._replace(temporal=read_time(text, span, [*spans, span], cues)[0])
-        if reading.polarity:
-            for finding in mention.findings:
-                chosen = choose_places(text, finding, mention, places)
-                claims += [_claim(sentence, finding, mention, reading, c) for c in chosen]
-    affirmed = {c.finding for c in claims if c.polarity != "absent"}
-    return [c for c in claims if not ("organ" in c.parts and c.polarity == "absent" and c.finding in affirmed)]
+            time = read_time(text, mention[1:3], [*spans, mention[1:3]], cues)[0]
+            reading = reading._replace(temporal=time)
+        readings.append(reading)
+    used = {r.cue for r in readings if r.cue}
+    claims: list[Claim] = []
+    for mention, reading, places in zip(mentions, readings, attach_places(text, mentions), strict=True):
+        span = mention[1:3]
+        if not reading.polarity or (reading.temporal == "old" and mention.findings == ("pneumonia",)):
+            continue
+        unsure = doubts(text, span, reading, cues, used) | _several(places)
+        words = qualifiers(text, span, spans, reading) if not mention.reading else organ_qualifiers(text, span, reading)
+        for finding in mention.findings:
+            kind = kind_of(finding, text[slice(*span)]) if not mention.reading else finding
+            for chosen in choose_places(text, finding, mention, places):
+                one = _claim(sentence, finding, mention, reading, chosen)
+                claims.append(replace(one, kind=kind, qualifiers=words, unsure=unsure))
+    affirmed = [c for c in claims if c.polarity != "absent"]
+    return [c for c in claims if not ("organ" in c.parts and c.polarity == "absent" and any(_meets(c, a) for a in affirmed))]
+
+
+def _meets(organ: Claim, other: Claim) -> bool:
+    """Whether both speak of one place: "left lung clear" leaves an opacity on the right."""
+    return organ.finding == other.finding and (None in (organ.side, other.side) or organ.side == other.side)
+
+
+def _several(places: Sequence[Place]) -> frozenset[str]:
+    """Zones and sizes of which a mention names more than one: which of them is meant is not certain."""
+    return frozenset(n for n in ("zone", "size") if len({p.value for p in places if p.name == n}) > 1)
 
 
 def _claim(sentence: Sentence, finding: str, mention: Mention, reading: Reading, chosen: Mapping[str, Place]) -> Claim:

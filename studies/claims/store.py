@@ -26,7 +26,7 @@ from PIL import Image
 from medalign_lite.cases.case import Case
 from medalign_lite.dials import DEFAULT_SEED
 from medalign_lite.evaluate.metrics import COLUMNS
-from medalign_lite.files import digest, whole
+from medalign_lite.files import digest, write_text
 from medalign_lite.model.weights import model_revision
 from medalign_lite.run.provenance import PACKAGE, versions
 from medalign_lite.world.dataset import SPLITS, make_case, make_folders
@@ -118,8 +118,7 @@ def write(bench: Bench, kind: str, facts: dict, result: Mapping) -> Path:
     for folder in (bench.keep, bench.out) if bench.committed else (bench.out,):
         path = folder / kind / f"{name_of(facts)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return path
 
 

@@ -1,0 +1,518 @@
+"""What is true of a case, and what it decides: a table of facts, a gold answer, or a reference report.
+
+    truth = truth_of(case, question)      Facts | Gold | Report
+    truth.read(text)                      the claims of a text, as this truth can judge them
+    truth.judge(claim)                    true, false or unverifiable
+    truth.correct(answer)                 y+ for a wrong answer; None where nothing in it is wrong
+    truth.falsify(answer, rng)            y- for a right one
+    truth.verify(better, worse, answer)   raises NoEdit unless better is true and worse is false
+    truth.is_against(better, worse)       what people say, against what is known
+
+Facts are complete: what they do not hold is not there. A report is not: what it does not mention may still be there, so
+only what it states is decided, and a denial decides about no more than it names (`contradicts`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from medalign_lite.cases.case import Case, Question
+from medalign_lite.edits.edit import Edit, asked, edit_of
+from medalign_lite.edits.repair import rewrite
+from medalign_lite.edits.report import ATTRIBUTES, correct_report, turns
+from medalign_lite.text.answer_values import by_name, find_values
+from medalign_lite.text.answers import (
+    content,
+    correct_answer,
+    exchange_option,
+    falsify_answer,
+    normalise,
+    same_answer,
+    strict_match,
+    swap_option,
+)
+from medalign_lite.text.claims import Claim, Verdict, by_side, extract_claims, judge
+from medalign_lite.text.facts import ATTRIBUTES as HAS
+from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
+from medalign_lite.text.lexicon import SEVERAL, VAGUE
+from medalign_lite.text.reports import read_report
+from medalign_lite.text.says import option_of, yes_no
+from medalign_lite.text.words import NoEdit, make_changes
+
+BY_FACTS = "claims against the table of facts"
+BY_GOLD = "gold answer"
+BY_REPORT = "claims against the reference report"
+_DOMAINS = {"side": SIDES, "zone": ZONES, "size": SIZES}
+_WHOLE_ORGAN = {  # what "clear", "intact" or "normal" of an organ denies for certain, small and old things apart
+    "cardiomegaly", "enlarged mediastinum", "consolidation", "effusion", "pneumothorax", "vascular congestion", "opacity",
+    "fracture", "costophrenic blunting",
+}
+_NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only"}  # fmt: skip
+_PLAIN = frozenset(
+    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size either positive present lung lungs".split()
+)
+_DENIALS = {"no", "not", "none", "without"}
+TRUE, FALSE, UNKNOWN = Verdict("true"), Verdict("false", ("finding",)), Verdict("unverifiable")
+
+
+# --- what a report decides about a claim ------------------------------------------------------------------------------
+def denies(denial: Claim, claim: Claim) -> bool:
+    """Whether a denial is at least as broad as an affirmed claim: it speaks of the same thing and narrows nothing that
+    the claim does not have ("no acute fracture" denies no old one, "no left effusion" none on the right)."""
+    if denial.kind != claim.kind or not denial.qualifiers <= claim.qualifiers:
+        return False
+    if "organ" in denial.parts and (claim.finding not in _WHOLE_ORGAN or _is_old(claim)):
+        return False
+    places = [(getattr(denial, name), getattr(claim, name)) for name in ATTRIBUTES]
+    return all(narrow in (None, "bilateral", had) for narrow, had in places)
+
+
+def _is_old(claim: Claim) -> bool:
+    return claim.temporal == "old" or bool(claim.qualifiers & {"old", "healed", "healing", "chronic", "remote"})
+
+
+def contradicts(truth: Sequence[Claim], claim: Claim) -> bool:
+    """Whether a report says otherwise than the claim, without any doubt on either side.
+
+    The one rule for edits and for figures. Doubt decides nothing, silence decides nothing, and what is said without a
+    side or a size neither agrees nor disagrees about it.
+    """
+    same = [c for c in truth if c.finding == claim.finding]
+    if claim.finding in VAGUE or claim.polarity == "uncertain" or "claim" in claim.unsure:
+        return False
+    if any(c.polarity == "uncertain" or "claim" in c.unsure for c in same):
+        return False
+    there = [c for c in same if c.polarity == "present" and c.kind == claim.kind]
+    gone = [c for c in same if c.polarity == "absent"]
+    if claim.polarity == "absent":
+        return any(denies(claim, c) for c in there if not _is_old(c)) and not any(_broader(c, claim) for c in gone)
+    only = claim.finding not in SEVERAL or any(c.qualifiers and c.qualifiers <= _NO_OTHER for c in gone)
+    only = only or any(_ONE & c.qualifiers for c in there)
+    if any(_all_other(claim, name, there, only) for name in ATTRIBUTES):
+        return True
+    if any(not _differ(claim, c) for c in there):
+        return any(denies(d, claim) and not any(denies(d, c) for c in there) for d in gone if d.side or d.qualifiers)
+    return any(denies(c, claim) for c in gone)
+
+
+def supports(truth: Sequence[Claim], claim: Claim) -> bool:
+    """The report says it: the same thing and polarity, and every side, zone and size that the claim names."""
+    same = [c for c in truth if c.finding == claim.finding and c.kind == claim.kind]
+    if claim.unsure or any(c.unsure & {"claim"} or c.polarity == "uncertain" for c in same):
+        return False
+    if claim.polarity == "absent":
+        broad = [c for c in same if c.polarity == "absent" and _broader(c, claim)]
+        return bool(broad) and not any(c.polarity == "present" and denies(claim, c) for c in same)
+    agree = [c for c in same if c.polarity == "present" and not _differ(claim, c)]
+    named = [(n, v) for n in ATTRIBUTES if (v := getattr(claim, n))]
+    covered = bool(agree) and all(any(_has(c, n, v) for c in agree) for n, v in named)
+    return claim.polarity == "present" and covered and not any(
+        c.polarity == "absent" and denies(c, claim) and c.side in (None, claim.side) and c.side for c in same
+    )
+
+
+def _broader(denial: Claim, other: Claim) -> bool:
+    """A denial that takes in another denial."""
+    return denies(denial, replace(other, polarity="present"))
+
+
+def _has(said: Claim, name: str, value: str) -> bool:
+    return getattr(said, name) == value or name == "side" and said.side == "bilateral"
+
+
+def _differ(claim: Claim, other: Claim) -> tuple[str, ...]:
+    """Of side, zone and size those that both name, for certain, and name differently."""
+    pairs = {n: (getattr(claim, n), getattr(other, n)) for n in ATTRIBUTES if n not in claim.unsure | other.unsure}
+    return tuple(n for n, (a, b) in pairs.items() if None not in (a, b) and a != b and "bilateral" not in (a, b))
+
+
+def _all_other(claim: Claim, name: str, there: Sequence[Claim], only: bool) -> bool:
+    """Every mention that names this attribute names another; where there may be several, another place is no other."""
+    naming = [c for c in there if getattr(c, name) and name not in c.unsure]
+    if name != "side":
+        naming = [c for c in naming if "side" not in _differ(claim, c)]
+    elsewhere = name in ("side", "zone") and not only
+    return bool(naming) and not elsewhere and all(name in _differ(claim, c) for c in naming)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A report as a table of facts, as far as it goes: `mentioned` are the findings that it affirms or plainly denies.
+
+    A doubted finding is a fact that is not visible, so it is never scored.
+    """
+
+    facts: tuple[Fact, ...]
+    mentioned: frozenset[str]
+
+
+def stated(claims: Iterable[Claim]) -> Stated:
+    """What a report states; a bilateral finding is one on each side, a repeated one counts once."""
+    claims = [one for claim in claims for one in by_side(claim)]
+    facts = dict.fromkeys(Fact(c.finding, c.side, c.zone, c.size) for c in claims if c.polarity == "present")
+    facts = tuple(f for f in facts if not any(_says_more(g, f) for g in facts))
+    settled = {c.finding for c in claims if c.polarity == "present" or (c.polarity == "absent" and _is_plain(c))}
+    doubted = {c.finding for c in claims if c.polarity == "uncertain"} - settled
+    return Stated((*facts, *(Fact(name, visible=False) for name in sorted(doubted))), frozenset(settled))
+
+
+def _is_plain(denial: Claim) -> bool:
+    """It denies the finding altogether: "no large effusion" does not."""
+    return not (denial.qualifiers or denial.side or denial.zone or denial.size or "claim" in denial.unsure)
+
+
+def _says_more(a: Fact, b: Fact) -> bool:
+    """`a` names all that `b` names, and more."""
+    return a.finding == b.finding and a != b and all(getattr(b, n) in (None, getattr(a, n)) for n in ATTRIBUTES)
+
+
+# --- the three truths -------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Facts:
+    """A table that holds all there is: a synthetic picture's."""
+
+    facts: tuple[Fact, ...]
+    how: str = BY_FACTS
+    complete: bool = True  # what it does not hold is not there
+
+    @property
+    def words(self) -> str:
+        """The truth, for people."""
+        seen = [" ".join(filter(None, (f.size, f.side, f.zone, f.finding))) for f in self.facts if f.visible]
+        unseen = [f"{f.finding} (too faint to see)" for f in self.facts if not f.visible]
+        return "; ".join([*seen, *unseen]) or "no finding"
+
+    @property
+    def stated(self) -> Stated:
+        """All findings of the world are decided."""
+        return Stated(self.facts, frozenset(FINDINGS))
+
+    def read(self, text: str) -> tuple[Claim, ...]:
+        """The claims of a text."""
+        return extract_claims(text)
+
+    def judge(self, claim: Claim) -> Verdict:
+        """By the table."""
+        return judge(claim, self.facts)
+
+    def correct(self, answer: str, *, add_omitted: bool = False) -> Edit | None:
+        """Raises NoEdit where something said cannot be seen, or has no minimal repair."""
+        chosen = rewrite(answer, self.facts, add_omitted=add_omitted)
+        return None if chosen == answer else self._edit(chosen, answer, "corrected")
+
+    def falsify(self, answer: str, rng: np.random.Generator) -> Edit:
+        """The answer agrees with a table in which one stated fact has another side, zone or size, is gone, or one
+        denied finding is there. Raises NoEdit where the answer is not right, or no variant can be verified."""
+        claims = extract_claims(answer)
+        if any(self.judge(c).verdict != "true" for c in claims):
+            raise NoEdit("a claim that is not verified true")
+        worlds = [world for c in claims for world in _false_worlds(c, self.facts, rng)]
+        for i in rng.permutation(len(worlds)):
+            try:
+                rejected = rewrite(answer, worlds[i])
+            except NoEdit:
+                continue
+            if any(self.judge(c).verdict == "false" for c in extract_claims(rejected)):
+                return self._edit(answer, rejected, "counterfactual")
+        raise NoEdit("no false variant can be verified")
+
+    def _edit(self, chosen: str, rejected: str, source: str) -> Edit:
+        return edit_of(chosen, rejected, source, self.evidence(chosen, rejected), self.how)
+
+    def evidence(self, true: str, false: str) -> tuple[str, ...]:
+        """Visible findings of which the two texts say different things."""
+        said = [{c.said for c in extract_claims(t)} for t in (true, false)]
+        differ = {claim[0] for claim in said[0] ^ said[1]}
+        return tuple(sorted({f.finding for f in self.facts if f.visible} & differ))
+
+    def verify(self, better: str, worse: str, answer: str) -> None:
+        """Every claim of `better` is true, one of `worse` false; what is taken away was false or stays said."""
+        claims, others = extract_claims(better), extract_claims(worse)
+        if not claims or any(self.judge(c).verdict != "true" for c in claims):
+            raise NoEdit("the better answer is not verified true by the facts")
+        if not any(self.judge(c).verdict == "false" for c in others):
+            raise NoEdit("the worse answer is not verified false by the facts")
+        _check_removed(claims, [c for c in others if self.judge(c).verdict == "true"])
+        _check_new_words(better, answer, known=_read_words(better, claims))
+
+    def is_against(self, better: str, worse: str) -> bool:
+        """The facts contradict a claim of `better`, or bear out all that `worse` claims."""
+        found = [self.judge(c).verdict for c in extract_claims(worse)]
+        wrong = any(self.judge(c).verdict == "false" for c in extract_claims(better))
+        return wrong or (bool(found) and set(found) == {"true"})
+
+
+@dataclass(frozen=True)
+class Report:
+    """A reference report, read once."""
+
+    report: str
+    how: str = BY_REPORT
+    complete: bool = False
+
+    @property
+    def words(self) -> str:
+        """The report."""
+        return self.report
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """What it says."""
+        return read_report(self.report)
+
+    @cached_property
+    def stated(self) -> Stated:
+        """As a table, as far as it goes."""
+        return stated(self.claims)
+
+    def read(self, text: str) -> tuple[Claim, ...]:
+        """The claims of a text."""
+        return read_report(text)
+
+    def judge(self, claim: Claim) -> Verdict:
+        """By what it states."""
+        if contradicts(self.claims, claim):
+            return FALSE
+        return TRUE if supports(self.claims, claim) else UNKNOWN
+
+    def evidence(self, true: str, false: str) -> tuple[str, ...]:
+        """Nothing is outlined for a report's statements."""
+        return ()
+
+    def wrong(self, text: str) -> list[Claim]:
+        """The claims of a text that the report contradicts."""
+        return [claim for claim in read_report(text) if contradicts(self.claims, claim)]
+
+    def correct(self, answer: str) -> Edit | None:
+        """What the report contradicts is repaired; what it does not mention stays. Raises NoEdit."""
+        if not self.wrong(answer):
+            return None
+        chosen = correct_report(answer, self.wrong, self.claims, lambda c: supports(self.claims, c))
+        self.verify(chosen, answer, answer)
+        return edit_of(chosen, answer, "corrected", (), self.how)
+
+    def falsify(self, answer: str, rng: np.random.Generator) -> Edit:
+        """One claim that the report bears out is made false. Raises NoEdit."""
+        claims = read_report(answer)
+        right = [claim for claim in claims if supports(self.claims, claim)]
+        if not right:
+            raise NoEdit("the reference report says nothing of what the answer claims")
+        if any(contradicts(self.claims, claim) for claim in claims):
+            raise NoEdit("the answer is not right")
+        for i in rng.permutation(len(right)):
+            variants = list(turns(answer, right[i], claims))
+            for k in rng.permutation(len(variants)):
+                rejected = make_changes(answer, variants[k][1])
+                try:
+                    self.verify(answer, rejected, answer)
+                except NoEdit:
+                    continue
+                return edit_of(answer, rejected, "counterfactual", (), self.how)
+        raise NoEdit("no false variant can be verified")
+
+    def verify(self, better: str, worse: str, answer: str) -> None:
+        """The report says every claim that `better` alone makes, contradicts none of them all and contradicts one that
+        `worse` alone makes; what it bears out in `worse` stays. What both say and it is silent about is not judged."""
+        claims, others = read_report(better), read_report(worse)
+        shared = {_key(c) for c in claims} & {_key(c) for c in others}
+        if any(not supports(self.claims, c) for c in claims if _key(c) not in shared):
+            raise NoEdit("the better answer is not verified true by the reference report")
+        if any(contradicts(self.claims, c) for c in claims):
+            raise NoEdit("the better answer still contradicts the reference report")
+        if not any(contradicts(self.claims, c) for c in others if _key(c) not in shared):
+            raise NoEdit("the worse answer is not verified false by the reference report")
+        _check_removed(claims, [c for c in others if not contradicts(self.claims, c)])
+        _check_new_words(better, answer, known=f"{self.report} {_read_words(better, claims)}")
+
+    def is_against(self, better: str, worse: str) -> bool:
+        """The report contradicts a claim of `better`, or bears out all that `worse` alone claims."""
+        claims = read_report(better)
+        alone = [c for c in read_report(worse) if _key(c) not in {_key(b) for b in claims}]
+        borne_out = bool(alone) and all(supports(self.claims, c) for c in alone)
+        return borne_out or any(contradicts(self.claims, c) for c in claims)
+
+
+@dataclass(frozen=True)
+class Gold:
+    """The right answer to a question; facts, where there are some, give the evidence."""
+
+    question: Question
+    facts: tuple[Fact, ...] = ()
+    how: str = BY_GOLD
+    complete: bool = False
+
+    @property
+    def words(self) -> str:
+        """The answer."""
+        return self.question.answer
+
+    def read(self, text: str) -> tuple[Claim, ...]:
+        """The claims of a text."""
+        return read_report(text)
+
+    def correct(self, answer: str) -> Edit | None:
+        """Raises NoEdit where it cannot be told whether the two differ."""
+        chosen = self._better(answer)
+        return None if chosen is None else self._edit(chosen, answer, "corrected")
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of a question that gives some: A is the first."""
+        return tuple(getattr(self.question, "options", ()) or ())
+
+    def _better(self, answer: str) -> str | None:
+        if self.options:
+            return swap_option(answer, self.words, self.options)
+        return correct_answer(answer, self.words, self.question.text)
+
+    def right(self, answer: str) -> bool | None:
+        """Whether an answer is right; None where that cannot be told."""
+        try:
+            return self._better(answer) is None
+        except NoEdit:
+            return None
+
+    def falsify(self, answer: str, rng: np.random.Generator) -> Edit:
+        """The other of yes and no, or another value. Raises NoEdit."""
+        if self._better(answer) is not None:
+            raise NoEdit("the answer is not right")
+        if self.options:
+            right = option_of(self.words, self.options)
+            others = [i for i in range(len(self.options)) if i != right]
+            other = others[int(rng.integers(len(others)))]
+            return self._edit(answer, exchange_option(answer, right, other, self.options), "counterfactual")
+        try:
+            rejected = falsify_answer(answer, rng, self.words)
+        except NoEdit:
+            if not self.facts or not extract_claims(answer):
+                raise
+            return Facts(self.facts).falsify(answer, rng)
+        if same_answer(rejected, self.words):
+            raise NoEdit("the false answer is the gold answer")
+        return self._edit(answer, rejected, "counterfactual")
+
+    def _edit(self, chosen: str, rejected: str, source: str) -> Edit:
+        return edit_of(chosen, rejected, source, self.evidence(chosen, rejected), self.how)
+
+    def evidence(self, true: str, false: str) -> tuple[str, ...]:
+        """The question's finding, if it is there to be seen."""
+        return asked(self.question, self.facts)
+
+    def verify(self, better: str, worse: str, answer: str) -> None:
+        """`better` says what the gold answer says, `worse` something else."""
+        truth = yes_no(self.words) if normalise(self.words) in ("yes", "no") else None
+        if self.options:
+            said = [option_of(text, self.options) for text in (better, worse, self.words)]
+            if said[0] != said[2] or said[1] in (None, said[2]):
+                raise NoEdit("the two answers are not verified by the gold option")
+        elif truth is not None:
+            if yes_no(better, self.question.text) is not truth:
+                raise NoEdit("the better answer is not verified true by the gold answer")
+            if yes_no(worse, self.question.text) is not (not truth):
+                raise NoEdit("the worse answer is not verified false by the gold answer")
+        elif not _says(better, self.words):
+            raise NoEdit("the better answer is not verified true by the gold answer")
+        elif _may_agree(worse, self.words) or _may_agree(worse, better) or _same_claims(better, worse):
+            raise NoEdit("the worse answer may say the same as the gold answer in other words")
+        _check_new_words(better, answer, known=f"{self.question.text} {self.words}")
+
+    def is_against(self, better: str, worse: str) -> bool:
+        """It says the other of yes and no, or another value, than `better`, or the same as `worse`."""
+        if same_answer(worse, self.words):
+            return True
+        if normalise(self.words) in ("yes", "no"):
+            truth = yes_no(self.words)
+            return yes_no(better, self.question.text) is (not truth) or yes_no(worse, self.question.text) is truth
+        return _another_value(better, self.words)
+
+
+def truth_of(case: Case, question: Question) -> Facts | Gold | Report:
+    """What decides about answers to this question."""
+    if question.kind != "report":
+        return Gold(question, case.facts or ())
+    return Report(question.answer) if case.facts is None else Facts(case.facts)
+
+
+def edit_answer(truth: Facts | Gold | Report, answer: str, rng: np.random.Generator, share: float = 1.0) -> Edit:
+    """A wrong answer corrected; of the right ones a share made wrong. Raises NoEdit with the reason."""
+    edit = truth.correct(answer)
+    if edit:
+        return edit
+    if rng.random() >= share:
+        raise NoEdit("a right answer, left out of the counterfactual share")
+    return truth.falsify(answer, rng)
+
+
+def _false_worlds(claim: Claim, facts: Sequence[Fact], rng: np.random.Generator) -> list[tuple[Fact, ...]]:
+    """Tables of facts that contradict one true claim and nothing else: each stated attribute, or the finding itself."""
+    rest = tuple(f for f in facts if f.finding != claim.finding)
+    if claim.polarity == "absent":
+        return [] if len(rest) < len(facts) else [(*rest, _invent(claim.finding, rng))]
+    fact = next(f for f in facts if f.finding == claim.finding)
+    worlds = [rest]
+    for name in (n for n in _DOMAINS if n in claim.parts):
+        others = [v for v in _DOMAINS[name] if v != getattr(fact, name)]
+        worlds.append((*rest, replace(fact, **{name: others[int(rng.integers(len(others)))]})))
+    return worlds
+
+
+def _invent(finding: str, rng: np.random.Generator) -> Fact:
+    chosen = {name: _DOMAINS[name][int(rng.integers(len(_DOMAINS[name])))] for name in HAS[finding]}
+    return Fact(finding, **chosen)
+
+
+def _key(claim: Claim) -> tuple:
+    return (*claim.said, claim.qualifiers, claim.kind)
+
+
+def _check_removed(better: Sequence[Claim], true: Sequence[Claim]) -> None:
+    """What an edit takes away is judged as what it adds: a claim of the worse answer that is not false stays said."""
+    said = {(c.finding, c.polarity) for c in better}
+    if any((c.finding, c.polarity) not in said for c in true):
+        raise NoEdit("the better answer leaves out something that is not wrong")
+
+
+def _read_words(text: str, claims: Sequence[Claim]) -> str:
+    return " ".join(text[a:b] for c in claims for a, b in [(c.start, c.end), *c.parts.values()])
+
+
+def _check_new_words(better: str, answer: str, *, known: str) -> None:
+    """What neither the answer nor the truth holds was made up."""
+    said, before, there = (set(normalise(text).split()) for text in (better, answer, known))
+    if said - before - there - _PLAIN:
+        raise NoEdit("the better answer brings words that the truth does not hold")
+
+
+def _says(text: str, gold: str) -> bool:
+    """The gold answer's words stand in the text, or its values in other words; and no other value of their kinds."""
+    if same_answer(text, gold):
+        return True
+    said, right = (by_name(find_values(t)) for t in (text, gold))
+    stands = strict_match(normalise(text), normalise(gold)) or (bool(right) and content(gold) <= content(text))
+    return stands and all(said.get(name) == values for name, values in right.items())
+
+
+def _may_agree(text: str, other: str) -> bool:
+    """Both say the same values, or the words of one lie within the other; and both deny or both affirm."""
+    if same_answer(text, other):
+        return True
+    said, right = (set(normalise(t).split()) for t in (text, other))
+    denies_ = [bool(found & _DENIALS) for found in (said, right)]
+    said, right = said - _PLAIN - _DENIALS, right - _PLAIN - _DENIALS
+    return denies_[0] == denies_[1] and (said <= right or right <= said)
+
+
+def _same_claims(better: str, worse: str) -> bool:
+    """Both are read as the same findings, and no value differs: "enlarged heart" and "cardiomegaly"."""
+    if _another_value(better, worse):
+        return False
+    one, two = ({c.said for c in read_report(t)} for t in (better, worse))
+    return bool(one) and one == two
+
+
+def _another_value(a: str, b: str) -> bool:
+    """Both name values of a kind, and none in common."""
+    one, two = (by_name(find_values(text)) for text in (a, b))
+    return any(not one[name] & two[name] for name in one.keys() & two.keys())

@@ -1,0 +1,84 @@
+"""A small check of English around an edit, which knows nothing of findings: what an edit broke, or None.
+
+It shares no rule with the reader of reports, so a mistake of the one is seen by the other. It need not find every fault
+of a text, only those that replaced words leave behind.
+"""
+
+import re
+from collections import Counter
+
+_BEFORE_NO = (  # what may stand in front of "no" within a sentence
+    "is are was were be been being has have had show shows showed shown demonstrate demonstrates demonstrated reveal reveals "
+    "revealed with and but or though although while whereas that there's there see sees identify find found contains "
+    "contain also however yet so suggest suggests of to in still now yes then because since exhibits exhibit indicate "
+    "indicates appears bears carries carry there're i'd essentially currently"
+)
+_SIDES = r"(?:right|left|bilateral)(?:-sided)?"
+_ZONES = r"(?:upper|middle|mid|lower|apical|basal|basilar|bibasilar|biapical)"
+_SIZES = r"(?:small|tiny|trace|minimal|mild|moderate|large|massive|marked|severe|extensive|huge)"
+_NOUNS = (
+    r"(?:opacit(?:y|ies)|effusions?|nodules?|fractures?|infiltrates?|mass(?:es)?|lesions?|granulomas?|cavit(?:y|ies)|o?edema|pneumonia|"
+    r"cardiomegaly|pneumothora(?:x|ces)|atelectasis|emphysema|consolidations?|scoliosis|congestion)"
+)
+_FAULTS = (
+    (r"\bno (?:a|an|the|no|not|some|any|several|multiple|both|few|many|there|is|are|was|in|on|with|and|or|but|of|this)\b",
+     "a word that cannot follow 'no'"),
+    (r"(?<=[a-z,] )no\s*[.;]|\b(?:there|and|but|or|with) no\s*,", "'no' without a noun"),
+    (rf"\b({_SIDES}|{_ZONES}|{_SIZES}|no|not|the|is|are|with|and|or|of|a|an) +\1\b", "a word twice"),
+    (rf"\b{_SIDES},? +{_SIDES}\b|\bbilateral +(?:bibasilar|biapical|both)\b|\b(?:bibasilar|biapical) +(?:bilateral|both|{_SIDES})\b"
+     rf"|\b{_SIDES} +(?:bibasilar|biapical)\b|\bboth +(?:right|left|bilateral)\b", "two sides"),
+    (rf"(?:^|[ (]){_SIZES} +{_SIZES}\b(?! nodular)", "two sizes"),
+    (rf"\b{_ZONES} +(?!(?:lung|zone|lobe|basal|apical)){_ZONES}\b", "two places"),
+    (r",\s*[,.;:]|[;:]\s*[,.;]|\(\s*\)|\s[,.;](?:\s|$)|\.\s*\.(?!\.)", "a mark without words"),
+    (r"\b(?:and|or|but|nor|with|of|the|a|an|without|not|to|in|for|there is|there are)\s*(?:[.;,]|$)", "a sentence that stops short"),
+    (r"(?:^|[.;] )(?:and|or|nor|,)\b", "a sentence that begins in the middle"),
+    (r"\ban (?=[bcdfgjklmnpqrstvwz])(?!mri|mr |nodul\b)|\ba (?=[aeio])(?!one|eu)", "the wrong article"),
+    (r"\b(?:a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacities|effusions|nodules|fractures|infiltrates|masses|lesions|pneumothoraces|granulomas|"
+     r"consolidations|cavities|tubes|clips|wires|nodes|edema|cardiomegaly|atelectasis|emphysema|scoliosis|pneumonia(?! \w)|congestion)\b"
+     r"(?!-)", "an article that does not fit"),
+    (r"\bthere is (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacities|effusions|nodules|fractures|infiltrates|masses|lesions|granulomas|cavities|"
+     r"pneumothoraces|nodes|clips|wires)\b(?! (?:and|or))", "'is' before several"),
+    (r"\bthere are (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacity|effusion|nodule|fracture|infiltrate|mass|lesion|granuloma|cavity|edema|"
+     r"pneumonia|cardiomegaly|pneumothorax|atelectasis|emphysema|consolidation)\b(?! (?:and|or|nor)|,)(?=[ .]|$)", "'are' before one"),
+    (r"(?:^|[.;,] )(?:no|a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:effusion|nodule|fracture|infiltrate|mass|lesion|granuloma|cavity|edema|pneumonia|"
+     r"cardiomegaly|pneumothorax|atelectasis|emphysema|consolidation|opacity) (?:are|were|have)\b", "one with 'are'"),
+    (r"(?:^|[.;,] )no (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:effusions|nodules|fractures|infiltrates|masses|lesions|granulomas|opacities) (?:is|was|has)\b",
+     "several with 'is'"),
+    (r"\bno (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){1,4}(?:occup\w+|scattered|has (?:increased|decreased|worsened|improved|developed|progressed)|have (?:increased|"
+     r"decreased|worsened)|persists?|with (?:associated|shift)|measur\w+|unchanged|stable|worse|increasing)\b",
+     "'no' with what only a thing can do"),
+    (r"\bno (?:stable|unchanged|healed|healing|improving|worsening|persistent|known|multiple|bilateral)\b|\bno [\w ]{1,40} bilaterally\b",
+     "'no' before what is there"),
+    (r"\bno (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){1,4}(?:in|of) both\b", "'no' with 'both'"),
+    (r"\b(?:yes, (?:there (?:is|are) )?no|no, (?:there (?:is|are) )?(?:a|an|some)|not not|no longer no)\b", "yes and no"),
+    (r"\b(?:a|an|the)\s+[\w\s-]{1,40},\s*no\b", "'no' within a noun phrase"),
+    (rf"\bno\b[^.;,]*, (?:\w+ly )?{_SIZES}\s*[.;]", "a size without a noun"),
+    (r"\bno [^.;,]* with no\b", "'no' with 'no'"),
+    (r"(?:^|[.;] )there (?!is\b|are\b|was\b|were\b|has\b|have\b|had\b|appears?\b|may\b|might\b|remains?\b|seems?\b|can\b|could\b|"
+     r"isn|aren|wasn|weren|also\b|continues?\b|persists?\b|exists?\b)\w+", "'there' without a verb"),
+    (rf"(?<!there )(?<!there's )\b(?:is|are|was|were) (?:(?:an?|{_SIZES}|{_SIDES}|{_ZONES}|lobe|pleural) )*{_NOUNS}\b", "a thing that is a finding"),
+    (r"  +\S", "a gap"),
+)  # fmt: skip
+_COMPILED = [(re.compile(pattern, re.I), why) for pattern, why in _FAULTS]
+_NO = re.compile(r"(\S+)\s+no\b(?!\s*[.,]?\s*\d)", re.I)
+
+
+def faults(text: str) -> list[str]:
+    """Every fault found, each with the words around it."""
+    found = [f"{why}: {m.group().strip()!r}" for pattern, why in _COMPILED for m in pattern.finditer(text)]
+    allowed = _BEFORE_NO.split()
+    for m in _NO.finditer(text):
+        word = m[1].lower()
+        if word[-1] not in ".,;:(*?!-\u2013\u2014/\"'" and word not in allowed and not word.endswith("ing"):
+            found.append(f"a word before 'no': {m.group()!r}")
+    return found
+
+
+def broken(text: str, before: str = "") -> str | None:
+    """The first fault that `text` has more often than `before`, the text that was edited."""
+    had = Counter(fault.split(":")[0] for fault in faults(before))
+    for fault in faults(text):
+        had[fault.split(":")[0]] -= 1
+        if had[fault.split(":")[0]] < 0:
+            return fault
+    return None
