@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import layouts
 import pytest
 from PIL import Image
 
@@ -217,3 +218,21 @@ def test_all_of_slake_is_read_and_divided_as_published():
     assert len(settled.cases) == 642 and not settled.skipped
     part = capped(settled, PRESETS["ci"], seed=7)
     assert Counter(case.split for case in part.cases) == {"train": 400, "val": 60, "test": 96}
+
+
+def test_no_name_of_a_patients_file_is_in_what_stage_00_writes(opened, tmp_path):
+    layouts.dicom_table(tmp_path / "set")
+    for n, word in enumerate(layouts.WORDS):
+        (tmp_path / "set" / word).rename(tmp_path / "set" / f"SUE-{n}")
+        frames = 3 if n == 2 else 1
+        layouts.put(tmp_path, f"set/SUE-{n}/IM0.dcm", layouts.dicom(n, frames=frames, patient=f"MRN-{n}"))
+    table = (tmp_path / "set/questions.csv").read_text()
+    for n, word in enumerate(layouts.WORDS):
+        table = table.replace(f"{word}/IM0", f"SUE-{n}/IM0")
+    layouts.put(tmp_path, "set/questions.csv", table + "SUE-9/IM0.dcm,,Is it?,yes,\n")
+    stage = opened("00_start", cases=str(tmp_path / "set"), files=input_files(str(tmp_path / "set")))
+    assert len(choose_cohort(stage).skipped) == 1
+    stage.finish()
+    written = [path for path in stage.folder.rglob("*") if path.is_file()]
+    assert {"manifest.json", "cases.jsonl", "skipped.json"} <= {path.name for path in written}
+    assert not [path.name for path in written if b"SUE" in path.read_bytes() or b"MRN" in path.read_bytes()]

@@ -54,6 +54,23 @@ def test_points_are_drawn_and_have_no_outline_yet(look, tmp_path):
     assert {tuple(ax.get_xlim()) for ax in sheet.axes} == {(-0.5, 23.5)} and sheet.axes[0].get_ylim() == (21.5, -2.5)
 
 
+def test_nothing_that_a_terminal_obeys_is_printed_and_what_a_run_takes_is_said(look, tmp_path):
+    layouts.kit(tmp_path / "set")
+    text = (tmp_path / "set/cases.jsonl").read_text()
+    text = text.replace('"id": "alpine"', '"id": "al\\u001b[2Jpine"')
+    text = text.replace("Is this borrow?", "<image>\\nIs this\\u009b borrow?")
+    put(tmp_path, "set/cases.jsonl", text.replace('"group": "cactus"', '"group": "cac\\ud800tus"'))
+    status, page, folder = look()
+    written = page + (folder / "left_out.json").read_text()
+    assert status == 0 and "\x1b" not in written and "\x9b" not in written and "al\\x1b[2Jpine" in page
+    assert "its marker <image> was taken out" in page and "its control characters became spaces" in page
+    assert "cases left out: 2" in page
+    case = json.loads(text.splitlines()[1])
+    case["questions"] += [case["questions"][0] | {"id": "q2"}]
+    put(tmp_path, "set/cases.jsonl", "\n".join([*text.replace("\\u001b", "").splitlines()[::2], json.dumps(case)]))
+    assert "taken by the preset's numbers: 1 questions of each image" in look("PRESET=ci,questions_per_case=1")[1]
+
+
 def test_tiles_come_from_every_split_lesions_first(tmp_path):
     layouts.nih(tmp_path)
     cases = read_cases(tmp_path).cases

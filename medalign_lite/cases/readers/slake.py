@@ -58,7 +58,7 @@ def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = (
             elif language != "zh":
                 rows.append((place, entry, fault))
                 if isinstance(entry, dict) and isinstance(entry.get("modality"), str):
-                    modalities.setdefault(entry.get("img_name"), entry["modality"])
+                    modalities.setdefault(str(entry.get("img_name")), entry["modality"])
             elif _chinese(entry):
                 others += shared.ask([(place, _chinese(entry), "")], split, _image, _question)
             else:
