@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
-from medalign_lite.corruption.corrupt import lesion_mask
+from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.files import ROOT
 from studies.lesson import copies, real, site, slides, wheels
 
