@@ -11,7 +11,7 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr 
 FLOOR := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)".*/\1/p' pyproject.toml)
 
 # A value reaches a command through the environment, quoted by the shell: make never writes it into a command line.
-VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT SMALL
+VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT LESIONS SMALL CONFIRM
 $(foreach v,$(VARIABLES) PYTHON,$(if $(findstring $$,$(value $v)),$(error $v= holds a dollar sign, which make would \
 	expand: use python -m medalign_lite, or another name)))
 export $(VARIABLES) PYTHON
@@ -25,7 +25,8 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test lint doctor models export cases masks base-model samples claims claims-bench perf sbom lab clean
+.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims reader-bench \
+	conformance perf sbom figures lab instructor slides wheels site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +37,10 @@ help: ## this list
 	@echo "  SEED=7  OUT=artifacts          the seed, and the folder that is written to"
 	@echo "  RECIPE=fire-mpo,dpo            what is trained, the last one is the aligned model (default: the preset's)"
 	@echo "  ROUNDS=2                       the aligned policy answers again and learns from that (default: one round)"
+	@echo "  LESIONS=mass,nodule            which categories of a COCO list are lesions (default: guessed, and told)"
 	@echo "  STRICT=1                       the first bad case stops the run (default: skipped, counted, reported)"
 	@echo "  SMALL=1                        make claims in a quarter of an hour: fewer people, seeds and arms"
+	@echo "  CONFIRM=1                      make claims about fresh people, ten seeds (about eight hours of one core)"
 
 env: $(READY) ## make or update the environment in .venv
 
@@ -58,6 +61,9 @@ test: $(READY) lint ## lint, unit tests, the ci run, and every notebook with its
 	$(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 	$(PY) -m medalign_lite reproduce PRESET=ci
 	$(if $(NOTEBOOKS),CUDA_VISIBLE_DEVICES= MEDALIGN_HEADLESS=1 $(PY) -m pytest --nbmake --nbmake-timeout=1200 $(NOTEBOOKS),@echo "no notebooks to run")
+
+fuzz: $(READY) ## 1,000 corruptions a reader of data sets, within limits on seconds and memory (minutes)
+	FUZZ=1000 $(PY) -m pytest -n logical --maxprocesses 8 tests/test_reader_fuzz.py
 
 lint: $(READY) ## ruff on code and notebooks; notebooks are committed without outputs
 	$(PY) -m ruff check .
@@ -88,8 +94,11 @@ samples: $(READY) ## render the cases in data_samples again
 claims: $(READY) ## which of the method's claims hold: every arm at every seed, docs/RESULTS.md (hours; SMALL=1: minutes)
 	@$(PY) -m studies.claims $(ARGUMENTS)
 
-claims-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
+reader-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
 	$(PY) benchmarks/claims_bench.py
+
+conformance: $(READY) ## which model types can be used: each tried tiny, docs/MODELS.md (about ten minutes on two cores)
+	@$(PY) -m benchmarks.conformance
 
 perf: $(READY) ## time and memory against TRL and naive code: docs/PERFORMANCE.md (about 20 minutes on two cores)
 	@$(PY) -m benchmarks.perf $(if $(value OUT),--out "$$OUT")
@@ -98,9 +107,34 @@ sbom: $(READY) ## bill of materials: every installed package with version and li
 	$(PY) -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible -o sbom.json
 	@echo "sbom.json"
 
-lab: $(READY) ## open the notebooks
-	$(PY) -m jupyter lab notebooks
-
 clean: ## remove caches and artifacts/ (your results too); .venv stays
 	rm -rf artifacts .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# --- the door and the class -------------------------------------------------------------------------------------------
+RUN = $(or $(OUT),artifacts)/$(or $(PRESET),ci)
+SITE_READY := $(VENV)/.site-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
+
+figures: $(READY) ## README's picture and headline, from a finished run
+	@$(PY) -m studies.lesson.door $(RUN)
+
+lab: $(READY) ## a working copy of the notebooks in JupyterLab, under artifacts/lab: git never sees what you write
+	@$(PY) -m studies.lesson.copies artifacts/lab
+	$(PY) -m jupyter lab --ServerApp.root_dir=artifacts/lab --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
+
+instructor: $(READY) ## the same with the solutions in place, under artifacts/instructor
+	@$(PY) -m studies.lesson.copies artifacts/instructor --instructor
+	$(PY) -m jupyter lab --ServerApp.root_dir=artifacts/instructor --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
+
+slides: $(READY) ## the notebooks as slides, one self-contained file each: artifacts/slides
+	@$(PY) -m studies.lesson.slides $(RUN) artifacts/slides
+
+wheels: $(READY) ## a folder for a USB stick that installs everything without a network: artifacts/wheels
+	@$(PY) -m studies.lesson.wheels artifacts/wheels
+
+$(SITE_READY): $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'
+	@rm -f $(VENV)/.site-* && touch $@
+
+site: $(SITE_READY) ## docs, executed notebooks, results and report as a static site with search: artifacts/site
+	@$(PY) -m studies.lesson.site $(RUN) artifacts/site

@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "tests" / "claims_hard_cases.jsonl"
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-PAGE = ROOT / "docs" / "CLAIMS.md"
-COMMAND = "make claims-bench"
+PAGE = ROOT / "docs" / "READING.md"
+COMMAND = "make reader-bench"
 INSTALL = "python3 -m venv .venv-peers && .venv-peers/bin/pip install medspacy==1.3.1 negspacy==1.0.4"
 
 

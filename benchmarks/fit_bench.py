@@ -87,7 +87,7 @@ def told(models: Path, *, world: str, phase: str, tokens: int, prefix: int) -> f
     )  # fmt: skip
     images = 2 * POOL if phase == "training" else 0
     shapes = fit.Shapes(picture, tokens, images=images, prompt_tokens=prefix - picture)
-    return fit.estimate(make_model(models, shape), preset, shapes, on_gpu=False).peak(phase) / 2**20
+    return sum(fit.estimate(make_model(models, shape), preset, shapes, on_gpu=False)[phase].values()) / 2**20
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ The file is the collection's reports as one table (uid, MeSH, Problems, image, i
 impression); it is not part of the kit. Indexers of the National Library of Medicine wrote for each report what it
 states, as MeSH headings with qualifiers. A heading counts as a finding of ours where the two mean the same (INDEXED);
 a report is right about a finding where both name it or neither does. `--half` takes reports of odd or even uid: rules
-are mended on the even ones and measured on the odd ones. `--write` puts the table into docs/CLAIMS.md.
+are mended on the even ones and measured on the odd ones. `--write` puts the table into docs/READING.md.
 """
 
 import argparse

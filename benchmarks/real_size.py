@@ -53,7 +53,7 @@ def real_size(models: Path, *, name: str, micro: int, passes: int, steps: int, s
     held = peak.held + peak.above()
     preset = replace(preset, recipes=("fire-mpo",), train_batch=len(pairs), micro_batch=micro, eval_batch=micro)
     shapes = fit.Shapes(IMAGE_TOKENS, LENGTHS[1], images=2 * len(pairs))
-    told = fit.estimate(folder, preset, shapes, on_gpu=True).peak("training")
+    told = sum(fit.estimate(folder, preset, shapes, on_gpu=True)["training"].values())
     return {"seconds": seconds, "fill": fill, "gb": held * 2**20 / 1e9, "told_gb": told / 1e9,
             "four_bit": lvlm.four_bit, "pairs": len(pairs)}
 

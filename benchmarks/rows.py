@@ -17,7 +17,8 @@ from medalign_lite.cases.readers import read_cases
 from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.model.batches import encode_prompts
 from medalign_lite.model.features import KeptFeatures
-from medalign_lite.model.lvlm import EMBEDDED, compute_dtype, load_lvlm
+from medalign_lite.model.loading import compute_dtype
+from medalign_lite.model.lvlm import EMBEDDED, load_lvlm
 from medalign_lite.model.rollout import rollout
 from medalign_lite.world.dataset import render_folder
 

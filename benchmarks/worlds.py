@@ -10,8 +10,8 @@ from PIL import Image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.files import ROOT
 from medalign_lite.model.lvlm import EMBEDDED, Lvlm, attach_lora, load_lvlm
-from medalign_lite.model.tiny import build_idefics3, save_tiny
 from medalign_lite.train.pairs import Pair
+from studies.embedded.tiny import build_idefics3, save_tiny
 
 SAMPLES = ROOT / "data_samples" / "cases"
 QUESTION = "Write a report of this view."

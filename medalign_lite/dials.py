@@ -20,7 +20,8 @@ class Preset:
     cases: str = ""  # "" = the phantom world; else a cases.jsonl or a folder in a known layout
     needs_gpu: bool = False
     min_gpu_gb: float = 0.0
-    # cases: the alignment pool, validation, test, and the test whose correlations are broken
+    # cases: the alignment pool, validation, test, and the test whose correlations are broken; of a user's cases at most
+    # so many images, and questions of each; 0 takes all of them
     n_pool: int = 400
     n_val: int = 60
     n_test: int = 400

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medalign_lite.model.tiny import build_idefics3, save_tiny, train_tokenizer
+from studies.embedded.tiny import build_idefics3, save_tiny, train_tokenizer
 
 TEXTS = (
     "There is a small nodule in the right upper zone. No pleural effusion is seen.",

@@ -22,7 +22,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from medalign_lite.model.families import without_video
-from medalign_lite.model.tiny import build_idefics3, train_tokenizer
+from studies.embedded.tiny import build_idefics3, train_tokenizer
 
 TEXTS = (
     "There is a small nodule in the right upper zone. No pleural effusion is seen.",

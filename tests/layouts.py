@@ -181,6 +181,98 @@ def coco(folder):
     put(folder, "instances_train.json", json.dumps(content))
 
 
+def pmc_vqa(folder):
+    header = ("Figure_path", "Question", "Answer", "Choice A", "Choice B", "Choice C", "Choice D", "Answer_label")
+    rows = {"train": [], "test": []}
+    for n, word in enumerate(WORDS):
+        put(folder, f"images/{word}_1.png", png(n))
+        options = [f" {letter}:{text} " for letter, text in zip("ABCD", (word, "ochre", "umber", "sepia"))]
+        options[0], options[n] = options[n].replace("ABCD"[n], "A"), options[0].replace("A:", "ABCD"[n] + ":")
+        row = (f"{word}_1.png", f"Which is {word}?", word, *options, "ABCD"[n])
+        rows["test" if n == 2 else "train"].append(row)
+    for split, found in rows.items():
+        put(folder, f"{split}.csv", table(header, *found))
+
+
+def omnimedvqa(folder):
+    for n, word in enumerate(WORDS):
+        put(folder, f"Images/{word}/{word}.png", png(n))
+        entry = {
+            "dataset": word, "question_id": f"{word}_0", "question_type": "Anatomy Identification",
+            "question": f"Is it {word}?", "gt_answer": f"{word}.", "image_path": f"Images/{word}/{word}.png",
+            "option_A": "ochre", "option_B": word, "modality_type": "CT",
+        }  # fmt: skip
+        put(folder, f"QA_information/Open-access/{word}.json", json.dumps([entry]))
+
+
+def mmmu(folder):
+    import pyarrow
+    import pyarrow.parquet
+
+    for n, (word, subject) in enumerate(zip(WORDS, ("Pharmacy", "Public_Health", "Clinical_Medicine"))):
+        row = {
+            "id": f"validation_{subject}_{n}", "question": f"<image 1> Is it {word}?", "options": str(["ochre", word]),
+            "image_1": {"bytes": png(n), "path": None}, "image_2": None, "answer": "B",
+            "question_type": "multiple-choice",
+        }  # fmt: skip
+        stream = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), stream, write_page_checksum=True)
+        put(folder, f"{subject}/validation-00000-of-00001.parquet", stream.getvalue())
+
+
+def vqa_med(folder):
+    places = {"train": "ImageClef-2019-VQA-Med-Training/All_QA_Pairs_train.txt",
+              "val": "ImageClef-2019-VQA-Med-Validation/All_QA_Pairs_val.txt",
+              "test": "VQAMed2019Test/VQAMed2019_Test_Questions_w_Ref_Answers.txt"}  # fmt: skip
+    for n, (word, (split, place)) in enumerate(zip(WORDS, places.items())):
+        put(folder, f"{place.split('/')[0]}/{split}_images/{word}.jpg", png(n))
+        category, more = ("|plane", "#something else") if n == 2 else ("", "")
+        line = f"{word}{category}|is it {word}?|(the) {word}{more}\n"
+        put(folder, place, line)
+
+
+def chexpert(folder):
+    header = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", "No Finding")
+    header, rows = (*header, "Cardiomegaly", "Pleural Effusion", "Fracture"), []
+    for n, word in enumerate(WORDS):
+        place = f"train/patient{11111 * (n + 1)}/study1/{word}_frontal.jpg"
+        put(folder, place, png(n))
+        values = ["0.0" if k != n else "1.0" for k in range(3)]
+        place = f"CheXpert-v1.0-small/{place}"
+        rows.append((place, "Female", 68, "Frontal", "AP", "", *values))
+        rows.append((place.replace("frontal", "lateral"), "Female", 68, "Lateral", "", "", *values))
+    put(folder, "train.csv", table(header, *rows))
+
+
+def ms_cxr(folder):
+    header = ("category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height")
+    header, rows = (*header, "dicom_id", "split"), []
+    for n, (word, label) in enumerate(zip(WORDS, LABELS)):
+        place = f"files/p1{n}/p1{n}000000/s5{n}000000/{word}.jpg"
+        put(folder, place, png(n))
+        rows.append((label, f"a {word} spot", place, 3, 4, 6, 7, *SIZE, word, ("train", "val", "test")[n]))
+    put(folder, "MS_CXR_Local_Alignment_v1.1.0.csv", table(header, *rows))
+
+
+def padchest_gr(folder):
+    entries, rows = [], []
+    for n, (word, label) in enumerate(zip(WORDS, LABELS)):
+        put(folder, f"Padchest_GR_files/PadChest_GR/{word}.png", png(n))
+        found = {"sentence_en": f"A {word} spot.", "labels": [label], "boxes": [[0.25, 0.25, 0.5, 0.75]]}
+        entries.append({"StudyID": word, "ImageID": f"{word}.png", "findings": [found]})
+        rows.append((word, f"{word}.png", n, ("train", "validation", "test")[n]))
+    put(folder, "grounded_reports_20240819.json", json.dumps(entries))
+    put(folder, "master_table.csv", table(("StudyID", "ImageID", "PatientID", "split"), *rows))
+
+
+def rsna(folder):
+    rows = []
+    for n, word in enumerate(WORDS):
+        put(folder, f"stage_2_train_images/{word}.dcm", dicom(n, patient=word))
+        rows.append((word, 3, 4, 6, 7, 1) if n else (word, "", "", "", "", 0))
+    put(folder, "stage_2_train_labels.csv", table(("patientId", "x", "y", "width", "height", "Target"), *rows))
+
+
 def dicom_table(folder):
     """DICOM pictures of two patients, one with three frames, and questions.csv."""
     for n, word in enumerate(WORDS):
@@ -238,10 +330,9 @@ def dicom(number, *, frames=1, patient="MRN-1", **changes):
 
 
 def tiff(pages):
-    import tifffile
-
     stream = io.BytesIO()
-    tifffile.imwrite(stream, pages, photometric="minisblack")
+    first, *others = map(Image.fromarray, pages)
+    first.save(stream, format="TIFF", save_all=True, append_images=others)
     return stream.getvalue()
 
 
@@ -251,4 +342,8 @@ def nifti(volume):
     return gzip.compress(nibabel.Nifti1Image(volume, np.diag([1.0, 1, 1, 1])).to_bytes(), mtime=0)
 
 
-BUILDERS = (kit, slake, vqa_rad, parquet, r2gen, openi, mimic_cxr, nih, vindr, coco, dicom_table, mixed_table)
+BUILDERS = (
+    kit, slake, vqa_rad, parquet, r2gen, openi, mimic_cxr, nih, vindr, coco, dicom_table, mixed_table, pmc_vqa,
+    omnimedvqa, mmmu, vqa_med, chexpert, ms_cxr, padchest_gr, rsna,
+)  # fmt: skip
+MADE = ("parquet", "vindr", "coco", "dicom_table", "mixed_table", "mmmu", "rsna")  # need a root for pictures

@@ -77,9 +77,9 @@ def test_round_trip_from_elsewhere_needs_the_root(world, tmp_path):
 
 
 def test_the_documented_example_is_read(tmp_path):
-    import medalign_lite.cases.case
+    from medalign_lite.cases import case
 
-    example = medalign_lite.cases.__doc__.split("    {", 1)[1].rsplit("}", 1)[0]
+    example = case.__doc__.split("    {", 1)[1].rsplit("}", 1)[0]
     record = "{" + " ".join(line.strip() for line in example.splitlines()) + "}"
     (tmp_path / "cases.jsonl").write_text(record + "\n")
     spot = np.zeros((192, 192), np.uint8)

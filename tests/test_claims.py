@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from test_text import random_facts
 
 from medalign_lite.text.claims import FINDING_TERMS, extract_claims, find_attributes, find_negations, judge
-from medalign_lite.text.says import yes_no
 from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.says import yes_no
 from medalign_lite.world import phrases
 from medalign_lite.world.questions import ask
 from medalign_lite.world.text import report

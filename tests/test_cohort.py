@@ -1,15 +1,26 @@
 """The run's cases: kept once, read again by later stages, split by group, with what was left out."""
 
 import json
+import os
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import layouts
 import pytest
 from PIL import Image
 
 from medalign_lite.cases.case import Case, CaseError, CaseSet, Question, find_leaks
-from medalign_lite.run.cohort import choose_cohort, input_files, read_cohort, settle_splits
+from medalign_lite.cases.images import read_image
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.dials import EMBEDDED
+from medalign_lite.files import ROOT
+from medalign_lite.model import batches
+from medalign_lite.model.batches import special_tokens
+from medalign_lite.model.lvlm import load_processor
+from medalign_lite.run.cohort import capped, choose_cohort, input_files, kept_by_model, read_cohort, settle_splits
+from medalign_lite.run.dial import PRESETS
 from medalign_lite.run.stages import open_stage
 
 QUESTION = Question("q1", "Is there an effusion?", "Yes.", "closed", "presence")
@@ -140,3 +151,88 @@ def test_a_picture_of_the_cache_that_was_changed_is_told(opened, tmp_path):
         read_cohort(opened("01_rollout", needs=("00_start",)))
     shutil.rmtree(mask.parents[1])
     assert read_cohort(opened("01_rollout", needs=("00_start",))).cases == cases
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return load_processor(ROOT / EMBEDDED)
+
+
+def test_what_the_model_cannot_take_is_left_out_by_name_and_the_others_go_on(processor, tmp_path):
+    """As the checks do: a marker in the list, a special token of the model, a question that is too long, a strip."""
+    Image.new("L", (64, 48), 90).save(tmp_path / "good.png")
+    Image.new("L", (190, 1), 90).save(tmp_path / "strip.png")
+    end = next(iter(special_tokens(processor.tokenizer)))
+    texts = {"plain": ("Is it?", "yes"), "token": (f"Is it {end}?", "yes"), "answer": ("What is it?", f"A {end}"),
+             "long": ("Is it so? " * 400, "yes")}  # fmt: skip
+    questions = tuple(Question(name, *text, "open", "presence") for name, text in texts.items())
+    cases = tuple(Case(name, name, "test", tmp_path / f"{name}.png", questions) for name in ("good", "strip"))
+    kept = kept_by_model(CaseSet(cases), processor, answer_tokens=64)
+    assert [question.id for question in kept.cases[0].questions] == ["plain"]
+    faults = [entry["reason"] for entry in kept.dropped if entry["id"] == "good"]
+    assert len(faults) == 3 and all("question" in fault for fault in faults)
+    assert [sum(words in fault for fault in faults) for words in ("special token", "tokens, the picture")] == [2, 1]
+    with pytest.raises(CaseError, match="the model takes none of the cases"):
+        kept_by_model(CaseSet((replace(cases[0], questions=questions[1:]),)), processor, answer_tokens=64)
+
+
+def test_a_picture_that_the_processor_refuses_costs_its_case_alone(processor, tmp_path, monkeypatch):
+    for name, width in (("good", 64), ("strip", 190)):
+        Image.new("L", (width, 1 if width > 99 else 48), 90).save(tmp_path / f"{name}.png")
+    cases = tuple(Case(name, name, "test", tmp_path / f"{name}.png", (QUESTION,)) for name in ("good", "strip"))
+    real = batches.encode_prompts
+
+    def refuses(processor, images, questions):
+        if read_image(images[0]).width > 180:
+            raise ValueError("absolute aspect ratio must be smaller than 200, got 190\x1b")
+        return real(processor, images, questions)
+
+    monkeypatch.setattr(batches, "encode_prompts", refuses)
+    kept = kept_by_model(CaseSet(cases), processor, answer_tokens=64)
+    assert [case.id for case in kept.cases] == ["good"] and "1 images and 0 questions" in kept.reason
+    assert kept.skipped[0]["id"] == "strip" and kept.skipped[0]["reason"].endswith("got 190\\x1b")
+
+
+def test_the_presets_numbers_hold_for_a_users_cases_and_can_be_lifted():
+    found = made(*[(f"g{i}", ("train", "test")[i % 2]) for i in range(12)])
+    many = tuple(replace(QUESTION, id=f"q{n}") for n in range(5))
+    found = replace(found, cases=tuple(replace(case, questions=many) for case in found.cases))
+    preset = replace(PRESETS["ci"], n_pool=4, n_test=2, questions_per_case=3)
+    part = capped(found, preset, seed=7)
+    assert [case.split for case in part.cases].count("train") == 4 and len(part.cases) == 6
+    assert all(len(case.questions) == 3 for case in part.cases) and part == capped(found, preset, seed=7)
+    assert "4 of 6 train images (n_pool=0 takes all)" in part.reason and "questions_per_case=0" in part.reason
+    assert part.cases != capped(found, preset, seed=8).cases
+    everything = replace(preset, n_pool=0, n_test=0, questions_per_case=0)
+    assert capped(found, everything, seed=7).cases == found.cases
+
+
+SLAKE = Path(os.environ.get("SLAKE_FULL", Path(__file__).parents[2] / "shared" / "real" / "slake_full"))
+
+
+@pytest.mark.skipif(not (SLAKE / "imgs").is_dir(), reason=f"no SLAKE folder at {SLAKE}; set SLAKE_FULL=folder")
+def test_all_of_slake_is_read_and_divided_as_published():
+    settled = settle_splits(read_cases(SLAKE), seed=7)
+    count = Counter(case.split for case in settled.cases for _ in case.questions)
+    assert count == {"train": 4917, "val": 1053, "test": 1061}
+    assert len(settled.cases) == 642 and not settled.skipped
+    part = capped(settled, PRESETS["ci"], seed=7)
+    assert Counter(case.split for case in part.cases) == {"train": 400, "val": 60, "test": 96}
+
+
+def test_no_name_of_a_patients_file_is_in_what_stage_00_writes(opened, tmp_path):
+    layouts.dicom_table(tmp_path / "set")
+    for n, word in enumerate(layouts.WORDS):
+        (tmp_path / "set" / word).rename(tmp_path / "set" / f"SUE-{n}")
+        frames = 3 if n == 2 else 1
+        layouts.put(tmp_path, f"set/SUE-{n}/IM0.dcm", layouts.dicom(n, frames=frames, patient=f"MRN-{n}"))
+    table = (tmp_path / "set/questions.csv").read_text()
+    for n, word in enumerate(layouts.WORDS):
+        table = table.replace(f"{word}/IM0", f"SUE-{n}/IM0")
+    layouts.put(tmp_path, "set/questions.csv", table + "SUE-9/IM0.dcm,,Is it?,yes,\n")
+    stage = opened("00_start", cases=str(tmp_path / "set"), files=input_files(str(tmp_path / "set")))
+    assert len(choose_cohort(stage).skipped) == 1
+    stage.finish()
+    written = [path for path in stage.folder.rglob("*") if path.is_file()]
+    assert {"manifest.json", "cases.jsonl", "skipped.json"} <= {path.name for path in written}
+    assert not [path.name for path in written if b"SUE" in path.read_bytes() or b"MRN" in path.read_bytes()]

@@ -99,5 +99,7 @@ def test_training_never_sees_the_evaluations_own_corruption(jobs, tmp_path):
     with pytest.raises(ValueError, match="training must never see it"):
         corrupt_all(jobs, tmp_path, method=UNSEEN, seed=7)
     code = [*ROOT.glob("medalign_lite/**/*.py"), *ROOT.glob("notebooks/*.ipynb")]
-    used = [name for path in code for name in re.findall(r"corrupt_all\(.*method=([^,]+),", path.read_text("utf-8"))]
-    assert len(used) >= 3 and all(name.endswith("corruption") or name.strip('\\"') in CORRUPTIONS for name in used)
+    calls = r"(?s)(?:corrupt_all|pictures_of)\(.{0,120}?method=([^,]+),"
+    used = [name for path in code for name in re.findall(calls, path.read_text("utf-8"))]
+    assert len(used) >= 3
+    assert all(name == "method" or name.endswith("corruption") or name.strip('\\"') in CORRUPTIONS for name in used)

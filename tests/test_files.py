@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from medalign_lite.files import claim, escaped, kept, read_jsonl, rows, sync, whole, write_json, write_jsonl
+from medalign_lite.files import claim, kept, read_jsonl, rows, sync, visible, whole, write_json, write_jsonl
 
 
 @pytest.mark.parametrize("write", [
@@ -48,11 +48,11 @@ def test_a_line_that_is_no_object_is_named(tmp_path, line):
 
 @pytest.mark.parametrize(("text", "shown"), [
     ("\x1b[2J", "\\x1b[2J"), ("a\x00\x9b\x7f", "a\\x00\\x9b\\x7f"), ("\ud800", "\\ud800"), ("\u202eabc", "\\u202eabc"),
-    ("line\nand\ttab — Größe 胸", "line\nand\ttab — Größe 胸"), ("\r", "\\r"),
+    ("line\nand\ttab — Größe 胸", "line\\nand\\ttab — Größe 胸"), ("\r", "\\r"),
 ])  # fmt: skip
 def test_text_is_printed_without_what_moves_a_terminal(text, shown):
-    assert escaped(text) == shown
-    escaped(text).encode()
+    assert visible(text) == shown
+    visible(text).encode()
 
 
 def test_a_folder_is_claimed_once(tmp_path):

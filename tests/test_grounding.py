@@ -14,7 +14,7 @@ from medalign_lite.evaluate.grounding import (
     moved_facts,
     removed_facts,
 )
-from medalign_lite.evaluate.metrics import Prediction, count, ratios
+from medalign_lite.evaluate.metrics import Margins, Prediction, count, ratios
 from medalign_lite.text.facts import Fact
 
 NODULE = Fact("nodule", "right", "upper", "small")
@@ -64,6 +64,37 @@ def test_change_under_the_lesion_minus_under_the_control():
     got = ratios(count([CASE], predictions, arm="base").table.sum(axis=0))  # "where" lacks its control: left out
     names = ("change_lesion", "change_control", "change_selectivity")
     assert [float(got[name]) for name in names] == pytest.approx([3 / 5, 2 / 5, 1 / 5])
+    assert got["change_grounded"] == pytest.approx(2 / 5)  # "there" and "side"
+
+
+MARGINS = np.array([  # m, m′, m°: won, a tie, lost although far apart, won
+    (3.0, 1.0, 2.5), (1.0, 0.5, 0.5), (4.0, 3.0, -2.0), (0.2, -0.1, 0.1),
+])  # fmt: skip
+
+
+def grounding(margins, **more):
+    cases = [replace(CASE, id=str(i), group=str(i)) for i in range(len(margins))]
+    rows = [Margins(str(i), str(i), "base", *map(float, row)) for i, row in enumerate(margins)]
+    return ratios(count(cases, [], arm="base", margins=rows, **more).table.sum(axis=0))
+
+
+@pytest.mark.parametrize("scale", [0.25, 7.0, np.array([[0.1], [3.0], [0.01], [50.0]])])
+def test_scale_buys_selectivity_and_no_grounding(scale):
+    plain, scaled = grounding(MARGINS), grounding(MARGINS * scale)
+    assert plain["grounding_probability"] == scaled["grounding_probability"] == 2.5 / 4
+    nats = ((MARGINS[:, 2] - MARGINS[:, 1]) * np.ravel(scale)).mean()
+    assert scaled["grounding_selectivity"] == pytest.approx(nats) and nats != plain["grounding_selectivity"]
+
+
+def test_a_blind_model_and_a_detector_of_damage_are_at_one_half():
+    for margins in ([(1.0, 1.0, 1.0)] * 3, [(1.0, -2.0, -2.0)] * 3):
+        assert grounding(margins)["grounding_probability"] == 0.5
+    assert np.isnan(grounding([])["grounding_probability"])
+
+
+def test_the_fall_of_the_right_answer_is_one_of_probabilities():
+    right = [Margins("0", "0", "base", 3.0, 0.0, 3.0), Margins("1", "1", "base", 3.0, 3.0, None)]  # ½ against .953
+    assert grounding(MARGINS, right=right)["right_answer_fall"] == pytest.approx(1 / (1 + np.exp(-3.0)) - 0.5)
 
 
 def test_blind_answers_change_nowhere():

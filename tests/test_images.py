@@ -77,3 +77,90 @@ def test_mask_by_label_id_in_any_colour_mode(tmp_path):
         assert (read_mask(tmp_path / "labels.png", (9, 6), value=175) == (labels == 175)).all()
     with pytest.raises(ImageError, match="label 99 is empty"):
         read_mask(tmp_path / "labels.png", (9, 6), value=99)
+
+
+def deep_png(levels):
+    """The bytes of a PNG of 16 bits with 2 (grey and alpha), 3 or 4 channels; Pillow writes none."""
+    import struct
+    import zlib
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width, channels = levels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bit_colour_is_scaled_by_its_own_range_too(channels):
+    levels = np.full((6, 9, channels), 2**16 - 1)
+    colours = 1 if channels == 2 else 3
+    levels[..., :colours] = np.random.default_rng(channels).integers(100, 4096, (6, 9, colours))
+    low, high = levels[..., :colours].min(), levels[..., :colours].max()
+    shown = np.round((levels[..., :colours] - low) / (high - low) * 255)
+    assert (np.asarray(read_image(deep_png(levels))) == np.broadcast_to(shown, (6, 9, 3))).all()
+    if channels != 3:
+        levels[2:4, :, -1] = 0
+        assert not np.asarray(read_image(deep_png(levels)))[2:4].any()
+
+
+GREY = np.round(np.linspace(0, 4095, 40 * 60)).reshape(40, 60).astype(np.uint16)
+RGB = np.random.default_rng(3).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+EIGHT = np.round(GREY / 4095 * 255)
+TIFFS = {  # what is written, how, and what is shown
+    "planar": (RGB.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}, RGB),
+    "turned": (RGB, {"photometric": "rgb", "extratags": [(274, "H", 1, 3, True)]}, RGB[::-1, ::-1]),
+    "white is 0": (GREY, {"photometric": "miniswhite"}, 255 - EIGHT),
+    "12 bits in 16, colour": (np.stack([GREY] * 3, -1), {"photometric": "rgb"}, EIGHT),
+    "12 bits in 16, big-endian": (np.stack([GREY] * 3, -1), {"photometric": "rgb", "byteorder": ">"}, EIGHT),
+    "one infinite value": (np.where(GREY == 9, np.inf, GREY).astype(np.float32), {}, np.where(GREY == 9, 0, EIGHT)),
+    "CMYK": (np.concatenate([255 - RGB, RGB[..., :1] * 0], -1), {"photometric": "separated"}, RGB),
+    "signed 16": (GREY.astype(np.int16) - 2000, {}, EIGHT),
+}
+
+
+@pytest.mark.parametrize("name", TIFFS)
+def test_a_tiff_is_shown_as_pillow_and_its_tags_say_whichever_way_a_case_came(tmp_path, name):
+    from medalign_lite.cases.pictures import save_picture
+
+    tifffile = pytest.importorskip("tifffile")
+    levels, options, right = TIFFS[name]
+    tifffile.imwrite(tmp_path / "x.tif", levels, **{"photometric": "minisblack"} | options)
+    shown = np.asarray(read_image(tmp_path / "x.tif"))
+    assert (np.abs(shown - np.atleast_3d(right).astype(float)) <= 1).all()
+    assert image_size(tmp_path / "x.tif") == (60, 40)
+    with Image.open(save_picture(tmp_path / "x.tif", tmp_path).path) as image:
+        assert (np.asarray(image.convert("RGB")) == shown).all()
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "tiff_adobe_deflate"])
+def test_compressed_tiff_is_read(tmp_path, ramp, compression):
+    ramp.save(tmp_path / "x.tif", compression=compression)
+    assert np.abs(np.asarray(read_image(tmp_path / "x.tif"))[..., 0] - np.asarray(ramp).astype(float)).max() < 6
+
+
+def test_what_is_not_shown_rightly_or_no_model_reads_is_refused_in_a_sentence(tmp_path):
+    Image.new("LAB", (8, 8)).save(tmp_path / "lab.tif")
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.eps")  # reading it would start a program
+    Image.new("L", (4001, 20)).save(tmp_path / "strip.png")
+    Image.new("L", (4000, 20)).save(tmp_path / "long.png")
+    for name, words in (("lab.tif", "LAB"), ("x.eps", "not a readable image"), ("strip.png", "a strip")):
+        with pytest.raises(ImageError, match=words):
+            read_image(tmp_path / name)
+    assert read_image(tmp_path / "long.png").size == (4000, 20)
+
+
+@pytest.mark.parametrize("form", ["white first in a palette", "red in a palette", "alpha alone", "alpha of grey"])
+def test_a_mask_is_read_by_its_colours_or_its_transparency(tmp_path, form):
+    wanted = np.zeros((6, 9), bool)
+    wanted[2:4, 3:7] = True
+    if "palette" in form:
+        image = Image.fromarray((wanted if form[0] == "r" else ~wanted).astype(np.uint8), mode="P")
+        image.putpalette([255, 255, 255, 0, 0, 0] if form[0] == "w" else [0, 0, 0, 200, 0, 0])
+    else:
+        image = Image.new("RGBA", (9, 6), (90, 10, 10, 0)) if form == "alpha alone" else Image.new("LA", (9, 6))
+        image.putalpha(Image.fromarray(wanted.astype(np.uint8) * 255))
+    image.save(tmp_path / "mask.png")
+    assert (read_mask(tmp_path / "mask.png", (9, 6)) == wanted).all()

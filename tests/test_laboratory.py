@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from medalign_lite.dials import EMBEDDED
-from medalign_lite.evaluate.metrics import COLUMNS, RATIOS
+from medalign_lite.evaluate.metrics import COLUMNS, RATIOS, ratios
 from medalign_lite.files import ROOT
 from medalign_lite.train.pairs import Pair
 from studies.claims import __main__ as command
-from studies.claims import hypotheses, page, runs, search, store, verdicts
-from studies.claims.hypotheses import Contrast, against
-from studies.claims.lineup import ARMS, BASE, BATCH, EPOCHS, PAIRS, Arm, train_settings
-from studies.claims.pool import FULL, SMALL, Pool
+from studies.claims import choice, hypotheses, page, recall, runs, search, store, verdicts
+from studies.claims.hypotheses import F1, Contrast, against
+from studies.claims.lineup import ARMS, BASE, BATCH, CONFIRMED, EPOCHS, PAIRS, Arm, train_settings
+from studies.claims.pool import FULL, POOL_SEEDS, SMALL, Pool
 
 IMAGES = 300
 SPLITS = ("test", "shifted")
@@ -26,10 +26,23 @@ def bench(tmp_path):
 
 
 def test_the_committed_runs_are_found_by_what_the_world_makes(tmp_path):
-    bench = command.bench_of({"SMALL": "", "SEED": "", "OUT": str(tmp_path)})
+    bench = command.bench_of(command.parse([f"OUT={tmp_path}"]))
     found = sum(len(runs) for runs in verdicts.collect(bench).values())
     listed = sum(len(runs) for runs in store.read_index(bench.keep).values())
     assert found == listed > 0
+    table = store.unpack(verdicts.collect(bench)[BASE][0]["counts"]["test"])  # packed before there were LATER ones
+    later = table[:, [COLUMNS.index(name) for name in store.LATER]]
+    assert table[:, COLUMNS.index("evidence_lower")].sum() > 0 == later.sum()
+
+
+@pytest.mark.parametrize("name", ["1b", "3a", "5c"])
+def test_the_committed_page_says_what_the_raw_files_do(name):
+    results = store.read_index(ROOT / "docs/claims")
+    told = next(c for c in json.loads((ROOT / "docs/claims/claims.json").read_text())["claims"] if c["id"] == name)
+    [contrast] = next(claim.contrasts for claim in hypotheses.CLAIMS if claim.id == name)
+    raw = [weight * ratios(store.unpack(run["counts"][split]).sum(axis=0), [contrast.metric])[contrast.metric]
+           for arm, weight in contrast.weights for run in results[arm].values() for split in SPLITS]
+    assert sum(raw) / len(SPLITS) / 5 == pytest.approx(told["estimate"], abs=1e-6)
 
 
 def counts(rng, *, f1=0.8, selectivity=1.0, closed=0.9):
@@ -49,7 +62,11 @@ def counts(rng, *, f1=0.8, selectivity=1.0, closed=0.9):
     put("closed", 1)
     put("closed_right", rng.random(IMAGES) < closed)
     put("selectivity_n", 1)
-    put("selectivity", rng.normal(selectivity, 1.0, IMAGES))
+    put("selectivity", rng.normal(selectivity, 1.0, IMAGES).round(2))
+    put("evidence_lower", (1 + np.sign(table[:, COLUMNS.index("selectivity")])) / 2)
+    for name in ("asked_about", "right_falls"):
+        put(name, rng.integers(0, 2, IMAGES))
+    put("right_fall", 0.25 * table[:, COLUMNS.index("right_falls")])
     return table
 
 
@@ -69,7 +86,7 @@ def results_of(arms, *, seeds=5, **common):
 
 
 def test_every_arm_is_a_valid_setting_at_every_point_of_its_search():
-    assert not hypotheses.unknown_arms()
+    assert {arm for claim in hypotheses.CLAIMS for arm in hypotheses.arms_of(claim)} <= set(ARMS)
     for arm in ARMS.values():
         assert arm.like is None or (ARMS[arm.like].like is None and ARMS[arm.like].tier <= arm.tier)
         if arm.name == BASE:
@@ -144,6 +161,18 @@ def test_a_result_is_found_by_all_that_it_depends_on(bench):
         store.read(elsewhere, "runs", facts)
 
 
+def test_a_confirmation_asks_other_people_by_other_seeds_and_finds_no_old_run(bench):
+    fresh = command.bench_of(command.parse(["CONFIRM=1"]))
+    assert fresh.committed and not set(fresh.numbers) & set(bench.numbers) and len(fresh.numbers) == 10
+    pools = {bench.seed * POOL_SEEDS + number for number in [0, *bench.numbers, *fresh.numbers]}
+    assert fresh.people not in pools | {bench.people}
+    facts = [store.run_facts(one, ARMS[BASE], {}, 0) for one in (bench, fresh)]
+    assert facts[1] == {**facts[0], "asked": facts[0]["asked"] | {"people": fresh.people}}
+    left = [job for block in runs.plan(replace(fresh, out=bench.out)) for job in block]
+    assert {job.kind for job in left} == {"runs"}, "settings are those of the committed search"
+    assert {job.arm for job in left} == set(CONFIRMED) and len(left) == 1 + 10 * (len(CONFIRMED) - 1)
+
+
 def test_the_same_settings_under_two_names_are_one_run(bench):
     plain = {"learning_rate": 1e-4, "beta": 0.5}
     assert store.run_facts(bench, ARMS["mask-dpo"], plain, 1) == store.run_facts(
@@ -180,23 +209,33 @@ def test_the_search_tries_the_grid_then_the_own_weight_at_its_best(bench):
     assert search.chosen(bench, arm) == {"learning_rate": 3e-4, "beta": 0.1, "alpha": 0.1}
     assert search.chosen(bench, ARMS["whole-noise"]) == search.chosen(bench, arm)
     assert len(search.tried(bench, arm)) == 5
-    assert search.recommended(bench) is None, "ours were not looked at whole"
     small = replace(bench, sizes=SMALL)
     assert search.chosen(small, arm) == search.chosen(bench, arm), "the small run takes what the full search chose"
 
 
-def test_recommended_is_the_most_grounded_of_those_that_are_good_enough(bench):
-    fill_search(bench, lambda point: 0.7 + point["learning_rate"] * 100)
-    seen = {"neutral-control": (0.82, 0.1, 2.7), "neutral-nll": (0.83, 0.1, 2.6), "two-rounds": (0.84, 0.9, 3.5),
-            "grounded": (0.815, 0.1, 3.0)}  # the third hallucinates more than the base
-    for name, (f1, false, grounding) in seen.items():
-        [point] = search.missing_looks(bench, ARMS[name])
-        figures = dict.fromkeys(search.WHOLE, 0.7) | {
-            "fact_f1": f1, "hallucination_rate": false, "grounding_selectivity": grounding}
-        store.write(bench, "search", store.search_facts(bench, ARMS[name], point, 0, whole=True), {"val": figures})
-        assert not search.missing_looks(bench, ARMS[name])
-    assert search.recommended(bench) == "grounded"
-    assert not search.missing_looks(bench, ARMS["fire-mpo"]), "only ours are recommended"
+def test_recommended_is_the_simplest_of_those_within_what_matters_of_the_best(monkeypatch):
+    gaps = {"tdpo2": [0, 0, 0.005, 0.017], "neutral-nll": [0.009] * 4, "flip-outside": [0.002, 0, 0.009, 0],
+            "neutral": [0.008, 0, 0, 0], "dpo": [0.05, 0, 0, 0]}
+    assert [choice.terms(name) for name in gaps] == [2, 5, 3, 3, 1] and choice.terms("two-rounds") == 5
+    assert choice.near(gaps) == ["flip-outside", "neutral", "neutral-nll"]
+    good, bad = {"f1": 0.9}, {"f1": 0.6}
+    found = results_of({BASE: {"f1": 0.99}, "dpo": bad, "tdpo2": good, "grounded": bad})
+    behind = choice.behind(found)
+    assert behind["tdpo2"] == [0] * 4 and min(behind["dpo"]) > 0.2 and BASE not in behind
+    assert choice.behind(found, [1])["dpo"] != behind["dpo"]
+    assert {e.verdict for e in choice.beaten_by(found, "tdpo2")} == {"supported"}
+    assert choice.near(choice.behind({BASE: {}})) == []
+
+
+def test_at_equal_recall_an_arm_keeps_its_precision():
+    def told(recall, precision, false):
+        names = {"fact_recall": recall, "fact_precision": precision, "hallucination_rate": false}
+        return {"test": {name: {"value": value} for name, value in names.items()}}
+
+    arms = {"says much": told(0.8, 0.5, 0.3), "says little": told(0.5, 0.5, 0.2), "worse": told(0.5, 0.4, 0.25)}
+    assert recall.thinned_f1(arms, "says much", "test", 0.5) == pytest.approx(0.5)
+    assert recall.thinned_f1(arms, "says little", "test", 0.8) is None
+    assert recall.frontier(arms, "test") == ["says little", "says much"]
 
 
 def test_the_plan_leaves_the_most_that_can_be_said(bench):
@@ -217,7 +256,6 @@ def test_the_plan_leaves_the_most_that_can_be_said(bench):
     store.write(bench, "runs", facts, {"arm": "dpo", "counts": {}})
     left = [(job.kind, job.arm, job.number) for block in runs.plan(bench) for job in block]
     assert ("runs", "dpo", 1) not in left and sum(job[0] == "runs" for job in left) == 5 * (len(ARMS) - 1)
-    assert [job[1] for job in left if job[0] == "look"] == [arm.name for arm in ARMS.values() if arm.ours]
 
 
 def measured(one):
@@ -227,15 +265,44 @@ def measured(one):
 
 def test_verdicts_are_those_of_the_truth():
     found = results_of({BASE: {}, "dpo": {"f1": 0.85}, "dpo-reference": {"f1": 0.7}, "mask-dpo": {"f1": 0.75},
-                        "fire-mpo": {"selectivity": 2.0}, "whole-noise": {"selectivity": 1.0}})
+                        "fire-mpo": {"f1": 0.6, "selectivity": 2.0}, "whole-noise": {"selectivity": 1.0}})
     judged = {one.claim.id: one for one in verdicts.judge(found)}
     assert judged["1"].verdict == "supported" and judged["1"].estimates[0].value == pytest.approx(0.15, abs=0.03)
     assert judged["2"].verdict == "refuted"
-    assert judged["5"].verdict == "supported" and judged["5"].estimates[0].value == pytest.approx(1.0, abs=0.15)
+    assert judged["5"].verdict == "supported" and judged["5"].estimates[0].value == pytest.approx(0.136, abs=0.04)
     assert judged["8"].verdict == "inconclusive" and not measured(judged["8"])
     assert judged["6"].verdict == "refuted", "it does not beat dpo, whatever the others do"
     hard = judged["1"].estimates[0]
-    assert hard.low < hard.value < hard.high and hard.p <= hard.p_holm < 0.05 and 0 < hard.seen < 0.15
+    assert hard.low < hard.value < hard.high and hard.p <= judged["1"].p_holm < 0.05 and 0 < hard.seen < 0.15
+
+
+def estimate(metric=F1, **values):
+    return verdicts.Estimate(Contrast(metric, (("dpo", 1.0), ("rrpo", -1.0))), (1, 2), low=0, high=0, **values)
+
+
+@pytest.mark.parametrize(("estimates", "verdict"), [
+    ([{"value": 0.1, "p": 0.001, "p_same": 1.0}, {"value": 0.1, "p": 0.04, "p_same": 1.0}], "supported"),
+    ([{"value": 0.1, "p": 0.001, "p_same": 1.0}, {"value": 0.1, "p": 0.06, "p_same": 1.0}], "inconclusive"),
+    ([{"value": 0.1, "p": 0.001, "p_same": 1.0}, {"value": -0.1, "p": 0.02, "p_same": 1.0}], "refuted"),
+    ([{"value": 0.1, "p": 0.001, "p_same": 1.0}, {"value": -0.1, "p": 0.04, "p_same": 1.0}], "inconclusive"),  # x 2
+    ([{"value": 0.003, "p": 0.9, "p_same": 0.01}, {"value": 0, "p": 1, "p_same": 0.04}], "no effect larger than 0.01"),
+    ([{"value": 0.003, "p": 0.9, "p_same": 0.01}, {"value": 0.0, "p": 0.9, "p_same": 0.06}], "inconclusive"),
+    ([{"value": 0.003, "p": 0.001, "p_same": 0.01}], "no effect larger than 0.01"),  # shown, and too small to matter
+    ([{"value": -0.1, "p": 0.001, "p_same": 1.0}, {}], "refuted"), ([{"value": 0.1, "p": 0.001}, {}], "inconclusive"),
+])  # fmt: skip
+def test_a_claim_of_several_contrasts_is_an_intersection_of_tests(estimates, verdict):
+    several = tuple(estimate(**values) for values in estimates)
+    one = verdicts.Judged(hypotheses.Claim("x", "", tuple(e.contrast for e in several)), several)
+    assert replace(one, p_holm=one.differs[0], p_same=one.same).verdict == verdict
+
+
+def test_one_image_and_seed_alike_is_no_effect_and_a_small_one_is_told_from_none():
+    same = {BASE: {}, "span": {}, "flip": {}, "span-forward": {}, "flip-forward": {}}
+    found = results_of(same)
+    for name in ("span-forward", "flip-forward"):
+        found[name] = found[name.split("-")[0]]
+    judged = {one.claim.id: one for one in verdicts.judge(found)}
+    assert judged["3a"].verdict == "no effect larger than 0.01" and judged["3b"].verdict == "inconclusive"
 
 
 def test_no_difference_is_no_verdict_and_one_seed_is_no_test():
@@ -286,14 +353,15 @@ def test_the_page_is_true_of_any_subset(bench, arms):
     judged = verdicts.judge(found)
     if arms:
         fill_search(bench, lambda point: 0.7)
-    told = verdicts.claims_json(bench, found, judged, None)
+    told, goal = verdicts.claims_json(bench, found, judged, None), verdicts.judge_goal(found, page.DEFAULT)
     json.dumps(told, allow_nan=False)
     assert set(told) == {"arms", "claims", "recommended"} and list(told["arms"]) == list(arms)
-    assert all(set(claim) == {"id", "statement", "estimate", "low", "high", "p_holm", "verdict"}
+    assert all(set(claim) == {"id", "statement", "estimate", "low", "high", "matters", "p_holm", "p_same",
+                                 "verdict"}
                for claim in told["claims"])
     figures = page.draw_figures(bench.keep, told, judged, found)
     path = bench.keep.parent / "RESULTS.md"
-    page.write_page(path, bench=bench, results=found, found=told, judged=judged, goal=None, others={}, figures=figures,
+    page.write_page(path, bench=bench, results=found, found=told, judged=judged, goal=goal, others={}, figures=figures,
                     command="make claims")
     text = path.read_text()
     assert text.count("not measured yet") == sum(not measured(one) for one in judged) > 0
@@ -318,17 +386,18 @@ def test_the_budget_is_there_for_every_size():
 
 def test_a_very_small_laboratory_runs_to_its_end_and_is_resumed(tmp_path, monkeypatch):
     sizes = replace(SMALL, pool=14, val=3, test=5, shifted=4, margins=3, drift=2, seeds=1, pairs=8)
-    bench = store.Bench(str(ROOT / EMBEDDED), sizes, 7, tmp_path / "out", tmp_path / "kept")
+    bench = store.Bench(str(ROOT / EMBEDDED), sizes, 7, tmp_path / "out", tmp_path / "kept", fresh=True)
     monkeypatch.setattr(runs, "ARMS", {name: ARMS[name] for name in (BASE, "whole-noise")})
+    monkeypatch.setattr(runs, "CONFIRMED", (BASE, "whole-noise"))
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     said = []
     runs.do_all(bench, report=lambda: said.append("report"), say=said.append)
     assert said[-1] == "claims: nothing left to run" and said.count("report") == 1
-    base, trained = runs.result(bench, ARMS[BASE], 0), runs.result(bench, ARMS["whole-noise"], 1)
+    base, trained = runs.result(bench, ARMS[BASE], 0), runs.result(bench, ARMS["whole-noise"], 11)
     for split, images in (("test", 5), ("shifted", 4)):
         first, second = (store.unpack(run["counts"][split]) for run in (base, trained))
         assert first.shape == second.shape == (images, len(COLUMNS))
-        same = ["facts", "closed", "selectivity_n", "kl_tokens", "edit_answers"]
+        same = ["facts", "closed", "selectivity_n", "kl_tokens", "edit_answers", "asked_about", "right_falls"]
         assert (first[:, [COLUMNS.index(c) for c in same]] == second[:, [COLUMNS.index(c) for c in same]]).all()
         assert first[:, COLUMNS.index("facts")].sum() and not first[:, COLUMNS.index("kl")].any()
     assert len(trained["curves"]["margin"]) == 2 and trained["curves"]["margin"][0] == 0
@@ -338,5 +407,6 @@ def test_a_very_small_laboratory_runs_to_its_end_and_is_resumed(tmp_path, monkey
     written.unlink()
     assert [job.arm for block in runs.plan(bench) for job in block] == ["whole-noise"]
     runs.do_all(bench, report=lambda: None, say=said.append)
-    assert runs.result(bench, ARMS["whole-noise"], 1)["counts"] == counts_before, "the same again, to the last bit kept"
+    again = runs.result(bench, ARMS["whole-noise"], 11)
+    assert again["counts"] == counts_before, "the same again, to the last bit kept"
     runs._desk.cache_clear()

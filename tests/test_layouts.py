@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 
 import layouts
+import numpy as np
 import pytest
 from layouts import LABELS, WORDS, put
+from PIL import Image
 
-from medalign_lite.cases.case import CaseError, count_notes, find_leaks, require_no_leaks
+from medalign_lite.cases.case import CaseError, count_notes, find_leaks, prompt_of, require_no_leaks, write_cases
 from medalign_lite.cases.readers import detect, read_cases
-from medalign_lite.cases.readers.report_text import describing_part
+from medalign_lite.cases.readers.shared import describing_part
 from medalign_lite.corruption.masks import lesion_mask, mask_source
 
 REAL = Path(os.environ.get("VQA_RAD", Path(__file__).parents[2] / "shared" / "real" / "vqa_rad"))
@@ -20,7 +22,9 @@ DETECTED = {
     "parquet": "visual questions in parquet", "r2gen": "IU X-ray (R2Gen)",
     "openi": "IU X-ray (Open-i XML)", "mimic_cxr": "MIMIC-CXR-JPG",
     "nih": "NIH ChestX-ray14", "vindr": "VinDr-CXR", "coco": "COCO", "dicom_table": "pictures with a table",
-    "mixed_table": "pictures with a table",
+    "mixed_table": "pictures with a table", "pmc_vqa": "multiple choice", "omnimedvqa": "multiple choice",
+    "mmmu": "visual questions in parquet", "vqa_med": "VQA-Med 2019", "chexpert": "CheXpert", "ms_cxr": "MS-CXR",
+    "padchest_gr": "PadChest-GR", "rsna": "RSNA Pneumonia Detection",
 }  # fmt: skip
 
 
@@ -98,7 +102,8 @@ def test_every_question_of_the_real_vqa_rad_is_read_or_counted():
 def test_parquet_tells_images_by_their_bytes(read):
     found = read(layouts.parquet)
     assert {word: case.split for word, case in by_word(found).items()} == dict(zip(WORDS, ("train", "train", "test")))
-    assert by_word(found)["alpine"].image.read_bytes() == layouts.png(0)
+    with Image.open(by_word(found)["alpine"].image) as image:
+        assert (np.asarray(image) == layouts.pixels(0)).all()
     assert "1 x its image is also asked about in test" in count_notes(found.notes)
     standard = read(layouts.parquet, splits="standard")
     assert len(standard.cases) == 4 and len(find_leaks(standard.cases)) == 1
@@ -143,7 +148,9 @@ def test_mimic_cxr_has_patients_reports_and_labels(read):
         ("IMPRESSION: c\n d", "c d"),
         ("FINDINGS:\n\nIMPRESSION: c", "c"),
         ("INDICATION: Patient with: cough.\nFINDINGS AND IMPRESSION: Clear.\nRECOMMENDATION(S): none", "Clear."),
-        ("no heading at all", ""),
+        ("no heading at all", "no heading at all"),
+        ("Findings: Clear.\n\nImpression: none", "Clear."),
+        ("EXAMINATION: CHEST\n\nINDICATION: cough\n\nThe lungs are clear.\n", "The lungs are clear."),
         ("", ""),
     ],
 )
@@ -190,3 +197,157 @@ def test_coco_refuses_a_picture_of_another_size(read):
 
     found = read(layouts.coco, change)
     assert len(found.cases) == 2 and "boxes would not fit" in found.skipped[0]["reason"]
+
+
+def test_options_are_read_with_the_answer_as_a_letter_or_a_text(read, tmp_path):
+    for build in (layouts.pmc_vqa, layouts.omnimedvqa, layouts.mmmu):
+        found = read_cases(made(build, tmp_path), root=tmp_path / "made")
+        for case in found.cases:
+            (asked,) = case.questions
+            assert asked.kind == "choice" and asked.answer in WORDS and asked.answer in asked.options
+            assert asked.answer in asked.text and "<image" not in asked.text and "A:" not in str(asked.options)
+        write_cases(tmp_path / "kept.jsonl", found.cases, root=tmp_path)
+        assert read_cases(tmp_path / "kept.jsonl").cases[0].questions == found.cases[0].questions
+    assert prompt_of(asked) == f"Is it {asked.answer}?\nA. ochre\nB. {asked.answer}"
+
+
+def made(build, tmp_path):
+    build(tmp_path / build.__name__)
+    return tmp_path / build.__name__
+
+
+@pytest.mark.parametrize(("options", "answers", "right"), [
+    (["left", "right"], ["B"], "right"), (["left", "right"], ["b. Right"], "right"),
+    (["A: left", "B: up"], ["(A)"], "left"),
+    (["left", "right"], ["right", "B"], "right"), (["left", "right"], ["right", "A"], None),
+    (["left", "right"], ["A. right"], None), (["E. coli", "yeast"], ["E. coli."], "E. coli"),
+    (["left", "left."], ["A"], None), (["left"], ["A"], None), (["left", "right"], ["C"], None),
+    (["B", "A"], ["A"], None), (["No", "Yes"], ["yes."], "Yes"),
+])  # fmt: skip
+def test_an_answer_that_names_no_option_or_two_is_refused(options, answers, right):
+    from medalign_lite.cases.readers.shared import choice_question
+
+    if right is None:
+        with pytest.raises(CaseError):
+            choice_question("q", "Which?", options, answers, "side")
+    else:
+        assert choice_question("q", "Which?", options, answers, "side").answer == right
+
+
+def test_vqa_med_takes_the_first_answer_without_what_is_optional(read):
+    found = read(layouts.vqa_med)
+    assert [(case.split, case.questions[0].answer) for case in found.cases] == [
+        (split, word) for split, word in zip(("train", "val", "test"), WORDS)
+    ]  # fmt: skip
+
+
+def test_sentences_with_boxes_are_lesions_and_references(read, tmp_path):
+    for build in (layouts.ms_cxr, layouts.padchest_gr):
+        cases = read_cases(made(build, tmp_path)).cases
+        assert [case.split for case in cases] == ["train", "val", "test"] and len({case.group for case in cases}) == 3
+        for case, word, label in zip(cases, WORDS, LABELS):
+            assert word in case.questions[0].answer and case.lesions[0].label == label
+            assert case.lesions[0].box == ((3, 4, 6, 7) if build is layouts.ms_cxr else (6, 5, 6, 10))
+
+
+def test_labels_of_chexpert_and_boxes_of_rsna(read, tmp_path):
+    found = read_cases(made(layouts.chexpert, tmp_path))
+    assert [[q.answer for q in case.questions].count("Yes") for case in found.cases] == [1, 1, 1]
+    assert count_notes(found.notes) == "3 x a lateral view" and found.cases[1].group == "patient22222"
+    found = read(layouts.rsna)
+    said = [(case.questions[0].answer, len(case.lesions)) for case in found.cases]
+    assert said == [("No", 0), ("Yes", 1), ("Yes", 1)]
+
+
+def test_the_sample_of_nih_is_read(read):
+    def change(folder):
+        (folder / "Data_Entry_2017.csv").rename(folder / "sample_labels.csv")
+        (folder / "BBox_List_2017.csv").unlink()
+
+    assert len(read(layouts.nih, change).cases) == 3
+
+
+@pytest.mark.parametrize("name", ["nih", "openi", "vindr", "rsna", "padchest_gr", "pmc_vqa"])
+def test_of_two_pictures_of_one_name_none_is_guessed_and_copies_are_one(name, read):
+    def change(folder, content=None):
+        file = next(file for file in sorted(folder.rglob("*alpine*")) if file.suffix in (".png", ".dcm", ".dicom"))
+        (folder / "elsewhere").mkdir()
+        (folder / "elsewhere" / file.name).write_bytes(content or file.read_bytes())
+
+    found = read(getattr(layouts, name), lambda folder: change(folder, layouts.png(9)))
+    assert len(found.cases) == 2 and "which is meant is not guessed" in found.skipped[0]["reason"]
+    assert "elsewhere/alpine" in found.skipped[0]["reason"]
+
+
+def test_coco_takes_no_picture_from_another_splits_folder(read):
+    def change(folder):
+        for n, word in enumerate(WORDS):
+            (folder / f"images/{word}.png").rename(folder / f"{word}.tmp")
+            put(folder, f"test/{word}.png", layouts.png(n + 5))
+        (folder / "images").rmdir()
+        put(folder, f"train/{WORDS[0]}.png", layouts.png(0))
+        put(folder, f"images/{WORDS[1]}.png", layouts.png(1))
+        put(folder, f"train/{WORDS[1]}.png", layouts.png(6))
+
+    found = read(layouts.coco, change)
+    assert [case.questions[0].text for case in found.cases] == ["Does this image show mass?"]
+    reasons = [entry["reason"] for entry in found.skipped]
+    assert "fits 2 files (images/borrow.png, train/borrow.png)" in reasons[0] and "no such image file" in reasons[1]
+
+
+def test_coco_lesions_are_those_the_user_names_or_a_guess_that_is_told(read, tmp_path):
+    def change(folder):
+        text = (folder / "instances_train.json").read_text()
+        text = text.replace('"Hernia"', '"left lung"').replace('"Fibrosis"', '"ET tube"')
+        put(folder, "instances_train.json", text.replace('"bbox": [3, 4, 6, 7]', '"bbox": [0, 0, 23, 19]', 1))
+
+    found = read(layouts.coco, change)
+    assert [case.lesions[0].label for case in found.cases if case.lesions] == ["Mass"]
+    assert "not (ET tube, left lung): guessed from their names" in found.notes[0]["reason"]
+    assert "Mass covers 91% of an image" in str(found.notes)
+    named = read_cases(tmp_path / "set", root=tmp_path / "made", lesions=("left lung",))
+    assert [case.lesions[0].label for case in named.cases if case.lesions] == ["left lung"]
+    with pytest.raises(CaseError, match="LESIONS= names spot"):
+        read_cases(tmp_path / "set", root=tmp_path / "made", lesions=("spot",))
+    layouts.kit(tmp_path / "kit")
+    with pytest.raises(CaseError, match="has no LESIONS="):
+        read_cases(tmp_path / "kit", lesions=("spot",))
+
+
+def test_a_run_length_mask_of_coco_is_its_pixels_as_numbers_and_as_text(read):
+    runs = [20 * 3 + 4, 7, 13, 7, 20 * 24 - 20 * 3 - 4 - 27]  # column after column: two columns of seven
+    for counts in (runs, packed(runs)):
+
+        def change(folder, counts=counts):
+            drawn = json.dumps({"size": [20, 24], "counts": counts})
+            text = (folder / "instances_train.json").read_text()
+            put(folder, "instances_train.json", text.replace("[[3, 4, 9, 4, 9, 11, 3, 11]]", drawn))
+
+        found = read(layouts.coco, change)
+        assert lesion_mask(found.cases[1])[4:11, 3:5].all() and lesion_mask(found.cases[1]).sum() == 14
+        assert mask_source(found.cases[1]) == "mask"
+
+
+def packed(runs):
+    """Run lengths as COCO's text: five bits a character, differences to the last but one from the third on."""
+    text = ""
+    for n, run in enumerate(runs):
+        value, more = run - (runs[n - 2] if n > 2 else 0), True
+        while more:
+            bits = value & 31
+            value >>= 5
+            more = value != (-1 if bits & 16 else 0)
+            text += chr((bits | 32 if more else bits) + 48)
+    return text
+
+
+def test_labels_of_mimic_stay_where_its_report_says_nothing(read):
+    def change(folder):
+        said = ("The lungs are clear.\n\nNo effusion.", "Findings: All is well.", "INDICATION: cough.\n")
+        for report, text in zip(sorted(folder.glob("files/*/*/*.txt")), said):
+            report.write_text(text)
+
+    found = read(layouts.mimic_cxr, change)
+    said = [case.questions[0].answer for case in found.cases]
+    assert said == ["The lungs are clear. No effusion.", "All is well.", "Yes"]
+    assert "report dropped" in found.dropped[0]["reason"]

@@ -9,18 +9,23 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from bitsandbytes.nn.modules import has_avx512bf16
+from families import save_family
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForImageTextToText
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForImageTextToText, Idefics3ForConditionalGeneration
 
-from medalign_lite.model import lvlm as module
-from medalign_lite.model.batches import encode, encode_prompts
-from medalign_lite.model.families import find_towers
+from medalign_lite.model import loading as module
+from medalign_lite.model.batches import encode, encode_prompts, image_tokens
+from medalign_lite.model.families import find_towers, loose_share
+from medalign_lite.model.loading import compute_dtype
 from medalign_lite.model.lvlm import (
     adapters_digest,
     adapters_off,
     attach_lora,
     load_adapter,
     load_lvlm,
+    load_processor,
     lora_targets,
     save_adapter,
     trainable_by_tower,
@@ -139,17 +144,39 @@ def test_no_such_folder():
         load_lvlm("./nowhere/at/all")
 
 
-def edit_config(folder, **changes):
-    path = folder / "config.json"
+def edit_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def drop_a_tensor(folder):
-    from safetensors.torch import load_file, save_file
+def edit_config(folder, **changes):
+    edit_json(folder / "config.json", **changes)
 
-    tensors = load_file(folder / "model.safetensors")
-    tensors.pop("model.text_model.layers.1.mlp.up_proj.weight")
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+def edit_text(folder, **changes):
+    edit_config(folder, text_config=json.loads((folder / "config.json").read_text())["text_config"] | changes)
+
+
+def edit_tensors(path, change):
+    """Write the file's tensors again as `change(name, tensor)` makes them; None leaves one out."""
+    made = {name: change(name, tensor) for name, tensor in load_file(path).items()}
+    save_file({name: tensor for name, tensor in made.items() if tensor is not None}, path, metadata={"format": "pt"})
+
+
+LAST = "model.text_model.layers.1.mlp.up_proj.weight"
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}"
+DOUBLE = "{% set n = namespace(a='x') %}{% for i in range(60) %}{% set n.a = n.a ~ n.a %}{% endfor %}"
+
+
+def template(folder, begin):
+    path = folder / "chat_template.jinja"
+    path.write_text(begin + path.read_text())
+
+
+def end_no_turn(folder):
+    """A template that ends no answer, and a model that knows another end than the tokenizer."""
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text().replace("<end_of_utterance>", ""))
+    edit_json(folder / "generation_config.json", eos_token_id=1)
 
 
 def lose_a_shard(folder):
@@ -165,15 +192,25 @@ DAMAGES = {
     "lacks 1 of its weight files, first model-00002": lose_a_shard,
     "index.json is damaged": lambda f: (f / "model.safetensors.index.json").write_text("{"),
     "no config.json": lambda f: (f / "config.json").unlink(),
-    "weights cannot be loaded": lambda f: (f / "model.safetensors").write_bytes(
+    "model.safetensors cannot be read as safetensors": lambda f: (f / "model.safetensors").write_bytes(
         (f / "model.safetensors").read_bytes()[:20_000]
     ),
-    "1 tensors are missing or misshapen, the first model.text_model.layers.1.mlp.up_proj": drop_a_tensor,
+    "1 tensors are missing or misshapen, the first model.text_model.layers.1.mlp.up_proj": lambda f: edit_tensors(
+        f / "model.safetensors", lambda name, tensor: None if name == LAST else tensor),
+    f"{LAST} holds numbers that are not finite": lambda f: edit_tensors(
+        f / "model.safetensors", lambda name, tensor: tensor * torch.nan if name == LAST else tensor),
+    "num_hidden_layers is 1000000000, which no weights fill": lambda f: edit_text(f, num_hidden_layers=10**9),
+    "weights, and the files hold": lambda f: edit_text(f, intermediate_size=10**12),
+    "is quantised already, by 'fp8'": lambda f: edit_config(f, quantization_config={"quant_method": "fp8"}),
+    "chat template does not end": lambda f: template(f, LOOP),
+    "chat template does not end within": lambda f: template(f, DOUBLE),
+    "its chat template ends no answer": end_no_turn,
+    "is damaged": lambda f: (f / "config.json").write_text('{"a":' * 10**5),
     "does not describe an image-text-to-text": lambda f: edit_config(f, model_type="gpt17"),
     "knows without running the model's own code": lambda f: edit_config(
         f, model_type="novel", auto_map={"AutoConfig": "novel.Config"}
     ),
-    "config.json does not describe": lambda f: (f / "config.json").write_text("{"),
+    "config.json is damaged": lambda f: (f / "config.json").write_text("{"),
     "processor cannot be loaded": lambda f: (f / "tokenizer.json").write_text("{"),
 }
 
@@ -183,7 +220,58 @@ def test_a_damaged_folder_says_what_is_wrong(copied, message):
     DAMAGES[message](copied)
     with pytest.raises(ModelError, match=re.escape(message)) as caught:
         load_lvlm(copied, device="cpu")
-    assert str(copied) in str(caught.value)
+    assert str(copied) in str(caught.value) or "template ends no answer" in message
+
+
+def test_what_a_folder_names_is_not_followed(copied, pictures, monkeypatch):
+    """Attention by a kernel from a hub; a processor class that the folder has, whatever the model's type is."""
+    plain = logits(load_lvlm(copied, device="cpu"), pictures)
+    monkeypatch.setattr(socket.socket, "connect", None)
+    edit_config(copied, attn_implementation="acme/kernels", experts_implementation="acme/more")
+    again = load_lvlm(copied, device="cpu")
+    assert again.model.config._attn_implementation == "sdpa" and torch.equal(logits(again, pictures), plain)
+    edit_json(copied / "processor_config.json", processor_class="LlavaProcessor")
+    assert type(load_processor(copied)).__name__ == "LlavaProcessor"
+
+
+def test_logits_that_are_more_than_the_heads_are_refused(tiny_folder, monkeypatch):
+    forward = Idefics3ForConditionalGeneration.forward
+
+    def capped(self, *arguments, **options):
+        output = forward(self, *arguments, **options)
+        output.logits = 0.1 * output.logits.tanh()
+        return output
+
+    monkeypatch.setattr(Idefics3ForConditionalGeneration, "forward", capped)
+    with pytest.raises(ModelError, match="soft-capping"):
+        load_lvlm(tiny_folder, device="cpu")
+
+
+class Experts(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(4, 64, 64))
+
+
+def test_experts_outside_linear_layers_are_counted(loaded):
+    assert loose_share(loaded.model) == 0
+    loaded.model.model.text_model.layers[0].experts = Experts()
+    assert 0.1 < loose_share(loaded.model) < 0.9
+    with pytest.warns(UserWarning, match="experts of a mixture, which no adapter reaches"):
+        attach_lora(loaded, **LORA)
+
+
+def test_a_floor_under_the_tokens_of_a_picture(tmp_path):
+    """`max_side` limits areas where a family counts areas; a picture of which nothing is left is refused."""
+    folder = save_family("qwen2_5_vl", tmp_path / "qwen")
+    assert image_tokens(load_processor(folder, max_side=84), Image.new("RGB", (512, 512))) == 9
+    with pytest.raises(ModelError, match="max_side=28 leaves 1 of the 9 tokens"):
+        load_processor(folder, max_side=28)
+
+
+def test_no_emulated_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert compute_dtype(torch.device("cuda")) == torch.float16
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -258,9 +346,40 @@ def test_adapters_off_is_the_base_model_and_saving_keeps_the_policy(tiny_folder,
         assert torch.equal(plain(**batch(policy, pictures).inputs).logits, moved)
 
 
-def test_a_folder_without_adapter(loaded, tmp_path):
-    with pytest.raises(ModelError, match="holds no adapter"):
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+BAD_ADAPTERS = {
+    "holds no adapter .adapter_model": lambda f: (f / WEIGHTS).rename(f / "adapter_model.bin"),
+    "holds no adapter .adapter_config": lambda f: (f / SETTINGS).unlink(),
+    "damaged.*JSONDecodeError": lambda f: (f / SETTINGS).write_text("{"),
+    "damaged.*SafetensorError": lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:900]),
+    "damaged.*its rank": lambda f: edit_json(f / SETTINGS, r=10**9),
+    "damaged.*KeyError": lambda f: (f / SETTINGS).write_text('{"peft_type": "LORA"}'),
+    "damaged.*use_dora": lambda f: edit_json(f / SETTINGS, use_dora=True),
+    "damaged.*modules_to_save": lambda f: edit_json(f / SETTINGS, modules_to_save=["lm_head"]),
+    "28 of 0 tensors": lambda f: edit_json(f / SETTINGS, target_modules="(.*a)*b"),
+    "tensors are missing": lambda f: edit_json(f / SETTINGS, target_modules=["q_proj"]),
+    "14 of 28 tensors": lambda f: edit_tensors(f / WEIGHTS, lambda name, x: None if "lora_A" in name else x),
+    "1 of 28.*not finite": lambda f: edit_tensors(
+        f / WEIGHTS, lambda name, x: x * torch.nan if "layers.1.mlp.up_proj.lora_A" in name else x),
+    "28 of 28 tensors.*misshapen": lambda f: edit_tensors(f / WEIGHTS, lambda name, x: x[:2, :2].clone()),
+}
+
+
+@pytest.mark.parametrize("message", BAD_ADAPTERS)
+def test_a_damaged_adapter_says_what_is_wrong(loaded, tiny_folder, tmp_path, message, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", None)
+    save_adapter(attach_lora(load_lvlm(tiny_folder, device="cpu"), **LORA), tmp_path)
+    BAD_ADAPTERS[message](tmp_path)
+    with pytest.raises(ModelError, match=message):
         load_adapter(loaded, tmp_path)
+
+
+def test_a_list_of_layers_names_what_the_pattern_names(loaded, tiny_folder, tmp_path):
+    policy = attach_lora(load_lvlm(tiny_folder, device="cpu"), **LORA)
+    save_adapter(policy, tmp_path)
+    names = find_towers(loaded.model).linears(loaded.model, Linear4bit)["language"]
+    edit_json(tmp_path / SETTINGS, target_modules=names, base_model_name_or_path="acme/base")
+    assert adapters_digest(load_adapter(loaded, tmp_path).model) == adapters_digest(policy.model)
 
 
 def test_a_small_model_on_a_cpu_runs_in_one_thread(tiny_folder):

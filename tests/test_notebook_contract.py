@@ -88,7 +88,7 @@ def test_parameters_are_the_standard_ones(path):
     parameters = parameters_of(path)
     assert {name: parameters[name] for name in STANDARD} == STANDARD
     assert list(parameters)[: len(STANDARD)] == list(STANDARD)
-    more = {"00_start": ["STRICT"], "05_train": ["RECIPE", "ROUNDS"]}
+    more = {"00_start": ["STRICT", "LESIONS"], "05_train": ["RECIPE", "ROUNDS"]}
     assert list(parameters)[len(STANDARD) :] == more.get(path.stem, [])
     assert "parameters" in tags(code(path)[0]), "the parameters come before any other code"
 

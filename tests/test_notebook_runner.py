@@ -14,6 +14,7 @@ import nbformat
 import pytest
 from PIL import Image
 
+from medalign_lite import __main__ as commands
 from medalign_lite.dials import PresetError
 from medalign_lite.files import ROOT
 from medalign_lite.run import reproduce as chain
@@ -358,6 +359,13 @@ def test_the_command_line_ends_with_a_sentence_not_a_traceback(arguments, senten
     done = subprocess.run([sys.executable, "-m", "medalign_lite", *arguments], cwd=ROOT, capture_output=True, text=True,
                           check=False)
     assert done.returncode == 2 and done.stderr.startswith(sentence)
+
+
+def test_an_installed_copy_without_its_repository_says_so(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    assert commands.main(["doctor"]) == 2
+    assert "is an installed copy, and doctor needs the repository: clone it" in capsys.readouterr().err
+    assert commands.main(["score"]) == 2 and "REFERENCES=" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("error", "status", "sentence"), [

@@ -1,6 +1,8 @@
 """Every identity of the objective, in fp64 (1e-10) and fp32 (1e-5), against versions written from the equations."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -388,3 +390,10 @@ def test_contradictions_raise(name, overrides, message):
 def test_ill_typed_settings_raise(overrides):
     with pytest.raises(TypeError, match="is not"):
         recipe_named("dpo", **overrides)
+
+
+def test_the_mathematics_loads_torch_and_nothing_else_of_the_large_libraries():
+    code = ("import sys; import medalign_lite.losses.objective, medalign_lite.losses.divergence\n"
+            "print(sorted(sys.modules.keys() & {'PIL', 'skimage', 'scipy', 'transformers', 'peft', 'torch'}))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['torch']\n"

@@ -8,7 +8,7 @@ import pytest
 from layouts import put
 from PIL import Image
 
-from medalign_lite.cases.readers import READERS, read_cases, table
+from medalign_lite.cases.readers import NAMES, read_cases, reader
 from medalign_lite.run.cases import contact_sheet, main, spread
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def test_counts_leaks_masks_and_what_is_left_out(look, tmp_path):
     status, page, folder = look()
     assert status == 0 and page.startswith("layout   medalign-lite cases.jsonl: ")
     counts = {line.split()[0]: line.split()[1:] for line in page.splitlines() if line.startswith(("train", "test"))}
-    assert counts["train"] == ["2", "2", "0", "0", "2", "2", "2"] and "in a run: 1 groups" in page
+    assert counts["train"] == ["2", "2", "0", "0", "2", "0", "2", "2"] and "in a run: 1 groups" in page
     assert "warning: 1 groups stand in training and in a held-out split" in page
     assert "       2  box\n       1  polygon" in page and "missing image files: 1" in page
     left = json.loads((folder / "left_out.json").read_text())
@@ -52,6 +52,23 @@ def test_points_are_drawn_and_have_no_outline_yet(look, tmp_path):
     marks = [ax for ax in sheet.axes if any(line.get_marker() == "+" for line in ax.lines)]
     assert len(marks) == 1 and "lesions (points only): cactus spot" in marks[0].get_xlabel()
     assert {tuple(ax.get_xlim()) for ax in sheet.axes} == {(-0.5, 23.5)} and sheet.axes[0].get_ylim() == (21.5, -2.5)
+
+
+def test_nothing_that_a_terminal_obeys_is_printed_and_what_a_run_takes_is_said(look, tmp_path):
+    layouts.kit(tmp_path / "set")
+    text = (tmp_path / "set/cases.jsonl").read_text()
+    text = text.replace('"id": "alpine"', '"id": "al\\u001b[2Jpine"')
+    text = text.replace("Is this borrow?", "<image>\\nIs this\\u009b borrow?")
+    put(tmp_path, "set/cases.jsonl", text.replace('"group": "cactus"', '"group": "cac\\ud800tus"'))
+    status, page, folder = look()
+    written = page + (folder / "left_out.json").read_text()
+    assert status == 0 and "\x1b" not in written and "\x9b" not in written and "al\\x1b[2Jpine" in page
+    assert "its marker <image> was taken out" in page and "its control characters became spaces" in page
+    assert "cases left out: 2" in page
+    case = json.loads(text.splitlines()[1])
+    case["questions"] += [case["questions"][0] | {"id": "q2"}]
+    put(tmp_path, "set/cases.jsonl", "\n".join([*text.replace("\\u001b", "").splitlines()[::2], json.dumps(case)]))
+    assert "taken by the preset's numbers: 1 questions of each image" in look("PRESET=ci,questions_per_case=1")[1]
 
 
 def test_tiles_come_from_every_split_lesions_first(tmp_path):
@@ -87,9 +104,9 @@ def test_a_row_with_x_and_y_only_is_a_point(tmp_path):
 
 def test_the_page_on_data_names_every_layout_and_column():
     page = (ROOT / "docs" / "DATA.md").read_text(encoding="utf-8")
-    for reader in READERS:
-        assert f"| {reader.LAYOUT} |" in page
-    for column in table.COLUMNS:
+    for name in NAMES:
+        assert f"| {reader(name).LAYOUT} |" in page
+    for column in reader("table").COLUMNS:
         assert f"`{column}`" in page
 
 

@@ -13,7 +13,7 @@ import pytest
 from layouts import SIZE, put
 from PIL import Image
 
-from medalign_lite.cases.case import CaseError, write_cases
+from medalign_lite.cases.case import CaseError, count_notes, find_leaks, write_cases
 from medalign_lite.cases.dicom import read_dicom
 from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.pictures import save_picture
@@ -205,3 +205,152 @@ def test_a_picture_of_a_table_loses_its_exif(tmp_path):
     Image.fromarray(layouts.pixels(1, "RGB")).save(stream, format="PNG", exif=exif)
     put(tmp_path, "x.png", stream.getvalue())
     assert b"Secret" not in save_picture(tmp_path / "x.png", tmp_path / "made").path.read_bytes()
+
+
+OPTIONAL = {  # a header value that is there and says nothing, and the note on it
+    "empty slope and intercept": ({"RescaleSlope": None, "RescaleIntercept": None}, "RescaleSlope"),
+    "slope of nothing": ({"RescaleSlope": 0, "RescaleIntercept": 0}, "RescaleSlope"),
+    "empty function": ({"VOILUTFunction": ""}, "VOILUTFunction"),
+    "unknown function": ({"VOILUTFunction": "CURVED"}, "VOILUTFunction"),
+    "no data in the VOI LUT": ({"VOILUTSequence": [pydicom.Dataset()]}, "VOILUTSequence"),
+    "no item in the modality LUT": ({"ModalityLUTSequence": []}, "ModalityLUTSequence"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_an_optional_value_that_is_empty_or_unusable_counts_as_absent_and_is_said(tmp_path, name):
+    values, noted = OPTIONAL[name]
+    dataset = pydicom.dcmread(io.BytesIO(layouts.dicom(5)))
+    for key, value in values.items():
+        setattr(dataset, key, value)
+    dataset.save_as(tmp_path / "y.dcm")
+    picture = read_dicom(tmp_path / "y.dcm")
+    assert (picture.pixels == shown(tmp_path).pixels).all()
+    assert any(noted in note and "counts as absent" in note for note in picture.notes)
+
+
+def test_a_decimal_comma_in_a_window_is_a_point(tmp_path):
+    content = layouts.dicom(5, WindowCenter="2048.5")
+    put(tmp_path, "y.dcm", content.replace(b"2048.5", b"2048,5"))
+    assert (read_dicom(tmp_path / "y.dcm").pixels == shown(tmp_path, WindowCenter=2048.5).pixels).all()
+
+
+@pytest.mark.parametrize("function", ["LINEAR_EXACT", "LINEAR"])
+def test_a_window_may_be_narrower_than_one(tmp_path, function):
+    picture = shown(tmp_path, RescaleSlope=0.0002, RescaleIntercept=0, WindowCenter=0.3, WindowWidth=0.2,
+                    VOILUTFunction=function)  # fmt: skip
+    assert np.abs(picture.pixels - np.round(255 * np.clip((levels(5)[0] * 0.0002 - 0.2) / 0.2, 0, 1))).max() <= 1
+    assert not any("no window" in note for note in picture.notes)
+
+
+def test_a_range_of_padding_does_not_count_where_there_is_no_window(tmp_path):
+    values = np.minimum(levels(5)[0], 1000)
+    values[:4] = np.linspace(4000, 4095, 24)
+    picture = shown(tmp_path, WindowWidth=None, PixelPaddingValue=4095, PixelPaddingRangeLimit=4000,
+                    PixelData=values.tobytes())  # fmt: skip
+    assert picture.pixels[4:].max() == 255 and picture.pixels[4:].min() == 0
+
+
+@pytest.mark.parametrize(("top", "shift"), [(255, 0), (65535, 8)])
+def test_a_palette_of_16_bits_may_hold_8_bit_values(tmp_path, top, shift):
+    table = np.linspace(0, top, 256).astype(np.uint16)
+    names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
+    palette = {f"{name}Descriptor": [256, 0, 16] for name in names} | {f"{name}Data": table.tobytes() for name in names}
+    picture = shown(tmp_path, PhotometricInterpretation="PALETTE COLOR", BitsAllocated=8, BitsStored=8, HighBit=7,
+                    PixelData=layouts.pixels(1).tobytes(), **palette)  # fmt: skip
+    assert (picture.pixels[..., 0] == (table >> shift)[layouts.pixels(1)]).all()
+
+
+def test_pixels_of_another_shape_than_the_header_says_and_packed_bombs_are_a_sentence(tmp_path, monkeypatch):
+    from pydicom.uid import JPEG2000Lossless
+
+    stream = io.BytesIO()
+    Image.fromarray(layouts.pixels(1)).resize((900, 700)).save(stream, format="JPEG2000", no_jp2=True)
+    dataset = pydicom.dcmread(io.BytesIO(layouts.dicom(5, BitsAllocated=8, BitsStored=8, HighBit=7)))
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+    dataset["PixelData"].VR = "OB"
+    dataset.save_as(tmp_path / "other.dcm")
+    with pytest.raises(ImageError, match=r"compressed pixels are \(700, 900\), the header says"):
+        read_dicom(tmp_path / "other.dcm")
+    dataset = pydicom.dcmread(io.BytesIO(layouts.dicom(5)))
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    dataset.PixelData = bytes(2**20)
+    dataset.save_as(tmp_path / "bomb.dcm")
+    monkeypatch.setattr("medalign_lite.cases.dicom.MAX_BYTES", 2**19)
+    with pytest.raises(ImageError, match="unpacks to more than"):
+        read_dicom(tmp_path / "bomb.dcm")
+
+
+@pytest.mark.parametrize("name", ["ANONYMOUS", "anon", "De-Identified", "0000", "XXX", "N/A", "unknown^"])
+def test_a_word_for_everybody_is_no_patient(tmp_path, name):
+    for n in range(4):
+        put(tmp_path, f"set/{n}.dcm", layouts.dicom(n, patient=name, StudyInstanceUID=f"1.2.{n // 2}"))
+    put(tmp_path, "set/questions.csv", "image,question,answer,split\n" + "".join(
+        f"{n}.dcm,Is it?,yes,{'test' if n > 1 else 'train'}\n" for n in range(4)))  # fmt: skip
+    found = read_cases(tmp_path / "set", root=tmp_path / "made")
+    groups = [case.group for case in found.cases]
+    assert groups[0] == groups[1] != groups[2] == groups[3] and not find_leaks(found.cases)
+    assert "a column `patient`" in count_notes(found.notes)
+
+
+def test_one_real_patient_for_everybody_is_said_and_the_column_decides(tmp_path):
+    for n in range(4):
+        put(tmp_path, f"set/{n}.dcm", layouts.dicom(n, patient="STUDY-7"))
+    rows = [f"{n}.dcm,Is it?,yes" for n in range(4)]
+    put(tmp_path, "set/questions.csv", "\n".join(["image,question,answer", *rows]))
+    found = read_cases(tmp_path / "set", root=tmp_path / "made")
+    assert len({case.group for case in found.cases}) == 1 and "fill in a column `patient`" in count_notes(found.notes)
+    put(tmp_path, "set/questions.csv", "\n".join(["image,question,answer,patient", *(f"{r},p{r[0]}" for r in rows)]))
+    assert len({case.group for case in read_cases(tmp_path / "set", root=tmp_path / "made").cases}) == 4
+
+
+def test_groups_are_joined_by_pixels_by_the_column_and_by_the_header(tmp_path):
+    for n, patient in enumerate(("A", "A", "B", "C", "D")):
+        put(tmp_path, f"set/{n}.dcm", layouts.dicom(n, patient=patient))
+    put(tmp_path, "set/copy.dcm", layouts.dicom(2, patient="C2"))
+    rows = ["0.dcm,a?,yes,ann", "1.dcm,b?,yes,", "2.dcm,c?,yes,bob"]
+    rows += ["copy.dcm,d?,yes,", "3.dcm,e?,yes,bob", "4.dcm,f?,yes,"]
+    put(tmp_path, "set/questions.csv", "\n".join(["image,question,answer,patient", *rows]))
+    found = read_cases(tmp_path / "set", root=tmp_path / "made")
+    group = {question.text: case.group for case in found.cases for question in case.questions}
+    assert group["a?"] == group["b?"] and group["c?"] == group["d?"] == group["e?"] and len(set(group.values())) == 3
+
+
+ROWS = "0.png,Is it?,yes", "1.png,Is it?,yes", "2.png,Is it?,yes"
+STRAY = '0.png,"Is the 5" tube in?",yes', '1.png,Is it?,"no', '2.png,"a ""tube""\nhere?",yes'
+BOXES = "0.png;spot;2,5;3;5,5;6", "1.png;spot;2;3;5;6", "2.png;spot;2;3;5;6"
+FLOATS = "0.png,1.0,Is it?,yes", "1.png,,Is it?,yes", "2.png,1,Is it?,no"
+SPREADSHEETS = {  # of three good pictures: the header, the rows, the line end, how many are kept
+    "stray quotes": ("image,question,answer", STRAY, "\n", 1),
+    "frames as floats": ("image,frame,question,answer", FLOATS, "\n", 3),
+    "decimal commas": ("image;label;x;y;width;height", BOXES, "\n", 3),
+    "old line ends": ("image;question;answer", [row.replace(",", ";") for row in ROWS], "\r", 3),
+    "names in capitals": ("IMAGE,Question , Answer", ROWS, "\r\n", 3),
+    "backslashes": ("image,question,answer", [".\\" + ROWS[0], "sub\\..\\" + ROWS[1], ROWS[2]], "\n", 3),
+    "one row that is no UTF-8": ("image,question,answer", ["0.png,Is it \udcff?,yes", *ROWS[1:]], "\n", 2),
+    "too many fields": ("image,question,answer", ["0.png,Is it, or not?,yes", *ROWS[1:]], "\n", 2),
+}
+
+
+@pytest.mark.parametrize("name", SPREADSHEETS)
+def test_a_bad_row_costs_itself_and_spreadsheets_may_write_as_they_do(tmp_path, name):
+    header, rows, end, kept = SPREADSHEETS[name]
+    text = end.join([header, *rows, ""])
+    for n in range(3):
+        put(tmp_path, f"set/{n}.png", layouts.png(n))
+    put(tmp_path, "set/questions.csv", text.encode("utf-8", errors="surrogateescape"))
+    found = read_cases(tmp_path / "set", root=tmp_path / "made")
+    assert len(found.cases) == kept and all("questions.csv line" in entry["id"] for entry in found.skipped)
+    if name == "decimal commas":
+        assert found.cases[0].lesions[0].box == (2.5, 3, 5.5, 6) and found.cases[0].questions[0].answer == "Yes"
+    if name == "stray quotes":
+        assert found.cases[0].questions[0].text == 'a "tube"\nhere?' and len(found.skipped) == 2
+
+
+def test_lists_beside_the_table_are_named(tmp_path):
+    layouts.dicom_table(tmp_path / "set")
+    put(tmp_path, "set/labels.csv", "image,label\n")
+    put(tmp_path, "set/labels.xlsx", b"PK")
+    found = read_cases(tmp_path / "set", root=tmp_path / "made")
+    assert [entry["reason"].split(":")[0] for entry in found.notes] == ["labels.csv not read", "labels.xlsx not read"]

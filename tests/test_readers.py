@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medalign_lite.cases.case import CaseError, require_no_leaks
+from medalign_lite.cases.case import CaseError, count_notes, require_no_leaks, write_cases
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases, slake
 from medalign_lite.corruption.masks import dilate, find_masks, lesion_mask
@@ -34,13 +34,13 @@ def folder(tmp_path):
     labels = np.zeros((60, 80), np.uint8)
     labels[10:40, 10:50] = 70
     labels[20:30, 20:30] = 175
-    drawn = np.random.default_rng(1).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     boxes = {
         "ct1": [{"Liver": [10.0, 10.0, 40.0, 30.0]}, {"Liver Cancer": [20.0, 20.0, 10.0, 10.0]}],
         "xr1": [{"Nodule": [5, 6, 7, 8]}, {"Gadget": [1, 1, 4, 4]}],
         "ct2": [],
     }
-    for name, detections in boxes.items():
+    for number, (name, detections) in enumerate(boxes.items()):
+        drawn = np.random.default_rng(number).integers(0, 255, (60, 80, 3), dtype=np.uint8)
         place = tmp_path / "imgs" / name
         place.mkdir(parents=True)
         Image.fromarray(drawn).save(place / "source.jpg")
@@ -58,7 +58,7 @@ def write(folder, name, entries):
 
 def test_layout_splits_and_kinds(folder):
     found = read_cases(folder)
-    assert found.layout == "SLAKE" and "imgs/" in found.reason
+    assert found.layout == "SLAKE" and "train.json" in found.reason
     cases = {case.id: case for case in found.cases}
     assert {name: case.split for name, case in cases.items()} == {"ct1": "train", "xr1": "test", "ct2": "test"}
     assert [q.kind for q in cases["ct1"].questions] == ["closed", "open"]
@@ -79,20 +79,45 @@ def test_a_training_question_about_a_held_out_image_is_dropped_and_said(folder):
     found = read_cases(folder)
     require_no_leaks(found.cases)
     reasons = {entry["id"]: entry["reason"] for entry in [*found.dropped, *found.notes]}
-    assert "question 3 of train.json left out: its image is also asked about in test" in reasons["ct2"]
+    assert "train.json entry 3 left out: its image is also asked about in test" in reasons["ct2/source.jpg"]
     assert "'Gadget' dropped: not a label" in reasons["xr1"]
 
 
-def test_other_languages_are_left_out_and_counted_or_read_on_request(folder):
-    write(
-        folder, "train.json", [question("ct1", 1), question("ct1", 9, q_lang="zh", question="肺健康吗？", answer="不")]
-    )
-    drafts = {draft.id: draft for draft in slake.read(folder)}
-    assert len(drafts["ct1"].case.questions) == 1
-    assert drafts["ct1"].notes == ("question 9 left out: language zh, read are en",)
-    assert read_cases(folder, strict=False).notes[0]["id"] == "ct1"
-    drafts = {draft.id: draft for draft in slake.read(folder, languages=("en", "zh"))}
-    assert drafts["ct1"].case.questions[1].answer == "不" and not drafts["ct1"].faults
+def test_chinese_questions_leave_english_ones_alone_and_are_read_as_yes_or_no_on_request(folder):
+    """As the hub has them: by question, so an English training image has Chinese test questions."""
+    said = (("ct1", 9, "不健康"), ("ct1", 10, "不是"), ("xr1", 11, "是的。"))
+    chinese = [question(image, qid, q_lang="zh", question="肺健康吗？", answer=answer) for image, qid, answer in said]
+    write(folder, "test.json", [question("xr1", 4), question("ct2", 5), *chinese])
+    (folder / "validate.json").rename(folder / "validation.json")
+    (folder / ".DS_Store").mkdir()
+    found = read_cases(folder)
+    assert {case.id: (case.split, len(case.questions)) for case in found.cases} == {
+        "ct1": ("train", 2), "xr1": ("test", 1), "ct2": ("test", 1),
+    }  # fmt: skip
+    assert "3 x a question in the language zh" in count_notes(found.notes).replace("left out: ", "")
+    both = read_cases(folder, languages=("en", "zh"))
+    (asked,) = [q for case in both.cases for q in case.questions if q.id == "11"]
+    assert (asked.answer, asked.kind) == ("Yes", "closed") and both.dropped == found.dropped
+    assert {case.id: case.split for case in both.cases} == {case.id: case.split for case in found.cases}
+    assert "a Chinese answer other than yes and no" in str(both.notes) and "10" not in str(both.cases[0].questions)
+
+
+def test_an_image_folder_may_be_a_link_and_a_link_out_of_it_may_not(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("disk") / "pictures"
+    (folder / "imgs").rename(elsewhere)
+    (folder / "imgs").symlink_to(elsewhere)
+    found = read_cases(folder)
+    assert len(found.cases) == 3 and not found.dropped[1:]
+    write_cases(folder / "kept.jsonl", found.cases, root=folder)
+    assert read_cases(folder / "kept.jsonl").cases == found.cases
+    secret = tmp_path_factory.mktemp("home") / "secret.jpg"
+    (elsewhere / "ct1/source.jpg").rename(secret)
+    (elsewhere / "ct1/source.jpg").symlink_to(secret)
+    (elsewhere / "ct2/source.jpg").unlink()
+    (elsewhere / "ct2/source.jpg").symlink_to("source.jpg")
+    found = read_cases(folder)
+    assert [case.id for case in found.cases] == ["xr1"]
+    assert "by a link" in str(found.skipped) and "leads to itself" in str(found.skipped)
 
 
 def test_bad_parts_are_counted_and_the_rest_is_read(folder):
@@ -107,8 +132,8 @@ def test_bad_parts_are_counted_and_the_rest_is_read(folder):
     assert len(next(case for case in found.cases if case.id == "ct1").questions) == 1
     assert Counter(entry["id"] for entry in found.dropped) == {"ct1": 4, "xr1": 1}
     skipped = {entry["id"]: entry["reason"] for entry in found.skipped}
-    assert set(skipped) == {"validate.json", "gone", *(f"train.json entry {n}" for n in (7, 8, 9))}
-    assert "no such image file" in skipped["gone"] and "not complete JSON" in skipped["validate.json"]
+    assert set(skipped) == {"validate.json", "gone/source.jpg", *(f"train.json entry {n}" for n in (7, 8, 9))}
+    assert "no such image file" in skipped["gone/source.jpg"] and "not complete JSON" in skipped["validate.json"]
 
 
 def test_what_is_no_data_set_is_answered_with_the_known_layouts(tmp_path):

@@ -52,7 +52,12 @@ def test_a_silent_arm_has_no_false_findings_to_compare():
 def test_grounding_is_claimed_only_where_its_interval_is_above_zero():
     name = "grounding_selectivity"
     strong = read_results(make({name: 0.5}, {name: 1.5}))
-    assert any("It does look at the lesion" in s and "by 1.50 nats" in s and "more than the base" in s for s in strong)
+    said = next(s for s in strong if "It does look at the lesion" in s and "by 1.50 nats" in s)
+    assert "decide nothing: that it looks better than the base is not shown" in said, "nats can be bought by scale"
+    free = {arm: {"test": {"grounding_probability": entry(value)}} for arm, value in
+            {"base": 0.8, "aligned": 0.9, "difference": 0.1}.items()}
+    read = read_results(make({name: 1}, {name: 2}), grounding=free)
+    assert any("so it looks better than the base." in sentence for sentence in read)
     weak = read_results(make({name: 0.0}, {name: 0.01}), trained=make({name: 0.0}, {name: 2.0}))
     said = next(s for s in weak if "looks at the lesion" in s)
     assert "is not shown" in said and "Under the corruption that training used: 0.000 → 2.000" in said

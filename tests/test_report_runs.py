@@ -59,6 +59,6 @@ def test_a_dicom_folder_with_reports_ends_in_a_report(people, tmp_path, monkeypa
     run = reproduce(parse([f"PRESET=ci,{numbers}", "RECIPE=dpo", *places]), say=said.append)
     assert sum("done in" in line for line in said) == 8, said
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    assert results["base"]["test"]["fact_recall"]["n"] == COUNTS["test"]
+    assert 0 < results["base"]["test"]["fact_recall"]["n"] <= COUNTS["test"]  # a report without a finding has none
     assert "report.html" in {path.name for path in run.iterdir()}
     assert not any("MRN-" in path.read_text(encoding="utf-8") for path in run.rglob("*.json*"))

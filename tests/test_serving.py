@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from medalign_lite.files import write_json
+from medalign_lite.files import read_json, tree, write_json
 from medalign_lite.model.families import find_towers
-from medalign_lite.model.lvlm import attach_lora, forbid_cpu_repacking, load_lvlm, load_processor, save_adapter
+from medalign_lite.model.loading import forbid_cpu_repacking
+from medalign_lite.model.lvlm import attach_lora, load_lvlm, load_processor, save_adapter
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.export import export
 
@@ -43,6 +45,11 @@ def write_run(folder, model):
     for name, value in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_json(folder / name, value)
+    for stage in folder.iterdir():
+        path = stage / "manifest.json"
+        old = read_json(path) if path.is_file() else {}
+        path.unlink(missing_ok=True)
+        write_json(path, old | {"outputs": tree(stage)})
     return folder
 
 
@@ -59,6 +66,18 @@ def logits_of(model, processor):
     ids = processor.tokenizer("Is there a pleural effusion?", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         return model(input_ids=ids).logits.float()
+
+
+@pytest.mark.parametrize("name", ["00_start/source.json", f"05_train/{RECIPE}/adapter_model.safetensors",
+                                  "06_evaluate/results.json"])
+def test_a_stage_that_was_changed_is_not_exported(exported, tmp_path, name):
+    base, folder = exported
+    run = shutil.copytree(folder.parents[1], tmp_path / "run")
+    data = bytearray((run / name).read_bytes())
+    data[-3] ^= 1
+    (run / name).write_bytes(data)
+    with pytest.raises(ModelError, match=f"{name.rpartition('/')[2]} was changed after stage"):
+        export(run, str(base), RECIPE, run / "again", say=lambda _: None)
 
 
 def test_merged_and_adapter_say_the_same_in_plain_transformers_and_peft(exported):

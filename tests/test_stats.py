@@ -14,12 +14,10 @@ from medalign_lite.evaluate.stats import (
     bootstrap,
     compare,
     dumps,
-    evidence_use,
     holm,
     image_weights,
     interval,
     mcnemar,
-    randomisation,
     results,
 )  # fmt: skip
 from medalign_lite.text.facts import Fact
@@ -77,22 +75,6 @@ def test_holm():
     assert holm([]) == []
 
 
-def rate(sums: np.ndarray) -> np.ndarray:
-    return sums[..., 1] / sums[..., 0]
-
-
-def test_randomisation_by_hand():
-    """Two images, arms right on all and on none: of four exchanges two are as extreme as what is seen."""
-    one, two = np.array([[1.0, 1.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
-    assert randomisation(one, two, rate, draws=20_000) == pytest.approx(0.5, abs=0.01)
-    assert randomisation(one, one, rate, draws=100) == 1.0
-    many = np.ones((40, 1))
-    assert randomisation(one[[0] * 40], two[[0] * 40], rate, draws=999) == 0.001  # 2 in 2^40: never 0
-    assert np.isnan(randomisation(0 * one, two, lambda s: s[..., 1] / np.where(s[..., 0], s[..., 0], np.nan)))
-    with pytest.raises(ValueError, match="same images"):
-        randomisation(one, many, rate)
-
-
 def arms_alike(images: int, simulations: int, rng: np.random.Generator) -> np.ndarray:
     """(2, images, simulations, 2): claims and false claims of two arms that differ by chance alone."""
     difficulty = rng.beta(1, 3, (images, simulations))
@@ -103,23 +85,6 @@ def arms_alike(images: int, simulations: int, rng: np.random.Generator) -> np.nd
 def within_binomial_error(rejected: np.ndarray, rate: float) -> bool:
     """The share is within the 95 % range of a binomial of this rate."""
     return abs(np.mean(rejected) - rate) <= 1.96 * np.sqrt(rate * (1 - rate) / len(rejected))
-
-
-def test_randomisation_holds_its_level():
-    first, second = arms_alike(60, SIMULATIONS, np.random.default_rng(3))
-    p = randomisation(first, second, rate, draws=400, seed=1)
-    assert p.shape == (SIMULATIONS,)
-    assert within_binomial_error(p <= 0.05, 0.05), np.mean(p <= 0.05)
-
-
-def test_a_test_that_ignores_the_images_does_not_hold_it():
-    """Why images are exchanged and not claims: five equal claims an image are one claim."""
-    rng = np.random.default_rng(4)
-    false = rng.binomial(1, 0.5, (2, 60, SIMULATIONS))
-    by_image = np.stack([np.full(false.shape, 5.0), 5.0 * false], axis=-1)
-    by_claim = np.repeat(np.stack([np.ones(false.shape), false], axis=-1), 5, axis=1)
-    p = [randomisation(*table, rate, draws=400, seed=1) for table in (by_image, by_claim)]
-    assert np.mean(p[0] <= 0.05) < 0.07 < 0.2 < np.mean(p[1] <= 0.05)
 
 
 def test_the_interval_of_a_difference_holds_the_level_of_a_test():
@@ -212,14 +177,3 @@ def test_arms_must_answer_the_same_questions():
     empty = np.zeros((1, len(COLUMNS)))
     with pytest.raises(ValueError, match="same images"):
         compare(Counts(("a",), empty), Counts(("b",), empty))
-
-
-def test_evidence_use_compares_one_arm_with_and_without_the_image():
-    cases, answers, _ = world()
-    blind = [Prediction(c.id, q.id, WRONG[i], "base", "blank") for c in cases[:20] for i, q in enumerate(QUESTIONS)]
-    got = evidence_use(cases, answers + blind, arm="base", without="blank")
-    assert set(got) == {"real", "blank", "difference"}
-    assert got["real"]["closed_accuracy"]["value"] == got["difference"]["closed_accuracy"]["value"] == 0.25
-    assert got["blank"]["closed_accuracy"] == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 20}
-    same = evidence_use(cases, [*answers, *blind], arm="base", without="real")
-    assert same["difference"]["fact_f1"]["value"] == 0

@@ -1,10 +1,8 @@
-"""Word edits and perplexity by hand; the edit distance's known answers are in `test_metrics`."""
-
-import math
+"""Word edits by hand."""
 
 import pytest
 
-from medalign_lite.evaluate.style import perplexity, style_counts, word_edits
+from medalign_lite.evaluate.style import style_counts, word_edits
 
 
 @pytest.mark.parametrize(("a", "b", "edits"), [
@@ -27,10 +25,3 @@ def test_within_two_words(text, edits, few):
 
 def test_without_a_reference_answer_only_words_are_counted():
     assert style_counts("a small left effusion", None) == {"word_answers": 1, "words": 4}
-
-
-def test_perplexity_is_per_token_over_all_answers():
-    half, quarter, eighth = (math.log(1 / n) for n in (2, 4, 8))
-    assert perplexity([[half, eighth], [quarter]]) == pytest.approx(4)  # (2 · 8 · 4)^(1/3), not a mean of means
-    assert perplexity([[math.log(1 / 50)] * 7]) == pytest.approx(50)  # a uniform guess among 50
-    assert math.isnan(perplexity([])) and math.isnan(perplexity([[]]))

@@ -15,23 +15,26 @@ The kit's own layout is a file `cases.jsonl`: one JSON object a line, paths rela
 lesions are: by `box` `[x, y, width, height]` in pixels from the top left, by `mask` PNG, by `polygons`
 `[[x1, y1, x2, y2, x3, y3, ...], ...]`, or where they agree if there are several. `points` `[[x, y], ...]` alone only
 say where to look: `make masks` outlines them with a segmenter (medalign_lite/corruption/segment.py).
+A question of kind `choice` has `options`, its answer is the text of the right one: see `prompt_of`.
 Other layouts are read by `medalign_lite/cases/readers/`.
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 from skimage.draw import polygon2mask
 
-from medalign_lite.cases.images import ImageError, read_image, read_mask
+from medalign_lite.cases.images import read_mask
 from medalign_lite.text.facts import Fact
 
 SPLITS = ("train", "val", "test", "shifted")  # train is the pool that alignment learns from
-KINDS = ("report", "closed", "open")
+KINDS = ("report", "closed", "open", "choice")
 
 
 class CaseError(ValueError):
@@ -63,7 +66,10 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt with its reference answer; `visible` is False where it asks about what cannot be seen: never scored."""
+    """A prompt with its reference answer; `visible` is False where it asks about what cannot be seen: never scored.
+
+    `options` are what a question of kind `choice` offers, lettered A, B, C ... in their order; `answer` is one of them.
+    """
 
     id: str
     text: str
@@ -72,6 +78,12 @@ class Question:
     topic: str
     finding: str | None = None
     visible: bool = True
+    options: tuple[str, ...] = ()
+
+
+def prompt_of(question: Question) -> str:
+    """The question as a model is asked it: its text, and below it the lettered options where it has some."""
+    return "\n".join([question.text, *(f"{letter}. {text}" for letter, text in zip(ascii_uppercase, question.options))])
 
 
 @dataclass(frozen=True)
@@ -124,71 +136,10 @@ class Draft:
     notes: tuple[str, ...] = ()
 
 
-def collect(
-    drafts: Iterable[Draft], *, layout: str = "", reason: str = "", strict: bool = False, check_files: bool = True
-) -> CaseSet:
-    """Check a reader's drafts and keep the good ones; arguments and errors as in read_cases."""
-    cases, skipped, dropped, notes, seen = [], [], [], [], set()
-    for draft in drafts:
-        case, faults = draft.case, list(draft.faults)
-        notes += [{"id": draft.id, "reason": note} for note in draft.notes]
-        if case is None and not faults:
-            continue
-        try:
-            if case is None:
-                raise CaseError(faults[0])
-            if case.id in seen:
-                raise CaseError("this id was used before in the list; the first case with it is kept")
-            if check_files:
-                case, more = check_case(case)
-                faults += more
-            if not case.questions:
-                raise CaseError("; ".join(["no usable question", *faults]))
-        except (CaseError, ImageError) as error:
-            skipped.append({"id": draft.id, "reason": str(error)})
-        else:
-            seen.add(case.id)
-            cases.append(case)
-            dropped += [{"id": case.id, "reason": fault} for fault in faults]
-        if strict and (skipped or dropped):
-            problem = (skipped or dropped)[0]
-            raise CaseError(f"case {problem['id']}: {problem['reason']} (without STRICT=1 it would be left out)")
-    if not cases:
-        examples = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in skipped[:3]) or "the list is empty"
-        raise CaseError(f"no usable case was found ({layout}): {examples}. Correct the list, then run again.")
-    return CaseSet(tuple(cases), skipped, layout, reason, dropped, notes)
-
-
 def count_notes(notes: Iterable[dict]) -> str:
     """The notes in one sentence, counted under the words after their first ": "; empty where there are none."""
     counted = Counter(note["reason"].split(": ", 1)[-1] for note in notes)
     return "; ".join(f"{number} x {words}" for words, number in counted.most_common())
-
-
-def check_case(case: Case) -> tuple[Case, list[str]]:
-    """Open the files of a case; returns it without its unusable lesions, and one sentence for each of those.
-
-    Raises ImageError or CaseError where the image, the hidden image or a fact's mask is unusable: then the picture
-    or its truth is in doubt and the whole case has to go.
-    """
-    size = read_image(case.image).size
-    for path in changed_images(case):
-        if (other := read_image(path).size) != size:
-            raise CaseError(f"{path}: the changed image is {other} pixels, the image {size}; render both alike")
-    for fact in case.facts or ():
-        if fact.mask is not None:
-            read_mask(case.folder / fact.mask, size)
-    good, faults = [], []
-    for lesion in case.lesions:
-        try:
-            lesion = lesion if lesion.box is None else replace(lesion, box=check_box(lesion.box, size))
-            if lesion.outlined:
-                lesion_pixels(lesion, folder=case.folder, size=size)
-            check_points(lesion.points, size)
-            good.append(lesion)
-        except (CaseError, ImageError) as error:
-            faults.append(f"lesion {lesion.label!r} dropped: {error}")
-    return replace(case, lesions=tuple(good)), faults
 
 
 def changed_images(case: Case) -> list[Path]:
@@ -234,13 +185,6 @@ def polygon_pixels(polygons: Iterable[tuple[float, ...]], size: tuple[int, int])
     return inside
 
 
-def check_points(points: Iterable[tuple[float, float]], size: tuple[int, int]) -> None:
-    """Raise CaseError for a point outside an image of `size` (width, height)."""
-    for x, y in points:
-        if not (0 <= x < size[0] and 0 <= y < size[1]):
-            raise CaseError(f"point [{x:g}, {y:g}] is outside the image of {size[0]}x{size[1]} pixels")
-
-
 def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A box (x, y, width, height) in pixels that lies in an image of `size` (width, height), clipped by up to a pixel.
 
@@ -264,13 +208,31 @@ def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> 
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
-    """The absolute path of `name` in `folder`; raises CaseError where it leaves the folder, links followed."""
+    """The absolute path of `name` in `folder`; backslashes count as slashes where nothing has that name.
+
+    Links are followed and may not leave the folder, but a place directly in it may be a link to a folder elsewhere
+    (pictures on another disk). Raises CaseError for a path that leaves, leads to itself, or can be none.
+    """
     if "\0" in name:
         raise CaseError(f"path {name!r} holds a zero character; correct it in the list")
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise CaseError(f"path {name!r} leaves the case folder {folder}; copy the file into it")
-    return path
+    try:
+        root = folder.resolve()
+        path = Path(os.path.normpath(root / name))
+        if "\\" in name and not path.exists():
+            path = Path(os.path.normpath(root / name.replace("\\", "/")))
+        if not path.is_relative_to(root):
+            raise CaseError(f"path {name!r} leaves the case folder {folder}; copy the file into it")
+        first = root.joinpath(*path.relative_to(root).parts[:1])
+        linked = first.is_symlink() and first.is_dir()
+        found = path.resolve(strict=True) if path.exists() else path.resolve()
+        if not found.is_relative_to(first.resolve() if linked else root):
+            raise CaseError(f"path {name!r} leaves the case folder {folder} by a link; copy the file into it")
+        return path if linked else found
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, CaseError):
+            raise
+        why = "is too long, leads to itself or is none"
+        raise CaseError(f"no such image file: path {name[:80]!r} {why}; correct it in the list") from error
 
 
 def write_cases(path: Path | str, cases: Iterable[Case], *, root: Path | str | None = None) -> None:
@@ -327,6 +289,9 @@ def _record(case: Case, folder: Path) -> dict:
     record["image"] = _relative(case.image, folder)
     record["source"] = record["source"] or None  # the reader refuses empty text
     record["hidden"] = None if case.hidden is None else _relative(case.hidden, folder)
+    for question in record["questions"]:
+        if not question["options"]:
+            del question["options"]
     for entry in [*(record["facts"] or ()), *record["lesions"]]:
         for name in ("mask", "removed", "moved"):
             if entry.get(name) is not None:
@@ -335,7 +300,7 @@ def _record(case: Case, folder: Path) -> dict:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    absolute = path.resolve()
+    absolute = path if path.is_relative_to(folder) else path.resolve()  # below a linked folder it stays as it is named
     if not absolute.is_relative_to(folder):
         raise CaseError(f"{path} is outside {folder}; give write_cases a root that holds all files")
     return absolute.relative_to(folder).as_posix()

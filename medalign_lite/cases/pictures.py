@@ -1,4 +1,4 @@
-"""Any picture file as an 8-bit PNG named by its pixels: DICOM, NIfTI, TIFF of any depth, PNG, JPEG.
+"""Any picture file as an 8-bit PNG named by its pixels: DICOM, NIfTI, and what `images` reads.
 
 The PNG holds pixels only: no header, no EXIF, and a name that says nothing about a patient.
 """
@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from medalign_lite.cases.dicom import is_dicom, read_dicom
-from medalign_lite.cases.images import MAX_PIXELS, ImageError, read_image
+from medalign_lite.cases.images import ImageError, check_file, read_image
 
 DICOM = (".dcm", ".dicom")
 NIFTI = (".nii", ".nii.gz")
-TIFF = (".tif", ".tiff")
+MAX_VOXELS = 150_000_000  # of a volume: 512 x 512 x 572
 VOLUME_QUANTILES = (0.005, 0.995)  # of the volume: a slice keeps its brightness beside the others
 
 
@@ -34,10 +34,10 @@ class Picture:
     patient: str | None = field(default=None, repr=False)
 
 
-def save_picture(source: Path, folder: Path, frame: int | None = None) -> Picture:
-    """Read `source` (one frame or slice, counted from 1) and write it to `folder`/<name>.png, unless it is there.
+def save_picture(source: Path | bytes, folder: Path, frame: int | None = None) -> Picture:
+    """Read `source`, a file or its bytes (one frame or slice, counted from 1), and write it to `folder`/<name>.png.
 
-    Raises ImageError, which names `source`.
+    A file that is there already is kept. Raises ImageError, which names `source`.
     """
     pixels, about, notes, patient = _read(source, frame)
     pixels = _without_colour(pixels)
@@ -61,47 +61,15 @@ def is_volume(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI)
 
 
-def _read(source: Path, frame: int | None) -> tuple[np.ndarray, str, tuple[str, ...], str | None]:
-    if is_volume(source):
-        return _read_nifti(source, frame), "NIfTI slice", (), str(source.absolute())  # a volume is one patient's
-    if source.is_file() and (is_dicom(source) or source.suffix.lower() in DICOM):
-        found = read_dicom(source, frame)
-        return found.pixels, found.about, found.notes, found.patient
-    if source.suffix.lower() in TIFF:
-        return _read_tiff(source, frame), "picture", (), None
-    if frame not in (None, 1):
-        raise ImageError(f"{source}: there is no frame {frame}; it holds one picture.")
-    return np.asarray(read_image(source)), "picture", (), None
-
-
-def _read_tiff(source: Path, frame: int | None) -> np.ndarray:
-    """A page of a TIFF as uint8; more than 8 bits are scaled by the page's own smallest and largest value."""
-    import tifffile
-
-    if not source.is_file() or source.stat().st_size == 0:
-        return np.asarray(read_image(source))  # raises, with the sentence for a missing or empty file
-    try:
-        with tifffile.TiffFile(source) as file:
-            pages = file.pages
-            index = _index(source, frame, len(pages))
-            page = pages[index]
-            if page.imagewidth * page.imagelength > MAX_PIXELS:
-                raise ImageError(f"{source}: more than {MAX_PIXELS // 1_000_000} megapixels; scale the image down.")
-            levels, inverted = page.asarray(), page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    except ImageError:
-        raise
-    except Exception as error:  # a damaged file raises whatever its values lead to
-        short = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ImageError(f"{source}: not a readable TIFF ({short}); export it as PNG.") from error
-    if levels.ndim not in (2, 3) or (levels.ndim == 3 and levels.shape[-1] < 3):
-        raise ImageError(f"{source}: a TIFF page of shape {levels.shape} is no picture; export it as PNG.")
-    shown = levels[..., :3] if levels.ndim == 3 else levels
-    if shown.dtype == bool:
-        shown = shown.astype(np.uint8) * 255
-    elif shown.dtype != np.uint8:
-        low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
-        shown = _to_8_bit(shown, low, high)
-    return 255 - shown if inverted else shown
+def _read(source: Path | bytes, frame: int | None) -> tuple[np.ndarray, str, tuple[str, ...], str | None]:
+    if not isinstance(source, bytes):
+        check_file(source)
+        if is_volume(source):
+            return _read_nifti(source, frame), "NIfTI slice", (), str(source.absolute())  # a volume is one patient's
+        if is_dicom(source) or source.suffix.lower() in DICOM:
+            found = read_dicom(source, frame)
+            return found.pixels, found.about, found.notes, found.patient
+    return np.asarray(read_image(source, frame)), "picture", (), None
 
 
 def _read_nifti(source: Path, frame: int | None) -> np.ndarray:
@@ -112,38 +80,32 @@ def _read_nifti(source: Path, frame: int | None) -> np.ndarray:
         raise ImageError(
             f"{source}: reading NIfTI needs nibabel: pip install -c constraints.txt -e '.[nifti]'"
         ) from error
-    if not source.is_file() or source.stat().st_size == 0:
-        return np.asarray(read_image(source))  # raises, with the sentence for a missing or empty file
     try:
-        volume = nibabel.as_closest_canonical(nibabel.load(source))  # axes to the right, the front, the head
-        if len(volume.shape) != 3 or np.prod(volume.shape, dtype=np.int64) > 16 * MAX_PIXELS:
-            raise ImageError(f"{source}: a NIfTI file of shape {volume.shape}; one volume of three axes is read.")
-        index = _index(source, frame, volume.shape[2])
-        values = np.asarray(volume.dataobj)
-        if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
-            raise ImageError(f"{source}: NIfTI values of type {values.dtype} are no grey values.")
-        values = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
-        low, high = np.quantile(values, VOLUME_QUANTILES)
-        return _to_8_bit(values[::-1, ::-1, index].T, low, high)
+        stored = nibabel.load(source)
+        shape = stored.shape
+        if len(shape) != 3 or not 0 < np.prod(shape, dtype=np.float64) <= MAX_VOXELS:
+            raise ImageError(
+                f"{source}: of shape {shape}; one volume of up to {MAX_VOXELS // 10**6} million voxels is read."
+            )
+        if stored.get_data_dtype().kind not in "iuf":
+            raise ImageError(f"{source}: NIfTI values of type {stored.get_data_dtype()} are no grey values.")
+        volume = nibabel.as_closest_canonical(stored)  # axes to the right, the front, the head
+        index, count = (frame or 1) - 1 if frame != 0 else -1, volume.shape[2]
+        if frame is None and count > 1:
+            raise ImageError(f"{source}: holds {count} frames; say which one in a column `frame`, counted from 1.")
+        if not 0 <= index < count:
+            raise ImageError(f"{source}: there is no frame {frame}; it holds {count}, counted from 1.")
+        values = np.nan_to_num(
+            volume.get_fdata(caching="unchanged", dtype=np.float32), copy=False, posinf=0.0, neginf=0.0
+        )
+        low, high = np.quantile(values.ravel(order="K")[:: max(1, values.size // 2**24)], VOLUME_QUANTILES)
+        scaled = (values[::-1, ::-1, index].T.astype(np.float64) - low) / (high - low if high > low else 1.0)
+        return np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
     except ImageError:
         raise
     except Exception as error:
         short = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ImageError(f"{source}: not a readable NIfTI file ({short}); export it again.") from error
-
-
-def _index(source: Path, frame: int | None, count: int) -> int:
-    if frame is None and count > 1:
-        raise ImageError(f"{source}: holds {count} frames; say which one in a column `frame`, counted from 1.")
-    if not 1 <= (frame or 1) <= count:
-        raise ImageError(f"{source}: there is no frame {frame}; it holds {count}, counted from 1.")
-    return (frame or 1) - 1
-
-
-def _to_8_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    span = high - low if high > low else 1.0
-    scaled = (np.nan_to_num(values.astype(np.float64)) - low) / span
-    return np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
 
 
 def _without_colour(pixels: np.ndarray) -> np.ndarray:

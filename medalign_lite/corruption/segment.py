@@ -21,8 +21,8 @@ from medalign_lite.cases.case import Case, Lesion, lesion_pixels
 from medalign_lite.cases.images import read_image, read_mask
 from medalign_lite.cases.pictures import save_picture, save_png
 from medalign_lite.corruption.masks import lesion_source
-from medalign_lite.text.says import yes_no
 from medalign_lite.text.facts import Fact
+from medalign_lite.text.says import yes_no
 
 Segmenter = Callable[[Image.Image, Lesion], np.ndarray | None]
 LARGEST = 0.6  # of the image; an outline above this is the body or the background, not a lesion

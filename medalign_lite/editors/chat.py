@@ -21,7 +21,7 @@ import httpx
 import jsonschema
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from medalign_lite.files import whole
+from medalign_lite.files import write_text
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # status codes after which the same request may succeed
@@ -135,8 +135,7 @@ class Chat:
             raise ChatError(f"{self.host}: {trouble}, {attempts} times; {self._later()}") from trouble
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"request": request, "content": content, "host": self.host}, indent=1)
-        with whole(path) as part:
-            part.write_text(_struck(text) + "\n", encoding="utf-8")
+        write_text(path, _struck(text) + "\n")
         return _struck(content)
 
     def _send(self, request: dict) -> object:

@@ -27,7 +27,7 @@ from medalign_lite.editors.llm_edits import LlmEditor
 from medalign_lite.editors.write import write_edited
 from medalign_lite.edits.edit import Edit
 from medalign_lite.edits.records import build_records, learnable
-from medalign_lite.files import write_json
+from medalign_lite.files import bar, write_json
 from medalign_lite.model.lvlm import decoder
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.cohort import read_cohort
@@ -77,11 +77,11 @@ def make_records(given: argparse.Namespace, stage: Stage) -> None:
     rollouts = rollouts[: given.limit] if given.limit else rollouts
     chat = _chat(given, len(rollouts))
     editor = LlmEditor(chat, given.counterfactual_share)
-    with tqdm(total=len(rollouts), unit="answer") as bar:
+    with bar("editing", len(rollouts), unit="answer") as done:
 
         def edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
-            bar.update()
-            bar.set_postfix_str(chat.progress())
+            done.update()
+            done.set_postfix_str(chat.progress())
             return editor(rollout, case, question, rng)
 
         records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=edit)

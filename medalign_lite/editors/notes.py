@@ -18,7 +18,7 @@ from pathlib import Path
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.files import digest, file_sha256, whole
+from medalign_lite.files import digest, file_sha256, write_text
 from medalign_lite.text.words import Change, make_changes
 
 MARKS = ("right", "unsure")
@@ -270,8 +270,7 @@ def _line(note: Note) -> str:
 def _rewrite(path: Path, notes: Sequence[Note]) -> None:
     """The file with these notes, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
-        part.write_text("".join(map(_line, notes)), encoding="utf-8", newline="\n")
+    write_text(path, "".join(map(_line, notes)))
 
 
 def _note(row: dict) -> Note:

@@ -5,14 +5,11 @@ Each false claim has one smallest repair in its own sentence: another side, zone
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from medalign_lite.text.facts import Fact
 from medalign_lite.text.claims import Claim, extract_claims, find_sentences, judge, run_start, wrong_attributes
-from medalign_lite.text.words import DEGREES, NOUNS, article, size_word
-from medalign_lite.text.words import NoEdit, Change, make_changes
-
+from medalign_lite.text.facts import Fact
+from medalign_lite.text.words import DEGREES, NOUNS, Change, NoEdit, article, make_changes, size_word
 
 _HEART_STATE = ("enlarged", "increased")
 _JOINTS = re.compile(r"\s*(?:,\s*)?(?:\b(?:or|and)\b)?\s*")

@@ -34,11 +34,11 @@ from medalign_lite.text.answers import (
     swap_option,
 )
 from medalign_lite.text.claims import Claim, Verdict, by_side, extract_claims, judge
-from medalign_lite.text.says import is_no_answer, option_of, yes_no
 from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.text.lexicon import SEVERAL, VAGUE
 from medalign_lite.text.reports import read_report
+from medalign_lite.text.says import is_no_answer, option_of, yes_no
 from medalign_lite.text.words import NoEdit, make_changes
 
 BY_FACTS = "claims against the table of facts"
@@ -362,7 +362,7 @@ class Gold:
     @property
     def options(self) -> tuple[str, ...]:
         """Of a question that gives some: A is the first."""
-        return tuple(getattr(self.question, "options", ()) or ())
+        return self.question.options
 
     def _better(self, answer: str) -> str | None:
         if is_no_answer(answer, self.question.text):

@@ -1,17 +1,21 @@
 """Whether answers hang on the evidence: changed by a corrupted lesion, right about the changed picture, image or none.
 
+What decides is free of scale (docs/METHOD.md, Grounding): which of two margins is the lower, which answers change.
 The counting is that of `metrics`: a case whose truth was changed is a case again, scored like any other.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+from scipy.special import expit
+
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.agreement import affirmed
 from medalign_lite.evaluate.short_answers import lmms_normalise
 from medalign_lite.text.claims import find_attributes
-from medalign_lite.text.says import yes_no
 from medalign_lite.text.facts import SIDES, Fact
+from medalign_lite.text.says import yes_no
 
 CHANGES = ("hidden", "moved")  # conditions in which the picture shows another truth
 ASKS_ABSENCE = ("absence", "side-free")  # topics whose yes means that the finding is not there
@@ -35,12 +39,34 @@ def answer_changed(kind: str, first: str, second: str) -> bool:
 
 
 def change_counts(kind: str, clean: str, lesion: str, control: str) -> dict[str, float]:
-    """Columns of `metrics`: is the answer another one with the lesion corrupted, and with as much of the rest."""
+    """Columns of `metrics`: is the answer another one with the lesion corrupted, and with as much of the rest.
+
+    A report may change in what it says of something else, so only answers to questions count as grounded ones: changed
+    by the lesion and not by the rest.
+    """
     changed = answer_changed(kind, clean, lesion), answer_changed(kind, clean, control)
-    return {
+    row = {
         "changes": 1, "changed_lesion": changed[0], "changed_control": changed[1],
         "changed_gap": int(changed[0]) - int(changed[1]),
     }  # fmt: skip
+    return row if kind == "report" else row | {"asked_about": 1, "changed_only": changed[0] and not changed[1]}
+
+
+def margin_counts(lesion: float, control: float) -> dict[str, float]:
+    """Columns of `metrics` from the margins of one record without its evidence and without as much of the rest.
+
+    The evidence's removal lowers the margin by m(v) - m(v'), the control by m(v) - m(v°): it lowers it more where
+    m(v') < m(v°), and a tie is half a win. Multiplying margins by any positive number changes the selectivity (nats)
+    and leaves this as it is.
+    """
+    lower = (1 + np.sign(control - lesion)) / 2
+    return {"selectivity_n": 1, "selectivity": control - lesion, "evidence_lower": lower}
+
+
+def fall_counts(lesion: float, control: float) -> dict[str, float]:
+    """Columns of `metrics` from log p(right) - log p(wrong) of a yes/no question: how much further p(right) falls
+    without the evidence than without as much of the rest."""
+    return {"right_falls": 1, "right_fall": expit(control) - expit(lesion)}
 
 
 def removed_facts(facts: Iterable[Fact], findings: Iterable[str]) -> tuple[Fact, ...]:

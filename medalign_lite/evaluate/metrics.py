@@ -14,7 +14,7 @@ import numpy as np
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.evaluate.agreement import overclaim_counts, report_counts
-from medalign_lite.evaluate.grounding import change_counts, changed_case
+from medalign_lite.evaluate.grounding import change_counts, changed_case, fall_counts, margin_counts
 from medalign_lite.evaluate.probing import probe_counts
 from medalign_lite.evaluate.short_answers import score_answer
 from medalign_lite.evaluate.style import style_counts
@@ -108,11 +108,14 @@ RATIOS = {
     "twin_accuracy": ("twins_right", "twins"),
     "premise_rejection": ("premises_rejected", "premises"),
     "grounding_selectivity": ("selectivity", "selectivity_n"),
+    "grounding_probability": ("evidence_lower", "selectivity_n"),
     "flip_rate": ("flipped", "flipped_n"),
     "invariance_rate": ("invariant", "invariant_n"),
     "change_lesion": ("changed_lesion", "changes"),
     "change_control": ("changed_control", "changes"),
     "change_selectivity": ("changed_gap", "changes"),
+    "change_grounded": ("changed_only", "asked_about"),
+    "right_answer_fall": ("right_fall", "right_falls"),
     "overclaim_lesion_hidden": ("overclaimed", "hidden_findings"),
     "style_edit_distance": ("edit_distance", "edit_answers"),
     "within_few_words": ("within_few_words", "edit_answers"),
@@ -165,12 +168,13 @@ def count(
     margins: Iterable[Margins] = (),
     kl: Iterable[TokenKL] = (),
     logp: Iterable[TokenLogp] = (),
+    right: Iterable[Margins] = (),
 ) -> Counts:
     """Counts of one arm over `cases`, one row per image group (sorted).
 
     Answers of cases that are not in `cases` are left out. Style is measured against the answers of `reference` under
     the same condition. Over-claims come from the reports with condition `hidden`; how often an answer changes, from
-    those with `real`, `lesion` and `control`.
+    those with `real`, `lesion` and `control`. `right`: gaps of the right answer over the wrong one to yes/no questions.
 
     Raises ValueError for an unknown condition, a question that its case does not have, two answers to one question, or
     a report on a `hidden` picture that does not say what was hidden.
@@ -202,6 +206,9 @@ def count(
     for margin in margins:
         if margin.arm == arm and margin.case_id in by_id:
             rows[by_id[margin.case_id].group].update(_grounding(margin))
+    for gap in right:
+        if gap.arm == arm and gap.case_id in by_id and None not in (gap.lesion, gap.control):
+            rows[by_id[gap.case_id].group].update(fall_counts(gap.lesion, gap.control))
     for drift in kl:
         if drift.arm == arm and drift.case_id in by_id:
             rows[by_id[drift.case_id].group].update({"kl": sum(drift.values), "kl_tokens": len(drift.values)})
@@ -264,10 +271,9 @@ def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
         return report_counts(text, truth_of(case, question))
     if not question.visible:
         return {}
-    options = getattr(question, "options", ())
-    scores = score_answer(text, question.answer, question.kind, question.text, options)
+    scores = score_answer(text, question.answer, question.kind, question.text, question.options)
     if question.kind == "choice":
-        return {"choice": 1, "choice_right": scores["strict"], "choice_none": option_of(text, options) is None}
+        return {"choice": 1, "choice_right": scores["strict"], "choice_none": option_of(text, question.options) is None}
     if question.kind == "open":
         row = {"open_recall": scores["llavamed"], "open_strict": scores["strict"], "open_lmms": scores["lmms"]}
         return {"open": 1} | row
@@ -286,6 +292,6 @@ def _grounding(margin: Margins) -> dict[str, float]:
     if margin.control is not None:
         row |= {"invariant_n": 1, "invariant": np.sign(margin.control) == np.sign(margin.clean)}
     if margin.lesion is not None and margin.control is not None:
-        row |= {"selectivity_n": 1, "selectivity": margin.control - margin.lesion}
+        row |= margin_counts(margin.lesion, margin.control)
     return row
 

@@ -1,4 +1,4 @@
-"""Intervals and tests: a paired bootstrap that draws images, exact McNemar, randomisation, Holm, and the results file.
+"""Intervals and tests: a paired bootstrap that draws images, exact McNemar, Holm, and the results file.
 
 All statistics are functions of summed per-image counts, so a bootstrap draw is a weighted sum: one matrix product
 for all draws. Both arms get the same draws, which is what makes their difference paired.
@@ -40,9 +40,9 @@ RESULT_METRICS = (
     "style_edit_distance",
     "kl_to_reference",
 )
-EXTRA_METRICS = ("size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
+EXTRA_METRICS = ("grounding_probability", "size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
                  "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict", "open_accuracy_lmms")
-CHANGE_METRICS = ("change_lesion", "change_control", "change_selectivity")
+CHANGE_METRICS = ("change_lesion", "change_control", "change_selectivity", "change_grounded")
 COUNTERFACTUAL_METRICS = ("closed_accuracy", "premise_rejection", "fact_f1", "hallucination_rate")
 CONTROL_METRICS = ("fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio")
 TEST_SPLITS = ("test", "shifted")
@@ -85,31 +85,6 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     if only_first + only_second == 0:
         return 1.0
     return float(distributions.binomtest(only_first, only_first + only_second).pvalue)
-
-
-def randomisation(
-    first: np.ndarray, second: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, draws: int = 2000,
-    seed: int = 0,
-) -> np.ndarray:
-    """Two-sided p that two arms have the same statistic: approximate randomisation, whole image groups exchanged.
-
-    first, second: (G, ..., C) counts on the same images; statistic: maps summed counts (..., C) to (...). Under the
-    null the arms' labels are exchangeable within an image (Noreen 1989; Yeh 2000). p (...) is
-    (1 + #{|d*| >= |d|}) / (1 + draws), never 0. A draw whose statistic is unknown counts as extreme; an unknown
-    difference gives NaN.
-
-    Raises ValueError for arms of different shapes.
-    """
-    if first.shape != second.shape:
-        raise ValueError("the two arms do not cover the same images: count both over the same cases")
-    total, gap = first + second, first - second
-    kept = np.random.default_rng(seed).integers(0, 2, (draws, len(first))) * 2.0 - 1  # +1 as it is, -1 exchanged
-    moved = np.tensordot(kept, gap, axes=1)  # (draws, C)
-    sums = total.sum(axis=0)
-    observed = np.abs(statistic(first.sum(axis=0)) - statistic(second.sum(axis=0)))
-    drawn = np.abs(statistic((sums + moved) / 2) - statistic((sums - moved) / 2))
-    extreme = np.isnan(drawn) | (drawn >= observed * (1 - 1e-12) - 1e-15)  # ties in spite of rounding
-    return np.where(np.isnan(observed), np.nan, (1 + extreme.sum(axis=0)) / (1 + draws))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -186,27 +161,6 @@ def compare(
         for arm, value, many, n in zip(out, values, draws_of, sizes, strict=True):
             out[arm][name] = _entry(value, *_bounds(value, many, n), n)
     return out
-
-
-def evidence_use(
-    cases: Sequence[Case], predictions: Sequence[Prediction], *, arm: str, without: str,
-    names: Sequence[str] = CONTROL_METRICS, seed: int = 0, draws: int = 2000,
-) -> dict:
-    """{"real" | without | "difference": {metric: entry as in `results`}} of one arm with and without the evidence.
-
-    `without` is a condition such as "blank" or "shuffled"; only questions asked under both count. The difference is
-    real minus `without`: what the arm owes to the right image. 0 is a blind arm.
-    """
-    keys = [
-        {(p.case_id, p.question_id) for p in predictions if (p.arm, p.condition) == (arm, condition)}
-        for condition in ("real", without)
-    ]
-    shared = [p for p in predictions if p.arm == arm and (p.case_id, p.question_id) in keys[0] & keys[1]]
-    asked = {p.case_id for p in shared}
-    chosen = [case for case in cases if case.id in asked]
-    blind, seeing = (count(chosen, shared, arm=arm, reference=arm, condition=c) for c in (without, "real"))
-    block = compare(blind, seeing, names=names, seed=seed, draws=draws)
-    return {"real": block["aligned"], without: block["base"], "difference": block["difference"]}
 
 
 def _bounds(value: float, many: np.ndarray, n: int) -> tuple[float, float]:

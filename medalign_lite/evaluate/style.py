@@ -1,7 +1,4 @@
-"""How much an answer changed in form: word edits, length, and how likely the base finds the new wording."""
-
-import math
-from collections.abc import Iterable, Sequence
+"""How much an answer changed in form: word edits and length."""
 
 FEW_WORDS = 2  # an answer this many word edits from the base's is a minimal change
 
@@ -18,11 +15,6 @@ def word_edits(a: str, b: str) -> int:
     return previous[-1]
 
 
-def edit_distance(a: str, b: str) -> float:
-    """`word_edits` over the longer text's words: 0 the same, 1 nothing shared."""
-    return word_edits(a, b) / max(len(a.split()), len(b.split()), 1)
-
-
 def style_counts(text: str, reference: str | None) -> dict[str, float]:
     """Columns of `metrics`: the answer's words, and its distance to the reference answer where there is one."""
     row = {"word_answers": 1, "words": len(text.split())}
@@ -30,13 +22,3 @@ def style_counts(text: str, reference: str | None) -> dict[str, float]:
         return row
     edits, longest = word_edits(text, reference), max(len(text.split()), len(reference.split()), 1)
     return row | {"edit_answers": 1, "edit_distance": edits / longest, "within_few_words": edits <= FEW_WORDS}
-
-
-def perplexity(answers: Iterable[Sequence[float]]) -> float:
-    """exp of the mean negative log-probability per token, over all tokens of all answers together.
-
-    answers: for each answer, log p of its tokens in nats. Under the base model and for new answers it says how foreign
-    their wording is. NaN without tokens.
-    """
-    logps = [logp for answer in answers for logp in answer]
-    return math.exp(-math.fsum(logps) / len(logps)) if logps else math.nan

@@ -4,6 +4,7 @@ Family-independent: the processor's chat template writes the conversation, the p
 tokens of the prompt, and every further tensor that it makes goes to the model untouched.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -224,10 +225,21 @@ def _tokenise_answer(processor, question: str, answer: str) -> tuple[list[int], 
     return ids[len(prompt_ids) :] + [_end_of_turn(tokenizer, whole[end:])], answer_offsets + [(len(answer),) * 2]
 
 
-def _end_of_turn(tokenizer, suffix: str) -> int:
-    """The special token that the template writes after an answer, or the tokenizer's end of sequence."""
+def end_of_turn(processor) -> int | None:
+    """The special token that the chat template writes after an answer, or the tokenizer's end of sequence."""
+    return _end_of_turn(processor.tokenizer, conversation(processor, "?", "Yes.").rpartition("Yes.")[2])
+
+
+def _end_of_turn(tokenizer, suffix: str) -> int | None:
     ids = tokenizer(suffix, add_special_tokens=False)["input_ids"]
     return ids[0] if ids and ids[0] in special_tokens(tokenizer).values() else tokenizer.eos_token_id
+
+
+def image_tokens(processor, picture: Image.Image) -> int:
+    """Tokens that stand for a picture, whatever it is cut into: the commonest of those that text alone lacks."""
+    ids = encode_prompts(processor, [picture], ["?"])["input_ids"][0].tolist()
+    text = processor.tokenizer(conversation(processor, "?", image=False))["input_ids"]
+    return max((Counter(ids) - Counter(text)).values(), default=0)
 
 
 def _adds_special_tokens(tokenizer, prompt: str) -> bool:

@@ -7,13 +7,15 @@ transformers' own look-ups, with one exception: Qwen's vision module contains it
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
+
+from medalign_lite.model.weights import ModelError
 
 PROMPT_BOTH_WAYS = ("paligemma",)  # the tokens of the prompt see each other, the answer's look back only
 IMAGE_BOTH_WAYS = ("gemma3",)  # the tokens of one image see each other
 THREE_POSITIONS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")  # time, row and column of each token
 WRITES_NEWLINE = ("PaliGemmaProcessor",)  # ends every prompt with a newline of its own
-COUNTS_PIXELS = ("Qwen2VLImageProcessor", "Qwen2VLImageProcessorPil")  # its "longest_edge" is an area
 TOWERS = ("vision", "connector", "language", "head")
 CONNECTORS_INSIDE_VISION = ("merger", "deepstack_merger_list")  # Qwen2-VL, Qwen2.5-VL, Qwen3-VL
 WRAPPER_PREFIXES = ("base_model.model.",)  # what PEFT puts before a parameter's name
@@ -48,20 +50,32 @@ class Towers:
         return found
 
 
+def loose_share(model: nn.Module) -> float:
+    """Share of the language tower's matrices that are no linear layers, so that neither 4 bit nor adapters reach them:
+    the experts of a mixture, which are one tensor a layer."""
+    language, counts = find_towers(model).language, [0, 0]
+    for name, module in model.named_modules():
+        if _inside(name, language) and not isinstance(module, (nn.Embedding, nn.modules.conv._ConvNd)):
+            for parameter in module.parameters(recurse=False):
+                counts[isinstance(module, nn.Linear)] += parameter.numel() if parameter.ndim > 1 else 0
+    return counts[0] / max(1, sum(counts))
+
+
 def find_towers(model: nn.Module) -> Towers:
     """Locate the towers of a transformers image-text-to-text model; a model on the meta device will do.
 
-    Raises ValueError where the vision or language tower, or the output head, cannot be told apart.
+    Raises ModelError where the vision or language tower, or the output head, cannot be told apart.
     """
     names = {id(module): name for name, module in model.named_modules()}
-    parts = {
-        "vision": model.get_encoder(modality="image"),
-        "language": model.get_decoder(),
-        "head": model.get_output_embeddings(),
-    }
-    for part, module in parts.items():
-        if module is None or not names.get(id(module)):
-            raise ValueError(
+    parts = {}
+    for part, ask in (("vision", lambda: model.get_encoder(modality="image")), ("language", model.get_decoder),
+                      ("head", model.get_output_embeddings)):
+        try:
+            parts[part] = ask()
+        except Exception:  # families that were never meant to be asked answer in many ways
+            parts[part] = None
+        if not names.get(id(parts[part])):
+            raise ModelError(
                 f"{type(model).__name__} has no separate {part} module that transformers can name "
                 "(get_encoder, get_decoder, get_output_embeddings); this family is not supported."
             )
@@ -81,16 +95,28 @@ def without_video(processor_class: type) -> type:
     return type(processor_class.__name__, (processor_class,), {"get_attributes": classmethod(lambda cls: kept)})
 
 
-def limit_side(processor, max_side: int) -> None:
+def limit_side(processor, max_side: int) -> bool:
     """Show the model no picture of more than `max_side`² pixels, or longer than that, whichever the family counts.
 
-    Families that show every picture at one fixed size are left as they are.
+    Families that show every picture at sizes of their own are left as they are: False then.
     """
     pixels = processor.image_processor
-    if not pixels.size.get("longest_edge"):
-        return
-    most = max_side**2 if type(pixels).__name__ in COUNTS_PIXELS else max_side
-    pixels.size = {name: min(value, most) for name, value in dict(pixels.size).items() if value}
+    size = dict(getattr(pixels, "size", None) or {})
+    if (size.get("longest_edge") or 0) <= max_side:
+        return False
+    most = max_side**2 if _counts_pixels(pixels) else max_side
+    pixels.size = {name: min(value, most) for name, value in size.items() if value}
+    return True
+
+
+def _counts_pixels(image_processor) -> bool:
+    """Whether its "longest_edge" is an area: with one of 1024 it then shows less than half of a larger picture."""
+    picture, before = Image.new("RGB", (256, 256)), image_processor.size
+    try:
+        image_processor.size = {"shortest_edge": 1, "longest_edge": 1024}
+        return image_processor(picture, return_tensors="pt")["pixel_values"].numel() < 3 * 256**2 / 2
+    finally:
+        image_processor.size = before
 
 
 def patches_of(config, image_tokens: int) -> int:
@@ -147,7 +173,7 @@ def mutual_blocks(body: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 
 def branch_positions(body: nn.Module, *, samples: int) -> None:
     """Tell the model that each cached prompt now stands `samples` times: how far its positions lag is kept by row."""
-    if body.config.model_type in THREE_POSITIONS:
+    if getattr(body, "rope_deltas", None) is not None:
         body.rope_deltas = body.rope_deltas.repeat_interleave(samples, dim=0)
 
 

@@ -5,7 +5,7 @@ ALLOW_NETWORK=1, only safetensors weights are read, and no model's own code is r
 """
 
 import hashlib
-import os
+import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,20 +16,17 @@ from pathlib import Path
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-from transformers.utils import logging
 
-from medalign_lite.model.families import TOWERS, Towers, find_towers, limit_side, without_video
-from medalign_lite.model.weights import ModelError, check_folder, locate, weights_digest
+from medalign_lite.model.families import TOWERS, find_towers, loose_share
+from medalign_lite.model.loading import LOOSE, config_of, first_line, open_folder, open_processor
+from medalign_lite.model.weights import ModelError, check_folder, locate, nothing_fetched, weights_digest
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "data_samples" / "embedded_lvlm"
-# Weights below which one CPU thread is as fast as two; where another program wants a core, two wait for each other, and
-# the same answers take up to a hundred times as long.
-SMALL = 50_000_000
-OFFLINE = {"local_files_only": True, "trust_remote_code": False}
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -56,57 +53,28 @@ def load_lvlm(
     Computes in float32 on CPU and bfloat16 on CUDA (float16 where the card has no bfloat16). `seed` fixes torch's
     generators, so that what follows is a function of it; `max_side` is what `families.limit_side` takes (0: the
     model's own limit). A small model on a CPU sets torch to one thread. Raises ModelError with the next step to take:
-    no such model, a folder that is incomplete, an architecture that is unknown, weights that do not fill the model, or
-    a tower that came out partly quantised.
+    no such model, a folder that is incomplete or damaged, an architecture that is unknown, weights that do not fill the
+    model, a tower that came out partly quantised, answers that would not end, logits that are more than the head's.
     """
     torch.manual_seed(seed)
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder, name, revision = locate(str(model))
     check_folder(folder)
-    config, skeleton = skeleton_of(folder)
-    towers = find_towers(skeleton)
-    network = _load_weights(folder, config, towers.linears(skeleton), place=place, four_bit=four_bit)
-    expected = towers.linears(skeleton) if four_bit else {}
-    counts = _checked_four_bit(network, towers, expected=expected)
-    if place.type == "cpu":
-        forbid_cpu_repacking(network)
-        if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
-            torch.set_num_threads(1)
-    processor = _processor(folder, config)
-    if max_side:
-        limit_side(processor, max_side)
-    return Lvlm(network.eval(), processor, name, revision or weights_digest(folder), counts, place)
+    network, processor, counts = open_folder(folder, place, four_bit=four_bit, max_side=max_side)
+    return Lvlm(network, processor, name, revision or weights_digest(folder), counts, place)
 
 
-def load_processor(model: Path | str):
+def load_processor(model: Path | str, *, max_side: int = 0):
     """The processor alone, without the weights. Raises ModelError as `load_lvlm` does."""
     folder = locate(str(model))[0]
     check_folder(folder)
-    return _processor(folder, config_of(folder))
+    return open_processor(folder, config_of(folder), max_side)
 
 
 def decoder(model: Path | str) -> Callable[[Sequence[int]], str]:
     """Token ids as text, without special tokens, as rule D1 of records compares them. Raises as `load_processor`."""
     tokenizer = load_processor(model).tokenizer
     return lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
-
-
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """float32 on CPU; bfloat16 on CUDA, or float16 where the card lacks it."""
-    if device.type == "cpu":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def forbid_cpu_repacking(model: nn.Module) -> None:
-    """Keep bitsandbytes from repacking 4-bit weights in place when a layer first runs in eval mode on CPU.
-
-    On AVX512-BF16 processors the repacked layer has no autograd: after one `generate`, later training
-    silently gets wrong or missing gradients, and eval and train outputs differ.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 def base_of(model: nn.Module) -> nn.Module:
@@ -123,6 +91,9 @@ def attach_lora(lvlm: Lvlm, *, rank: int, alpha: float, rslora: bool = True, see
     """
     if rank < 1 or alpha <= 0:
         raise ValueError(f"rank={rank} and alpha={alpha} must both be positive")
+    if (share := loose_share(lvlm.model)) > LOOSE:
+        warnings.warn(f"{lvlm.name}: {share:.0%} of the language model's weights are experts of a mixture, which no "
+                      "adapter reaches", stacklevel=2)
     if isinstance(lvlm.model, PeftModel):
         raise ModelError(f"{lvlm.name} already carries adapters; load it again before attaching new ones.")
     config = LoraConfig(
@@ -141,13 +112,61 @@ def attach_lora(lvlm: Lvlm, *, rank: int, alpha: float, rslora: bool = True, see
 
 
 def load_adapter(lvlm: Lvlm, folder: Path | str, *, trainable: bool = False) -> Lvlm:
-    """Put saved adapters (PEFT's format) on a freshly loaded model. Raises ModelError where the folder has none."""
-    if not (Path(folder) / "adapter_config.json").is_file():
-        raise ModelError(f"{folder} holds no adapter (adapter_config.json); name the folder that training wrote.")
-    with _peft_quiet():
-        policy = PeftModel.from_pretrained(lvlm.model, str(folder), is_trainable=trainable, local_files_only=True)
+    """Put saved adapters (PEFT's format) on a freshly loaded model. Raises ModelError as `adapter_config` does."""
+    config = adapter_config(lvlm.model, Path(folder))
+    with _peft_quiet(), nothing_fetched():
+        policy = PeftModel.from_pretrained(lvlm.model, str(folder), config=config, is_trainable=trainable)
     policy = replace(lvlm, model=policy.eval())
     return _language_only(policy) if trainable else policy
+
+
+def adapter_config(model: nn.Module, folder: Path) -> LoraConfig:
+    """The settings of saved adapters, after both files were looked at.
+
+    Raises ModelError where one is absent or damaged, where it is no plain LoRA, or where the tensors are not, one by
+    one, finite and of the shapes that the linear layers which it names want.
+    """
+    if absent := [name for name in ADAPTER if not (folder / name).is_file()]:
+        raise ModelError(f"{folder} holds no adapter ({' and '.join(absent)}); name the folder that training wrote.")
+    try:
+        told = json.loads((folder / ADAPTER[0]).read_text(encoding="utf-8"))
+        rank, alpha, rslora, targets = (told[key] for key in ("r", "lora_alpha", "use_rslora", "target_modules"))
+        plain = {"r": rank, "lora_alpha": alpha, "use_rslora": rslora, "bias": "none", "lora_dropout": 0.0}
+        config = LoraConfig(**plain, target_modules=targets)
+        usual = config.to_dict()
+        free = {*plain, "target_modules", "task_type", "base_model_name_or_path", "revision", "inference_mode",
+                "peft_version", "auto_mapping", "init_lora_weights"}
+        other = sorted(key for key in {*told, *usual} - free if told.get(key, usual.get(key)) != usual.get(key))
+        sane = type(rank) is int and 0 < rank <= 2**16 and told["lora_dropout"] == 0 and told["bias"] == "none"
+        if other or not sane:
+            raise ValueError(f"it is no plain LoRA: {', '.join(other) or 'its rank, bias or dropout'}")
+        tensors = load_file(folder / ADAPTER[1])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SafetensorError, OSError) as error:
+        raise ModelError(f"{folder}: the adapter is damaged, or none of this kit's ({type(error).__name__}: "
+                         f"{first_line(error)}); train it again, or restore the folder.") from error
+    wanted = _adapter_shapes(model, targets, rank)
+    wrong = sorted({*wanted} ^ {*tensors} | {name for name in wanted if name in tensors and (
+        tuple(tensors[name].shape) != wanted[name] or not tensors[name].isfinite().all())})
+    if wrong or not wanted:
+        raise ModelError(f"{folder}: {len(wrong)} of {len(wanted)} tensors are missing, not wanted, misshapen or not "
+                         f"finite{f', the first {wrong[0]}' if wrong else ''}; train it again, or restore the folder.")
+    config.base_model_name_or_path = told.get("base_model_name_or_path")
+    return config
+
+
+def _adapter_shapes(model: nn.Module, targets: str | list[str], rank: int) -> dict[str, tuple[int, int]]:
+    """Names and shapes of the tensors that adapters of these layers have; none where `targets` is another pattern than
+    the kit writes, or names what is no linear layer of the language model."""
+    towers = find_towers(model)
+    names = towers.linears(model)["language"] + towers.linears(model, Linear4bit)["language"]
+    if isinstance(targets, list):
+        chosen = [name for name in names if any(name == one or name.endswith(f".{one}") for one in targets)]
+    else:
+        chosen = names if targets == lora_targets(model) else []
+    layers = {name: model.get_submodule(name) for name in chosen}
+    ends = {"lora_A": lambda layer: (rank, layer.in_features), "lora_B": lambda layer: (layer.out_features, rank)}
+    return {f"base_model.model.{name}.{end}.weight": shape(layer) for name, layer in layers.items()
+            for end, shape in ends.items()}
 
 
 def save_adapter(lvlm: Lvlm, folder: Path | str) -> None:
@@ -235,95 +254,3 @@ def _language_only(lvlm: Lvlm) -> Lvlm:
     if not trainable["language"] or sum(trainable.values()) != trainable["language"]:
         raise ModelError(f"{lvlm.name}: LoRA must train the language model alone, but trains {trainable}.")
     return lvlm
-
-
-def skeleton_of(folder: Path) -> tuple[object, nn.Module]:
-    """The configuration and the model without weights, to read names from."""
-    config = config_of(folder)
-    with _explained(folder), torch.device("meta"):
-        return config, AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
-
-
-def config_of(folder: Path):
-    """The model's configuration."""
-    with _explained(folder):
-        return AutoConfig.from_pretrained(folder, **OFFLINE)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelError(
-            f"{folder}/config.json does not describe an image-text-to-text architecture that the installed "
-            f"transformers knows without running the model's own code: {_first_line(error)}"
-        ) from error
-
-
-def nf4_settings(linears: dict[str, list[str]], dtype: torch.dtype) -> BitsAndBytesConfig:
-    """NF4 with double quantisation for the linear layers of both towers; connector and head stay dense."""
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=linears["connector"] + linears["head"],
-    )
-
-
-def _load_weights(folder: Path, config, linears: dict[str, list[str]], *, place: torch.device, four_bit: bool):
-    if os.environ.get("MEDALIGN_HEADLESS") == "1":  # executed notebooks keep a bar's empty frame
-        logging.disable_progress_bar()
-    dtype = compute_dtype(place)
-    quantisation = nf4_settings(linears, dtype)
-    try:
-        network, report = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            device_map={"": place},
-            use_safetensors=True,
-            output_loading_info=True,
-            quantization_config=quantisation if four_bit else None,
-            **OFFLINE,
-        )
-    except Exception as error:  # safetensors and transformers raise many kinds for damaged files
-        raise ModelError(
-            f"{folder}: the weights cannot be loaded ({type(error).__name__}: {_first_line(error)}); get them again."
-        ) from error
-    missing = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
-    if missing:
-        raise ModelError(
-            f"{folder}: {len(missing)} tensors are missing or misshapen, the first {missing[0]}; get the weights again."
-        )
-    return network
-
-
-def _checked_four_bit(network: nn.Module, towers: Towers, *, expected: dict[str, list[str]]) -> dict[str, int]:
-    """Count 4-bit layers per tower; raise unless both towers are wholly 4-bit and the rest wholly dense (or all dense
-    where nothing is expected)."""
-    found = towers.linears(network, Linear4bit)
-    for tower in TOWERS:
-        wanted = expected.get(tower, []) if tower in ("vision", "language") else []
-        if found[tower] != wanted or (expected and tower in ("vision", "language") and not wanted):
-            raise ModelError(
-                f"{type(network).__name__}: {len(found[tower])} of {len(wanted)} linear layers of the {tower} tower "
-                "are 4-bit; load it with four_bit=False, or use a checkpoint that is not quantised already."
-            )
-    return {tower: len(found[tower]) for tower in ("vision", "connector", "language")}
-
-
-def _processor(folder: Path, config):
-    try:
-        if type(config) not in PROCESSOR_MAPPING:
-            return AutoProcessor.from_pretrained(folder, **OFFLINE)
-        return without_video(PROCESSOR_MAPPING[type(config)]).from_pretrained(folder, **OFFLINE)
-    except Exception as error:  # a missing optional package, a damaged file, an unknown class
-        raise ModelError(
-            f"{folder}: its processor cannot be loaded ({type(error).__name__}: {_first_line(error)})."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -23,7 +23,7 @@ from medalign_lite.cases.case import Case
 from medalign_lite.cases.rollouts import Prompt, Rollout
 from medalign_lite.dials import Preset
 from medalign_lite.files import PLAIN_BAR
-from medalign_lite.model.batches import conversation, encode_prompts, special_tokens
+from medalign_lite.model.batches import conversation, encode_prompts, end_of_turn, special_tokens
 from medalign_lite.model.families import branch_positions
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm, adapters_digest, base_of, load_adapter, load_lvlm
@@ -33,16 +33,8 @@ PASSES = ("reports", "sampled", "questions")
 
 
 def rollout(
-    lvlm: Lvlm,
-    prompts: Sequence[Prompt],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    samples: int = 1,
-    batch_size: int = 64,
-    seed: int = 0,
-    progress: bool = True,
-    resume: Path | None = None,
+    lvlm: Lvlm, prompts: Sequence[Prompt], *, max_new_tokens: int, temperature: float = 0.0, samples: int = 1,
+    batch_size: int = 64, seed: int = 0, progress: bool = True, resume: Path | None = None,
     features: Callable[[dict], dict] | None = None,
 ) -> list[Rollout]:
     """Answer every prompt `samples` times, in the order of `prompts`; temperature 0 is greedy.
@@ -55,14 +47,8 @@ def rollout(
     """
     _check(prompts, max_new_tokens, temperature, samples, batch_size)
     decoding = {
-        "temperature": temperature,
-        "samples": samples,
-        "max_new_tokens": max_new_tokens,
-        "batch_size": batch_size,
-        "seed": seed,
-        "model": lvlm.name,
-        "revision": lvlm.revision,
-        "adapters": adapters_digest(lvlm.model),
+        "temperature": temperature, "samples": samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
+        "seed": seed, "model": lvlm.name, "revision": lvlm.revision, "adapters": adapters_digest(lvlm.model),
     }
     batches = _batches(lvlm.processor, prompts, size=max(1, batch_size // samples))
     journal = _Journal(resume, key=_key(prompts, decoding)) if resume else None
@@ -87,14 +73,17 @@ def answer(lvlm: Lvlm, image: Image.Image | Path | str, question: str, *, max_ne
 
 def _answer_batch(lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: int, features=None) -> list[Rollout]:
     """Rollouts of one batch, `samples` in a row per prompt."""
-    ends = _end_ids(lvlm.model)
-    inputs = encode_prompts(lvlm.processor, [p.image for p in batch], [p.question for p in batch], device=lvlm.device)
-    inputs = features(inputs) if features else inputs
-    recorder = _Recorder()
-    with _seeded(f"{decoding['seed']}/{number}", lvlm.device):
+    samples, last = decoding["samples"], end_of_turn(lvlm.processor)
+    ends, recorder = _end_ids(lvlm.model) | {last}, _Recorder()
+    settings = _settings(lvlm, decoding, ends)
+    with _seeded(f"{decoding['seed']}/{number}", lvlm.device), _inheriting_nothing(lvlm.model, settings):
+        inputs = _inputs(lvlm, batch, features)
+        branched = inputs if samples == 1 else _branched(lvlm.model, inputs, samples=samples)
+        if branched is None:
+            branched = _inputs(lvlm, [prompt for prompt in batch for _ in range(samples)], features)
         sequences = lvlm.model.generate(
-            **_branched(lvlm.model, inputs, samples=decoding["samples"]),
-            generation_config=_settings(lvlm, decoding, ends),
+            **branched,
+            generation_config=settings,
             logits_processor=LogitsProcessorList([recorder.logits]),
             stopping_criteria=StoppingCriteriaList([recorder.tokens]),
         )
@@ -103,33 +92,32 @@ def _answer_batch(lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: in
     special = set(special_tokens(lvlm.processor.tokenizer).values())
     found = []
     for row, (ids, row_logps) in enumerate(zip(sampled, logps, strict=True)):
-        prompt, sample = batch[row // decoding["samples"]], row % decoding["samples"]
+        prompt, sample = batch[row // samples], row % samples
         length = next((t + 1 for t, token in enumerate(ids) if token in ends), len(ids))
         text = lvlm.processor.tokenizer.decode(ids[:length], skip_special_tokens=True).strip()
-        found.append(
-            Rollout(
-                prompt.id,
-                prompt.case_id,
-                prompt.question_id,
-                sample,
-                text,
-                ids[:length],
-                row_logps[:length],
-                decoding
-                | {"batch": number, "finished": ids[length - 1] in ends and not special & set(ids[: length - 1])},
-            )
-        )
+        # an edit of the answer ends as the template does; so must the answer
+        finished = ids[length - 1] == last and not special & set(ids[: length - 1])
+        found.append(Rollout(prompt.id, prompt.case_id, prompt.question_id, sample, text, ids[:length],
+                             row_logps[:length], decoding | {"batch": number, "finished": finished}))
     return found
 
 
-def _branched(model, inputs: dict[str, torch.Tensor], *, samples: int) -> dict:
+def _inputs(lvlm: Lvlm, batch: Sequence[Prompt], features) -> dict:
+    inputs = encode_prompts(lvlm.processor, [p.image for p in batch], [p.question for p in batch], device=lvlm.device)
+    return features(inputs) if features else inputs
+
+
+def _branched(model, inputs: dict[str, torch.Tensor], *, samples: int) -> dict | None:
     """Inputs for `samples` answers per prompt. Image and prompt run once: the cache is branched before its last token,
-    so that `generate` goes on from there for each sample."""
-    if samples == 1:
-        return inputs
+    so that `generate` goes on from there for each sample. None where the model's cache cannot go back by a token."""
     prefix = GenerationConfig(max_new_tokens=1, do_sample=False, return_dict_in_generate=True, use_cache=True)
     cache = model.generate(**inputs, generation_config=prefix).past_key_values
-    cache.crop(inputs["input_ids"].shape[1] - 1 - cache.get_seq_length())  # negative: how many to drop
+    if not cache.is_croppable:
+        return None
+    try:
+        cache.crop(inputs["input_ids"].shape[1] - 1 - cache.get_seq_length())  # negative: how many to drop
+    except RuntimeError:  # a sliding window that has moved on
+        return None
     cache.batch_repeat_interleave(samples)
     branch_positions(base_of(model).base_model, samples=samples)
     repeated = {name: inputs[name].repeat_interleave(samples, dim=0) for name in ("input_ids", "attention_mask")}
@@ -213,10 +201,20 @@ def _settings(lvlm: Lvlm, decoding: dict, ends: set[int]) -> GenerationConfig:
 
 
 def _end_ids(model) -> set[int]:
+    """What the model says of itself; its chat template's end of turn comes on top."""
     ends = model.generation_config.eos_token_id
-    if ends is None:
-        raise ValueError("the model's generation_config.json names no eos_token_id, so an answer could never end")
-    return set(ends) if isinstance(ends, list) else {ends}
+    return set(ends) if isinstance(ends, list) else set() if ends is None else {ends}
+
+
+@contextmanager
+def _inheriting_nothing(model, settings: GenerationConfig) -> Iterator[None]:
+    """Within it the model's own generation settings are these: `generate` fills from them whatever is not set."""
+    base = base_of(model)
+    before, base.generation_config = base.generation_config, settings
+    try:
+        yield
+    finally:
+        base.generation_config = before
 
 
 def _key(prompts: Sequence[Prompt], decoding: dict) -> str:
@@ -320,15 +318,9 @@ def _answer(job: _Job) -> list[Rollout]:
     for name in PASSES:
         sampled = {"temperature": job.preset.temperature, "samples": job.preset.samples_per_case}
         answers += rollout(
-            lvlm,
-            _prompts(job.cases, name, job.preset),
-            max_new_tokens=job.preset.max_new_tokens,
-            batch_size=job.preset.rollout_batch,
-            seed=job.seed,
-            resume=job.journals / f"{name}.jsonl",
-            features=features,
-            progress=False,
-            **(sampled if name == "sampled" else {}),
+            lvlm, _prompts(job.cases, name, job.preset), max_new_tokens=job.preset.max_new_tokens,
+            batch_size=job.preset.rollout_batch, seed=job.seed, resume=job.journals / f"{name}.jsonl",
+            features=features, progress=False, **(sampled if name == "sampled" else {}),
         )
     return answers
 

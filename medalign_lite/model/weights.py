@@ -1,12 +1,17 @@
 """Where a model lies, what its folder must hold (checked before anything heavy is loaded), one hash of its weights.
 
-A model is a folder, or a hub id, which may be pinned to a revision: ORG/NAME@REVISION.
+A model is a folder, or a hub id, which may be pinned to a revision: ORG/NAME@REVISION. What a folder says is not
+trusted: nothing in it makes the kit fetch or run anything, or work without end.
 """
 
 import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +27,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError, safe_open
 
 from medalign_lite.dials import EMBEDDED
 from medalign_lite.files import ROOT, digest, tree
@@ -31,6 +37,26 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickle, no code
 INDEX = "model.safetensors.index.json"
+REPEATED = re.compile(r"(^|_)(layers?|depths?|blocks?|experts?|stages?|heads?|groups?)$")  # built one after another
+MOST = 1000  # of these in one configuration, or as many as there are tensors
+# Words without which a chat template goes over the messages a few times and ends.
+ENDLESS = re.compile(r"\b(range|set|macro|recursive|namespace|cycler|call)\b|[*~]|(\bfor\b.*){5}", re.DOTALL)
+TEMPLATE_SECONDS, TEMPLATE_BYTES = 3, 2**30
+RENDER = f"""
+import json, resource, sys
+from jinja2 import exceptions, sandbox
+resource.setrlimit(resource.RLIMIT_CPU, ({TEMPLATE_SECONDS}, {TEMPLATE_SECONDS}))
+resource.setrlimit(resource.RLIMIT_AS, ({TEMPLATE_BYTES}, {TEMPLATE_BYTES}))
+told = json.load(sys.stdin)
+try:
+    rules = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
+                                                  extensions=["jinja2.ext.loopcontrols"])
+    rules.from_string(told.pop("template")).render(told)
+except MemoryError:
+    sys.exit(2)
+except Exception:  # what a template wants beside the messages is not our question here
+    pass
+"""
 
 
 class ModelError(RuntimeError):
@@ -87,6 +113,16 @@ def _folder_digest(folder: Path, stamp: tuple) -> str:
     return digest(tree(folder))[:12]
 
 
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Within it huggingface_hub asks no hub, whatever a folder names."""
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def from_hub(model: str, **settings):
     """What `snapshot_download` gives for a hub id with these settings; weights, processor and tokenizer alone.
 
@@ -128,6 +164,61 @@ def check_folder(folder: Path, *, text_only: bool = False) -> None:
                 f"{folder} lacks its {kind} (one of {', '.join(names)}): the weights alone cannot read images or text. "
                 f"{_again(folder)}"
             )
+
+
+def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a safetensors file's tensors by name. Raises ModelError where it is damaged."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as safetensors ({error}); get it again.") from error
+
+
+def check_numbers(folder: Path) -> dict:
+    """What config.json holds. Raises ModelError where it is damaged, or asks for more layers, experts and the like
+    than the weights can fill: these are made one after another before anything else is compared."""
+    path = folder / "config.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        most = max(MOST, *(len(stored_shapes(file)) for file in folder.glob("*.safetensors")), 0)
+        found = next(_repeated(told, most), None)
+    except (ValueError, RecursionError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error}). {_again(folder)}") from error
+    if found:
+        raise ModelError(f"{path}: {found[0]} is {found[1]}, which no weights fill. {_again(folder)}")
+    return told
+
+
+def _repeated(told, most: int, name: str = "") -> Iterator[tuple[str, int]]:
+    """Numbers of things that are built one after another, where there are more than `most`."""
+    parts = told.items() if isinstance(told, dict) else ((name, one) for one in told) if isinstance(told, list) else ()
+    for key, value in parts:
+        yield from _repeated(value, most, key)
+    if isinstance(told, (int, float)) and told > most and REPEATED.search(name):
+        yield name, told
+
+
+@lru_cache
+def check_template(template: str, folder: Path) -> None:
+    """Raise ModelError where a chat template does not end. One that could work long is tried in a process of its own,
+    with limits; it is not what renders the conversations."""
+    if not ENDLESS.search(template):
+        return
+    turn = [{"role": role, "content": [{"type": "image"}, {"type": "text", "text": "Yes."}]} for role in (
+        "user", "assistant")]
+    told = {"messages": turn, "add_generation_prompt": True,
+            "template": re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)}
+    try:
+        code = subprocess.run([sys.executable, "-c", RENDER], input=json.dumps(told), text=True, capture_output=True,
+                              timeout=20 * TEMPLATE_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        code = 2
+    if code == 2 or code < 0:
+        raise ModelError(
+            f"{folder}: its chat template does not end within {TEMPLATE_SECONDS} s and {TEMPLATE_BYTES >> 30} GB for "
+            f"one question and answer. {_again(folder)}"
+        )
 
 
 def weights_digest(folder: Path) -> str:

@@ -1,5 +1,9 @@
-"""The model card of an exported model: data, settings, results and limits, all read from the run that made it."""
+"""The model card of an exported model: data, settings, results and limits, all read from the run that made it.
 
+What comes from data or folders is escaped.
+"""
+
+from html import escape
 from pathlib import Path
 
 from medalign_lite.files import read_json
@@ -32,7 +36,7 @@ def write_card(folder: Path, kind: str, *, run: Path, recipe: str, base: str, re
     chosen = settings["settings"]
     told = {
         "base": f"{base}" + (f" at {revision}" if revision else ""),
-        "recipe": f"{recipe} (`medalign_lite/losses/recipes.py`); {choice['pairs']} pairs of its own answers",
+        "recipe": f"{recipe} (`medalign_lite/losses/recipes.py`); {choice['pairs']} preference pairs of its own answers",
         "LoRA": f"rank {chosen['rank']}, alpha {chosen['alpha']}, rsLoRA {chosen['rslora']}, language model alone",
         "optimiser": f"AdamW, learning rate {chosen['learning_rate']}, {chosen['epochs']} epochs, "
                      f"{chosen['batch_size'] * chosen['accumulation']} pairs a step, beta {settings['recipe']['beta']}",
@@ -42,16 +46,22 @@ def write_card(folder: Path, kind: str, *, run: Path, recipe: str, base: str, re
     }
     lines = ["---", *(["base_model: " + base] if "/" in base else []),
              f"library_name: {'peft' if kind == 'adapter' else 'transformers'}", "pipeline_tag: image-text-to-text",
-             "---", f"# {base.rpartition('/')[2]}, aligned by {recipe}", "",
+             "---", f"# {_plain(base.rpartition('/')[2])}, aligned by {recipe}", "",
              f"This is {KINDS[kind]}. **Research only: not for clinical use.**", "", "## Data", "",
-             f"{source['layout']}: {source['reason']}. Cases: {', '.join(counts)}.", "", "## Settings", "",
-             "| what | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in told.items()), "",
+             f"{_plain(source['layout'])}: {_plain(source['reason'])}. Cases: {', '.join(counts)}.", "", "## Settings",
+             "", "| what | value |", "|---|---|",
+             *(f"| {name} | {_plain(value)} |" for name, value in told.items()), "",
              "## Results", "", *_results(run, recipe, choice["aligned"]), "", "## Limits", "",
              *(f"- {limit}" for limit in LIMITS["phantom" if phantom else "real"]),
              "- The licence and the limits of the base model go on to hold.", "", "## Loading", "", "```python",
              *LOADING[kind].replace("FOLDER", repr("path/to/this/folder")).replace("BASE", repr(base)).splitlines(),
              "```", ""]  # fmt: skip
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _plain(text) -> str:
+    """Text as Markdown shows it: no element, no cell, no line of its own."""
+    return escape(" ".join(str(text).split()), quote=False).replace("|", "\\|")
 
 
 def _results(run: Path, recipe: str, aligned: str) -> list[str]:

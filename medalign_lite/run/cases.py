@@ -14,29 +14,31 @@ from pathlib import Path
 
 from medalign_lite.cases import readers
 from medalign_lite.cases.case import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks
-from medalign_lite.cases.readers import read_cases, table
+from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import lesion_mask, mask_source
-from medalign_lite.files import ROOT, write_json
-from medalign_lite.run.cohort import made_files, settle_splits
+from medalign_lite.dials import Preset, PresetError
+from medalign_lite.files import ROOT, visible, write_json
+from medalign_lite.run.cohort import capped, made_files, named, settle_splits
 from medalign_lite.run.commands import exit_status
+from medalign_lite.run.dial import resolve
 from medalign_lite.run.reproduce import ReproduceError, parse
 
-COLUMNS = ("split", "images", "groups", "report", "closed", "open", "lesions", "with lesion")
+COLUMNS = ("split", "images", "groups", "report", "closed", "open", "choice", "lesions", "with lesion")
 SHOWN = 6  # reasons
 TILES = 12
 WRAP = 52  # characters under a picture
 
 
-def overview(found: CaseSet, *, seed: int) -> str:
-    """A page of text about what was read, and the splits that a run would make of it with `seed`."""
+def overview(found: CaseSet, *, seed: int, preset: Preset) -> str:
+    """A page of text about what was read, and what a run with `seed` and `preset` would make and take of it."""
     lines = [f"layout   {found.layout}: {found.reason}", "", *_counts(found.cases)]
     leaks = find_leaks(found.cases)
     if leaks:
         lines.append(f"\nwarning: {len(leaks)} groups stand in training and in a held-out split; see notes below")
     try:
-        settled = settle_splits(found, seed=seed)
-        if [case.split for case in settled.cases] != [case.split for case in found.cases]:
-            how = settled.reason.removeprefix(found.reason).strip("; ")
+        settled = capped(settle_splits(found, seed=seed), preset, seed=seed)
+        how = settled.reason.removeprefix(found.reason).strip("; ")
+        if settled.cases != found.cases:
             lines += ["", f"in a run: {how}", *_counts(settled.cases)]
     except CaseError as error:
         lines += ["", f"in a run: {error}"]
@@ -94,7 +96,7 @@ def _counts(cases: Iterable[Case]) -> list[str]:
         lesions = [len(case.facts or case.lesions) for case in part]
         if part:
             rows.append((split, len(part), len({case.group for case in part}), kinds["report"], kinds["closed"],
-                         kinds["open"], sum(lesions), sum(map(bool, lesions))))  # fmt: skip
+                         kinds["open"], kinds["choice"], sum(lesions), sum(map(bool, lesions))))  # fmt: skip
     return ["".join(f"{value:>12}" if i else f"{value:8}" for i, value in enumerate(row)) for row in rows]
 
 
@@ -145,7 +147,9 @@ def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def look(cases: Path, *, out: Path, seed: int, strict: bool = False) -> str:
+def look(
+    cases: Path, *, out: Path, seed: int, preset: Preset, strict: bool = False, lesions: tuple[str, ...] = ()
+) -> str:
     """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError.
 
     Pictures without a table get one to fill in instead, and the page says so.
@@ -153,22 +157,23 @@ def look(cases: Path, *, out: Path, seed: int, strict: bool = False) -> str:
     folder = out / "cases"
     folder.mkdir(parents=True, exist_ok=True)
     reader, _ = readers.detect(cases)
-    if reader is table and not any((cases / name).is_file() for name in table.FILES):
-        return _to_fill_in(cases, folder / table.FILES[0])
-    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None)
+    if reader.LAYOUT == "pictures with a table" and not any((cases / name).is_file() for name in reader.FILES):
+        return _to_fill_in(cases, folder / reader.FILES[0], reader.template(cases))
+    options = {"lesions": lesions} if lesions else {}
+    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None, **options)
     contact_sheet(found.cases).savefig(folder / "contact_sheet.png", dpi=120)
     lists = {"skipped": found.skipped, "dropped": found.dropped, "notes": found.notes}
     write_json(folder / "left_out.json", lists)
-    return f"{overview(found, seed=seed)}\n\nwritten: {folder / 'contact_sheet.png'}, {folder / 'left_out.json'}"
+    page = overview(found, seed=seed, preset=preset)
+    return f"{page}\n\nwritten: {folder / 'contact_sheet.png'}, {folder / 'left_out.json'}"
 
 
-def _to_fill_in(cases: Path, empty: Path) -> str:
-    text = table.template(cases)
+def _to_fill_in(cases: Path, empty: Path, text: str) -> str:
     empty.write_text(text, encoding="utf-8")
     return (
         f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n"
         f"1. Fill in question and answer, or report, in  {empty}\n"
-        f"2. Save it as CSV (UTF-8) in                   {cases / table.FILES[0]}\n"
+        f"2. Save it as CSV (UTF-8) in                   {cases / empty.name}\n"
         "3. Run the same command again. Lines that are not filled in are not read."
     )
 
@@ -183,6 +188,8 @@ def main(arguments: list[str]) -> int:
         cases, out = (
             ROOT / Path(values[name] or default).expanduser() for name, default in (("CASES", ""), ("OUT", "artifacts"))
         )
-        print(look(cases, out=out, seed=values["SEED"], strict=values["STRICT"]))
+        preset, lesions = resolve(values["PRESET"]).preset, named(values["LESIONS"])
+        page = look(cases, out=out, seed=values["SEED"], preset=preset, strict=values["STRICT"], lesions=lesions)
+        print("\n".join(map(visible, page.splitlines())))
 
-    return exit_status(work, refused=(CaseError, ReproduceError))
+    return exit_status(work, refused=(CaseError, PresetError, ReproduceError))

@@ -23,29 +23,38 @@ from medalign_lite.cases.case import (
     changed_images,
     count_notes,
     find_leaks,
+    prompt_of,
     write_cases,
 )
 from medalign_lite.cases.readers import read_cases
-from medalign_lite.files import ROOT, digest, file_sha256, read_json, short
+from medalign_lite.dials import Preset
+from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, visible
 from medalign_lite.world.dataset import build_world
 
 if TYPE_CHECKING:
     from medalign_lite.run.stages import Stage
 
 STAGE = "00_start"
+PACKAGE = Path(__file__).resolve().parents[1]
 FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}  # of the groups, where a data set brings no splits
 VAL_OF_TRAIN = {"train": 0.85, "val": 0.15}  # of the training groups, where it brings no validation
 MIN_GROUPS = 3
 
 
 def input_files(cases: str) -> list[Path]:
-    """What stage 00 depends on for the parameter CASES: the folder, or the list and the files that it names.
+    """What stage 00 depends on for the parameter CASES: the folder, or the list and the files that it names, and the
+    reader of such data.
 
     Raises CaseError where the list holds no usable case.
     """
     path = ROOT / Path(cases).expanduser()
-    if not cases or not path.is_file() or readers.detect(path)[0].MAKES_FILES:
-        return [path] if cases else []
+    if not cases:
+        return []
+    module = readers.detect(path)[0]
+    plugged = [Path(module.__file__), PACKAGE / "cases/pictures.py", PACKAGE / "cases/dicom.py"]
+    code = plugged if module is not readers.kit else []  # what no import tells
+    if not path.is_file() or module.MAKES_FILES:
+        return [path, *code]
     files = {path.resolve()}
     for case in read_cases(path, check_files=False).cases:
         files |= _files_of(case)
@@ -58,13 +67,14 @@ def _files_of(case: Case) -> set[Path]:
     return {case.image, *masks, *changed_images(case)}
 
 
-def choose_cohort(stage: Stage, *, strict: bool = False) -> CaseSet:
+def choose_cohort(stage: Stage, *, strict: bool = False, lesions: str = "") -> CaseSet:
     """Find the run's cases and keep them as outputs of stage 00; a finished stage is read back.
 
-    A bad case is left out and listed; with `strict` it raises CaseError. Raises CaseError too where no case is left or
-    there are too few groups to divide.
+    Of a user's cases at most as many are taken as the preset says, and of these what the run's model can take. A bad
+    case is left out and listed; with `strict` it raises CaseError. `lesions` is the parameter LESIONS. Raises CaseError
+    too where no case is left or there are too few groups to divide.
     """
-    found = cache(lambda: _find(stage, strict))
+    found = cache(lambda: _find(stage, strict, lesions))
     lists = {
         "skipped": lambda: found().skipped,
         "dropped": lambda: found().dropped,
@@ -122,8 +132,8 @@ def _divide(cases: tuple[Case, ...] | list[Case], fractions: dict[str, float], *
     groups = {case.group for case in cases}
     if len(groups) < MIN_GROUPS:
         raise CaseError(
-            f"{len(groups)} groups (patients or images) cannot be divided into {', '.join(fractions)}: add cases, or "
-            "write the splits into the list"
+            f"{len(groups)} groups (patients, images) cannot be divided into {', '.join(fractions)}: add cases; where "
+            "one patient stands for several people, say who is who in a column `patient` (`group` in cases.jsonl)"
         )
     if len(groups) * min(fractions.values()) < 1:  # small sets: equal parts, so that none is empty
         fractions = dict.fromkeys(fractions, 1 / len(fractions))
@@ -131,12 +141,93 @@ def _divide(cases: tuple[Case, ...] | list[Case], fractions: dict[str, float], *
     return tuple(replace(case, split=split[case.group]) for case in cases)
 
 
-def _find(stage: Stage, strict: bool) -> CaseSet:
+def named(lesions: str) -> tuple[str, ...]:
+    """The parameter LESIONS, names with commas between, as a tuple."""
+    return tuple(name.strip() for name in lesions.split(",") if name.strip())
+
+
+def capped(found: CaseSet, preset: Preset, *, seed: int) -> CaseSet:
+    """At most the preset's images of each split and questions of each image, drawn by `seed`; 0 takes all.
+
+    `reason` says what was left out, and how to take all.
+    """
+    caps = {"train": "n_pool", "val": "n_val", "test": "n_test", "shifted": "n_shifted"}
+    most, told, kept = preset.questions_per_case, [], set()
+    for split, field in caps.items():
+        part = sorted((case for case in found.cases if case.split == split), key=lambda case: _drawn(seed, case.id))
+        count = getattr(preset, field) or len(part)
+        kept |= {case.id for case in part[:count]}
+        if len(part) > count:
+            told.append(f"{count} of {len(part)} {split} images ({field}=0 takes all)")
+    cases = [case for case in found.cases if case.id in kept]
+    if most and any(len(case.questions) > most for case in cases):
+        told.append(f"{most} questions of each image (questions_per_case=0 takes all)")
+        cases = [_with_fewer(case, most, seed) for case in cases]
+    how = [f"taken by the preset's numbers: {', '.join(told)}, as in PRESET={preset.name},n_test=0"] if told else []
+    return replace(found, cases=tuple(cases), reason="; ".join([found.reason, *how]))
+
+
+def _with_fewer(case: Case, most: int, seed: int) -> Case:
+    drawn = sorted(case.questions, key=lambda question: _drawn(seed, f"{case.id}/{question.id}"))[:most]
+    return replace(case, questions=tuple(question for question in case.questions if question in drawn))
+
+
+def _drawn(seed: int, name: str) -> str:
+    return digest([seed, name])
+
+
+def kept_by_model(found: CaseSet, processor, *, answer_tokens: int) -> CaseSet:
+    """The cases that a model's processor takes: pictures that it can show, questions that hold none of its special
+    tokens and leave room for an answer. What it refuses is skipped or dropped, with its sentence.
+
+    Raises CaseError where nothing is left.
+    """
+    from medalign_lite.model.batches import conversation, encode_prompts  # imports torch
+
+    limit, cases, skipped, dropped = processor.tokenizer.model_max_length, [], [], []
+    for case in found.cases:
+        try:
+            room = limit - answer_tokens - encode_prompts(processor, [case.image], ["?"])["input_ids"].shape[1]
+        except Exception as error:  # processors raise what they like
+            fault = f"the model's processor refuses its picture: {error}"
+            skipped.append({"id": case.id, "reason": visible(fault)[:300]})
+            continue
+        questions = []
+        for question in case.questions:
+            try:
+                conversation(processor, prompt_of(question), question.answer)
+                tokens = len(processor.tokenizer(prompt_of(question))["input_ids"])
+                if tokens > room:
+                    raise ValueError(f"its {tokens} tokens, the picture and an answer exceed the {limit} that fit")
+                questions.append(question)
+            except ValueError as error:
+                fault = f"question {question.id} dropped, the model cannot take it: {error}"
+                dropped.append({"id": case.id, "reason": visible(fault)[:300]})
+        if questions:
+            cases.append(replace(case, questions=tuple(questions)))
+        else:
+            skipped.append({"id": case.id, "reason": "the model takes none of its questions"})
+    if not cases:
+        raise CaseError(f"the model takes none of the cases: {(dropped or skipped)[0]['reason']}")
+    left = f"; {len(skipped)} images and {len(dropped)} questions that the model cannot take left out"
+    return replace(found, cases=tuple(cases), skipped=[*found.skipped, *skipped], dropped=[*found.dropped, *dropped],
+                   reason=found.reason + left * bool(skipped or dropped))  # fmt: skip
+
+
+def _find(stage: Stage, strict: bool, lesions: str) -> CaseSet:
     if stage.cases is None:
         found = read_cases(_root(stage), check_files=False)
         return replace(found, layout="phantom world", reason="rendered for this run; splits by person and wording")
     root = _root(stage) if readers.detect(stage.cases)[0].MAKES_FILES else None
-    found = settle_splits(read_cases(stage.cases, strict, root=root), seed=stage.seed)
+    options = {"lesions": named(lesions)} if lesions else {}
+    found = settle_splits(read_cases(stage.cases, strict, root=root, **options), seed=stage.seed)
+    found = capped(found, stage.preset, seed=stage.seed)
+    from medalign_lite.model.families import limit_side  # with torch
+    from medalign_lite.model.lvlm import load_processor
+
+    processor = load_processor(stage.model)
+    limit_side(processor, stage.preset.max_side)
+    found = kept_by_model(found, processor, answer_tokens=stage.preset.max_new_tokens)
     return replace(found, reason="; ".join(filter(None, [found.reason, count_notes(found.notes)])))
 
 

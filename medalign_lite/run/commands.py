@@ -6,7 +6,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 
-from medalign_lite.files import escaped
+from medalign_lite.files import visible
 
 AGAIN = "the same command goes on from there"
 MACHINE = {
@@ -56,7 +56,7 @@ def exit_status(
 
 
 def _ended(sentence: str, status: int) -> int:
-    print(escaped(sentence), file=sys.stderr, flush=True)
+    print("\n".join(map(visible, sentence.split("\n"))), file=sys.stderr, flush=True)
     return status
 
 

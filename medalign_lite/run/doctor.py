@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import logging
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from medalign_lite.run.notebook import typical_minutes
 from medalign_lite.run.provenance import run_folder, versions
 from medalign_lite.run.reproduce import ReproduceError, parse
 
+TRIAL_SECONDS, SECONDS_A_GB = 300, 60  # before a trial of the model is given up; loading takes the most
+
 
 @dataclass(frozen=True)
 class Line:
@@ -40,7 +44,8 @@ class Line:
 def examine(*, preset: str = "auto", cases: str = "", model: str = "", out: str = "") -> list[Line]:
     """Look at this machine for a run with these parameters; raises PresetError if they are no run at all."""
     resolved = resolve(preset, overrides={"cases": cases, "model": model})
-    folder = run_folder(resolved.preset.name, out)
+    folder, about_model = run_folder(resolved.preset.name, out), _model(resolved)
+    trial = start_trial(resolved) if about_model.state == "ok" else None  # meanwhile the rest is looked at
     return [
         _python(),
         *_libraries(),
@@ -48,8 +53,9 @@ def examine(*, preset: str = "auto", cases: str = "", model: str = "", out: str 
         _cores(),
         _gpu(resolved),
         _writable(folder),
-        _model(resolved),
+        about_model,
         *_fit(resolved, folder),
+        *([end_trial(trial, resolved)] if trial else []),
         *_time(resolved),
         Line("preset", "ok", f"{resolved.preset.name}: {resolved.reason}"),
     ]
@@ -144,6 +150,7 @@ def _gpu(resolved: Resolved) -> Line:
 
 def _fit(resolved: Resolved, folder: Path) -> list[Line]:
     """Whether the run fits, from the model's configuration alone: pictures, memory and disk."""
+    from medalign_lite.model.loading import FLOOR
     from medalign_lite.run.fit import examine_fit, with_changes
 
     preset = resolved.preset
@@ -164,7 +171,7 @@ def _fit(resolved: Resolved, folder: Path) -> list[Line]:
     if free < fit.disk_gb:
         step = "free some, set OUT= to another disk, or turn down max_new_tokens"
         disk = Line("disk", "warn", f"{free:.1f} GB free, up to {fit.disk_gb:.0f} needed", step)
-    pictures = f"at most {preset.max_side} x {preset.max_side} pixels: {fit.image_tokens} tokens each"
+    pictures = f"max_side={preset.max_side}: {fit.image_tokens} tokens each, and never fewer than {FLOOR}"
     return [Line("pictures", "ok", pictures), memory, disk]
 
 
@@ -192,6 +199,36 @@ def _model(resolved: Resolved) -> Line:
         return Line("model", "fail", str(error), "`make base-model` trains it" if embedded else "")
     size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file()) / 1e6
     return Line("model", "ok", f"{name}, complete, {size:.0f} MB")
+
+
+def start_trial(resolved: Resolved) -> subprocess.Popen | None:
+    """One picture through all that a run does with the model (`trial.py`), in a process of its own; None where the
+    model is made for a GPU that is not here."""
+    if resolved.preset.needs_gpu and not gpu_memory_gb()[0]:
+        return None
+    arguments = [resolved.model, str(resolved.preset.max_side), str(resolved.cases or "")]
+    return subprocess.Popen([sys.executable, "-m", "medalign_lite.run.trial", *arguments], stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+
+
+def end_trial(process: subprocess.Popen, resolved: Resolved, *, seconds: float | None = None) -> Line:
+    """What became of it: the model is used exactly, or refused in a sentence."""
+    files = locate(resolved.model)[0].glob("*.safetensors")
+    seconds = seconds or TRIAL_SECONDS + SECONDS_A_GB * sum(path.stat().st_size for path in files) / 1e9
+    try:
+        said = process.communicate(timeout=seconds)[0].strip()
+        told = json.loads(said.splitlines()[-1]) if said else {
+            "refused": f"the trial was killed (exit status {process.returncode}): most likely memory ran out"}
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        told = {"refused": f"the trial with one picture did not end within {seconds:.0f} s"}
+    if "refused" in told:
+        return Line("trial", "fail", told["refused"], "another model (docs/MODELS.md), or a smaller max_side")
+    width, height = told.pop("size")
+    return Line("trial", "ok", f"one picture of {width} x {height} pixels became " + (
+        "{tokens} tokens, was answered, scored (within {off:.0e} nats of a plain pass) and learnt from: {seconds:.0f} "
+        "s, {mb} MB".format(**told)))
 
 
 def nearest(folder: Path) -> Path:

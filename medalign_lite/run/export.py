@@ -20,12 +20,13 @@ from transformers import AutoModelForImageTextToText
 from medalign_lite.dials import PresetError
 from medalign_lite.files import read_json, short
 from medalign_lite.model.families import find_towers
-from medalign_lite.model.lvlm import OFFLINE, nf4_settings, skeleton_of
+from medalign_lite.model.loading import OFFLINE, nf4_settings, skeleton_of
+from medalign_lite.model.lvlm import adapter_config
 from medalign_lite.model.weights import SAFE_FILES, ModelError, locate
 from medalign_lite.run.card import write_card
 from medalign_lite.run.commands import exit_status
 from medalign_lite.run.dial import dial, resolve, training_overrides
-from medalign_lite.run.provenance import make_command, run_folder
+from medalign_lite.run.provenance import damage, make_command, run_folder
 from medalign_lite.run.reproduce import ReproduceError, parse
 from medalign_lite.run.stages import StageError
 
@@ -35,8 +36,12 @@ MADE_ANEW = ("config.json", "generation_config.json", "adapter_config.json")  # 
 def export(run: Path, model: str, recipe: str, folder: Path, *, say: Callable[[str], None] = print) -> Path:
     """Write the three folders for one recipe of a finished run to `folder`, which must not exist.
 
-    Raises ModelError for a model that is not here, or a recipe that the run has not trained.
+    Raises ModelError for a model that is not here, a recipe that the run has not trained, or a stage whose files are
+    not as they were written: the card cites them.
     """
+    for stage in ("00_start", "05_train", *(["06_evaluate"] if (run / "06_evaluate").exists() else [])):
+        if problem := damage(run / stage):
+            raise ModelError(f"{problem}; `make reproduce` makes it again, and until then nothing is exported.")
     adapter = run / "05_train" / recipe
     if not (adapter / "adapter_config.json").is_file():
         raise ModelError(f"{short(run)} holds no adapter {recipe!r}; `make reproduce` trains it.")
@@ -62,7 +67,8 @@ def export(run: Path, model: str, recipe: str, folder: Path, *, say: Callable[[s
 def merge(base: Path, adapter: Path):
     """The base in the number type that it was published in, with W + s B A in place of each adapted W."""
     model = AutoModelForImageTextToText.from_pretrained(base, dtype="auto", use_safetensors=True, **OFFLINE)
-    return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload().eval()
+    config = adapter_config(model, adapter)
+    return PeftModel.from_pretrained(model, str(adapter), config=config).merge_and_unload().eval()
 
 
 def write_adapter(source: Path, folder: Path, *, base: str, revision: str | None, targets: list[str]) -> None:

@@ -5,8 +5,11 @@ metered on the meta device, where a tensor has a shape and no memory, by running
 adapters at the run's own shapes: nothing about a layer has to be known beforehand. Everything is an upper end.
 """
 
+import contextlib
+import math
 import os
 import weakref
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,18 +27,10 @@ from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.dials import PRESETS, Preset
 from medalign_lite.losses.recipes import RECIPES
-from medalign_lite.model.batches import encode_prompts
-from medalign_lite.model.families import TOWERS, find_towers, image_tokens_of, limit_side, patches_of
-from medalign_lite.model.lvlm import (
-    Lvlm,
-    attach_lora,
-    base_of,
-    config_of,
-    layers_recomputing,
-    load_processor,
-    recompute_layers,
-    skeleton_of,
-)
+from medalign_lite.model import batches
+from medalign_lite.model.families import TOWERS, find_towers, image_tokens_of, patches_of
+from medalign_lite.model.loading import config_of, skeleton_of
+from medalign_lite.model.lvlm import Lvlm, attach_lora, base_of, layers_recomputing, load_processor, recompute_layers
 from medalign_lite.model.weights import ModelError, find_model, locate
 from medalign_lite.run.dial import Resolved, dial, gpu_memory_gb
 from medalign_lite.train.readout import LOGITS_AT_ONCE
@@ -45,6 +40,7 @@ PROCESS_GB = 0.75  # Python with torch, transformers and a notebook kernel, meas
 HEAP = 1.6  # what a CPU process takes for each byte that is told: loading, allocator (benchmarks/fit_bench.py)
 CONTEXT_GB = 0.6  # what a GPU's driver and libraries take for themselves; assumed
 WORKERS = 2  # on a CPU: processes beside the notebook's (`processes.py`)
+LOOKED_AT = 50  # pictures of the cases whose size is looked at
 SPARE = 0.9  # of a memory, the share that may be planned with
 PROMPT_TOKENS = 64  # a question with what the chat template writes around it
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight; an 8-bit scale for 64 of them; a 32-bit one for 256 of those
@@ -85,7 +81,8 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
 
     Raises ModelError where neither the model nor its configuration is here.
     """
-    preset, folder, images = resolved.preset, config_folder(resolved.model), pictures(resolved)
+    preset, folder = counted(resolved), config_folder(resolved.model)
+    images = preset.n_pool + preset.n_val + preset.n_test + preset.n_shifted
     config, (gpu_gb, about) = config_of(folder), gpu_memory_gb()
     on_gpu = gpu_gb > 0 if on_gpu is None else on_gpu
     where = about if on_gpu else "this machine's memory"
@@ -94,7 +91,8 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
 
     @lru_cache
     def estimated(preset: Preset):
-        shapes = Shapes(image_tokens(resolved.model, preset.max_side), preset.max_new_tokens, images)
+        tokens = image_tokens(resolved.model, preset.max_side, real_size(resolved.cases, preset.max_side))
+        shapes = Shapes(tokens, preset.max_new_tokens, images)
         return shapes, estimate(folder, preset, shapes, on_gpu=on_gpu)
 
     def needs(preset: Preset) -> dict[str, float]:
@@ -102,7 +100,7 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
         beside = 0.0 if on_gpu else (1 + WORKERS) * PROCESS_GB
         alone = {"training"} if preset.needs_gpu else set()  # recipes are trained one after another
         each = 1.0 if on_gpu else HEAP
-        return {phase: found.peak(phase) / 1e9 * each * (1 if phase in alone else workers) + beside
+        return {phase: sum(found[phase].values()) / 1e9 * each * (1 if phase in alone else workers) + beside
                 for phase in PHASES}
 
     shapes, found = estimated(preset)
@@ -113,16 +111,21 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
     worst = max(need, key=need.get)
     states = reference_bytes(config, preset, shapes, NUMBERS[on_gpu]) / 1e9
     disk = 1.0 + 3 * images * preset.max_side**2 / 1e9 + states  # pictures, with their corrupted copies
-    part, size = max(found.device[worst].items(), key=lambda item: item[1])
+    part, size = max(found[worst].items(), key=lambda item: item[1])
     return Fit(need, there, where, f"{part} {size / 1e9:.1f} GB", shapes.image_tokens, disk, change)
 
 
-def pictures(resolved: Resolved) -> int:
-    """How many pictures a run looks at: of its cases, where they are read and not rendered or made from other files."""
+def counted(resolved: Resolved) -> Preset:
+    """The preset with the numbers of its cases, at most its own, where they are read and not made from other files."""
     preset = resolved.preset
     if resolved.cases is None or readers.detect(resolved.cases)[0].MAKES_FILES:
-        return preset.n_pool + preset.n_val + preset.n_test + preset.n_shifted
-    return len(read_cases(resolved.cases, check_files=False).cases)
+        return preset
+    cases = read_cases(resolved.cases, check_files=False).cases
+    splits, questions = Counter(case.split for case in cases), sum(len(case.questions) for case in cases)
+    numbers = {"n_val": splits["val"], "n_test": splits["test"], "n_shifted": splits["shifted"]}
+    pool = len(cases) - sum(numbers.values())  # with what has no split yet
+    numbers |= {"n_pool": pool, "questions_per_case": -(-questions // max(1, len(cases)))}
+    return replace(preset, **{name: min(many, getattr(preset, name) or many) for name, many in numbers.items()})
 
 
 def advise(resolved: Resolved) -> str:
@@ -156,19 +159,28 @@ def config_folder(model: str) -> Path:
     return locate(model)[0]
 
 
-def image_tokens(model: str, max_side: int) -> int:
-    """Tokens of a picture of `max_side`² pixels, asked of the model's processor; from its configuration where that
-    alone is here. Raises ValueError where it does not say."""
+def real_size(cases: Path | str | None, max_side: int) -> tuple[int, int]:
+    """Width and height of the largest of the first pictures of the cases; a square of `max_side` where none is told."""
+    found = [(max_side, max_side)]
+    with contextlib.suppress(CaseError, OSError):
+        for case in read_cases(Path(cases), check_files=False).cases[:LOOKED_AT] if cases else ():
+            with contextlib.suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(case.image) as one:
+                found.append(one.size)
+    return max(found[1:] or found, key=math.prod)
+
+
+def image_tokens(model: str, max_side: int, size: tuple[int, int]) -> int:
+    """Tokens of a picture of `size`, asked of the model's processor; from its configuration where that alone is here.
+
+    Raises ValueError where it does not say, ModelError where the processor cannot be had.
+    """
     folder = find_model(model)
-    if folder is None:
-        config = config_of(config_folder(model))
-        if (tokens := image_tokens_of(config, max_side)) is None:
-            raise ValueError(f"{config.model_type} does not say in its configuration how many tokens a picture becomes")
-        return tokens
-    processor = load_processor(folder)
-    limit_side(processor, max_side)
-    ids = encode_prompts(processor, [Image.new("RGB", (max_side, max_side))], ["?"])["input_ids"]
-    return int((ids == config_of(folder).image_token_id).sum())
+    if folder is not None:
+        return batches.image_tokens(load_processor(folder, max_side=max_side), Image.new("RGB", size))
+    config = config_of(config_folder(model))
+    if (tokens := image_tokens_of(config, max_side)) is None:
+        raise ValueError(f"{config.model_type} does not say in its configuration how many tokens a picture becomes")
+    return tokens
 
 
 def machine_memory_gb() -> tuple[float, float]:
@@ -196,19 +208,10 @@ class Shapes:
         return self.image_tokens + self.prompt_tokens
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Bytes by phase and part, {phase: {part: bytes}}, where the model computes."""
-
-    device: dict[str, dict[str, int]]
-
-    def peak(self, phase: str | None = None) -> int:
-        """The most that a phase needs of the device; of all phases without one."""
-        return max(sum(self.device[name].values()) for name in ([phase] if phase else self.device))
-
-
-def estimate(folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool, four_bit: bool = True) -> Estimate:
-    """The need of the run's phases. `folder` holds config.json; bfloat16 on a GPU, float32 on a CPU.
+def estimate(
+    folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool, four_bit: bool = True
+) -> dict[str, dict[str, int]]:
+    """Bytes that the run needs of the device, {phase: {part: bytes}}. `folder` holds config.json.
 
     Raises ModelError for a configuration that transformers does not know.
     """
@@ -221,12 +224,11 @@ def estimate(folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool, four
     kept = {"image features": min(FEATURE_BYTES, shapes.images * features)}
     asked = {"image features": shapes.images * features} if not on_gpu else {}  # `KeptFeatures`, on a CPU alone
     training = _training(policy, preset, shapes, adapter=adapter, largest=largest)
-    device = {
+    return {
         "rollout": dense | asked | asking[0],
         "training": dense | {"adapter": adapter, "optimiser": 2 * adapter} | kept | training,
         "evaluation": dense | {"adapter": adapter} | asked | asking[1],
     }
-    return Estimate(device)
 
 
 @lru_cache(maxsize=1)

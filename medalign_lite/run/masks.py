@@ -10,15 +10,18 @@ from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.segment import Segmenter, outline_cases
 from medalign_lite.files import ROOT, digest, write_json
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.cohort import made_files
+from medalign_lite.run.cohort import made_files, named
 from medalign_lite.run.commands import ArgumentError, exit_status
 from medalign_lite.run.reproduce import parse
 
 
-def make_masks(cases: Path, segment: Segmenter, *, name: str, out: Path, strict: bool = False) -> str:
+def make_masks(
+    cases: Path, segment: Segmenter, *, name: str, out: Path, strict: bool = False, lesions: tuple[str, ...] = ()
+) -> str:
     """Outline the lesions of `cases`, write the new list under `out`/masks, and return a page; raises CaseError."""
     reader, _ = readers.detect(cases)
-    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None)
+    options = {"lesions": lesions} if lesions else {}
+    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None, **options)
     if not any(case.lesions for case in found.cases):
         raise CaseError(
             f"{cases}: no lesion has a box, point or mask: this segmenter needs one. A segmenter that needs none is "
@@ -47,6 +50,7 @@ def main(arguments: list[str]) -> int:
             raise ArgumentError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
         cases, out = (ROOT / Path(values[k] or d).expanduser() for k, d in (("CASES", ""), ("OUT", "artifacts")))
         segment, name = load_sam(values["MODEL"])
-        print(make_masks(cases, segment, name=name, out=out, strict=values["STRICT"]))
+        told = {"strict": values["STRICT"], "lesions": named(values["LESIONS"])}
+        print(make_masks(cases, segment, name=name, out=out, **told))
 
     return exit_status(work, refused=(CaseError, ImageError, ModelError))

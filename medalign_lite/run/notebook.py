@@ -219,6 +219,6 @@ def _killed(path: Path, output: Path) -> str:
     return (
         f"{path.name}: the kernel was killed{where}. Python left no error, so it was the system or a person: usually "
         f"memory ran out (this machine has {total:.1f} GB, {free:.1f} GB free now).\n"
-        f"The notebook as far as it ran: {output}\n"
+        f"The notebook as far as it ran: {output}; what it last wrote, if anything: {output.with_suffix('.log')}\n"
         "What is finished is kept: close other programs and run the same command again, or take a smaller preset"
     )

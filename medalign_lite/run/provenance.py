@@ -139,12 +139,17 @@ def parts(stage: str, *, parameters: dict, inputs: dict, files: list[str], model
         "stage": stage,
         "parameters": plain(parameters),
         "inputs": inputs,
-        "files": {short(name): tree(Path(name)) for name in files},
+        "files": {short(name): _unnamed(tree(Path(name))) for name in files},
         "model": model and {"name": short(model), "revision": model_revision(model)},
         "notebook": cells and digest(cells),
         "source": source_files(cells, cases=cases),
         "versions": versions(),
     }
+
+
+def _unnamed(files: dict[str, dict]) -> dict[str, dict]:
+    """A tree without its names, which may be a patient's; each still counts, with what the file holds."""
+    return {digest([name, about["sha256"]])[:16]: about for name, about in files.items()}
 
 
 def differences(old: dict, new: dict) -> str:

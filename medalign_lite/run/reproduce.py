@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from medalign_lite.dials import DEFAULT_SEED, PRESETS, PresetError
-from medalign_lite.files import ROOT, digest, escaped, file_sha256, read_json, short, write_json
+from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, visible, write_json
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.weights import find_model
 from medalign_lite.run import provenance
@@ -42,12 +42,13 @@ ALLOWED = {
     "OUT": "the folder that is written to; empty = artifacts",
     "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
     "ROUNDS": "how often the aligned policy answers and learns from its answers, 1 to 99; empty = the preset's (once)",
+    "LESIONS": "for a COCO list: the categories that are lesions, with commas; empty = guessed from their names",
     "STRICT": "1 = the first bad case stops the run, 0 = it is skipped, counted and reported",
 }
 NUMBERS = {"SEED": (r"\d{1,9}", int), "ROUNDS": (r"[1-9]\d?", int), "STRICT": ("[01]", "1".__eq__)}
 
 LARGEST_ON_CPU_GB = 2.0  # weights with which a run of a large preset without a GPU is still begun
-OPTIONAL = ("RECIPE", "ROUNDS", "STRICT")  # a notebook gets these only where it declares them
+OPTIONAL = ("RECIPE", "ROUNDS", "STRICT", "LESIONS")  # a notebook gets these only where it declares them
 
 
 class ReproduceError(RuntimeError):
@@ -57,7 +58,7 @@ class ReproduceError(RuntimeError):
 def parse(arguments: list[str]) -> dict[str, object]:
     """NAME=value arguments as notebook parameters; ArgumentError lists the allowed ones."""
     values = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": ""}
-    values |= {"RECIPE": "", "ROUNDS": 0, "STRICT": False}
+    values |= {"RECIPE": "", "ROUNDS": 0, "STRICT": False, "LESIONS": ""}
     for name, text in read_arguments(arguments, ALLOWED).items():
         pattern, kind = NUMBERS.get(name, (".*", str))
         if not re.fullmatch(pattern, text, re.DOTALL | re.ASCII):
@@ -195,7 +196,7 @@ class _Ticker:
         while not self.stop.wait(self.every):
             passed = time.monotonic() - self.started
             left = max(self.expected - passed, 0) + self.later
-            self.say(f"  {self.name:14} {_clock(passed)}{_told(left, 'left')} · {escaped(self.last)}")
+            self.say(f"  {self.name:14} {_clock(passed)}{_told(left, 'left')} · {visible(self.last)}")
 
 
 def _prepare(resolved: Resolved, run: Path) -> None:

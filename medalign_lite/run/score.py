@@ -25,8 +25,8 @@ import numpy as np
 
 from medalign_lite.cases.case import KINDS
 from medalign_lite.cases.readers.kit import read_fact
-from medalign_lite.evaluate import overlap
 from medalign_lite.edits.truths import Facts, Report
+from medalign_lite.evaluate import overlap
 from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.evaluate.metrics import COLUMNS, Counts, ratios
 from medalign_lite.evaluate.short_answers import SCORERS, score_answer

@@ -153,6 +153,13 @@ def edit_diff(ax: Axes, chosen: str, rejected: str, spans_chosen: Sequence, span
     return ax
 
 
+def answer(ax: Axes, text: str, spans: Sequence) -> Axes:
+    """An answer with its false words, spans [start, end, kind], bold, red and struck through."""
+    look = {"color": REJECTED, "weight": "bold", "line": "through"}
+    _write(ax, [(part, look if kind else {}) for part, kind in split_spans(text, spans)])
+    return ax
+
+
 def split_spans(text: str, spans: Sequence) -> list[tuple[str, str | None]]:
     """(part, kind) in reading order for spans [start, end, kind]; kind is None outside them."""
     parts, at = [], 0
@@ -164,11 +171,12 @@ def split_spans(text: str, spans: Sequence) -> list[tuple[str, str | None]]:
 
 def _write(ax: Axes, pieces: Sequence[tuple[str, dict]]) -> None:
     """Fixed-width text, wrapped at the axis; a piece's style may hold background, color, weight, line."""
-    ax.figure.canvas.draw()  # settles the layout, so that the axis has its final width
+    ax.set(xticks=[], yticks=[])
+    ax.figure.draw_without_rendering()  # settles the layout, so that the axis has its final width
     box = ax.get_window_extent()
     width, height = (side * 72 / ax.figure.dpi for side in (box.width, box.height))  # points
     cells = max(int(width / (FONT_PT * _GLYPH_WIDTH)), 10)
-    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    ax.set(xlim=(0, width), ylim=(height, 0))
     ax.spines[:].set_visible(False)
     ax.set_facecolor("none")
     row = column = 0

@@ -12,6 +12,8 @@ from latex2mathml.converter import convert
 from latex2mathml.exceptions import NoAvailableTokensError
 from nbconvert import HTMLExporter
 
+from medalign_lite.files import write_text
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CODE_OR_MATH = re.compile(
     r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$", re.S
@@ -20,30 +22,38 @@ PLACE = "medalign-formula-{}-"
 FETCHED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>", re.I)
 
 
-def write_html(notebook: nbformat.NotebookNode, path: Path, *, folder: Path = Path(".")) -> None:
+def write_html(
+    notebook: nbformat.NotebookNode, path: Path, *, folder: Path = Path("."), exporter: HTMLExporter | None = None
+) -> None:
     """Write the page. Formulas become MathML, widgets a note, pictures are inline.
 
-    `folder` is what the pictures in the notebook's text are relative to.
+    `folder` is what the pictures in the notebook's text are relative to; `exporter` is nbconvert's for pages of
+    another kind (slides).
 
     Raises ValueError if an output asks for something from elsewhere.
     """
-    notebook = copy.deepcopy(notebook)
-    notebook.metadata.pop("widgets", None)
-    formulas: list[str] = []
+    notebook, formulas = without_widgets(notebook), []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = take_formulas(cell.source, formulas)
-        for output in cell.get("outputs", []):
-            if WIDGET in output.get("data", {}):
-                note = "<em>Interactive: open the notebook in JupyterLab to use it.</em>"
-                output.data = nbformat.NotebookNode({"text/html": note})
-    exporter = HTMLExporter(template_name="lab", embed_images=True)
+    exporter = exporter or HTMLExporter(template_name="lab", embed_images=True)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(folder), "name": path.stem}})
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.S | re.I)
     page = re.sub(PLACE.format(r"(\d+)"), lambda match: formulas[int(match[1])], page)
     if asked := FETCHED.search(page):
         raise ValueError(f"{path.name} would fetch {asked.group(0)[:120]}: embed it in the notebook instead")
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
+
+
+def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of the notebook with a note in place of each widget."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if WIDGET in output.get("data", {}):
+            note = "<em>Interactive: open the notebook in JupyterLab to use it.</em>"
+            output.data = nbformat.NotebookNode({"text/html": note})
+    return notebook
 
 
 def take_formulas(markdown: str, formulas: list[str]) -> str:

@@ -20,7 +20,7 @@ from medalign_lite.evaluate.constants import COMMONEST, NO
 from medalign_lite.evaluate.short_answers import CLOSED_SCORER, OPEN_SCORER
 from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.evaluate.style import FEW_WORDS
-from medalign_lite.files import whole
+from medalign_lite.files import write_text
 from medalign_lite.show.failures import Failure
 from medalign_lite.show.figures import split_spans, spoken
 
@@ -33,6 +33,7 @@ MEANING = {
     "closed_accuracy": f"yes/no and choice questions answered right (scorer: {CLOSED_SCORER})",
     "open_recall": f"words of the reference answer that the answer holds (scorer: {OPEN_SCORER})",
     "yes_ratio": "yes among the answers to yes/no questions",
+    "grounding_probability": "pairs whose preference falls more with the lesion gone than with another place gone",
     "grounding_selectivity": "nats by which the preference falls with the lesion gone rather than another place",
     "invariance_rate": "pairs whose preference keeps its sign when another place is corrupted",
     "flip_rate": "pairs whose preference turns round when the lesion is corrupted",
@@ -51,10 +52,12 @@ MEANING = {
     "change_lesion": "answers that change when the lesion is corrupted",
     "change_control": "answers that change when as much of another place is",
     "change_selectivity": "the first less the second",
+    "change_grounded": "answers to questions that change with the lesion, and not with the other place",
 }
-BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "open_recall", "grounding_selectivity",
-             "invariance_rate", "size_accuracy", "premise_rejection", "change_selectivity", "closed_accuracy_llavamed",
-             "closed_accuracy_lmms", "open_recall_strict", "open_accuracy_lmms")  # fmt: skip
+BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "open_recall", "grounding_probability",
+             "change_grounded", "invariance_rate", "size_accuracy", "premise_rejection",
+             "change_selectivity", "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict",
+             "open_accuracy_lmms")  # fmt: skip
 BETTER_DOWN = ("hallucination_rate", "overclaim_lesion_hidden")
 NEEDS_FACTS = ("fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "overclaim_lesion_hidden",
                "size_accuracy")  # fmt: skip
@@ -211,8 +214,7 @@ def write_report(path: Path | str, report: Report) -> Path:
         controls=_control_rows(results, controls), control_names=_control_names(controls),
         changed=[(what, _rows(block, "test")) for what, block in changed.items()],
     )  # fmt: skip
-    with whole(path) as part:
-        part.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return Path(path)
 
 

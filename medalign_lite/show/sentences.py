@@ -18,20 +18,23 @@ NOT_FEWER = {
     0: "Neither true nor false findings are shown to get fewer",
     1: "More true findings are said",
 }
+LOOKS = "grounding_probability"
 BLIND = ("blank", "shuffled", "question-only")
 
 
 def read_results(results: Mapping, *, controls: Mapping[str, Mapping] | None = None,
-                 trained: Mapping | None = None, others: Mapping[str, Mapping] | None = None) -> list[str]:
+                 trained: Mapping | None = None, others: Mapping[str, Mapping] | None = None,
+                 grounding: Mapping | None = None) -> list[str]:
     """Sentences about `stats.results`. What could not be measured gives no sentence.
 
     controls  {condition: stats.results under it}
     trained   stats.results whose margins are under the corruption that training used
     others    {recipe: stats.compare of the base with it, on test}
+    grounding stats.results of `grounding_probability`, which decides whether the aligned model looks better
     """
     test, shifted = ({arm: block[split] for arm, block in results.items()} for split in ("test", "shifted"))
-    found = [_price(test), _questions(test), _shift(test, shifted), _grounding(test, trained), *_blind(test, controls)]
-    found += [_hidden(test), _style(test), _others(test, others or {})]
+    found = [_price(test), _questions(test), _shift(test, shifted), _grounding(test, trained, grounding)]
+    found += [*_blind(test, controls), _hidden(test), _style(test), _others(test, others or {})]
     return [sentence for sentence in found if sentence]
 
 
@@ -86,20 +89,24 @@ def _shift(test: Mapping, shifted: Mapping) -> str:
             f"{aligned:.3f}.")
 
 
-def _grounding(test: Mapping, trained: Mapping | None) -> str:
+def _grounding(test: Mapping, trained: Mapping | None, grounding: Mapping | None) -> str:
     name = "grounding_selectivity"
     if not _known(test["difference"], name):
         return "Grounding is not measurable: no test image has a lesion mask that a statement is about."
-    change = {1: "more than", -1: "less than", 0: "not shown to differ from"}[moved(test["difference"][name])]
-    own = test["aligned"][name]
+    own, free = test["aligned"][name], {arm: block["test"] for arm, block in (grounding or {}).items()}
     sees = "It does look at the lesion" if moved(own) > 0 else "That it looks at the lesion is not shown"
     seen = ""
     if trained and _known(trained["difference"]["test"], name):
         blocks = {arm: block["test"] for arm, block in trained.items()}
         seen = f" Under the corruption that training used: {_gap(blocks, name)}."
+    better = "that it looks better than the base is not shown"
+    if free and _known(free["difference"], LOOKS):
+        side = {1: "it looks better than the base", -1: "it looks less well than the base", 0: better}
+        better = (f"the lesion's loss lowers it more than the other place's in {_gap(free, LOOKS)} of the pairs, so "
+                  f"{side[moved(free['difference'][LOOKS])]}")
     return (f"{sees}: with the lesion replaced by healthy texture, which no training pair shows, its preference for "
-            f"the truth falls by {own['value']:.2f} nats more than with another place replaced, {change} the base "
-            f"({_gap(test, name)}). Nats grow with the margins themselves, so more of them is no better sight.{seen}")
+            f"the truth falls by {own['value']:.2f} nats more than with another place replaced ({_gap(test, name)}); "
+            f"nats grow with the margins themselves and decide nothing: {better}.{seen}")
 
 
 def _blind(test: Mapping, controls: Mapping[str, Mapping] | None) -> list[str]:

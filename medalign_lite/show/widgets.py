@@ -3,6 +3,7 @@
 All text of a model or a data set is escaped and isolated (`<bdi>`): it is shown, never run.
 """
 
+import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -30,6 +31,15 @@ def isolated(text: str) -> str:
     return f'<bdi dir="auto" style="white-space:pre-wrap">{escape(text)}</bdi>'
 
 
+class Picture(ipw.HTML):
+    """A picture with a text that says what it shows: ipywidgets' own Image has no place for one."""
+
+    def show(self, png: bytes, alt: str) -> None:
+        """Show PNG bytes; `alt` is what a reader hears who does not see them."""
+        address = "data:image/png;base64," + base64.b64encode(png).decode()
+        self.value = f'<img alt="{escape(alt)}" src="{address}" style="max-width:100%">'
+
+
 def case_browser(cases: Sequence[Case], answers: Mapping[tuple[str, str], Mapping[str, str]] | None = None) -> ipw.VBox:
     """Look through cases by split and finding: the picture with or without masks, its facts, questions and answers.
 
@@ -39,12 +49,14 @@ def case_browser(cases: Sequence[Case], answers: Mapping[tuple[str, str], Mappin
     finding = ipw.Dropdown(options=[ANY, *FINDINGS], description="Finding")
     number = ipw.BoundedIntText(value=1, min=1, max=max(len(cases), 1), description="Case")
     masks = ipw.Checkbox(value=True, description="Show lesions", indent=False)
-    picture, text = ipw.Image(format="png", width=SIDE), ipw.HTML()
+    picture, text = Picture(), ipw.HTML()
     chosen: list[Case] = []
 
     def show(_=None) -> None:
         case = chosen[number.value - 1] if chosen else None
-        picture.value, text.value = _case_view(case, masks.value, answers or {}, of=len(chosen))
+        image, text.value = _case_view(case, masks.value, answers or {}, of=len(chosen))
+        lesions = f", with its lesions outlined: {_facts(case)}" if case and masks.value else ""
+        picture.show(image, f"The image of case {case.id}{lesions}" if case else "no image: no case fits")
 
     def select(_=None) -> None:
         chosen[:] = [case for case in cases if split.value in (ANY, case.split) and _has(case, finding.value)]
@@ -74,7 +86,8 @@ def _case_view(case: Case | None, masks: bool, answers: Mapping, *, of: int) -> 
         problem = ""
     except (ImageError, CaseError) as error:
         image, problem = png(Image.new("RGB", (SIDE, SIDE))), f"<p>{isolated(str(error))}</p>"
-    rows = [f"<p><b>{isolated(case.id)}</b> · {isolated(case.split)} · one of {of}</p>{problem}<p>{_facts(case)}</p>"]
+    title = f"<b>{isolated(case.id)}</b> · {isolated(case.split)} · one of {of}"
+    rows = [f"<p>{title}</p>{problem}<p>{isolated(_facts(case))}</p>"]
     for question in case.questions:
         said = answers.get((case.id, question.id), {})
         lines = [("reference", question.answer), *said.items()]
@@ -88,18 +101,18 @@ def _case_view(case: Case | None, masks: bool, answers: Mapping, *, of: int) -> 
 
 def _facts(case: Case) -> str:
     if case.facts is None:
-        return "no structured truth; lesions: " + (", ".join(isolated(x.label) for x in case.lesions) or "none marked")
+        return "no structured truth; lesions: " + (", ".join(lesion.label for lesion in case.lesions) or "none marked")
     parts = [
         " ".join(filter(None, (f.size, f.side, f.zone, f.finding, "" if f.visible else "(not visible)")))
         for f in case.facts
     ]
-    return "truth: " + (escape("; ".join(parts)) or "no finding")
+    return "truth: " + ("; ".join(parts) or "no finding")
 
 
 def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence[float]]]]) -> ipw.VBox:
     """Tokens coloured by a value: `answers` maps a title to (tokens, {name such as "Δ" or "KL": values}).
 
-    Red is negative, white 0, blue positive, full colour at the answer's largest value. Hover for the number.
+    Red is negative, white 0, blue positive, full colour at the answer's largest value. Hover or tab for the number.
     """
     if not answers:
         return ipw.VBox([ipw.HTML("no answer to show")])
@@ -125,7 +138,7 @@ def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequen
 
 
 def heatmap_html(tokens: Sequence[str], values: Sequence[float]) -> str:
-    """One span a token, its background the value's colour, its title the number."""
+    """One span a token: its background the value's colour, dots below it where it is negative, its number on focus."""
     limit = float(np.max(np.abs(values), initial=0)) or 1.0
     signed = bool(np.any(np.asarray(values) < 0))
     scale = ScalarMappable(Normalize(-limit if signed else 0, limit), DIVERGING if signed else SEQUENTIAL)
@@ -133,8 +146,11 @@ def heatmap_html(tokens: Sequence[str], values: Sequence[float]) -> str:
     for token, value in zip(tokens, values, strict=True):
         colour = scale.to_rgba(value)
         style = f"background:{to_hex(colour)};color:{'#fff' if is_dark(colour) else '#000'};white-space:pre-wrap"
-        spans.append(f'<span style="{style}" title="{value:+.4f}"><bdi>{escape(str(token))}</bdi></span>')
-    return f'<div style="max-width:46em;line-height:1.9;font-family:monospace">{"".join(spans)}</div>'
+        style += ";border-bottom:2px dotted" if value < 0 else ""
+        told = f'role="img" tabindex="0" aria-label="{escape(str(token))} {value:+.4f}" title="{value:+.4f}"'
+        spans.append(f'<span class="token" {told} style="{style}"><bdi>{escape(str(token))}</bdi></span>')
+    number = '<style>.token:focus::after { content:" " attr(title); font-weight:bold }</style>'
+    return f'{number}<div style="max-width:46em;line-height:1.9;font-family:monospace">{"".join(spans)}</div>'
 
 
 def edit_diff(records: Sequence) -> ipw.VBox:
@@ -209,9 +225,10 @@ def corruption_explorer(
     places = {"lesion": lesion} | ({"control": control} if control is not None else {})
     method = ipw.Dropdown(options=METHODS, description="Method")
     place = ipw.ToggleButtons(options=list(places), description="Where")
-    strength = ipw.FloatSlider(value=1.0, min=0.0, max=2.0, step=0.1, description="Strength", continuous_update=False)
-    clean = ipw.Image(value=png(outlined(image, lesion, control)), format="png", width=SIDE)
-    shown, text = ipw.Image(format="png", width=SIDE), ipw.HTML()
+    # not a slider: ipywidgets gives its handle no name that a screen reader could say
+    strength = ipw.BoundedFloatText(value=1.0, min=0.0, max=2.0, step=0.1, description="Strength")
+    clean, shown, text = Picture(), Picture(), ipw.HTML()
+    clean.show(png(outlined(image, lesion, control)), "The image, its lesion outlined in orange, its control in blue")
     state = {}
 
     def show(_=None) -> None:
@@ -224,7 +241,8 @@ def corruption_explorer(
             seed=seed,
             avoid=dilate(lesion),
         )
-        shown.value = png(outlined(state["image"]))
+        alt = f"The image with its {place.value} corrupted: {method.value}, strength {strength.value:.1f}"
+        shown.show(png(outlined(state["image"])), alt)
         changed = np.any(np.asarray(state["image"].convert("RGB")) != np.asarray(image.convert("RGB")), axis=-1)
         text.value = f"<p>{changed.sum()} of {changed.size} pixels changed, {100 * changed.mean():.1f} %</p>"
 
@@ -248,14 +266,14 @@ def metric_explorer(arms: Mapping[str, Mapping], draw: Callable, *, metrics: Seq
     across = ipw.Dropdown(options=metrics, value=metrics[-1], description="Across")
     up = ipw.Dropdown(options=metrics, value=metrics[0], description="Up")
     split = ipw.Dropdown(options=("test", "shifted"), description="Split")
-    picture = ipw.Image(format="png", layout={"max_width": "760px"})
+    picture = Picture(layout={"max_width": "760px"})
 
     def show(_=None) -> None:
         figure = Figure(figsize=(8, 5), layout="constrained")
         draw(figure.add_subplot(), arms, x=across.value, y=up.value, split=split.value, **drawn_with)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=96)
-        picture.value = buffer.getvalue()
+        picture.show(buffer.getvalue(), f"The arms on {split.value}: {up.value} against {across.value}")
 
     for control in (across, up, split):
         control.observe(show, "value")

@@ -109,9 +109,9 @@ def yes_no(text: str, question: str = "") -> bool | None:
     if first and (first["yes"] or first["no"]):
         word, rest = bool(first["yes"]), said[first.end() :].strip(" ,.:;!-\u2014")
         plain = re.match(r"(?:yes|no)\b", first["yes"] or first["no"], re.I)
-        behind = re.match(rf"\W*(?:yes|no)(?=\W*$|\s*[.,!])", said[first.end() :], re.I)
+        behind = re.match(r"\W*(?:yes|no)(?=\W*$|\s*[.,!])", said[first.end() :], re.I)
         if re.match(r"(?:no|neither|not)$", first["no"] or "", re.I) and re.match(r" \w", said[first.end() :]):  # "no nodules": a determiner
-            return next((found for found in (_statement(said, question), False) if found is not None))
+            return next(found for found in (_statement(said, question), False) if found is not None)
         if not plain and re.match(r"(?:right|true|correct|sure|wrong|false|never|negative)\b", first["yes"] or first["no"], re.I) and rest and not re.match(
                 r"[\s]*[,.!;:]", said[first.end() :]) and not first["no"]:
             first = None

@@ -6,12 +6,12 @@ take the same steps on the same records. Without a launcher all of this is one p
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 
 def process_count() -> int:
@@ -73,14 +73,6 @@ class ShareSampler(Sampler[list[int]]):
             yield order[start : start + self.size]
 
 
-class ShareLoader(DataLoader):
-    """A DataLoader over a `ShareSampler` that the Trainer can tell the epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Pass it on."""
-        self.batch_sampler.set_epoch(epoch)
-
-
 def run_inside(wrapped: nn.Module, work: Callable[[], Tensor]) -> Tensor:
     """work(), as the forward pass of `wrapped` where that is DDP.
 
@@ -95,8 +87,3 @@ def run_inside(wrapped: nn.Module, work: Callable[[], Tensor]) -> Tensor:
         return wrapped()
     finally:
         del module.forward
-
-
-def nothing(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """A loss of 0 that touches every parameter: what a process without records adds to a step."""
-    return 0.0 * sum(parameter.sum() for parameter in parameters)

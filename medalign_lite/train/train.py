@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
@@ -25,7 +26,7 @@ from medalign_lite.files import bar, claim, file_sha256, peak_mb, write_jsonl
 from medalign_lite.losses.objective import Losses, margins, objective
 from medalign_lite.losses.recipes import RECIPES, Reads, Recipe
 from medalign_lite.model.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
-from medalign_lite.train.launch import ShareLoader, ShareSampler, nothing, refuse_sharding, run_inside
+from medalign_lite.train.launch import ShareSampler, refuse_sharding, run_inside
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import ALL_SIDES, check_head, rows_of, score
@@ -128,7 +129,9 @@ class PairTrainer(Trainer):
             len(self.train_dataset), size=self.args.per_device_train_batch_size, rank=self.args.process_index,
             processes=self.args.world_size, seed=self.settings.seed,
         )
-        return ShareLoader(self.train_dataset, batch_sampler=sampler, collate_fn=_collate)
+        loader = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=_collate)
+        loader.set_epoch = sampler.set_epoch  # the Trainer tells whoever can be told
+        return loader
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Σ of the batch's per-record losses, divided by the records of the whole step: accumulation = big batch.
@@ -140,8 +143,8 @@ class PairTrainer(Trainer):
         return total * self.args.world_size / num_items_in_batch
 
     def _batch_loss(self, pairs: Sequence[Pair]) -> torch.Tensor:
-        if not pairs:
-            return nothing([parameter for parameter in self.model.parameters() if parameter.requires_grad])
+        if not pairs:  # a process without records adds 0 to a step, of every parameter: DDP waits for each
+            return 0.0 * sum(parameter.sum() for parameter in self.model.parameters() if parameter.requires_grad)
         source = self.reference if self.recipe.reference else None
         losses = objective(score(self.model, self.inputs, pairs, self.recipe.sides(), reference=source), self.recipe)
         self._guard(losses, pairs)

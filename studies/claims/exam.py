@@ -1,9 +1,10 @@
 """The exam: what every arm is asked on held-out people, and only what the claims need.
 
 A report and one closed question an image; on some images the margins of a true statement against a false one with the
-lesion as it is, corrupted and spared (by a corruption that no pair shows); on a few the divergence from the base on the
-base's own answers, and how many words the report is from the base's. The base's answers and the corrupted pictures are
-made once, and the image features once a process.
+lesion as it is, corrupted and spared (by a corruption that no pair shows), and a question whose right answer hangs on
+that lesion under all three; on a few the divergence from the base on the base's own answers, and how many words the
+report is from the base's. The base's answers and the corrupted pictures are made once, and the image features once a
+process.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,21 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.cases.case import Case
+from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.corruption.pictures import corrupt_pictures
 from medalign_lite.evaluate.ask import RAW_GAPS
-from medalign_lite.evaluate.metrics import Margins, Prediction, TokenKL, count
-from medalign_lite.evaluate.probes import HELD_OUT, UNSEEN, truth_records
+from medalign_lite.evaluate.grounding import changed_case
+from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, TokenKL, count
+from medalign_lite.evaluate.probes import DAMAGES, HELD_OUT, UNSEEN, truth_records
 from medalign_lite.files import kept, read_jsonl, write_jsonl
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm
 from medalign_lite.model.rollout import rollout
+from medalign_lite.text.says import yes_no
 from medalign_lite.train.data import pair_of
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.scoring import answer_kl, pair_margins
 from studies.claims.pool import exam_cases
-from studies.claims.store import Bench
+from studies.claims.store import LATER, Bench
 
 MAX_NEW_TOKENS = 96
 ANSWERED_AT_ONCE, SCORED_AT_ONCE = 256, 32
@@ -39,10 +42,10 @@ class Exam:
 
     def __init__(self, bench: Bench, *, splits: Sequence[str] = HELD_OUT):
         self.bench, self.splits = bench, tuple(splits)
-        everyone = exam_cases(bench.sizes, cache=bench.cache, seed=bench.seed)
+        everyone = exam_cases(bench.sizes, cache=bench.cache, seed=bench.people)
         self.cases = {split: tuple(case for case in everyone if case.split == split) for split in splits}
         sizes = (bench.sizes.val, bench.sizes.test, bench.sizes.shifted, bench.sizes.margins)
-        self.folder = bench.cache / f"exam-{bench.seed}-{'-'.join(map(str, sizes))}"
+        self.folder = bench.cache / f"exam-{bench.people}-{'-'.join(map(str, sizes))}"
         self.prompts = {
             split: [_prompt(case, kind) for kind in KINDS for case in cases if _question(case, kind)]
             for split, cases in self.cases.items()
@@ -90,8 +93,11 @@ class Exam:
                          if r.case_id in styled]
             margins = self._margins(policy, arm, split) if whole else []
             drift = self._drift(policy, arm, split) if whole else []
-            counts = count(cases, said + reference, arm=arm, reference="reference", margins=margins, kl=drift)
-            found[split] = counts.table
+            found[split] = count(cases, said + reference, arm=arm, reference="reference", margins=margins,
+                                 kl=drift).table
+            if whole:  # counted apart: closed accuracy stays that of the exam's own questions
+                later = [COLUMNS.index(name) for name in LATER]
+                found[split][:, later] = self._about_lesions(policy, arm, split)[:, later]
         return found
 
     def _ask(self, lvlm: Lvlm, prompts: Sequence[Prompt], features: KeptFeatures, resume: Path | None = None):
@@ -99,7 +105,9 @@ class Exam:
                        features=features, resume=resume)
 
     def _margins(self, policy: Lvlm, arm: str, split: str) -> list[Margins]:
-        pairs = self._truths[split]
+        return self._gaps(policy, arm, [(case_id, pair) for case_id, pair, _ in self._truths[split]])
+
+    def _gaps(self, policy: Lvlm, arm: str, pairs: Sequence[tuple[str, Pair]]) -> list[Margins]:
         both = [pair for _, pair in pairs]
         gaps = pair_margins(policy, both, RAW_GAPS, batch_size=SCORED_AT_ONCE, inputs=self.inputs)
         rows = []
@@ -107,6 +115,17 @@ class Exam:
             seen = [values[name] for name in ("margin", "margin_lesion", "margin_control")]
             rows.append(Margins(pair.id, case_id, arm, *(None if np.isnan(value) else value for value in seen)))
         return rows
+
+    def _about_lesions(self, policy: Lvlm, arm: str, split: str) -> np.ndarray:
+        """Counts (images, COLUMNS) of the questions whose right answer hangs on a lesion, asked under v, v' and v°."""
+        pairs = self._hanging[split]
+        shown = [(name, case_id, pair, image) for case_id, pair in pairs
+                 for name, image in zip(("real", *DAMAGES), (pair.clean, pair.lesion, pair.control), strict=True)]
+        prompts = [Prompt(f"{name}/{case_id}", case_id, pair.id, image, pair.question)
+                   for name, case_id, pair, image in shown]
+        said = [Prediction(r.case_id, r.question_id, r.text, arm, r.id.partition("/")[0])
+                for r in self._ask(policy, prompts, self.features)]
+        return count(self.cases[split], said, arm=arm, right=self._gaps(policy, arm, pairs)).table
 
     def _drift(self, policy: Lvlm, arm: str, split: str) -> list[TokenKL]:
         values = answer_kl(policy, self._own[split], batch_size=SCORED_AT_ONCE, inputs=self.inputs)
@@ -127,8 +146,8 @@ class Exam:
         return found
 
     @cached_property
-    def _truths(self) -> dict[str, list[tuple[str, Pair]]]:
-        """(case id, a true statement against a false one with its three images)."""
+    def _truths(self) -> dict[str, list[tuple[str, Pair, tuple[str, ...]]]]:
+        """(case id, a true statement against a false one with its three images, the findings that it is about)."""
         rows, records = self._corrupted()
         images = {case.id: case for cases in self.cases.values() for case in cases}
         found = {split: [] for split in self.splits}
@@ -137,7 +156,23 @@ class Exam:
                 name: self.folder / row[name] if row[name] else None for name in ("lesion", "control")
             }
             pair = replace(pair_of(record, clean=case.image, **shown), chosen_ids=None, rejected_ids=None)
-            found[case.split].append((case.id, pair))
+            found[case.split].append((case.id, pair, record.evidence))
+        return found
+
+    @cached_property
+    def _hanging(self) -> dict[str, list[tuple[str, Pair]]]:
+        """(case id, the right answer against the wrong one) to a question whose right answer is another without the
+        lesion, where there is one; the pair's id is the question's."""
+        by_id = {case.id: case for cases in self.cases.values() for case in cases}
+        found = {split: [] for split in self.splits}
+        for split, truths in self._truths.items():
+            for case_id, shown, evidence in truths:
+                question = _hanging_on(by_id[case_id], evidence)
+                if question and shown.lesion and shown.control:
+                    texts = ("Yes.", "No.") if yes_no(question.answer) else ("No.", "Yes.")
+                    spans = [((0, len(text), "other"),) for text in texts]
+                    pair = Pair(question.id, question.text, *texts, *spans, shown.clean, shown.lesion, shown.control)
+                    found[split].append((case_id, pair))
         return found
 
     def _corrupted(self, say: Callable = lambda line: None) -> tuple[list[dict], list]:
@@ -154,6 +189,14 @@ class Exam:
 
 def _question(case: Case, kind: str):
     return next((question for question in case.questions if question.kind == kind and question.visible), None)
+
+
+def _hanging_on(case: Case, evidence: Sequence[str]) -> Question | None:
+    """The first yes/no question of the case whose right answer changes when one of these findings goes."""
+    answers = {q.id: yes_no(q.answer) for q in case.questions if q.kind == "closed" and q.visible}
+    changed = [q for finding in evidence for q in changed_case(case, finding, "hidden").questions]
+    ids = [q.id for q in changed if {yes_no(q.answer), answers.get(q.id)} == {True, False}]
+    return next((q for q in case.questions if q.id in ids), None)
 
 
 def _prompt(case: Case, kind: str) -> Prompt:

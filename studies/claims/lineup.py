@@ -110,6 +110,10 @@ ARMS: dict[str, Arm] = {
     )
 }
 
+# a confirmation asks about the published methods, the recipe that choice.py names, its neighbours, and the default
+CONFIRMED = (BASE, "dpo", "mask-dpo", "fire-mpo", "dpo-reference", "sft-edits", "sft-gold", "rrpo", "mdpo", "ddpo",
+             "tdpo2", "mmedpo", "simpo", "flip-outside", "neutral", "grounded")
+
 
 def train_settings(arm: Arm, point: dict, *, seed: int) -> TrainSettings:
     """The arm's training run at one point of its search; in each of its rounds, where there are several."""

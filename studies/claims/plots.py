@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from medalign_lite.show.figures import ALIGNED, BASE, CHOSEN, CONTROL, LESION, REJECTED, series_style
 
-COLOURS = {"supported": CHOSEN, "refuted": REJECTED, "inconclusive": BASE}
+COLOURS = {"supported": CHOSEN, "refuted": REJECTED, "inconclusive": BASE}  # no effect that matters: CONTROL
 FAMILIES = {  # colour by what an arm is
     "base": (BASE, "the model itself"), "ours": (ALIGNED, "ours"), "fire-mpo": (REJECTED, "the paper's method"),
     "control": (LESION, "its controls and parts"), "other": (CONTROL, "other published methods"),
@@ -18,13 +18,16 @@ PAGE = {"dpi": 110, "bbox_inches": "tight", "metadata": {"Software": None}}
 
 
 def forest(ax: Axes, claims: Sequence[Mapping], *, title: str = "") -> Axes:
-    """The claims of one metric: estimate and 95 % interval, coloured by verdict; right of 0 the claim holds."""
+    """The claims of one metric: estimate and 95 % interval, coloured by verdict; right of 0 the claim holds, and inside
+    the band an effect does not matter."""
     shown = [claim for claim in claims if claim["estimate"] is not None]
     for y, claim in enumerate(shown):
-        colour = COLOURS[claim["verdict"]]
+        colour = COLOURS.get(claim["verdict"], CONTROL)
         ax.plot([claim["low"], claim["high"]], [y, y], color=colour, lw=2, solid_capstyle="butt")
         ax.plot(claim["estimate"], y, "o", color=colour, ms=6)
     ax.axvline(0, color="black", lw=0.8)
+    for claim in shown[:1]:
+        ax.axvspan(-claim["matters"], claim["matters"], color=CONTROL, alpha=0.12, lw=0)
     ax.set_yticks(range(len(shown)), [f"{claim['id']}  {claim['verdict']}" for claim in shown])
     ax.set_ylim(len(shown) - 0.5, -0.5)
     ax.locator_params(axis="x", nbins=5)
@@ -81,13 +84,13 @@ def spoken(metric: str) -> str:
     """A metric's name in words, with its unit where it has one."""
     return {
         "kl_to_reference": "KL to the base, nats a token", "fact_f1": "fact F1",
-        "grounding_selectivity": "grounding selectivity, nats",
+        "grounding_selectivity": "selectivity, nats (decides nothing)", "right_answer_fall": "fall of p(right answer)",
     }.get(metric, metric.replace("_", " "))  # fmt: skip
 
 
-def save(path: Path, draw, *, size: tuple[float, float], columns: int = 1) -> Path:
-    """Draw on fresh axes (one, or a list of `columns`) and write a PNG."""
-    figure, axes = plt.subplots(1, columns, figsize=size, layout="constrained")
+def save(path: Path, draw, *, size: tuple[float, float], columns: int = 1, rows: int = 1) -> Path:
+    """Draw on fresh axes (one, or an array of `rows` and `columns`) and write a PNG."""
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained")
     draw(axes)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, **PAGE)

@@ -25,6 +25,7 @@ from studies.claims.lineup import PAIRS, Arm
 
 POOL_SEEDS = 1000  # a pool's people are drawn with the run's seed times this, plus the number of the pool
 SEARCHED = 0  # the number of the pool that settings are searched on; no result comes from it
+FRESH = 500  # the number by which people for a confirmation are drawn; no pool has it
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Sizes:
 
 
 FULL = Sizes()
+CONFIRM = Sizes(seeds=10)  # on fresh people, by seeds that nothing was chosen by
 SMALL = Sizes(pool=150, val=60, test=200, shifted=200, margins=60, drift=40, seeds=2, tier=1, pairs=160, search=False)
 
 
@@ -68,7 +70,7 @@ class Pool:
 
 
 def exam_cases(sizes: Sizes, *, cache: Path, seed: int) -> tuple[Case, ...]:
-    """The people of validation, test and shifted."""
+    """The people of validation, test and shifted; another seed draws others."""
     counts = {"val": sizes.val, "test": sizes.test, "shifted": sizes.shifted}
     return build_cases(cache, counts, seed=seed, questions=PRESETS["ci"].questions_per_case).cases
 

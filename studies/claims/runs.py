@@ -17,11 +17,11 @@ from medalign_lite.train.rounds import rounds
 from medalign_lite.train.train import TrainingDiverged, train
 from studies.claims import search, store
 from studies.claims.exam import Exam
-from studies.claims.lineup import ARMS, BASE, Arm, train_settings
+from studies.claims.lineup import ARMS, BASE, CONFIRMED, Arm, train_settings
 from studies.claims.pool import SEARCHED, Pool, asking, make_pool
 from studies.claims.store import Bench
 
-SEARCH, LOOK, RUN = "search", "look", "runs"
+SEARCH, RUN = "search", "runs"
 FIRST = 3  # seeds of a tier that are run before the next tier
 CURVES = ("margin", "margin_lesion", "margin_control")
 
@@ -42,10 +42,11 @@ def plan(bench: Bench) -> list[list[Job]]:
     most that can be said.
 
     Tier after tier: its search, then its first seeds, with which tests begin; the further seeds of the first two tiers,
-    which hold the recommended arm and its rivals, come before the others. Own weights are searched once the grid is
+    which hold our arms and their rivals, come before the others. Own weights are searched once the grid is
     known.
     """
-    tiers = [[arm for arm in ARMS.values() if arm.tier == tier] for tier in range(1, bench.sizes.tier + 1)]
+    asked = [arm for arm in ARMS.values() if not bench.fresh or arm.name in CONFIRMED]
+    tiers = [[arm for arm in asked if arm.tier == tier] for tier in range(1, bench.sizes.tier + 1)]
     return [block for some in (tiers[:2], tiers[2:]) for block in _blocks(bench, some) if block]
 
 
@@ -55,16 +56,14 @@ def _blocks(bench: Bench, tiers: Sequence[Sequence[Arm]]) -> list[list[Job]]:
         if bench.sizes.search:
             blocks.append([Job(bench, SEARCH, arm.name, SEARCHED, point) for arm in arms
                            for point in search.missing_points(bench, arm)])
-            blocks.append([Job(bench, LOOK, arm.name, SEARCHED, point) for arm in arms
-                           for point in search.missing_looks(bench, arm)])
-        blocks.append(_left(bench, arms, range(1, min(FIRST, bench.sizes.seeds) + 1)))
-    return blocks + [_left(bench, arms, range(FIRST + 1, bench.sizes.seeds + 1)) for arms in tiers]
+        blocks.append(_left(bench, arms, bench.numbers[:FIRST]))
+    return blocks + [_left(bench, arms, bench.numbers[FIRST:]) for arms in tiers]
 
 
 def _left(bench: Bench, arms: Sequence[Arm], numbers: Iterable[int]) -> list[Job]:
     """The runs of these arms that there is no result of, seed by seed; the base has one run, before the first."""
     jobs = [Job(bench, RUN, arm.name, 0 if arm.name == BASE else number) for number in numbers for arm in arms
-            if arm.name != BASE or number == 1]
+            if arm.name != BASE or number == bench.numbers[0]]
     return [job for job in jobs if result(bench, ARMS[job.arm], job.number) is None]
 
 
@@ -101,7 +100,7 @@ def do_all(bench: Bench, *, report: Callable[[], object], say: Callable = print)
 def _is_done(job: Job) -> bool:
     arm = ARMS[job.arm]
     if job.kind != RUN:
-        return search.look(job.bench, arm, job.point, whole=job.kind == LOOK) is not None
+        return search.look(job.bench, arm, job.point) is not None
     return result(job.bench, arm, job.number) is not None
 
 
@@ -109,7 +108,7 @@ def do(job: Job) -> None:
     """The work of one job, written as soon as it is there."""
     desk, arm = _desk(job.bench, job.kind != RUN), ARMS[job.arm]
     if job.kind != RUN:
-        desk.try_point(arm, job.point, whole=job.kind == LOOK)
+        desk.try_point(arm, job.point)
     else:
         desk.run(arm, search.chosen(job.bench, arm), job.number)
 
@@ -139,18 +138,18 @@ class Desk:
         packed = {split: store.pack(table) for split, table in counts.items()}
         store.write(self.bench, RUN, facts, told | {"counts": packed})
 
-    def try_point(self, arm: Arm, point: dict, *, whole: bool) -> None:
-        """Train and look at validation, with margins and divergence where it is to be `whole`."""
-        facts = store.search_facts(self.bench, arm, point, SEARCHED, whole=whole)
+    def try_point(self, arm: Arm, point: dict) -> None:
+        """Train and look at validation."""
+        facts = store.search_facts(self.bench, arm, point, SEARCHED)
         told = {"arm": arm.name, "point": point}
         try:
             policy, _ = self._train(arm, point, SEARCHED, store.name_of(facts))
         except TrainingDiverged as error:
             store.write(self.bench, SEARCH, facts, told | {"val": {"fact_f1": None, "diverged": str(error)}})
             return
-        table = self.exam.take(policy, arm.name, whole=whole)["val"]
+        table = self.exam.take(policy, arm.name, whole=False)["val"]
         self._put_back(policy)
-        values = ratios(table.sum(axis=0), search.WHOLE if whole else search.WATCHED)
+        values = ratios(table.sum(axis=0), search.WATCHED)
         store.write(self.bench, SEARCH, facts, told | {"val": {k: round(float(v), 5) for k, v in values.items()}})
 
     def _train(self, arm: Arm, point: dict, number: int, name: str) -> tuple[Lvlm, dict]:

@@ -4,10 +4,6 @@ CRITERION: the highest fact F1 on validation among the points whose hallucinatio
 closed accuracy is at most TOLERATED below it; where there is no such point, the highest F1 of all. Points that diverged
 are out. First learning rate x beta, then the arm's own weight at the best of these. The pool that is searched on gives
 no results, and nobody of test or shifted is asked. Every point stays in the log.
-
-RECOMMENDED, among our own arms at their settings: the highest grounding selectivity on validation among those that the
-criterion admits and whose F1 is at most TOLERATED below the best of them. It took the place of "the best F1" after test
-had been asked about other arms (history.py).
 """
 
 from collections.abc import Callable
@@ -18,7 +14,6 @@ from studies.claims.store import Bench, read, search_facts
 
 TOLERATED = 0.02
 WATCHED = ("fact_f1", "hallucination_rate", "closed_accuracy", "fact_precision", "fact_recall")
-WHOLE = (*WATCHED, "grounding_selectivity", "kl_to_reference")  # of an arm of ours at its settings
 CRITERION = (
     "the highest fact F1 on validation among the points whose hallucination rate is not above the base's and whose "
     f"closed accuracy is at most {TOLERATED:g} below it"
@@ -68,15 +63,9 @@ def allowed(figures: dict, base: dict) -> bool:
             and figures["closed_accuracy"] >= base["closed_accuracy"] - TOLERATED)
 
 
-RECOMMENDED = (
-    "the highest grounding selectivity on validation among our arms which that criterion admits and whose fact F1 is "
-    f"at most {TOLERATED:g} below the best of them"
-)
-
-
-def look(bench: Bench, arm: Arm, point: dict, *, whole: bool = False) -> dict | None:
-    """The validation figures of one point, None while it was not tried; `whole`: WHOLE, else WATCHED."""
-    found = read(bench, "search", search_facts(bench, arm, point, SEARCHED, whole=whole))
+def look(bench: Bench, arm: Arm, point: dict) -> dict | None:
+    """The validation figures of one point, WATCHED; None while it was not tried."""
+    found = read(bench, "search", search_facts(bench, arm, point, SEARCHED))
     return found and found["val"]
 
 
@@ -106,25 +95,3 @@ def tried(bench: Bench, arm: Arm) -> list[tuple[dict, dict]]:
         best = points[rank([figures for _, figures in found], base_line(bench))]
         found += [(point, look(bench, arm, point)) for point in arm.further(best)]
     return [(point, figures) for point, figures in found if figures]
-
-
-def missing_looks(bench: Bench, arm: Arm) -> list[dict]:
-    """The settings of an arm of ours, if it has any by now and they were not yet looked at whole."""
-    point = chosen(bench, arm) if arm.ours else None
-    return [point] if point and look(bench, arm, point, whole=True) is None else []
-
-
-def looks(bench: Bench) -> dict[str, dict]:
-    """The whole look at each of our arms, as far as there is one."""
-    settled = [(arm, point) for arm in ARMS.values() if arm.ours and (point := chosen(bench, arm)) is not None]
-    found = {arm.name: look(bench, arm, point, whole=True) for arm, point in settled}
-    return {name: figures for name, figures in found.items() if figures and figures["fact_f1"] is not None}
-
-
-def recommended(bench: Bench) -> str | None:
-    """Of our arms that were looked at whole, the one that RECOMMENDED names."""
-    base, found = base_line(bench), looks(bench)
-    fit = {name: figures for name, figures in found.items() if base and allowed(figures, base)} or found
-    best = max((figures["fact_f1"] for figures in fit.values()), default=None)
-    near = {name: figures for name, figures in fit.items() if figures["fact_f1"] >= best - TOLERATED}
-    return max(near, key=lambda name: near[name]["grounding_selectivity"], default=None)

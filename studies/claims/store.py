@@ -26,13 +26,13 @@ from PIL import Image
 from medalign_lite.cases.case import Case
 from medalign_lite.dials import DEFAULT_SEED
 from medalign_lite.evaluate.metrics import COLUMNS
-from medalign_lite.files import digest, whole
+from medalign_lite.files import digest, write_text
 from medalign_lite.model.weights import model_revision
 from medalign_lite.run.provenance import PACKAGE, versions
 from medalign_lite.world.dataset import SPLITS, make_case, make_folders
 from medalign_lite.world.render import SIZE
 from studies.claims.lineup import BASE, Arm, train_settings
-from studies.claims.pool import FULL, Sizes
+from studies.claims.pool import CONFIRM, FRESH, FULL, POOL_SEEDS, Sizes
 
 EDITION = 1  # to be raised when a change of code changes what a run gives: older results are then not used any more
 UNIT = 100  # what is measured is kept in hundredths
@@ -41,18 +41,35 @@ COUNTED = (
     "flipped", "flipped_n", "invariant", "invariant_n", "kl_tokens", "edit_answers",
 )  # fmt: skip
 MEASURED = {"selectivity": "selectivity_n", "kl": "kl_tokens", "edit_distance": "edit_answers"}  # and their counters
+# since 29 November 2026, after all that is in a file of before; what a file lacks is 0
+LATER_COUNTED = ("changes", "changed_lesion", "changed_control", "asked_about", "changed_only", "right_falls")
+LATER_MEASURED = {"right_fall": "right_falls"}
+LATER = (*LATER_COUNTED, *LATER_MEASURED)
 SHOWN, QUESTIONS = 8, 4  # people of each split by whom a world is known, and questions to each
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all runs of one call have in common. `keep`: the committed folder, which is read too."""
+    """What all runs of one call have in common. `keep`: the committed folder, which is read too. `fresh`: test and
+    shifted are people whom no choice was made by, and the seeds are others too: a confirmation."""
 
     model: str
     sizes: Sizes
     seed: int
     out: Path
     keep: Path
+    fresh: bool = False
+
+    @property
+    def people(self) -> int:
+        """The seed by which the exam's people are drawn."""
+        return self.seed * POOL_SEEDS + FRESH if self.fresh else self.seed
+
+    @property
+    def numbers(self) -> range:
+        """The seeds of the runs."""
+        first = CONFIRM.seeds + 1 if self.fresh else 1
+        return range(first, first + self.sizes.seeds)
 
     @property
     def cache(self) -> Path:
@@ -61,21 +78,21 @@ class Bench:
 
     @property
     def committed(self) -> bool:
-        """Whether its results are those of docs/RESULTS.md: the full run with the kit's own seed."""
-        return self.sizes == FULL and self.seed == DEFAULT_SEED
+        """Whether its results are those of docs/RESULTS.md: the full run (or confirmation) with the kit's own seed."""
+        return self.sizes == (CONFIRM if self.fresh else FULL) and self.seed == DEFAULT_SEED
 
 
 def run_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
     """All that the result of one run depends on, JSON-ready."""
     return _facts(bench, arm, point, number) | {
         "asked": {name: getattr(bench.sizes, name) for name in ("test", "shifted", "margins", "drift")}
+        | ({"people": bench.people} if bench.fresh else {})
     }
 
 
-def search_facts(bench: Bench, arm: Arm, point: dict, number: int, *, whole: bool = False) -> dict:
-    """All that one point of a search depends on; `whole`: looked at with margins and divergence."""
-    asked = ("val", "margins", "drift") if whole else ("val",)
-    return _facts(bench, arm, point, number) | {"asked": {name: getattr(bench.sizes, name) for name in asked}}
+def search_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
+    """All that one point of a search depends on."""
+    return _facts(bench, arm, point, number) | {"asked": {"val": bench.sizes.val}}
 
 
 def _facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
@@ -118,8 +135,7 @@ def write(bench: Bench, kind: str, facts: dict, result: Mapping) -> Path:
     for folder in (bench.keep, bench.out) if bench.committed else (bench.out,):
         path = folder / kind / f"{name_of(facts)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return path
 
 
@@ -139,27 +155,39 @@ def read_index(folder: Path) -> dict[str, dict[int, dict]]:
 
 def pack(table: np.ndarray) -> str:
     """Counts (images, COLUMNS) as text: the number of images, the COUNTED columns as bytes, then the MEASURED ones in
-    hundredths where something was measured, compressed."""
-    whole = np.stack([table[:, COLUMNS.index(name)] for name in COUNTED])
-    parts = [np.array([len(table)], "<u4"), whole.astype("u1")]
-    for name, counter in MEASURED.items():
-        values = table[table[:, COLUMNS.index(counter)] > 0, COLUMNS.index(name)]
-        parts.append(np.clip(np.round(values * UNIT), -(2**15), 2**15 - 1).astype("<i2"))
+    hundredths where something was measured, the same of what came LATER, compressed."""
+    parts = [np.array([len(table)], "<u4")]
+    for counted, measured in ((COUNTED, MEASURED), (LATER_COUNTED, LATER_MEASURED)):
+        parts.append(np.stack([table[:, COLUMNS.index(name)] for name in counted]).astype("u1"))
+        for name, counter in measured.items():
+            values = table[table[:, COLUMNS.index(counter)] > 0, COLUMNS.index(name)]
+            parts.append(np.clip(np.round(values * UNIT), -(2**15), 2**15 - 1).astype("<i2"))
     return base64.b85encode(lzma.compress(b"".join(part.tobytes() for part in parts), lzma.FORMAT_ALONE)).decode()
 
 
+@lru_cache(maxsize=1024)
 def unpack(text: str) -> np.ndarray:
-    """Counts (images, COLUMNS) from `pack`; columns that were not kept are 0."""
+    """Counts (images, COLUMNS) from `pack`, read-only; columns that were not kept are 0.
+
+    Which of two margins is the lower one follows from their difference, one record an image; nearer than half a
+    hundredth of a nat is a tie.
+    """
     data = lzma.decompress(base64.b85decode(text))
     images, whole = int(np.frombuffer(data, "<u4", 1)[0]), 4
     table = np.zeros((images, len(COLUMNS)))
-    for name in COUNTED:
-        table[:, COLUMNS.index(name)] = np.frombuffer(data, "u1", images, offset=whole)
-        whole += images
-    for name, counter in MEASURED.items():
-        there = table[:, COLUMNS.index(counter)] > 0
-        table[there, COLUMNS.index(name)] = np.frombuffer(data, "<i2", there.sum(), offset=whole) / UNIT
-        whole += 2 * int(there.sum())
+    for counted, measured in ((COUNTED, MEASURED), (LATER_COUNTED, LATER_MEASURED)):
+        if whole == len(data):
+            break
+        for name in counted:
+            table[:, COLUMNS.index(name)] = np.frombuffer(data, "u1", images, offset=whole)
+            whole += images
+        for name, counter in measured.items():
+            there = table[:, COLUMNS.index(counter)] > 0
+            table[there, COLUMNS.index(name)] = np.frombuffer(data, "<i2", there.sum(), offset=whole) / UNIT
+            whole += 2 * int(there.sum())
+    there, gaps = (table[:, COLUMNS.index(name)] for name in ("selectivity_n", "selectivity"))
+    table[:, COLUMNS.index("evidence_lower")] = there * (1 + np.sign(gaps)) / 2
+    table.flags.writeable = False
     return table
 
 

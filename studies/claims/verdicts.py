@@ -1,27 +1,27 @@
-"""From runs to verdicts: estimates over seeds and images, Holm over all tests of the claims, and one word for each.
+"""From runs to verdicts: estimates over seeds and images, Holm over all tests of the claims, a word or two for each.
 
 An interval is of the mean over seeds where there are two or more (`seeds.summarise_seeds`: seeds and images both
 drawn); with one seed it is the sampling error of that seed alone, and no verdict follows from it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from medalign_lite.evaluate.metrics import COLUMNS, F1S, RATIOS, ratios
 from medalign_lite.evaluate.stats import DIGITS, holm
 from studies.claims import runs, search
-from studies.claims.hypotheses import CLAIMS, CLOSED, F1, FALSE, RIVALS, Claim, Contrast, goal
+from studies.claims.hypotheses import CLAIMS, CLOSED, F1, FALSE, MATTERS, RIVALS, Claim, Contrast, goal
 from studies.claims.lineup import ARMS, BASE, train_settings
-from studies.claims.power import minimal_difference
 from studies.claims.seeds import SeedSummary, summarise_seeds
 from studies.claims.store import Bench, unpack
 
 SPLITS = ("test", "shifted")
 METRICS = (
-    "fact_f1", "fact_precision", "fact_recall", "hallucination_rate", "closed_accuracy", "grounding_selectivity",
-    "flip_rate", "invariance_rate", "kl_to_reference", "style_edit_distance",
+    "fact_f1", "fact_precision", "fact_recall", "hallucination_rate", "closed_accuracy", "grounding_probability",
+    "change_grounded", "right_answer_fall", "grounding_selectivity", "flip_rate", "invariance_rate", "kl_to_reference",
+    "style_edit_distance",
 )  # fmt: skip
 SHOWN = ("grounded", "flip-outside", "neutral-control", "neutral-nll", "neutral", "tdpo2")  # beside the goal's arm
 LEVEL = 0.05
@@ -32,8 +32,9 @@ Results = Mapping[str, Mapping[int, dict]]  # arm: seed: result file
 
 @dataclass(frozen=True)
 class Estimate:
-    """One contrast measured. `seeds` of it; p None where no test is possible; `seen`: the difference that a study of
-    this size detects with a power of .8."""
+    """One contrast measured. `seeds` of it; p None where no test is possible; p_same: of two one-sided tests that it is
+    as far from 0 as MATTERS; `seen`: the difference that a study of this size detects with a power of .8; `needed`: the
+    seeds that tell MATTERS from 0 at LEVEL / 30, as the first of about thirty tests after Holm asks."""
 
     contrast: Contrast
     seeds: tuple[int, ...]
@@ -44,11 +45,13 @@ class Estimate:
     sampling: tuple[float, float] | None = None
     p: float | None = None
     p_holm: float | None = None
+    p_same: float | None = None
     seen: float | None = None
+    needed: int | None = None
 
     @property
     def verdict(self) -> str:
-        """supported, refuted or inconclusive."""
+        """supported, refuted or inconclusive, of the contrast alone."""
         if self.p_holm is None or not self.p_holm < LEVEL:
             return "inconclusive"
         return "supported" if self.value > 0 else "refuted"
@@ -56,38 +59,63 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its estimates, the hardest on it first."""
+    """A claim with its estimates, the hardest on it first; after Holm the p of its difference and of its sameness."""
 
     claim: Claim
     estimates: tuple[Estimate, ...]
+    p_holm: float | None = None
+    p_same: float | None = None
+
+    @property
+    def differs(self) -> tuple[float | None, bool]:
+        """(two-sided p, whether in the claim's favour): that all contrasts are above 0, an intersection of tests whose
+        p is the largest, or that one is below, whose p is the smallest times their number."""
+        tested = [e for e in self.estimates if e.p is not None]
+        if not tested:
+            return None, False
+        above = max(e.p if e.value > 0 else 1.0 for e in tested) if len(tested) == len(self.estimates) else 1.0
+        below = min(1.0, min(e.p if e.value < 0 else 1.0 for e in tested) * len(tested))
+        return min(above, below), above < below
+
+    @property
+    def same(self) -> float | None:
+        """p that one contrast is as far from 0 as what matters: the largest."""
+        each = [e.p_same for e in self.estimates]
+        return None if None in each else max(each)
 
     @property
     def verdict(self) -> str:
-        """Supported by all of its contrasts, or refuted by one."""
-        found = {estimate.verdict for estimate in self.estimates}
-        return "refuted" if "refuted" in found else "supported" if found == {"supported"} else "inconclusive"
+        """`no effect larger than ...` goes before a difference that is shown and does not matter."""
+        if self.p_same is not None and self.p_same < LEVEL:
+            return f"no effect larger than {self.claim.matters:g}"
+        if self.p_holm is None or not self.p_holm < LEVEL:
+            return "inconclusive"
+        return "supported" if self.differs[1] else "refuted"
 
 
 def collect(bench: Bench) -> dict[str, dict[int, dict]]:
     """{arm: {seed: result}} of what there is."""
     found = {}
     for arm in ARMS.values():
-        numbers = [0] if arm.name == BASE else range(1, bench.sizes.seeds + 1)
+        numbers = [0] if arm.name == BASE else bench.numbers
         runs_of = {number: runs.result(bench, arm, number) for number in numbers}
         found[arm.name] = {number: run for number, run in runs_of.items() if run and "counts" in run}
     return found
 
 
 def judge(results: Results) -> list[Judged]:
-    """Every claim, with Holm over all contrasts of all claims that could be tested."""
-    measured = correct([measure(contrast, results) for claim in CLAIMS for contrast in claim.contrasts])
-    left = iter(measured)
-    judged = [(claim, [next(left) for _ in claim.contrasts]) for claim in CLAIMS]
-    return [Judged(claim, tuple(sorted(estimates, key=_hardness))) for claim, estimates in judged]
+    """Every claim, with Holm over the two tests, of a difference and of none that matters, of all claims."""
+    judged = [Judged(claim, tuple(sorted((measure(contrast, results) for contrast in claim.contrasts), key=_hardness)))
+              for claim in CLAIMS]
+    tested = [(n, name, p) for n, one in enumerate(judged) for name, p in (("p_holm", one.differs[0]), (
+        "p_same", one.same)) if p is not None]
+    for (n, name, _), p in zip(tested, holm([p for *_, p in tested]), strict=True):
+        judged[n] = replace(judged[n], **{name: p})
+    return judged
 
 
 def judge_goal(results: Results, arm: str) -> tuple[list[Estimate], list[Estimate]]:
-    """The recommended arm against its rivals: (what it has to win, with Holm over them; closed accuracy by split)."""
+    """An arm against its rivals: (what it has to win, with Holm over them; closed accuracy by split)."""
     closed = [measure(Contrast(CLOSED, ((arm, 1.0), (rival, -1.0)), (split,)), results)
               for split in SPLITS for rival in (BASE, *RIVALS) if rival != arm]
     return correct([measure(contrast, results) for contrast in goal(arm)]), closed
@@ -150,27 +178,34 @@ def claims_json(bench: Bench, results: Results, judged: Sequence[Judged], recomm
         hard = one.estimates[0]
         claims.append({
             "id": one.claim.id, "statement": one.claim.statement, "estimate": hard.value, "low": hard.low,
-            "high": hard.high, "p_holm": hard.p_holm, "verdict": one.verdict,
+            "high": hard.high, "matters": one.claim.matters, "p_holm": one.p_holm, "p_same": one.p_same,
+            "verdict": one.verdict,
         })  # fmt: skip
     return {"arms": arms, "claims": claims, "recommended": recommended}
 
 
 def _hardness(estimate: Estimate) -> tuple:
-    """What is refuted first, then what is not measured; within each by the estimate in units of its interval."""
+    """What lies below 0 with its interval first, then what is not measured; within each by estimate over interval."""
     if estimate.value is None:
         return (1, 0.0)
     width = (estimate.high - estimate.low) or 1.0
-    return (0 if estimate.verdict == "refuted" else 2, estimate.value / width)
+    return (0 if estimate.high < 0 else 2, estimate.value / width)
 
 
 def _estimate(contrast: Contrast, seeds: tuple[int, ...], summary: SeedSummary) -> Estimate:
-    many = len(seeds) > 1
-    low, high = summary.both if many else summary.sampling
-    return Estimate(
-        contrast, seeds, _tidy(summary.mean), _tidy(low), _tidy(high), _tidy(summary.spread),
-        (_tidy(summary.sampling[0]), _tidy(summary.sampling[1])), _tidy(summary.p_value) if many else None,
-        seen=_tidy(minimal_difference(summary.error, summary.freedom + 1)) if many else None,
-    )  # fmt: skip
+    error, mean = summary.error, summary.mean
+    low, high = summary.both if error else summary.sampling
+    found = Estimate(contrast, seeds, _tidy(mean), _tidy(low), _tidy(high), _tidy(summary.spread),
+                     (_tidy(summary.sampling[0]), _tidy(summary.sampling[1])))
+    if not error:
+        return found
+    matters = MATTERS.get(contrast.metric)
+    if matters is None:
+        return replace(found, p=_tidy(error.p_value(mean)), seen=_tidy(error.seen(LEVEL)))
+    near = matters - abs(mean)  # the nearer of the two bounds decides
+    same = error.p_value(near) / 2
+    return replace(found, p=_tidy(error.p_value(mean)), p_same=_tidy(same if near > 0 else 1 - same),
+                   seen=_tidy(error.seen(LEVEL)), needed=error.seeds_for(matters, LEVEL / 30))
 
 
 def _columns(metric: str) -> list[int]:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from medalign_lite.files import bar
 from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.world import world
 from medalign_lite.world.dataset import BASE_SPLIT, case_seed, draw_case, source_key
@@ -61,12 +61,11 @@ def draw_people(
         folder.mkdir(parents=True, exist_ok=True)
         tasks = [(name, seed, start, min(CHUNK, count - start), patch) for start in range(0, count, CHUNK)]
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            progress = tqdm(total=count, desc=f"rendering {name}", unit="image", mininterval=5)
             chunks = []
-            for chunk in pool.map(draw_chunk, tasks):
-                chunks.append(chunk)
-                progress.update(len(chunk[0]))
-            progress.close()
+            with bar(f"rendering {name}", count, unit="image") as progress:
+                for chunk in pool.map(draw_chunk, tasks):
+                    chunks.append(chunk)
+                    progress.update(len(chunk[0]))
         np.save(folder / "images.npy", np.concatenate([c[0] for c in chunks]))
         np.save(folder / "grids.npy", np.concatenate([c[1] for c in chunks]))
         (folder / "facts.json").write_text(json.dumps([table for c in chunks for table in c[2]]))

@@ -23,13 +23,13 @@ from safetensors.torch import load_file, save_file
 from transformers import Idefics3ForConditionalGeneration
 
 from medalign_lite.files import whole
-from medalign_lite.model.tiny import build_idefics3, save_tiny, train_tokenizer
 from medalign_lite.text.facts import ATTRIBUTES, FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.world import text
 from medalign_lite.world.dataset import source_key
 from studies.embedded import reporter
 from studies.embedded.arrays import SOURCES, People, draw_people
 from studies.embedded.probe import auc
+from studies.embedded.tiny import build_idefics3, save_tiny, train_tokenizer
 
 IMAGE_PX, PATCH_PX, SHUFFLE = 192, 16, 3  # 144 patches, 16 image tokens
 TEXT_LAYERS = 4
@@ -100,7 +100,7 @@ class Writer:
         self.before, self.picture = before, "".join(tokens[first:last])
         self.tail = after.split("?", 1)[1]
         if self.tokenizer(self._prompt("?"), add_special_tokens=False)["input_ids"] != list(expected):
-            raise RuntimeError("the training prompt differs from the processor's; see medalign_lite/model/tiny.py")
+            raise RuntimeError("the training prompt differs from the processor's; see studies/embedded/tiny.py")
 
     @staticmethod
     def _template(processor, question: str) -> str:

@@ -1,77 +1,80 @@
-"""COCO boxes and polygons (Lin et al. 2014): a JSON of images, annotations and categories, as drawing tools export it.
+"""COCO boxes, polygons and run-length masks (Lin et al. 2014): a JSON of images, annotations and categories, as drawing
+tools export it.
 
-Annotations are lesions: their polygons, else the box [x, y, width, height] (of a run-length mask, too). Questions ask
-for the categories that an image has, and for as many that it has not: the list is taken to be complete for its
-categories. A further key `patient_id` of an image says which images belong together.
+Annotations are lesions: their polygons or mask, else the box [x, y, width, height]. Which categories are lesions the
+user says (`lesions`, the variable LESIONS=); unsaid, all are but those that name an organ or a device, and it is told.
+Questions ask for the categories of lesions that an image has, and for as many that it has not: the list is taken to be
+complete for them. A further key `patient_id` of an image says which images belong together.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from medalign_lite.cases.case import Case, CaseError, Draft, Lesion
-from medalign_lite.cases.images import ImageError
-from medalign_lite.cases.pictures import Picture, save_picture
-from medalign_lite.cases.readers.entries import (
-    Remarks,
-    choose_absent,
-    draft,
-    first_bytes,
-    load_list,
-    polygon_of,
-    presence_questions,
-    text_in,
-)
+import numpy as np
+
+from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, resolve_inside
+from medalign_lite.cases.images import MAX_PIXELS, ImageError
+from medalign_lite.cases.pictures import Picture, save_picture, save_png
+from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "COCO"
 NEEDS = "a folder (or its annotations/, train/, valid/, test/) with a JSON of images, annotations and categories"
 MAKES_FILES = True
-PLACES = ("*.json", "annotations/*.json", "train/*.json", "valid/*.json", "val/*.json", "test/*.json")
+OPTIONS = {"lesions"}
+FOLDERS = ("train", "valid", "val", "test")
 KEYS = ("images", "annotations", "categories")
-SPLIT_WORDS = {"test": "test", "valid": "val", "val": "val", "train": "train"}
+NO_LESION = re.compile(
+    r"\b(?:lungs?|hearts?|livers?|kidneys?|spleens?|airways?|tracheas?|bronch\w+|aort\w+|ribs?|"
+    r"clavicles?|scapulas?|bones?|vertebra\w*|spines?|diaphragms?|mediastin\w+|brains?|bladders?|stomachs?|pancreas|colons?|"
+    r"bowels?|breasts?|prostates?|body|thora\w+|background|tubes?|catheters?|lines?|wires?|leads?|electrodes?|"
+    r"pacemakers?|devices?|clips?|stents?|ports?|drains?|markers?|implants?)$"
+)  # fmt: skip
+LARGE = 0.4  # of the picture: more than lesions cover
 
 
 @dataclass(frozen=True)
 class _List:
-    """One list: images as they stand there, {category id: name} and {image id: its annotations}."""
+    """One list: images as they stand there, {category id: name}, names of lesions, {image id: annotations}."""
 
     file: Path
     split: str
     images: list[dict]
     categories: dict[int | str, str]
+    lesions: frozenset[str]
     by_image: dict[int | str, list[dict]]
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is in this layout, or None."""
-    files = _files(path)
-    return f"the folder holds {files[0].relative_to(path).as_posix()} with {', '.join(KEYS)}" if files else None
+def lists(path: Path) -> list[Path]:
+    """The JSON files that hold the three keys."""
+    found = sources.files_at(path, "*.json", "annotations/*.json", *(f"{name}/*.json" for name in FOLDERS))
+    return [file for file in found if all(f'"{key}"'.encode() in sources.first_bytes(file, 2**28) for key in KEYS)]
 
 
-def read(path: Path, *, root: Path) -> Iterator[Draft]:
+def read(path: Path, *, root: Path, lesions: tuple[str, ...] = ()) -> Iterator[Draft]:
     """One Draft per image of the lists; pictures are written to `root`."""
-    root = root.resolve()
-    for file in _files(path):
+    folder = path.resolve()
+    for file in lists(folder):
         try:
-            listed = _load(file)
+            listed = _load(file, {name.casefold() for name in lesions})
         except CaseError as error:
             yield Draft(file.name, None, (str(error),))
             continue
+        taken = ", ".join(sorted(listed.lesions)) or "none"
+        left = ", ".join(sorted({*listed.categories.values()} - listed.lesions)) or "none"
+        how = "as LESIONS= says" if lesions else "guessed from their names: say which with LESIONS=, commas between"
+        yield Draft(file.name, None, notes=(f"categories taken for lesions ({taken}), and not ({left}): {how}",))
         for number, image in enumerate(listed.images, start=1):
-            yield draft(f"{file.name} image {number}", _case, image, listed, path, root)
+            yield shared.draft(f"{file.name} image {number}", _case, image, listed, folder, root.resolve())
 
 
-def _files(path: Path) -> list[Path]:
-    found = sorted({file for place in PLACES for file in path.glob(place)}) if path.is_dir() else []
-    return [file for file in found if all(f'"{key}"'.encode() in first_bytes(file) for key in KEYS)]
-
-
-def _load(file: Path) -> _List:
-    content = load_list(file, dict)
+def _load(file: Path, wanted: set[str]) -> _List:
+    content = sources.load_list(file, dict)
     images, annotations, entries = (_objects(content, key) for key in KEYS)
     ids = [_key(entry, "id") for entry in images]
-    categories = {_key(entry, "id"): text_in(entry, "name") for entry in entries}
+    categories = {_key(entry, "id"): sources.text_in(entry, "name") for entry in entries}
     by_image: dict[int | str, list[dict]] = {}
     for entry in annotations:
         by_image.setdefault(_key(entry, "image_id"), []).append(entry)
@@ -79,8 +82,14 @@ def _load(file: Path) -> _List:
         raise CaseError(f"{file.name} uses an id twice: which annotation belongs to what is in doubt")
     if not by_image.keys() <= set(ids):
         raise CaseError(f"{file.name} has annotations of an image that it does not list; correct their image_id")
-    words = [SPLIT_WORDS[word] for word in SPLIT_WORDS if word in file.stem or word == file.parent.name]
-    return _List(file, words[0] if words else "train", images, categories, by_image)
+    if unknown := wanted - {name.casefold() for name in categories.values()}:
+        raise CaseError(
+            f"LESIONS= names {', '.join(sorted(unknown))}; {file.name} has {', '.join(categories.values())}"
+        )
+    organs = {name for name in categories.values() if NO_LESION.search(name.lower().replace("_", " "))}
+    lesions = {name for name in categories.values() if (name.casefold() in wanted if wanted else name not in organs)}
+    split = shared.split_named(file.stem, shared.split_named(file.parent.name))
+    return _List(file, split, images, categories, frozenset(lesions), by_image)
 
 
 def _objects(content: dict, key: str) -> list[dict]:
@@ -93,69 +102,105 @@ def _objects(content: dict, key: str) -> list[dict]:
 def _key(entry: dict, name: str) -> int | str:
     value = entry.get(name)
     if type(value) not in (int, str):
-        raise CaseError(f"{name} is {value!r}; it must be a number or text")
+        raise CaseError(f"{name} is {str(value)[:60]!r}; it must be a number or text")
     return value
 
 
-def _case(image: dict, listed: _List, path: Path, root: Path, remarks: Remarks) -> Case:
-    picture = _save(image, listed.file, path, root)
+def _case(image: dict, listed: _List, folder: Path, root: Path, remarks: shared.Remarks) -> Case:
+    picture = _save(image, listed, folder, root)
     stated = (image.get("width"), image.get("height"))
     if stated != (None, None) and stated != picture.size:
-        raise CaseError(f"the list says {stated} pixels, the image has {picture.size}: boxes would not fit")
+        raise CaseError(f"the list says {str(stated)[:60]} pixels, the image has {picture.size}: boxes would not fit")
     remarks.notes += picture.notes
     lesions, labels = [], []
     for annotation in listed.by_image.get(image["id"], []):
         try:
             category = annotation.get("category_id")
             if type(category) not in (int, str) or category not in listed.categories:
-                raise CaseError(f"category_id {category!r} is none of the list's categories")
-            labels.append(listed.categories[category])
-            lesions.append(_lesion(annotation, listed.categories[category]))
+                raise CaseError(f"category_id {str(category)[:60]!r} is none of the list's categories")
+            label = listed.categories[category]
+            if label in listed.lesions:
+                labels.append(label)
+                lesions.append(_lesion(annotation, label, picture.size, root, remarks))
         except CaseError as error:
-            remarks.faults.append(f"annotation {annotation.get('id')!r} dropped: {error}")
+            remarks.faults.append(f"annotation {str(annotation.get('id'))[:20]!r} dropped: {error}")
     present = list(dict.fromkeys(labels))
-    absent = [] if remarks.faults else choose_absent(picture.name, listed.categories.values(), present)
-    group = text_in(image, "patient_id", number=True) if "patient_id" in image else None
+    absent = [] if remarks.faults else shared.choose_absent(picture.name, sorted(listed.lesions), present)
+    group = sources.text_in(image, "patient_id", number=True) if "patient_id" in image else None
     return Case(
         id=picture.name,
-        group=picture.name if group is None else f"patient-{sha256(group.encode()).hexdigest()[:12]}",
+        group=picture.name if group is None else f"patient-{sha256(group.encode(errors='replace')).hexdigest()[:12]}",
         split=listed.split,
         image=picture.path,
-        questions=tuple(presence_questions(present, absent)),
+        questions=tuple(shared.presence_questions(present, absent)),
         lesions=tuple(lesions),
         source=LAYOUT,
         folder=root,
     )
 
 
-def _save(image: dict, file: Path, path: Path, root: Path) -> Picture:
-    name = text_in(image, "file_name")
-    if "\0" in name:
-        raise CaseError("file_name holds a zero character")
-    places = [file.parent / name, path / "images" / name, path / name]
-    places += [path / folder / name for folder in SPLIT_WORDS]
-    source = next((place for place in places if _is_inside(place, path)), None)
-    if source is None:
-        raise CaseError(f"no such image file: {name} is neither beside the list nor in images/")
+def _save(image: dict, listed: _List, folder: Path, root: Path) -> Picture:
+    """The picture of an entry: beside its list or in a folder for images; never in the folder of another split."""
+    name, home = sources.text_in(image, "file_name"), listed.file.parent.relative_to(folder).as_posix()
+    own = [place.name for place in folder.iterdir() if shared.split_named(place.name, "") == listed.split]
+    places = [home, "images", ".", *own, *(f"images/{place}" for place in own)]
+    found = [place for part in dict.fromkeys(places) if (place := resolve_inside(folder, f"{part}/{name}")).is_file()]
     try:
-        return save_picture(source, root / "images")
+        return save_picture(sources.the_one(folder, dict.fromkeys(found), name[:120]), root / "images")
     except ImageError as error:
         raise CaseError(str(error)) from error
 
 
-def _is_inside(place: Path, path: Path) -> bool:
-    try:
-        return place.resolve().is_relative_to(path.resolve()) and place.is_file()
-    except OSError:  # a name that is too long
-        return False
+def _lesion(annotation: dict, label: str, size: tuple[int, int], root: Path, remarks: shared.Remarks) -> Lesion:
+    drawn = annotation.get("segmentation")
+    if isinstance(drawn, dict):
+        pixels = decode_rle(drawn, size)
+        name = f"masks/{sha256(repr(size).encode() + np.packbits(pixels).tobytes()).hexdigest()[:16]}.png"
+        save_png(pixels.astype(np.uint8) * 255, root / name)
+        lesion, share = Lesion(label, mask=name), pixels.mean()
+    elif isinstance(drawn, list) and drawn:
+        polygons = tuple(sources.polygon_of(polygon) for polygon in drawn)
+        lesion, share = Lesion(label, polygons=polygons), sum(map(_area, polygons)) / (size[0] * size[1])
+    else:
+        box = sources.box_of(annotation.get("bbox"))
+        lesion, share = Lesion(label, box), box[2] * box[3] / (size[0] * size[1])
+    if share > LARGE:
+        remarks.notes.append(f"{label} covers {share:.0%} of an image: rather an organ than a lesion? see LESIONS=")
+    return lesion
 
 
-def _lesion(annotation: dict, label: str) -> Lesion:
-    polygons = annotation.get("segmentation")
-    if isinstance(polygons, list) and polygons:
-        return Lesion(label, polygons=tuple(polygon_of(polygon) for polygon in polygons))
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
-        raise CaseError(f"neither polygons nor a bbox of four numbers, got {box!r}")
-    return Lesion(label, tuple(map(float, box)))
+def _area(polygon: tuple[float, ...]) -> float:
+    x, y = np.reshape(polygon, (-1, 2)).T
+    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
 
+
+def decode_rle(drawn: dict, size: tuple[int, int]) -> np.ndarray:
+    """A run-length mask as bool (H, W) for an image of `size` (width, height); raises CaseError.
+
+    `counts` are lengths of runs of 0 and 1 in turn, column after column; as text five bits a character, each from the
+    third on as the difference to the last but one.
+    """
+    counts, width, height = drawn.get("counts"), *size
+    if drawn.get("size") != [height, width] or width * height > MAX_PIXELS:
+        raise CaseError(f"its mask is of size {str(drawn.get('size'))[:40]}, the image [{height}, {width}]")
+    if isinstance(counts, str):
+        counts = _unpacked(counts)
+    if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= MAX_PIXELS for count in counts):
+        raise CaseError("counts of its mask are no list of run lengths")
+    if sum(counts) != width * height:
+        raise CaseError(f"the runs of its mask cover {sum(counts)} pixels, the image has {width * height}")
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
+
+
+def _unpacked(text: str) -> list[int]:
+    counts, value, shift = [], 0, 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise CaseError("counts of its mask are no run lengths")
+        value, shift = value | (bits & 31) << shift, shift + 5
+        if not bits & 32:
+            value -= (bits >> 4 & 1) << shift
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value, shift = 0, 0
+    return counts

@@ -1,73 +1,49 @@
 """The kit's own layout: cases.jsonl, one JSON object a line; the example is in `medalign_lite/cases/case.py`."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import KINDS, SPLITS, Case, CaseError, Draft, Lesion, Question, resolve_inside
-from medalign_lite.cases.readers.entries import polygon_of
+from medalign_lite.cases.readers import sources
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
 
 LAYOUT = "medalign-lite cases.jsonl"
 NEEDS = "a .jsonl file, or a folder that holds cases.jsonl"
 MAKES_FILES = False
-SAFE_ID = re.compile(r"[^\s/\\.\x00-\x1f][^/\\\x00-\x1f]{0,127}")  # ids become file names
+SAFE_ID = re.compile(
+    r"[^\s/\\.\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,127}"
+)  # ids become file names
 
 CASE_KEYS = {"id", "group", "split", "image", "questions"}
 CASE_OPTIONS = {"facts", "lesions", "hidden", "source"}
 QUESTION_KEYS = {"id", "text", "answer", "kind", "topic"}
-QUESTION_OPTIONS = {"finding", "visible"}
+QUESTION_OPTIONS = {"finding", "visible", "options"}
 FACT_KEYS = {"finding"}
 FACT_OPTIONS = {"side", "zone", "size", "visible", "cnr", "mask", "removed", "moved"}
 LESION_KEYS = {"label"}
 LESION_OPTIONS = {"box", "mask", "label_id", "polygons", "points", "made_by"}
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is in the kit's layout, or None."""
-    if path.is_file() and path.suffix == ".jsonl":
-        return f"{path.name} is a .jsonl file"
-    if (path / "cases.jsonl").is_file():
-        return "the folder holds cases.jsonl"
-    return None
+def lists(path: Path) -> list[Path]:
+    """The list: `path` itself or the one in it."""
+    return [path] if path.is_file() and path.suffix == ".jsonl" else sources.files_at(path, "cases.jsonl")
 
 
 def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
     """One Draft per line of the list; a byte-order mark, CRLF ends and blank lines are fine."""
-    file = path if path.is_file() else path / "cases.jsonl"
+    file = lists(path)[0]
     folder = (root or file.parent).resolve()
-    try:
-        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        yield Draft(file.name, None, (f"{file} cannot be read ({error.strerror}); check its permissions",))
-        return
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if line.strip():
-            yield _read_line(line, place=f"line {number} of {file.name}", folder=folder)
-
-
-def _read_line(line: bytes, *, place: str, folder: Path) -> Draft:
-    name = place
-    try:
-        record = _parse(line, place)
-        if isinstance(record.get("id"), str):
-            name = record["id"]
-        return _draft(record, folder)
-    except CaseError as error:
-        return Draft(name, None, (f"{error} ({place})" if name != place else str(error),))
-
-
-def _parse(line: bytes, place: str) -> dict:
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise CaseError(f"not valid UTF-8 at byte {error.start}; save the list as UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise CaseError(f"not one complete JSON object ({error}); the line may be cut off") from error
-    if not isinstance(record, dict):
-        raise CaseError(f"a JSON {type(record).__name__} where an object was expected")
-    return record
+    for place, record, fault in sources.load_lines(file):
+        name = place
+        try:
+            if record is None:
+                raise CaseError(fault)
+            if isinstance(record.get("id"), str):
+                name = record["id"]
+            yield _draft(record, folder)
+        except CaseError as error:
+            yield Draft(name, None, (f"{error} ({place})" if name != place else str(error),))
 
 
 def _draft(record: dict, folder: Path) -> Draft:
@@ -103,6 +79,9 @@ def _draft(record: dict, folder: Path) -> Draft:
 def read_question(record: dict) -> Question:
     """One question from its JSON object; raises CaseError."""
     _check_keys(record, QUESTION_KEYS, QUESTION_OPTIONS, "question")
+    options = tuple(_text({"option": option}, "option") for option in _list(record.get("options") or [], "options"))
+    if (record["kind"] == "choice") != bool(options) or options and record["answer"] not in options:
+        raise CaseError("kind choice needs options with the answer among them, and other kinds have none")
     return Question(
         id=_identifier(record, "id"),
         text=_text(record, "text"),
@@ -111,6 +90,7 @@ def read_question(record: dict) -> Question:
         topic=_text(record, "topic"),
         finding=_choice(record, "finding", FINDINGS, optional=True),
         visible=_flag(record, "visible"),
+        options=options,
     )
 
 
@@ -134,7 +114,7 @@ def read_lesion(record: dict, folder: Path) -> Lesion:
     """One lesion from its JSON object; raises CaseError. Whether it lies in the image is checked with the image."""
     _check_keys(record, LESION_KEYS, LESION_OPTIONS, "lesion")
     box, mask, label_id = record.get("box"), _file(record, "mask", folder), record.get("label_id")
-    polygons = tuple(polygon_of(entry) for entry in _list(record.get("polygons") or [], "polygons"))
+    polygons = tuple(sources.polygon_of(entry) for entry in _list(record.get("polygons") or [], "polygons"))
     points = tuple(_point(entry) for entry in _list(record.get("points") or [], "points"))
     if box is None and mask is None and not polygons and not points:
         raise CaseError("neither box nor mask nor polygons nor points; give one of them")
@@ -184,18 +164,14 @@ def _text(record: dict, key: str, *, optional: bool = False) -> str | None:
     if value is None and optional:
         return None
     if not isinstance(value, str) or not value.strip():
-        raise CaseError(f"{key} must be text and not empty, got {value!r}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CaseError(f"{key} holds half a character (a lone surrogate); save the list as UTF-8") from error
+        raise CaseError(f"{key} must be text and not empty, got {str(value)[:60]!r}")
     return value
 
 
 def _identifier(record: dict, key: str) -> str:
     value = _text(record, key)
     if not SAFE_ID.fullmatch(value):
-        raise CaseError(f"{key} {value!r} cannot name a file: no slash, no dot in front, at most 128 characters")
+        raise CaseError(f"{key} {value[:130]!r} cannot name a file: no slash, no dot in front, at most 128 characters")
     return value
 
 
@@ -203,8 +179,8 @@ def _choice(record: dict, key: str, allowed: tuple[str, ...], *, optional: bool 
     value = record.get(key)
     if value is None and optional:
         return None
-    if value not in allowed:
-        raise CaseError(f"{key} is {value!r}; allowed are {', '.join(allowed)}")
+    if not isinstance(value, str) or value not in allowed:
+        raise CaseError(f"{key} is {str(value)[:60]!r}; allowed are {', '.join(allowed)}")
     return value
 
 

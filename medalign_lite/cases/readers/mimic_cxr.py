@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Question, resolve_inside
-from medalign_lite.cases.readers.entries import Remarks, draft, presence_questions, report_question, safe_id
-from medalign_lite.cases.readers.report_text import describing_part
-from medalign_lite.cases.readers.tables import rows_of
+from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "MIMIC-CXR-JPG"
 NEEDS = "a folder that holds files/p10... and mimic-cxr-2.0.0-split.csv and -metadata.csv (or .csv.gz)"
@@ -24,61 +22,49 @@ TABLES = {
 }
 SPLITS = {"train": "train", "validate": "val", "test": "test"}
 FRONTAL = ("PA", "AP")  # in order of preference
-REPORT_FOLDERS = ("", "mimic-cxr-reports", "reports")
+REPORT_FOLDERS = ("", "mimic-cxr-reports/", "reports/")
 NOT_ASKED = ("subject_id", "study_id", "No Finding")
-MAX_REPORT_BYTES = 2**20
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is in this layout, or None."""
-    table = _table(path, "split")
-    if table and (path / "files").is_dir():
-        return f"the folder holds files/ and {table.name}"
-    return None
+def lists(path: Path) -> list[Path]:
+    """The tables, where there is one of splits and the images lie beside it."""
+    found = {
+        name: sources.files_at(path, f"mimic-cxr-*-{name}.csv", f"mimic-cxr-*-{name}.csv.gz")[:1] for name in TABLES
+    }
+    return [file for files in found.values() for file in files] if found["split"] and (path / "files").is_dir() else []
 
 
 def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
     """One Draft per study of the split table, and one per row or table that cannot be read."""
-    folder = (root or path).resolve()
-    tables: dict[str, list[dict]] = {}
-    for name, needed in TABLES.items():
-        file = _table(path, name)
-        for place, row, fault in rows_of(file, needed) if file else ():
-            if row is not None:
-                tables.setdefault(name, []).append(row)
-            else:
+    files = {name: file for file in lists(path) for name in TABLES if f"-{name}.csv" in file.name}
+    studies, faults = shared.grouped(sources.rows_of(files["split"], TABLES["split"]), _study)
+    yield from faults
+    others: dict[str, dict[str, dict]] = {"metadata": {}, "chexpert": {}}
+    for name, found in others.items():
+        for place, row, fault in sources.rows_of(files[name], TABLES[name]) if name in files else ():
+            if row is None:
                 yield Draft(place, None, (fault,))
-    views = {row["dicom_id"]: row["ViewPosition"] for row in tables.get("metadata", [])}
-    labels = {row["study_id"]: row for row in tables.get("chexpert", [])}
-    studies: dict[tuple[str, str], list[dict]] = {}
-    for row in tables.get("split", []):
-        subject, study = row["subject_id"], row["study_id"]
-        if re.fullmatch(r"[0-9]{1,9}", subject) and re.fullmatch(r"[0-9]{1,9}", study):
-            studies.setdefault((subject, study), []).append(row)
-        else:
-            yield Draft(f"study {study!r}", None, ("subject_id and study_id of the split table must be numbers",))
-    for (subject, study), rows in studies.items():
-        yield draft(f"s{study}", _case, path, folder, (subject, study), rows, views, labels.get(study, {}))
+            else:
+                found[row[TABLES[name][0]]] = row["ViewPosition"] if name == "metadata" else row
+    for study, rows in studies.items():
+        labels = others["chexpert"].get(rows[0][1]["study_id"], {})
+        yield shared.draft(study, _case, path.resolve(), [row for _, row in rows], others["metadata"], labels)
 
 
-def _table(path: Path, name: str) -> Path | None:
-    return next((file for file in sorted(path.glob(f"mimic-cxr-*-{name}.csv*")) if file.is_file()), None)
+def _study(row: dict) -> str:
+    if not all(re.fullmatch(r"[0-9]{1,9}", row[name]) for name in ("subject_id", "study_id")):
+        raise CaseError("subject_id and study_id of the split table must be numbers")
+    return f"s{row['study_id']}"
 
 
 def _case(
-    path: Path,
-    folder: Path,
-    who: tuple[str, str],
-    rows: list[dict],
-    views: dict[str, str],
-    labels: dict[str, str],
-    remarks: Remarks,
+    folder: Path, rows: list[dict], views: dict[str, str], labels: dict[str, str], remarks: shared.Remarks
 ) -> Case:
-    subject, study = who
-    splits = {row["split"] for row in rows}
-    if len(splits) != 1 or not splits <= SPLITS.keys():
-        raise CaseError(f"split is {', '.join(sorted(splits))!r}; known are {', '.join(SPLITS)}, one a study")
-    place = Path("files") / f"p{subject[:2]}" / f"p{subject}" / f"s{study}"
+    splits, subjects = {row["split"] for row in rows}, {row["subject_id"] for row in rows}
+    if len(splits) != 1 or not splits <= SPLITS.keys() or len(subjects) != 1:
+        raise CaseError(f"split is {', '.join(sorted(splits))!r} of {len(subjects)} patients; one of each a study")
+    subject, study = subjects.pop(), rows[0]["study_id"]
+    place = f"p{subject[:2]}/p{subject}/s{study}"
     images = [(views.get(row["dicom_id"]), row["dicom_id"]) for row in rows]
     frontal = sorted((FRONTAL.index(view), image) for view, image in images if view in FRONTAL)
     if not frontal:
@@ -87,27 +73,29 @@ def _case(
         remarks.notes.append(
             f"{len(rows) - 1} more of s{study} left out: a case is one image, the study's frontal view"
         )
-    questions = [*_report(path, place), *_label_questions(labels)]
     return Case(
         id=f"s{study}",
         group=f"p{subject}",
         split=SPLITS[splits.pop()],
-        image=resolve_inside(folder, str(path.absolute() / place / f"{safe_id(frontal[0][1])}.jpg")),
-        questions=tuple(questions),
+        image=resolve_inside(folder, f"files/{place}/{sources.safe_id(frontal[0][1])}.jpg"),
+        questions=(*_report(folder, place, remarks), *_label_questions(labels)),
         source=f"{LAYOUT} {FRONTAL[frontal[0][0]]}",
         folder=folder,
     )
 
 
-def _report(path: Path, place: Path) -> list[Question]:
+def _report(folder: Path, place: str, remarks: shared.Remarks) -> list[Question]:
+    """The study's report where it has one; one that says nothing of the picture is dropped, and its labels stay."""
     for name in REPORT_FOLDERS:
-        file = path / name / place.with_suffix(".txt")
-        if file.is_file():
-            with file.open("rb") as stream:
-                text = describing_part(stream.read(MAX_REPORT_BYTES).decode("utf-8", errors="replace"))
-            if not text:
-                raise CaseError(f"{file.name} has neither findings nor impression")
-            return [report_question(text)]
+        try:
+            file = resolve_inside(folder, f"{name}files/{place}.txt")
+            if file.is_file():
+                text = shared.describing_part(sources.content_of(file).decode("utf-8", errors="replace"))
+                if not text:
+                    raise CaseError(f"{file.name} asserts nothing")
+                return [shared.report_question(text)]
+        except CaseError as error:
+            remarks.faults.append(f"report dropped: {error}")
     return []
 
 
@@ -115,4 +103,4 @@ def _label_questions(labels: dict) -> list[Question]:
     """Questions from CheXpert's labels: 1 is present, 0 absent; uncertain (-1) and unmentioned ones are not asked."""
     asked = {name: value for name, value in labels.items() if name and name not in NOT_ASKED}
     present = [name for name, value in asked.items() if value in ("1", "1.0")]
-    return presence_questions(present, [name for name, value in asked.items() if value in ("0", "0.0")])
+    return shared.presence_questions(present, [name for name, value in asked.items() if value in ("0", "0.0")])

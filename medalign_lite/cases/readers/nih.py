@@ -1,4 +1,5 @@
-"""NIH ChestX-ray14 (Wang et al. 2017): Data_Entry_2017.csv, BBox_List_2017.csv and the PNG images.
+"""NIH ChestX-ray14 (Wang et al. 2017): Data_Entry_2017.csv, BBox_List_2017.csv and the PNG images; its small sample has
+sample_labels.csv in their place.
 
 Questions ask for the labels of Data_Entry (mined from reports by the data set's authors, so sometimes wrong): those it
 lists, and as many that it does not. Boxes [x, y, width, height] are lesions. Groups are patients.
@@ -7,19 +8,11 @@ lists, and as many that it does not. Boxes [x, y, width, height] are lesions. Gr
 from collections.abc import Iterator
 from pathlib import Path
 
-from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, resolve_inside
-from medalign_lite.cases.readers.entries import (
-    Remarks,
-    choose_absent,
-    draft,
-    file_name_in,
-    presence_questions,
-    safe_id,
-)
-from medalign_lite.cases.readers.tables import number_in, rows_of
+from medalign_lite.cases.case import Case, CaseError, Draft, Lesion
+from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "NIH ChestX-ray14"
-NEEDS = "a folder that holds BBox_List_2017.csv or Data_Entry_2017.csv, and the images somewhere below it"
+NEEDS = "a folder with BBox_List_2017.csv, Data_Entry_2017.csv or sample_labels.csv, and the images somewhere below it"
 MAKES_FILES = False
 NAME, LABELS, PATIENT = "Image Index", "Finding Labels", "Patient ID"
 BOX_LABEL, BOX = "Finding Label", ("Bbox [x", "y", "w", "h]")
@@ -31,46 +24,40 @@ SPELLED = {"Pleural_Thickening": "Pleural Thickening", "Infiltrate": "Infiltrati
 TEST_LIST = "test_list.txt"
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is in this layout, or None."""
-    files = [file.name for file in (_table(path, "BBox_List"), _table(path, "Data_Entry")) if file]
-    return f"the folder holds {' and '.join(files)}" if files else None
+def lists(path: Path) -> list[Path]:
+    """The table of labels and the one of boxes, the first of each."""
+    labels = sources.files_at(path, "Data_Entry*.csv") or sources.files_at(
+        path, "sample_labels.csv", "*/sample_labels.csv"
+    )
+    return labels[:1] + sources.files_at(path, "BBox_List*.csv")[:1]
 
 
 def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
-    """One Draft per image that a table names, and one per table that cannot be read."""
-    folder = (root or path).resolve()
-    entries: dict[str, dict] = {}
-    boxes: dict[str, list[tuple[str, dict]]] = {}
-    for start, needed in (("Data_Entry", (NAME, LABELS)), ("BBox_List", (NAME, BOX_LABEL, *BOX))):
-        file = _table(path, start)
-        for place, row, fault in rows_of(file, needed) if file else ():
-            try:
-                if row is None:
-                    raise CaseError(fault)
-                name = file_name_in(row, NAME)
-            except CaseError as error:
-                yield Draft(place, None, (str(error),))
-                continue
-            if start == "BBox_List":
-                boxes.setdefault(name, []).append((place, row))
-            elif name in entries:
+    """One Draft per image that a table names, and one per row or table that cannot be read."""
+    folder = path.resolve()
+    entries, boxes = {}, {}
+    for file in lists(folder):
+        boxed = file.name.startswith("BBox")
+        found, faults = shared.grouped(sources.rows_of(file, (NAME, BOX_LABEL, *BOX) if boxed else (NAME, LABELS)),
+                                lambda row: sources.file_name_in(row, NAME))  # fmt: skip
+        yield from faults
+        if boxed:
+            boxes = found
+            continue
+        for name, rows in found.items():
+            entries[name] = rows[0][1]
+            for place, _ in rows[1:]:
                 yield Draft(place, None, (f"{name} was listed before; the first row is kept",))
-            else:
-                entries[name] = row
-    images = {file.name: file for file in sorted(path.rglob("*.png"))}
-    held_out = _names(path / TEST_LIST)
+    images = sources.pictures_below(folder, (".png",))
+    held_out = (
+        sources.content_of(path / TEST_LIST).decode(errors="replace").split() if (path / TEST_LIST).is_file() else ()
+    )
+    held_out = set(held_out)
     for name in {**entries, **boxes}:
         split = "test" if name in held_out else "train"
-        yield draft(name, _case, name, split, entries.get(name), boxes.get(name, []), images, folder)
-
-
-def _table(path: Path, start: str) -> Path | None:
-    return next(iter(sorted(path.glob(f"{start}*.csv"))), None)
-
-
-def _names(path: Path) -> set[str]:
-    return set(path.read_text(encoding="utf-8", errors="replace").split()) if path.is_file() else set()
+        yield shared.draft(
+            name, _case, name, split, entries.get(name), boxes.get(name, []), images.get(name, []), folder
+        )
 
 
 def _case(
@@ -78,35 +65,33 @@ def _case(
     split: str,
     entry: dict | None,
     rows: list[tuple[str, dict]],
-    images: dict[str, Path],
+    images: list[Path],
     folder: Path,
-    remarks: Remarks,
+    remarks: shared.Remarks,
 ) -> Case:
-    if name not in images:
-        raise CaseError(f"no such image file: {name} is nowhere below the folder")
+    image = sources.the_one(folder, images, name)
     lesions = []
     for place, row in rows:
         try:
-            lesions.append(Lesion(_observation(row[BOX_LABEL]), tuple(number_in(row, key) for key in BOX)))
+            lesions.append(Lesion(_observation(row[BOX_LABEL]), tuple(sources.number_in(row, key) for key in BOX)))
         except CaseError as error:
             remarks.faults.append(f"lesion of {place} dropped: {error}")
     present = [lesion.label for lesion in lesions]
-    listed = [] if entry is None else [label for label in entry[LABELS].split("|") if label != "No Finding"]
-    for label in listed:
+    if entry is not None and not entry[LABELS]:
+        raise CaseError(f"{LABELS} is empty; a picture without findings says No Finding")
+    for label in () if entry is None else entry[LABELS].split("|"):
         try:
-            present.append(_observation(label))
+            present += [] if label == "No Finding" else [_observation(label)]
         except CaseError as error:
             remarks.faults.append(f"label dropped: {error}")
     present = list(dict.fromkeys(present))
-    if entry is not None and not entry[LABELS]:
-        raise CaseError(f"{LABELS} is empty; a picture without findings says No Finding")
-    absent = [] if entry is None or remarks.faults else choose_absent(name, OBSERVATIONS, present)
+    absent = [] if entry is None or remarks.faults else shared.choose_absent(name, OBSERVATIONS, present)
     return Case(
-        id=safe_id(Path(name).stem),
+        id=sources.safe_id(Path(name).stem),
         group=(entry or {}).get(PATIENT) or name.split("_")[0],
         split=split,
-        image=resolve_inside(folder, str(images[name].absolute())),
-        questions=tuple(presence_questions(present, absent)),
+        image=image,
+        questions=tuple(shared.presence_questions(present, absent)),
         lesions=tuple(lesions),
         source=LAYOUT,
         folder=folder,
@@ -116,5 +101,5 @@ def _case(
 def _observation(label: str) -> str:
     label = SPELLED.get(label, label)
     if label not in OBSERVATIONS:
-        raise CaseError(f"{label!r} is none of the data set's labels")
+        raise CaseError(f"{label[:60]!r} is none of the data set's labels")
     return label

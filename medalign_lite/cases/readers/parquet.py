@@ -1,113 +1,102 @@
-"""Visual questions in the hub's parquet layout, pictures inside: VQA-RAD, PathVQA, SLAKE and others like them.
+"""Visual questions in the hub's parquet layout, pictures inside: VQA-RAD, PathVQA, SLAKE and others like them, and the
+medical subjects of MMMU (Yue et al. 2024), whose questions have options.
 
-A row is `image` {bytes, path}, `question`, `answer`; the split is in the file's name (train-00000-of-00001-*.parquet).
-Rows name no picture, so its bytes do: equal bytes are one image, one case and one group, in every split. Page checksums
-are verified where a file has them; the hub's files often have none, so compare their sha256 after a download.
+A row is `image` (or `image_1`) {bytes, path}, `question`, `answer`, perhaps `options`; the split is in the file's name
+(train-00000-of-00001-*.parquet). Rows name no picture, so its pixels do: equal pixels are one image, one case and one
+group, in every split. Page checksums are verified where a file has them; the hub's files often have none, so compare
+their sha256 after a download.
 """
 
-import re
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
-from medalign_lite.cases.case import Case, CaseError, Draft, Question
-from medalign_lite.cases.readers.entries import Asked, Image, Remarks, by_image, draft, kind_of, text_in
+from medalign_lite.cases.case import CaseError, Draft, Question
+from medalign_lite.cases.images import ImageError
+from medalign_lite.cases.pictures import save_picture
+from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "visual questions in parquet"
 NEEDS = "a .parquet file, or a folder with some, of columns image, question and answer"
 MAKES_FILES = True
-COLUMNS = ("image", "question", "answer")
-SPLIT_WORDS = {"train": "train", "training": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val",
-               "test": "test"}  # fmt: skip
-SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
-ROWS_AT_ONCE = 64  # pictures in memory
+OPTIONS = {"splits"}
+COLUMNS, IMAGES = ("question", "answer"), ("image", "image_1")
+MORE = ("options", "question_type", *(f"image_{n}" for n in range(2, 8)))
+MEDICAL = ("Basic_Medical_Science", "Clinical_Medicine", "Diagnostics_and_Laboratory_Medicine", "Pharmacy",
+           "Public_Health")  # fmt: skip
+ROWS_AT_ONCE = 16  # pictures in memory
+MAX_GROUP = 2**31  # bytes of a row group, unpacked
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is in this layout, or None."""
-    files = _files(path)
-    if not files:
-        return None
-    return f"{len(files)} parquet file{'s' * (len(files) > 1)}, the first is {files[0].name}"
+def lists(path: Path) -> list[Path]:
+    """The parquet files."""
+    if path.is_file():
+        return [path] if path.suffix == ".parquet" else []
+    return sources.files_at(path, "*.parquet", "data/*.parquet", *(f"{name}/*.parquet" for name in MEDICAL))
 
 
 def read(path: Path, *, root: Path, splits: str = "clean") -> Iterator[Draft]:
     """One Draft per picture, written to `root`/images (with `splits="standard"` per picture and split)."""
-    root = root.resolve()
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    asked: list[Asked] = []
-    for file in _files(path):
-        split = next((SPLIT_WORDS[word] for word in re.split(r"\W|_", file.stem) if word in SPLIT_WORDS), "train")
-        number = 0
+    root, asked = root.resolve(), []
+    about: dict[str, tuple[str, ...]] = {}
+
+    def image_of(row: dict) -> str:
+        if any(row.get(name) for name in MORE if name.startswith("image_")):
+            raise CaseError("asks about several pictures; a case is one")
+        image = row["image"]
         try:
-            for number, row in enumerate(_rows(file), start=1):
-                place = f"{file.name} row {number}"
-                try:
-                    asked.append(_asked(row, root, split, place))
-                except CaseError as error:
-                    yield Draft(place, None, (str(error),))
-        except CaseError as error:
-            yield Draft(f"{file.name} after row {number}", None, (str(error),))
-    for image in by_image(asked, splits=splits):
-        yield draft(image.name, _case, image, root, path.stem)
+            content = image.get("bytes") if isinstance(image, dict) else image
+            picture = save_picture(content if isinstance(content, bytes) else b"", root / "images")
+        except ImageError as error:
+            raise CaseError(str(error)) from error
+        about[picture.name] = picture.notes
+        return picture.name
+
+    for file in lists(path):
+        asked += shared.ask(_rows(file), shared.split_named(file.stem), image_of, _question)
+
+    def fields(image: str, remarks: shared.Remarks) -> dict:
+        remarks.notes += about[image]
+        return {"id": image, "group": image, "image": root / "images" / f"{image}.png", "source": path.stem}
+
+    yield from shared.asked_cases(asked, fields, folder=root, splits=splits)
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if path.suffix == ".parquet" else []
-    return sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+def _question(row: dict, place: str) -> Question:
+    text, answer = sources.text_in(row, "question").replace("<image 1>", "").strip(), sources.text_in(row, "answer")
+    options = shared.options_of(row) if row.get("options") and row.get("question_type") != "open" else []
+    if options:
+        return shared.choice_question(shared.question_id(place), text, options, [answer], "question")
+    return Question(shared.question_id(place), text, answer, shared.kind_of(answer), "question")
 
 
-def _rows(file: Path) -> Iterator[dict]:
-    """Rows of the three columns; raises CaseError where the file, or the rest of it, cannot be read."""
+def _rows(file: Path) -> Iterator[sources.Row]:
+    """Rows of the columns that are read; one fault where the file, or the rest of it, cannot be."""
+    number = 0
     try:
         import pyarrow.parquet
-    except ImportError as error:
-        raise CaseError("reading parquet needs pyarrow: pip install -c constraints.txt -e '.[parquet]'") from error
-    try:
-        with pyarrow.parquet.ParquetFile(file, page_checksum_verification=True) as table:
-            missing = [name for name in COLUMNS if name not in table.schema_arrow.names]
+
+        with pyarrow.parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as table:
+            names = table.schema_arrow.names
+            image = next((name for name in IMAGES if name in names), None)
+            missing = [name for name in COLUMNS if name not in names] + [IMAGES[0]] * (image is None)
             if missing:
-                raise CaseError(f"{file.name} has no column {', '.join(missing)}; needed are {', '.join(COLUMNS)}")
-            for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(COLUMNS), use_threads=False):
-                yield from batch.to_pylist()
-    except CaseError:
-        raise
+                raise CaseError(
+                    f"{file.name} has no column {', '.join(missing)}; needed are image, {', '.join(COLUMNS)}"
+                )
+            groups = [table.metadata.row_group(n).total_byte_size for n in range(table.num_row_groups)]
+            if max(groups, default=0) > MAX_GROUP:
+                raise CaseError(
+                    f"{file.name} holds a row group of more than {MAX_GROUP // 2**30} GB; write smaller ones"
+                )
+            wanted = [*COLUMNS, image, *(name for name in MORE if name in names)]
+            for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=wanted, use_threads=False):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{file.name} row {number}", row | {"image": row[image]}, ""
+    except ImportError:
+        yield file.name, None, "reading parquet needs pyarrow: pip install -c constraints.txt -e '.[parquet]'"
+    except CaseError as error:
+        yield file.name, None, str(error)
     except Exception as error:  # decoders raise ArrowException, OSError, ValueError, UnicodeDecodeError, ...
         short = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CaseError(f"{file.name} is damaged ({short}); download it again") from error
-
-
-def _asked(row: dict, root: Path, split: str, place: str) -> Asked:
-    image = row["image"]
-    content = image.get("bytes") if isinstance(image, dict) else image
-    suffixes = [end for magic, end in SUFFIXES.items() if isinstance(content, bytes) and content.startswith(magic)]
-    if not suffixes:
-        raise CaseError("image holds no PNG or JPEG bytes")
-    name = sha256(content).hexdigest()[:16] + suffixes[0]
-    file = root / "images" / name
-    if not file.is_file():
-        partial = file.with_suffix(".partial")
-        partial.write_bytes(content)
-        partial.replace(file)
-    try:
-        answer = text_in(row, "answer")
-        number = f"q{sha256(place.encode()).hexdigest()[:12]}"  # rows bring no id
-        question = Question(number, text_in(row, "question"), answer, kind_of(answer), "question")
-    except CaseError as error:
-        return Asked(name, split, place, None, fault=f"question of {place} dropped: {error}")
-    return Asked(name, split, place, question)
-
-
-def _case(image: Image, root: Path, source: str, remarks: Remarks) -> Case:
-    remarks.add(image.remarks)
-    name = Path(image.name).stem
-    return Case(
-        id=f"{name}-{image.split}" if image.shared else name,
-        group=name,
-        split=image.split,
-        image=root / "images" / image.name,
-        questions=tuple(image.questions),
-        source=source,
-        folder=root,
-    )
+        yield f"{file.name} after row {number}", None, f"{file.name} is damaged ({short}); download it again"

@@ -8,15 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import Case, CaseError, Draft, resolve_inside
-from medalign_lite.cases.readers.entries import (
-    Remarks,
-    draft,
-    entries_of,
-    load_list,
-    report_question,
-    safe_id,
-    text_in,
-)
+from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "IU X-ray (R2Gen)"
 NEEDS = "a folder that holds annotation.json with train, val and test, beside images/"
@@ -25,25 +17,26 @@ FILE = "annotation.json"
 SPLITS = ("test", "val", "train")
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is in R2Gen's layout, or None."""
-    return f"the folder holds {FILE}" if (path / FILE).is_file() else None
+def lists(path: Path) -> list[Path]:
+    """The one list."""
+    return sources.files_at(path, FILE)
 
 
 def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
     """One Draft per study."""
-    folder = (root or path).resolve()
     try:
-        annotation = load_list(path / FILE, dict)
+        annotation = sources.load_list(path / FILE, dict)
     except CaseError as error:
         yield Draft(FILE, None, (str(error),))
         return
     for split in SPLITS:
-        for place, entry, fault in entries_of(Path(f"{split} of {FILE}"), lambda split=split: _list(annotation, split)):
+        for place, entry, fault in sources.entries_of(
+            Path(f"{split} of {FILE}"), lambda split=split: _list(annotation, split)
+        ):
             if entry is None:
                 yield Draft(place, None, (fault,))
             else:
-                yield draft(place, _case, entry, split, path, folder)
+                yield shared.draft(place, _case, entry, split, path.resolve())
 
 
 def _list(annotation: dict, split: str) -> list:
@@ -53,25 +46,25 @@ def _list(annotation: dict, split: str) -> list:
     return entries
 
 
-def _case(entry: dict, split: str, path: Path, folder: Path, remarks: Remarks) -> Case:
-    name = safe_id(text_in(entry, "id"))
+def _case(entry: dict, split: str, folder: Path, remarks: shared.Remarks) -> Case:
+    name = sources.safe_id(sources.text_in(entry, "id"))
     views = entry.get("image_path")
     if not isinstance(views, list) or not views or not isinstance(views[0], str):
-        raise CaseError(f"image_path must be a list of file names, got {views!r}")
+        raise CaseError(f"image_path must be a list of file names, got {str(views)[:60]!r}")
     if len(views) > 1:
         remarks.notes.append(
             f"{len(views) - 1} more of study {name} left out: a case is one image, the study's first view"
         )
     if "subject_id" in entry:  # MIMIC-CXR in this layout names the patient
-        group = text_in(entry, "subject_id", number=True)
+        group = sources.text_in(entry, "subject_id", number=True)
     else:
         group = name.split("_")[0]  # CXR2384_IM-0942
     return Case(
         id=name,
         group=group,
         split=split,
-        image=resolve_inside(folder, str(path.absolute() / "images" / views[0])),
-        questions=(report_question(text_in(entry, "report")),),
+        image=resolve_inside(folder, f"images/{views[0]}"),
+        questions=(shared.report_question(sources.text_in(entry, "report")),),
         source=LAYOUT,
         folder=folder,
     )

@@ -1,8 +1,12 @@
-"""SLAKE as published (Liu et al. 2021): train/validate/test.json, imgs/<id>/{source.jpg,mask.png,detection.json}.
+"""SLAKE (Liu et al. 2021), as published and as its hub has it: train.json, validate.json or validation.json, test.json,
+and imgs/<id>/{source.jpg,mask.png,detection.json}.
 
 Lesions come from detection.json, boxes [x, y, width, height]. On CT and MRI mask.png holds the ids of mask.txt and
 gives the outline inside each box; on X-rays mask.png is a picture with boxes drawn on it, so the box is all there is.
 Which of the two it is shows in its values. Labels of healthy organs are not lesions.
+
+English questions are read. With `languages=("en", "zh")` Chinese ones that are answered by yes or no are as well, with
+Yes or No as their answer; nothing here scores other Chinese words. English questions alone decide an image's split.
 """
 
 import re
@@ -11,16 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, Question, resolve_inside
+from medalign_lite.cases.case import CaseError, Draft, Lesion, Question, resolve_inside
 from medalign_lite.cases.images import ImageError, image_size, read_labels
-from medalign_lite.cases.readers.entries import LEAK, load_list, safe_id, text_in
+from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "SLAKE"
 MAKES_FILES = False
-NEEDS = "a folder that holds imgs/ and train.json, validate.json or test.json"
-SPLIT_FILES = {"test": "test.json", "val": "validate.json", "train": "train.json"}  # an image in two stays held out
+OPTIONS = {"languages"}
+NEEDS = "a folder that holds imgs/ and train.json, validate.json (or validation.json) or test.json"
+SPLIT_FILES = {"test.json": "test", "validate.json": "val", "validation.json": "val", "train.json": "train"}
 KINDS = {"CLOSED": "closed", "OPEN": "open"}
-QUESTION_KEYS = ("qid", "img_name", "question", "answer", "q_lang", "answer_type", "content_type", "modality")
+KEYS = ("qid", "img_name", "question", "answer", "q_lang", "answer_type", "content_type", "modality")
+CHINESE = {"Yes": "是 是的 有 有的 存在 包含 能 可以 会 对 正确 属于".split(),
+           "No": "不是 否 没有 无 不存在 不包含 不能 不可以 不会 不 不对 不属于 没".split()}  # fmt: skip
 
 # What SLAKE marks is an organ or a lesion; these are all of its lesion labels (the tumours of mask.txt and the
 # findings that its X-rays take from ChestX-ray8). Every other known label is an organ.
@@ -31,123 +38,119 @@ LESIONS = frozenset({
 })  # fmt: skip
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is a SLAKE folder, or None."""
-    files = [name for name in SPLIT_FILES.values() if (path / name).is_file()]
-    if files and (path / "imgs").is_dir():
-        return f"the folder holds imgs/ and {', '.join(files)}"
-    return None
+def lists(path: Path) -> list[Path]:
+    """The lists of questions, where there is an image folder beside them."""
+    return sources.files_at(path, *SPLIT_FILES) if (path / "imgs").is_dir() else []
 
 
 def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = ("en",)) -> Iterator[Draft]:
-    """One Draft per image, with its questions in `languages`; a split file that cannot be read is one Draft as well."""
-    folder = (root or path).resolve()
-    by_image: dict[str, tuple[str, list[dict]]] = {}
-    leaks: dict[str, list[str]] = {}
-    for split, name in SPLIT_FILES.items():
-        if not (path / name).is_file():
-            continue
-        try:
-            entries = load_list(path / name)
-        except CaseError as error:
-            yield Draft(name, None, (str(error),))
-            continue
-        for number, entry in enumerate(entries, start=1):
-            image = entry.get("img_name") if isinstance(entry, dict) else None
-            if not isinstance(image, str) or not re.fullmatch(r"[^./\\\x00][^/\\\x00]*/[^/\\\x00]+", image):
-                yield Draft(f"{name} entry {number}", None, (f"no img_name of the form <id>/source.jpg: {image!r}",))
-                continue
-            first_split, questions = by_image.setdefault(image, (split, []))
-            if first_split == split:
-                questions.append(entry)
+    """One Draft per image, one per question in another language, and one per entry or list that cannot be read."""
+    asked, others, modalities = [], [], {}
+    for file in sorted(lists(path), key=lambda file: list(SPLIT_FILES).index(file.name)):
+        split = SPLIT_FILES[file.name]
+        rows = []
+        for place, entry, fault in sources.entries_of(file):
+            language = (entry or {}).get("q_lang")
+            if isinstance(language, str) and language not in languages:
+                yield Draft(place, None, notes=(
+                    f"{place} left out: a question in the language {language[:8]}, read are {', '.join(languages)}",
+                ))  # fmt: skip
+            elif language != "zh":
+                rows.append((place, entry, fault))
+                if isinstance(entry, dict) and isinstance(entry.get("modality"), str):
+                    modalities.setdefault(str(entry.get("img_name")), entry["modality"])
+            elif _chinese(entry):
+                others += shared.ask([(place, _chinese(entry), "")], split, _image, _question)
             else:
-                note = f"question {entry.get('qid')} of {name} left out: {LEAK.format(held=first_split)}"
-                leaks.setdefault(image, []).append(note)
-    ids = _read_ids(path / "mask.txt")
-    for image, (split, entries) in by_image.items():
-        yield _read_image_case(path, folder, image, split, entries, ids, languages, leaks.get(image, []))
+                yield Draft(place, None, notes=(f"{place} left out: a Chinese answer other than yes and no",))
+        asked += shared.ask(rows, split, _image, _question)
+    english: dict[str, set[str]] = {}
+    for entry in asked:
+        if isinstance(entry, shared.Asked):
+            english.setdefault(entry.image, set()).add(entry.split)
+    for entry in others:
+        held = english.get(getattr(entry, "image", ""), set())
+        if held and entry.split not in held:
+            yield Draft(
+                entry.place, None, notes=(f"question of {entry.place} left out: {shared.LEAK.format(held=min(held))}",)
+            )
+        else:
+            asked.append(entry)
+    ids, folder = _read_ids(path / "mask.txt"), path.resolve()
+
+    def fields(image: str, remarks: shared.Remarks) -> dict:
+        name, modality = sources.safe_id(image.split("/")[0]), modalities.get(image, "")
+        return {
+            "id": name,
+            "image": resolve_inside(folder, f"imgs/{image}"),
+            "lesions": tuple(_lesions(folder, image, ids, remarks.faults)),
+            "source": f"SLAKE {modality if modality.isprintable() and modality else 'image'}",
+        }
+
+    yield from shared.asked_cases(asked, fields, folder=folder)
 
 
-def _read_image_case(path, folder, image, split, entries, ids, languages, notes) -> Draft:
-    case_id = image.split("/")[0]
-    faults, notes = [], list(notes)
+def _image(entry: dict) -> str:
+    image = entry.get("img_name")
+    parts = image.split("/") if isinstance(image, str) else []
+    if len(parts) != 2 or not all(parts) or image.startswith(".") or set(image) & set("\\\0"):
+        raise CaseError(f"no img_name of the form <id>/source.jpg: {str(image)[:60]!r}")
+    return image
+
+
+def _question(entry: dict, place: str) -> Question:
+    found = {key: sources.text_in(entry, key, number=key == "qid") for key in KEYS}
+    if found["answer_type"] not in KINDS:
+        raise CaseError(f"answer_type {found['answer_type'][:60]!r}, known are {', '.join(KINDS)}")
+    kind = KINDS[found["answer_type"]]
+    return Question(sources.safe_id(found["qid"]), found["question"], found["answer"], kind, found["content_type"])
+
+
+def _chinese(entry: dict) -> dict | None:
+    """The entry as a closed question with Yes or No, None where it is answered otherwise."""
+    said = str(entry.get("answer", "")).strip(" 。.")
+    answer = next((name for name, words in CHINESE.items() if said in words), None)
+    return answer and entry | {"answer": answer, "answer_type": "CLOSED"}
+
+
+def _lesions(folder: Path, image: str, ids: dict[str, int], faults: list[str]) -> list[Lesion]:
+    place = f"imgs/{image.split('/')[0]}"
     try:
-        place = (path / "imgs" / case_id).absolute()
-        source = resolve_inside(folder, str(path.absolute() / "imgs" / image))
-        questions = _read_questions(entries, languages, faults, notes)
-        lesions = _read_lesions(place, source, folder, ids, faults)
-        stated = (entry.get("modality") for entry in entries)
-        modality = next((name for name in stated if isinstance(name, str) and name.isprintable()), "image")
-        return Draft(
-            case_id,
-            Case(
-                id=safe_id(case_id), group=case_id, split=split, image=source, questions=tuple(questions), facts=None,
-                lesions=tuple(lesions), source=f"SLAKE {modality}", folder=folder,
-            ),
-            tuple(faults),
-            tuple(notes),
-        )  # fmt: skip
-    except (CaseError, ImageError) as error:
-        return Draft(case_id, None, (str(error),), tuple(notes))
-
-
-def _read_questions(
-    entries: list[dict], languages: tuple[str, ...], faults: list[str], notes: list[str]
-) -> list[Question]:
-    questions, seen = [], set()
-    for entry in entries:
-        qid = entry.get("qid")
-        try:
-            found = {key: text_in(entry, key, number=key == "qid") for key in QUESTION_KEYS}
-            if found["answer_type"] not in KINDS:
-                raise CaseError(f"answer_type {found['answer_type']!r}, known are {', '.join(KINDS)}")
-            if safe_id(found["qid"]) in seen:
-                raise CaseError("its id was used before for this image")
-        except CaseError as error:
-            faults.append(f"question {qid!r} dropped: {error}")
-            continue
-        if found["q_lang"] not in languages:
-            notes.append(f"question {qid} left out: language {found['q_lang']}, read are {', '.join(languages)}")
-            continue
-        seen.add(found["qid"])
-        kind, topic = KINDS[found["answer_type"]], found["content_type"]
-        questions.append(Question(found["qid"], found["question"], found["answer"], kind, topic))
-    return questions
-
-
-def _read_lesions(place: Path, source: Path, folder: Path, ids: dict[str, int], faults: list[str]) -> list[Lesion]:
-    detections, outlines = place / "detection.json", resolve_inside(folder, str(place / "mask.png"))
-    try:
-        boxes = [pair for entry in load_list(detections) for pair in entry.items()]
-    except (CaseError, AttributeError) as error:
+        boxes = [
+            pair
+            for entry in sources.load_list(resolve_inside(folder, f"{place}/detection.json"))
+            for pair in entry.items()
+        ]
+        mask = resolve_inside(folder, f"{place}/mask.png")
+        outlines = _outlines(folder, image, mask, ids) if {label for label, _ in boxes} & LESIONS else {}
+    except (CaseError, AttributeError, ImageError) as error:
         faults.append(f"lesions dropped: {error}")
         return []
-    lesion_ids = {}
-    if any(label in LESIONS for label, _ in boxes) and outlines.is_file():
-        labels = read_labels(outlines, image_size(source))
-        present = set(np.unique(labels).tolist())
-        if present <= {0, *ids.values()}:
-            lesion_ids = {label: number for label, number in ids.items() if number in present and label in LESIONS}
-    mask = outlines.relative_to(folder).as_posix()
     lesions = []
     for label, box in boxes:
-        if label in LESIONS:
-            if not _is_box(box):
-                faults.append(f"lesion {label!r} dropped: box {box!r} is not [x, y, width, height]")
-                continue
-            number = lesion_ids.get(label)
-            lesions.append(Lesion(label, tuple(map(float, box)), None if number is None else mask, number))
-        elif label not in ids:
-            faults.append(f"lesion {label!r} dropped: not a label of SLAKE's list of organs and lesions")
+        try:
+            if label in LESIONS:
+                number = outlines.get(label)
+                drawn = None if number is None else mask.relative_to(folder).as_posix()
+                lesions.append(Lesion(label, sources.box_of(box), drawn, number))
+            elif label not in ids:
+                raise CaseError("not a label of SLAKE's list of organs and lesions")
+        except CaseError as error:
+            faults.append(f"lesion {label!r} dropped: {error}")
     return lesions
 
 
-def _is_box(box: object) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
+def _outlines(folder: Path, image: str, mask: Path, ids: dict[str, int]) -> dict[str, int]:
+    """{lesion label: its number in mask.png}, empty where that file holds other things than ids."""
+    if not mask.is_file():
+        return {}
+    present = set(np.unique(read_labels(mask, image_size(resolve_inside(folder, f"imgs/{image}")))).tolist())
+    if not present <= {0, *ids.values()}:
+        return {}
+    return {label: number for label, number in ids.items() if number in present and label in LESIONS}
 
 
 def _read_ids(path: Path) -> dict[str, int]:
     """mask.txt, `id:label` a line, as {label: id}; lines of another form are passed over."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    return {label.strip(): int(number) for number, label in re.findall(r"(?m)^(\d+):(.+)$", text)}
-
+    text = sources.content_of(path).decode("utf-8", errors="replace") if path.is_file() else ""
+    return {label.strip(): int(number) for number, label in re.findall(r"(?m)^(\d{1,6}):(.+)$", text)}

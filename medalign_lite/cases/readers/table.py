@@ -11,6 +11,7 @@ columns, all optional:
 | `split`   | train, val or test; without it patients are divided                               |
 | `kind`    | closed or open; without it closed for yes and no                                  |
 | `topic`   | what the question is about: presence, side, modality, ...                         |
+| `options` | what there is to choose from, with a bar between; the answer is one of them, or its letter |
 
 Nothing that identifies a patient is passed on: cases and groups are named by their pixels, faults by the table's line,
 pictures are written anew with their pixels only. What the questions, answers and reports say is passed on as it is.
@@ -30,47 +31,48 @@ from medalign_lite.cases.case import (
     Draft,
     Lesion,
     Question,
-    collect,
     resolve_inside,
 )
+from medalign_lite.cases.collect import clean_text, collect, join_groups
 from medalign_lite.cases.dicom import is_dicom
 from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.pictures import Picture, is_volume, save_picture
-from medalign_lite.cases.readers.entries import HELD_OUT_FIRST, Remarks, draft, kind_of, load_lines, report_question
-from medalign_lite.cases.readers.tables import number_in, rows_of
+from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "pictures with a table"
 NEEDS = "a folder of pictures (DICOM too) that holds questions.csv or questions.jsonl with a column image"
 MAKES_FILES = True
 FILES = ("questions.csv", "questions.jsonl")
 COLUMNS = ("image", "frame", "question", "answer", "report", "label", "x", "y", "width", "height", "patient", "split",
-           "kind", "topic")  # fmt: skip
+           "kind", "topic", "options")  # fmt: skip
 BOX = ("x", "y", "width", "height")
 FILLED = ("question", "answer", "report", "label", *BOX)  # a line with none of these says nothing
 LOOKED_AT = 2000  # files of a folder without a table
+ONE_FOR_ALL = "all DICOM files name one patient: where they are several, fill in a column `patient`"
 PATH_IN_BRACKETS = r" \(.*['/\\].*\)"  # what a decoder says may quote the file's name
 
 
 @dataclass
 class _Entry:
-    """All rows about one image."""
+    """All rows about one picture, and who they say it is of."""
 
     place: str
     rows: list[tuple[str, dict]] = field(default_factory=list)
+    picture: Picture | None = None
+
+    @property
+    def patients(self) -> list[str]:
+        return sorted({row["patient"] for _, row in self.rows if row.get("patient")})
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is in this layout, or None; DICOM or NIfTI without a table is as well, and `read` says what lacks."""
-    found = [name for name in FILES if (path / name).is_file()]
-    if found:
-        return f"the folder holds {' and '.join(found)}"
-    pictures = path.is_dir() and next(_medical(path), None)
-    return f"the folder holds DICOM or NIfTI files, but neither {' nor '.join(FILES)}" if pictures else None
+def lists(path: Path) -> list[Path]:
+    """The tables; else the first DICOM or NIfTI file, and `read` says that a table lacks."""
+    return sources.files_at(path, *FILES) or (list(_medical(path))[:1] if path.is_dir() else [])
 
 
 def read(path: Path, *, root: Path) -> Iterator[Draft]:
     """One Draft per image that the table names; pictures are written to `root`/images."""
-    tables = [path / name for name in FILES if (path / name).is_file()]
+    tables = sources.files_at(path, *FILES)
     if not tables:
         yield Draft(path.name, None, (
             f"pictures without a table: write {FILES[0]} into the folder, with columns image, question and answer (or "
@@ -93,7 +95,7 @@ def read_frame(frame, *, folder: Path | str, root: Path | str, strict: bool = Fa
 
 
 def read_rows(rows: Iterable[tuple[str, dict | None, str]], *, folder: Path, root: Path) -> Iterator[Draft]:
-    """One Draft per image of `rows`: (place, {column: text} or None, the fault where it is None)."""
+    """One Draft per picture of `rows`: (place, {column: text} or None, the fault where it is None)."""
     root = root.resolve()
     entries: dict[tuple[str, str], _Entry] = {}
     for place, row, fault in rows:
@@ -104,13 +106,21 @@ def read_rows(rows: Iterable[tuple[str, dict | None, str]], *, folder: Path, roo
             entry.rows.append((place, row))
         else:
             yield Draft(place, None, (fault or "the row names no image",))
-    read_ones = [(entry, *_picture(key, folder, root)) for key, entry in entries.items()]
-    groups = _groups((entry, picture) for entry, picture, _ in read_ones if picture)
-    for entry, picture, fault in read_ones:
-        if picture is None:
-            yield Draft(entry.place, None, (fault,))
-        else:
-            yield draft(entry.place, _case, entry, picture, groups[picture.name], root)
+    pictures: dict[str, _Entry] = {}  # the same pixels under two names are one
+    for key, entry in entries.items():
+        try:
+            entry.picture = _picture(key, folder, root)
+            if len(entry.patients) > 1:
+                raise CaseError("its rows name several patients: whose image it is is in doubt")
+        except CaseError as error:
+            entry.picture = None
+            yield Draft(entry.place, None, (str(error),))
+            continue
+        if (first := pictures.setdefault(entry.picture.name, entry)) is not entry:
+            first.rows += entry.rows
+    groups, why = _groups([entry for entry in entries.values() if entry.picture])
+    for name, entry in pictures.items():
+        yield shared.draft(entry.place, _case, entry, groups[name], why, root)
 
 
 def template(path: Path) -> str:
@@ -120,65 +130,87 @@ def template(path: Path) -> str:
 
 
 def _medical(path: Path) -> Iterator[Path]:
-    files = (file for file in sorted(path.rglob("*"))[:LOOKED_AT] if file.is_file())
+    files = (file for file in sorted(path.rglob("*"))[:LOOKED_AT] if file.is_file() and not file.name.startswith("."))
     return (file for file in files if is_volume(file) or is_dicom(file))
 
 
 def _rows(table: Path) -> Iterator[tuple[str, dict | None, str]]:
-    if table.suffix == ".csv":
-        yield from rows_of(table, ("image",))
-        return
-    for place, record, fault in load_lines(table):
+    csv = table.suffix == ".csv"
+    for place, record, fault in (
+        sources.rows_of(table, ("image",), optional=COLUMNS, numbers=("frame", *BOX))
+        if csv
+        else sources.load_lines(table)
+    ):
         yield (place, *(_checked(record) if record is not None else (None, fault)))
 
 
 def _checked(record: dict) -> tuple[dict | None, str]:
-    """A record with its values as text: ({column: text}, "") or (None, fault)."""
+    """A record with its values as text, names of columns in lower case: ({column: text}, "") or (None, fault)."""
     row = {}
     for name, value in record.items():
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # a column of whole numbers with gaps comes as 3.0
         if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
             return None, f"{name} is a {type(value).__name__}; text or a number is read"
-        row[str(name)] = "" if value is None else str(value).strip()
-    if any(ord(letter) in range(0xD800, 0xE000) for value in row.values() for letter in value):
-        return None, "half a character (a lone surrogate); save the table as UTF-8"
+        row[str(name).strip().lower()] = "" if value is None else str(value).strip()
+    try:
+        row = {name: value if name == "image" else clean_text(value) for name, value in row.items()}
+    except CaseError as error:
+        return None, str(error)
+    if re.fullmatch(r"[0-9]{1,6}\.0*", row.get("frame", "")):  # a column of whole numbers with gaps comes as 3.0
+        row["frame"] = row["frame"].split(".")[0]
     return row, ""
 
 
-def _picture(key: tuple[str, str], folder: Path, root: Path) -> tuple[Picture | None, str]:
-    """The saved picture, or why there is none, in words that hold no file name."""
+def _picture(key: tuple[str, str], folder: Path, root: Path) -> Picture:
+    """The saved picture; raises CaseError in words that hold no file name."""
     name, frame = key
     try:
         if frame and not re.fullmatch(r"[0-9]{1,6}", frame):
-            raise CaseError(f"frame {frame!r} is not a whole number, counted from 1")
-        source = resolve_inside(folder.resolve(), name)
-        return save_picture(source, root / "images", int(frame) if frame else None), ""
+            raise CaseError(f"frame {frame[:20]!r} is not a whole number, counted from 1")
+        source = resolve_inside(folder, name)
+        return save_picture(source, root / "images", int(frame) if frame else None)
     except ImageError as error:
         told = str(error).removeprefix(f"{source}: ")
-        return None, f"its image: {re.sub(PATH_IN_BRACKETS, '', told)}"
+        raise CaseError(f"its image: {re.sub(PATH_IN_BRACKETS, '', told)}") from error
     except CaseError as error:
-        return None, str(error).replace(repr(name), "of its image").replace(str(folder.resolve()), "the folder")
+        told = re.sub(r"(?:no such image file: )?path .* (?=leaves|is too|holds)", "the path of its image ", str(error))
+        raise CaseError(told.replace(str(folder.resolve()), "the folder").replace(str(folder), "the folder")) from error
 
 
-def _groups(read_ones: Iterable[tuple[_Entry, Picture]]) -> dict[str, str]:
-    """{picture: group}: a patient's pictures are named by the smallest of their names, which tells nothing of whose."""
-    patients: dict[str, set[str]] = {}
-    for entry, picture in read_ones:
-        stated = next((row["patient"] for _, row in entry.rows if row.get("patient")), None)
-        who = f"table {stated}" if stated else picture.patient or f"picture {picture.name}"
-        patients.setdefault(who, set()).add(picture.name)
-    return {name: f"p-{min(names)}" for names in patients.values() for name in names}
+def _groups(entries: list[_Entry]) -> tuple[dict[str, str], str]:
+    """{picture: group}, and what is to be said of all of them.
+
+    Pictures that share a patient of the table, a patient of DICOM, or their pixels are one group, named by the smallest
+    of its pictures, which tells nothing of whose. A DICOM patient that all files name, while the table names several,
+    is no patient.
+    """
+    coded = {entry.picture.patient for entry in entries if entry.picture.patient}
+    stated = {patient for entry in entries for patient in entry.patients}
+    one = len(entries) > 2 and len(coded) == 1
+    everybody = one and len(stated) > 1 and all(entry.patients for entry in entries)
+    shared = []
+    for entry in entries:
+        patients = [f"table {patient}" for patient in entry.patients]
+        if entry.picture.patient and not everybody:
+            patients.append(f"coded {entry.picture.patient}")
+        shared.append((entry.picture.name, *patients))
+    joined, members = join_groups(shared), {}
+    for group, entry in zip(joined, entries):
+        members.setdefault(group, []).append(entry.picture.name)
+    groups = {entry.picture.name: f"p-{min(members[group])}" for group, entry in zip(joined, entries)}
+    return groups, ONE_FOR_ALL if one and not stated else ""
 
 
-def _case(entry: _Entry, picture: Picture, group: str, root: Path, remarks: Remarks) -> Case:
-    remarks.notes += picture.notes
+def _case(entry: _Entry, group: str, why: str, root: Path, remarks: shared.Remarks) -> Case:
+    picture = entry.picture
+    remarks.notes += [*picture.notes, *([f"{entry.place}: {why}"] if why else [])]
     splits = {row["split"] for _, row in entry.rows if row.get("split")}
     if not splits <= set(SPLITS):
         raise CaseError(f"split is {', '.join(sorted(splits))}; known are {', '.join(SPLITS)}")
-    split = min(splits, key=lambda name: HELD_OUT_FIRST.index(name) if name in HELD_OUT_FIRST else -1, default="train")
-    if len({row["patient"] for _, row in entry.rows if row.get("patient")}) > 1:
-        raise CaseError("its rows name several patients: whose image it is is in doubt")
+    split = min(
+        splits,
+        key=lambda name: shared.HELD_OUT_FIRST.index(name) if name in shared.HELD_OUT_FIRST else -1,
+        default="train",
+    )
     questions, lesions = [], []
     for place, row in entry.rows:
         if row.get("split", split) not in ("", split):
@@ -193,6 +225,8 @@ def _case(entry: _Entry, picture: Picture, group: str, root: Path, remarks: Rema
             remarks.faults.append(f"{place} dropped: neither question with answer, nor report, nor label with box")
         questions += made
         lesions += lesion
+    if lesions and not questions:  # a list of boxes alone: it says what is there, not what is not
+        questions = shared.presence_questions(dict.fromkeys(lesion.label for lesion in lesions), ())
     return Case(
         id=picture.name,
         group=group,
@@ -209,11 +243,14 @@ def _question(row: dict, number: int) -> list[Question]:
     question, answer, report = row.get("question", ""), row.get("answer", ""), row.get("report", "")
     if bool(question) != bool(answer):
         raise CaseError("a question without an answer" if question else "an answer without a question")
-    made = [replace(report_question(report), id=f"report{number}")] if report else []
-    if question:
-        kind = row.get("kind") or kind_of(answer)
-        if kind not in KINDS or kind == "report":
-            raise CaseError(f"kind is {kind!r}; known are closed and open (a report has its own column)")
+    made = [replace(shared.report_question(report), id=f"report{number}")] if report else []
+    options = [option for option in row.get("options", "").split("|") if option.strip()]
+    if question and options:
+        made.append(shared.choice_question(f"q{number}", question, options, [answer], row.get("topic") or "question"))
+    elif question:
+        kind = row.get("kind") or shared.kind_of(answer)
+        if kind not in KINDS or kind in ("report", "choice"):
+            raise CaseError(f"kind is {kind!r}; known are closed and open (reports and options have their own columns)")
         made.append(Question(f"q{number}", question, answer, kind, row.get("topic") or "question"))
     return made
 
@@ -224,5 +261,5 @@ def _lesion(row: dict) -> list[Lesion]:
     if not row.get("label"):
         raise CaseError("a box without a label")
     if not row.get("width") and not row.get("height"):
-        return [Lesion(row["label"], points=((number_in(row, "x"), number_in(row, "y")),))]
-    return [Lesion(row["label"], tuple(number_in(row, name) for name in BOX))]
+        return [Lesion(row["label"], points=((sources.number_in(row, "x"), sources.number_in(row, "y")),))]
+    return [Lesion(row["label"], tuple(sources.number_in(row, name) for name in BOX))]

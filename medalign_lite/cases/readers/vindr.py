@@ -11,15 +11,7 @@ from pathlib import Path
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion
 from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.pictures import save_picture
-from medalign_lite.cases.readers.entries import (
-    Remarks,
-    choose_absent,
-    draft,
-    first_bytes,
-    presence_questions,
-    safe_id,
-)
-from medalign_lite.cases.readers.tables import number_in, rows_of
+from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "VinDr-CXR"
 NEEDS = "a folder with a CSV of columns image_id, class_name, x_min, y_min, x_max and y_max, and the images below it"
@@ -31,41 +23,30 @@ NOT_ASKED = ("Other lesion", "Other disease", "Other diseases")
 AGREED = 2  # radiologists
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is in this layout, or None."""
-    files = _tables(path)
-    return f"the folder holds {files[0].name} with image_id, class_name and corners of boxes" if files else None
+def lists(path: Path) -> list[Path]:
+    """The tables of boxes."""
+    return [
+        file
+        for file in sources.files_at(path, "*.csv", "annotations/*.csv")
+        if set(COLUMNS) <= set(sources.header_of(file))
+    ]
 
 
 def read(path: Path, *, root: Path) -> Iterator[Draft]:
     """One Draft per image of the tables; pictures are written to `root`/images."""
-    root = root.resolve()
-    marked: dict[str, tuple[str, list[tuple[str, dict]]]] = {}
-    for table in _tables(path):
-        split = "test" if "test" in table.stem else "train"
-        for place, row, fault in rows_of(table, COLUMNS):
-            try:
-                if row is None:
-                    raise CaseError(fault)
-                name = safe_id(row["image_id"])
-            except CaseError as error:
-                yield Draft(place, None, (str(error),))
-                continue
-            marked.setdefault(name, (split, []))[1].append((place, row))
+    folder, marked = path.resolve(), {}
+    for table in lists(folder):
+        found, faults = shared.grouped(
+            sources.rows_of(table, COLUMNS, optional=("rad_id",)), lambda row: sources.safe_id(row["image_id"])
+        )
+        yield from faults
+        for name, rows in found.items():
+            marked.setdefault(name, ("test" if "test" in table.stem else "train", []))[1].extend(rows)
     known = sorted({row["class_name"] for _, rows in marked.values() for _, row in rows} - {NO_FINDING, "", *NOT_ASKED})
-    files = {file.stem: file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES}
+    files = sources.pictures_below(folder, SUFFIXES)
     for name, (split, rows) in marked.items():
-        yield draft(name, _case, name, split, rows, known, files, root)
-
-
-def _tables(path: Path) -> list[Path]:
-    found = sorted([*path.glob("*.csv"), *path.glob("annotations/*.csv")]) if path.is_dir() else []
-    return [file for file in found if set(COLUMNS) <= set(_header(file))]
-
-
-def _header(file: Path) -> list[str]:
-    line = first_bytes(file, 2**16).removeprefix(b"\xef\xbb\xbf").split(b"\n")[0].decode("utf-8", errors="replace")
-    return [name.strip().strip('"') for name in line.split(",")]
+        images = [file for end in SUFFIXES for file in files.get(name + end, [])]
+        yield shared.draft(name, _case, name, split, rows, known, images, folder, root.resolve())
 
 
 def _case(
@@ -73,14 +54,13 @@ def _case(
     split: str,
     rows: list[tuple[str, dict]],
     known: list[str],
-    files: dict[str, Path],
+    images: list[Path],
+    folder: Path,
     root: Path,
-    remarks: Remarks,
+    remarks: shared.Remarks,
 ) -> Case:
-    if name not in files:
-        raise CaseError(f"no such image file: {name} with {', '.join(SUFFIXES)} is nowhere below the folder")
     try:
-        picture = save_picture(files[name], root / "images")
+        picture = save_picture(sources.the_one(folder, images, name), root / "images")
     except ImageError as error:
         raise CaseError(str(error)) from error
     remarks.notes += picture.notes
@@ -98,18 +78,18 @@ def _case(
     for place, row in rows:
         if row["class_name"] in agreed:
             try:
-                left, top, right, bottom = (number_in(row, key) for key in COLUMNS[2:])
+                left, top, right, bottom = (sources.number_in(row, key) for key in COLUMNS[2:])
                 lesions.append(Lesion(row["class_name"], (left, top, right - left, bottom - top)))
             except CaseError as error:
                 remarks.faults.append(f"lesion of {place} dropped: {error}")
     present = sorted(agreed - {*NOT_ASKED})
-    absent = choose_absent(name, [label for label in known if label not in found], present)
+    absent = shared.choose_absent(name, [label for label in known if label not in found], present)
     return Case(
         id=name,
         group=name,
         split=split,
         image=picture.path,
-        questions=tuple(presence_questions(present, absent)),
+        questions=tuple(shared.presence_questions(present, absent)),
         lesions=tuple(lesions),
         source=LAYOUT,
         folder=root,

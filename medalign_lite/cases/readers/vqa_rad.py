@@ -8,83 +8,51 @@ out: no image of the test is then seen in training (METHOD.md D6). `splits="stan
 from collections.abc import Iterator
 from pathlib import Path
 
-from medalign_lite.cases.case import Case, CaseError, Draft, Question, resolve_inside
-from medalign_lite.cases.readers.entries import (
-    Asked,
-    Image,
-    Remarks,
-    by_image,
-    draft,
-    entries_of,
-    file_name_in,
-    load_list,
-    safe_id,
-    text_in,
-)
+from medalign_lite.cases.case import CaseError, Draft, Question, resolve_inside
+from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "VQA-RAD"
 NEEDS = "a folder that holds trainset.json and testset.json, or 'VQA_RAD Dataset Public.json', beside its images"
 MAKES_FILES = False
-SPLIT_FILES = {"train": "trainset.json", "test": "testset.json"}
+OPTIONS = {"splits"}
+SPLIT_FILES = {"trainset.json": "train", "testset.json": "test"}
 PUBLIC_FILE = "VQA_RAD Dataset Public.json"
 IMAGE_FOLDERS = ("images", "VQA_RAD Image Folder")
 KINDS = {"CLOSED": "closed", "OPEN": "open"}
 
 
-def detect(path: Path) -> str | None:
-    """Why `path` is a VQA-RAD folder, or None."""
-    files = [name for name in (*SPLIT_FILES.values(), PUBLIC_FILE) if (path / name).is_file()]
-    return f"the folder holds {' and '.join(files)}" if files else None
+def lists(path: Path) -> list[Path]:
+    """The two lists of the split, else the public one."""
+    return sources.files_at(path, *SPLIT_FILES) or sources.files_at(path, PUBLIC_FILE)
 
 
 def read(path: Path, *, root: Path | None = None, splits: str = "clean") -> Iterator[Draft]:
     """One Draft per image (with `splits="standard"` per image and split), and one per entry without an image."""
-    folder = (root or path).resolve()
-    images = next((path / name for name in IMAGE_FOLDERS if (path / name).is_dir()), path / IMAGE_FOLDERS[0])
-    files = {split: path / name for split, name in SPLIT_FILES.items() if (path / name).is_file()}
-    files = files or {None: path / PUBLIC_FILE}
+    folder = path.resolve()
+    images = next((name for name in IMAGE_FOLDERS if (path / name).is_dir()), IMAGE_FOLDERS[0])
     asked, organs = [], {}
-    for split, file in files.items():
-        for place, entry, fault in entries_of(file, lambda file=file: load_list(file)):
-            try:
-                if entry is None:
-                    raise CaseError(fault)
-                image = file_name_in(entry, "image_name")
-                phrase = str(entry.get("phrase_type", ""))
-                asked.append(_question(entry, image, place, split or ("test" if "test" in phrase else "train")))
-                organs.setdefault(image, str(entry.get("image_organ", "image")).strip())
-            except CaseError as error:
-                yield Draft(place, None, (str(error),))
-    for image in by_image(asked, splits=splits):
-        yield draft(image.name, _case, image, images, folder, organs[image.name])
+    for file in sorted(lists(path), key=lambda file: file.name, reverse=True):
+        for row in sources.entries_of(file):
+            entry = row[1] or {}
+            split = SPLIT_FILES.get(file.name) or ("test" if "test" in str(entry.get("phrase_type", "")) else "train")
+            asked += shared.ask([row], split, lambda entry: sources.file_name_in(entry, "image_name"), _question)
+            organs.setdefault(str(entry.get("image_name", "")).strip(), str(entry.get("image_organ", "image")).strip())
+
+    def fields(image: str, remarks: shared.Remarks) -> dict:
+        name = sources.safe_id(Path(image).stem)
+        return {"id": name, "image": resolve_inside(folder, f"{images}/{image}"), "source": f"VQA-RAD {organs[image]}"}
+
+    yield from shared.asked_cases(asked, fields, folder=folder, splits=splits)
 
 
-def _question(entry: dict, image: str, place: str, split: str) -> Asked:
-    try:
-        kind = text_in(entry, "answer_type").upper()
-        if kind not in KINDS:
-            raise CaseError(f"answer_type {kind!r}, known are {', '.join(KINDS)}")
-        question = Question(
-            id=safe_id(text_in(entry, "qid", number=True)),
-            text=text_in(entry, "question"),
-            answer=text_in(entry, "answer", number=True),
-            kind=KINDS[kind],
-            topic=text_in(entry, "question_type"),
-        )
-    except CaseError as error:
-        return Asked(image, split, place, None, fault=f"question of {place} dropped: {error}")
-    return Asked(image, split, place, question)
-
-
-def _case(image: Image, images: Path, folder: Path, organ: str, remarks: Remarks) -> Case:
-    remarks.add(image.remarks)
-    name = Path(image.name).stem
-    return Case(
-        id=safe_id(f"{name}-{image.split}" if image.shared else name),
-        group=name,
-        split=image.split,
-        image=resolve_inside(folder, str(images.absolute() / image.name)),
-        questions=tuple(image.questions),
-        source=f"VQA-RAD {organ}",
-        folder=folder,
+def _question(entry: dict, place: str) -> Question:
+    kind = sources.text_in(entry, "answer_type").upper()
+    if kind not in KINDS:
+        raise CaseError(f"answer_type {kind[:60]!r}, known are {', '.join(KINDS)}")
+    return Question(
+        id=sources.safe_id(sources.text_in(entry, "qid", number=True)),
+        text=sources.text_in(entry, "question"),
+        answer=sources.text_in(entry, "answer", number=True),
+        kind=KINDS[kind],
+        topic=sources.text_in(entry, "question_type"),
     )

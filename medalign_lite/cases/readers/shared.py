@@ -1,0 +1,257 @@
+"""What readers of data sets share: entries with their faults, one case an image, usual questions."""
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from string import ascii_uppercase
+
+from medalign_lite.cases.case import Case, CaseError, Draft, Question
+from medalign_lite.cases.readers.sources import Row
+from medalign_lite.text.facts import FINDINGS
+from medalign_lite.text.form import find_sections
+
+HELD_OUT_FIRST = ("test", "val", "train")
+SPLIT_WORDS = {"train": "train", "training": "train", "validation": "val", "validate": "val", "valid": "val",
+               "val": "val", "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
+LEAK = "its image is also asked about in {held} and stays out of training (a leak of the split as published)"
+REPORT_PROMPT = "Write a report of this image."
+AFTERWARDS = re.compile(r"^[ \t]*(?:recommendation|notification)s?(?:\(s\))?[ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One entry of a list of questions: the image it names, its split, its question or the fault that it has none."""
+
+    image: str
+    split: str
+    place: str
+    question: Question | None
+    fault: str = ""
+
+
+@dataclass
+class Remarks:
+    """What is said of one entry: parts dropped for a `fault`, and `notes` that are none (see `cases.Draft`)."""
+
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Image:
+    """All that a data set asks about one image; `split` is the one that it is read for."""
+
+    name: str
+    split: str
+    shared: bool = False  # also stands in another split
+    questions: list[Question] = field(default_factory=list)
+    remarks: Remarks = field(default_factory=Remarks)
+
+
+def draft(name: str, make: Callable[..., Case], *arguments) -> Draft:
+    """A Draft of the case that `make(*arguments, remarks)` returns, or of the CaseError that it raises.
+
+    `make` adds to `remarks` what it drops of the case, and what is to be said of it.
+    """
+    remarks = Remarks()
+    try:
+        case = make(*arguments, remarks)
+    except CaseError as error:
+        return Draft(name, None, (str(error), *remarks.faults), tuple(remarks.notes))
+    return Draft(name, case, tuple(remarks.faults), tuple(remarks.notes))
+
+
+def grouped(rows: Iterable[Row], key: Callable[[dict], str]) -> tuple[dict[str, list[tuple[str, dict]]], list[Draft]]:
+    """{key: its (place, row)} in the order of first rows, and a Draft for each row that has none or cannot be used."""
+    found, faults = {}, []
+    for place, row, fault in rows:
+        try:
+            if row is None:
+                raise CaseError(fault)
+            found.setdefault(key(row), []).append((place, row))
+        except CaseError as error:
+            faults.append(Draft(place, None, (str(error),)))
+    return found, faults
+
+
+def ask(
+    rows: Iterable[Row], split: str, image_of: Callable[[dict], str], question_of: Callable[[dict, str], Question]
+) -> Iterator[Asked | Draft]:
+    """An entry for each row of a list of questions; a Draft for one without an image (or that `image_of` refuses)."""
+    for place, row, fault in rows:
+        try:
+            if row is None:
+                raise CaseError(fault)
+            image = image_of(row)
+        except CaseError as error:
+            yield Draft(place, None, (str(error),))
+            continue
+        try:
+            yield Asked(image, split, place, question_of(row, place))
+        except CaseError as error:
+            yield Asked(image, split, place, None, fault=f"question of {place} dropped: {error}")
+
+
+def asked_cases(
+    asked: Iterable[Asked | Draft], fields: Callable[[str, Remarks], dict], *, folder: Path, splits: str = "clean"
+) -> Iterator[Draft]:
+    """One Draft an image, with all its questions; `fields(image, remarks)` gives the case's id, image and what is more.
+
+    Raises ValueError for an unknown mode of `splits` (see `by_image`).
+    """
+    asked = list(asked)
+    yield from (entry for entry in asked if isinstance(entry, Draft))
+    for image in by_image([entry for entry in asked if isinstance(entry, Asked)], splits=splits):
+        yield draft(image.name, _asked_case, image, fields, folder)
+
+
+def _asked_case(image: Image, fields: Callable[[str, Remarks], dict], folder: Path, remarks: Remarks) -> Case:
+    remarks.faults += image.remarks.faults
+    remarks.notes += image.remarks.notes
+    made = fields(image.name, remarks)
+    common = {"group": made["id"], "split": image.split, "questions": tuple(image.questions), "folder": folder}
+    case = Case(**common | made)
+    return replace(case, id=f"{case.id}-{image.split}") if image.shared else case
+
+
+def by_image(asked: Iterable[Asked], *, splits: str = "clean") -> list[Image]:
+    """Entries gathered by image, images in the order of their first entry.
+
+    `splits="clean"`: an image belongs to the most held-out split that asks about it, and its other questions are left
+    out (METHOD.md D6). `"standard"`: the splits as published; an image in two of them comes twice, and each says so.
+    Raises ValueError for another mode.
+    """
+    if splits not in ("clean", "standard"):
+        raise ValueError(f"splits={splits!r}; known are clean, standard")
+    asked = list(asked)
+    found: dict[str, set[str]] = {}
+    for entry in asked:
+        found.setdefault(entry.image, set()).add(entry.split)
+    images: dict[tuple[str, str], Image] = {}
+    for entry in asked:
+        held = min(found[entry.image], key=HELD_OUT_FIRST.index)
+        split = entry.split if splits == "standard" else held
+        shared = len(found[entry.image]) > 1
+        image = images.setdefault((entry.image, split), Image(entry.image, split, shared and splits == "standard"))
+        if entry.split != split:
+            image.remarks.notes.append(f"question of {entry.place} left out: {LEAK.format(held=held)}")
+        elif entry.question is None:
+            image.remarks.faults.append(entry.fault)
+        elif any(entry.question.id == other.id for other in image.questions):
+            image.remarks.faults.append(f"question of {entry.place} dropped: its id was used before for this image")
+        else:
+            image.questions.append(entry.question)
+    for image in images.values():
+        if image.shared:
+            image.remarks.notes.append(
+                "kept: its image stands in training and in a held-out split, a leak as published"
+            )
+    return list(images.values())
+
+
+def split_named(name: str, default: str = "train") -> str:
+    """The split that a word of a file's name says."""
+    return next((SPLIT_WORDS[word] for word in re.split(r"[\W_\d]+", name.lower()) if word in SPLIT_WORDS), default)
+
+
+def kind_of(answer: str) -> str:
+    """`closed` for an answer that is yes or no, else `open`: for data sets that do not say."""
+    return "closed" if re.fullmatch(r"\s*(yes|no)\s*\.?\s*", answer, re.IGNORECASE) else "open"
+
+
+def question_id(*texts: str) -> str:
+    """An id for a question of a list that gives none."""
+    return f"q{sha256(chr(0).join(texts).encode(errors='replace')).hexdigest()[:12]}"
+
+
+def report_question(text: str) -> Question:
+    """The request for a report, with `text` as its reference."""
+    return Question("report", REPORT_PROMPT, text, "report", "report")
+
+
+def presence_questions(present: Iterable[str], absent: Iterable[str]) -> list[Question]:
+    """One closed question a label: is it there? `absent` are labels that were looked for and not found."""
+    answers = [(label, "Yes") for label in present] + [(label, "No") for label in absent]
+    return [
+        Question(
+            id="presence-" + re.sub(r"\W+", "-", label.lower()).strip("-"),
+            text=f"Does this image show {label.lower()}?",
+            answer=answer,
+            kind="closed",
+            topic="presence",
+            finding=label.lower() if label.lower() in FINDINGS else None,
+        )
+        for label, answer in answers
+    ]
+
+
+def choice_question(identifier: str, text: str, options: Iterable[str], answers: Iterable[str], topic: str) -> Question:
+    """A question of kind `choice`; each of `answers` is the right option's text or letter, and they must agree.
+
+    Raises CaseError for fewer than two options or two alike, and where no option or more than one is the answer.
+    """
+    options = tuple(re.sub(rf"^\s*{letter}\s*[:.)]\s*", "", option).strip()
+                    for letter, option in zip(ascii_uppercase, options))  # fmt: skip
+    folded = [option.casefold().rstrip(". ") for option in options]
+    if len(options) < 2 or not all(options) or len(set(folded)) < len(folded):
+        raise CaseError(f"options {list(options)} are not two or more different texts")
+    meant: set[str] = set()
+    for answer in answers:
+        said = answer.casefold().strip().rstrip(". ")
+        lettered = re.fullmatch(r"\(?([a-z])\s*(?:[:.)]\s*(.*))?", said)
+        if lettered and said not in folded and (letter := ascii_uppercase.find(lettered[1].upper())) < len(options):
+            meant.add(options[letter])
+            said = lettered[2] or said
+        elif lettered and len(said) == 1:  # a letter that is also an option's text
+            meant |= set(options[(at := ascii_uppercase.find(said.upper())) : at + 1])
+        meant |= {option for option, known in zip(options, folded) if said == known}
+    if len(meant) != 1:
+        raise CaseError(f"answer {', '.join(answers)!r} names {'none' if not meant else 'several'} of the options")
+    return Question(identifier, text, meant.pop(), "choice", topic, options=options)
+
+
+def options_of(row: dict) -> list[str]:
+    """The texts offered, in their order; a list that is written as text (as the hub has it) is read as one."""
+    given = row.get("options")
+    if isinstance(given, str) and len(given) < 10_000:
+        try:
+            given = ast.literal_eval(given)
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            raise CaseError(f"options {given[:60]!r} are no list") from error
+    if isinstance(given, dict):
+        given = [given[key] for key in sorted(given)]
+    if given is None:
+        names = [name for letter in ascii_uppercase for name in (f"Choice {letter}", f"option_{letter}")]
+        given = [row[name] for name in names if row.get(name)]
+    if not isinstance(given, list) or not all(isinstance(option, str) for option in given):
+        raise CaseError("options must be a list of texts")
+    if any("<image" in option for option in given):
+        raise CaseError("offers pictures to choose from; texts are read")
+    return given
+
+
+def choose_absent(name: str, known: Iterable[str], present: Iterable[str]) -> list[str]:
+    """As many labels of `known` that are not `present` as are (at least one), drawn by `name`: yes and no balance."""
+    present = set(present)
+    absent = [label for label in known if label not in present]
+    absent.sort(key=lambda label: sha256(f"{name} {label}".encode()).digest())
+    return absent[: max(1, len(present))]
+
+
+def describing_part(report: str) -> str:
+    """The part of a radiology report that describes the picture, spaces and line ends made single.
+
+    Its findings; its impression where it has none; all that asserts something where it names neither.
+    """
+    report = AFTERWARDS.split(report, maxsplit=1)[0]
+    parts: dict[str, list[str]] = {"finding": [], "impression": [], "conclusion": [], "": []}
+    section, end = "", 0
+    for start, stop in find_sections(report):
+        heading = report[end:start].strip().rsplit("\n", 1)[-1].lower()
+        section = next((name for name in parts if name and name in heading), section)
+        parts[section].append(" ".join(report[start:stop].split()))
+        end = stop
+    return next((text for found in parts.values() if (text := " ".join(filter(None, found)))), "")

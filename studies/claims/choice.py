@@ -1,0 +1,58 @@
+"""Which recipe to recommend: the simplest one that nothing beats.
+
+Of all arms, those whose fact F1 and false findings are, on test and on shifted, within the smallest effect that matters
+of the best arm there; of these the one with the fewest terms in its loss, then the one with the most F1. The rule was
+written on 29 November 2026, after the results of these arms were known: what it names is no finding before fresh people
+were asked.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medalign_lite.evaluate.metrics import ratios
+from medalign_lite.losses.recipes import WEIGHTS
+from studies.claims.hypotheses import F1, FALSE, LOWER_IS_BETTER, MATTERS, against
+from studies.claims.lineup import ARMS, BASE, train_settings
+from studies.claims.store import unpack
+from studies.claims.verdicts import SPLITS, Estimate, Results, correct, measure
+
+PLACES = tuple((metric, split) for metric in (F1, FALSE) for split in SPLITS)
+RULE = (f"the fewest terms in the loss, among the arms that are within {MATTERS[F1]:g} of the best arm in fact F1 and "
+        f"within {MATTERS[FALSE]:g} in false findings, on test and on shifted")
+
+
+def terms(name: str) -> int:
+    """How many terms the arm's loss has, and one more for every further round."""
+    arm = ARMS[name]
+    recipe = train_settings(arm, (arm if not arm.like else ARMS[arm.like]).points()[0], seed=0).resolved_recipe()
+    return sum(getattr(recipe, weight) > 0 for weight in WEIGHTS) + arm.rounds - 1
+
+
+def behind(results: Results, seeds: Sequence[int] | None = None) -> dict[str, list[float]]:
+    """{arm: how far it is behind the best arm in each of PLACES}, means over these seeds (all where none are named)."""
+    means = {}
+    for arm, runs in results.items():
+        used = [runs[seed] for seed in (seeds or runs) if seed in runs]
+        if arm != BASE and used:
+            means[arm] = [np.mean([_value(run, *place) for run in used]) for place in PLACES]
+    signs = np.array([-1.0 if metric in LOWER_IS_BETTER else 1.0 for metric, _ in PLACES])
+    best = np.max([signs * row for row in means.values()], axis=0) if means else signs
+    return {arm: list(best - signs * row) for arm, row in means.items()}
+
+
+def near(found: Mapping[str, Sequence[float]]) -> list[str]:
+    """The arms within what matters of the best everywhere, the one to recommend first."""
+    able = [arm for arm, gaps in found.items() if all(
+        gap <= MATTERS[metric] for gap, (metric, _) in zip(gaps, PLACES, strict=True))]
+    return sorted(able, key=lambda arm: (terms(arm), found[arm][0] + found[arm][1]))
+
+
+def beaten_by(results: Results, arm: str) -> list[Estimate]:
+    """The arm against every other in each of PLACES, with Holm over all; `refuted` are those that beat it."""
+    return correct([measure(against(arm, other, metric, (split,)), results) for metric, split in PLACES
+                    for other in results if other not in (arm, BASE) and results[other]])
+
+
+def _value(run: Mapping, metric: str, split: str) -> float:
+    return float(ratios(unpack(run["counts"][split]).sum(axis=0), [metric])[metric])

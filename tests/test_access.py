@@ -1,0 +1,78 @@
+"""For everybody: axe finds nothing serious on the report and the widgets, and a keyboard is enough."""
+
+import time
+
+import pytest
+from lab import MISSING, browser, lab
+from test_report import full_page
+
+pytest.importorskip("axe_core_python", reason="part of the extra dev")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")]
+CELLS = [
+    """from pathlib import Path
+from medalign_lite.files import ROOT
+from medalign_lite.cases.images import read_image
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.corruption.corrupt import lesion_mask
+from medalign_lite.show import exercises, tables, widgets
+cases = read_cases(ROOT / "data_samples/cases").cases
+case = next(case for case in cases if case.facts)
+widgets.case_browser(cases)""",
+    'widgets.token_heatmap({"one": (["No", " effusion"], {"gap": [0.5, -1.0], "KL": [0.0, 0.2]})})',
+    "widgets.corruption_explorer(read_image(case.image), lesion_mask(case), id=case.id, seed=7)",
+    'exercises.quiz("Which word hurts most?", ["small", "no", "left"], right="no", why="It hides a finding.")',
+    'tables.table({"base": {"fact F1": 0.7}, "aligned": {"fact F1": None}}, title="test")',
+]
+
+
+def barriers(driver, inside):
+    """Serious and critical ones, by axe, with the elements that have them."""
+    from axe_core_python.selenium import Axe
+
+    found = Axe().run(driver, context={"include": [[inside]]})["violations"]
+    return [(v["id"], [node["html"][:120] for node in v["nodes"][:3]]) for v in found
+            if v["impact"] in ("serious", "critical")]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_the_report(tmp_path, width, scheme):
+    page = full_page(tmp_path)
+    with browser(width) as driver:
+        media = {"media": "", "features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                               {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
+        driver.get(page.as_uri())
+        driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert barriers(driver, "body") == []
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_axe_finds_nothing_serious_on_widgets_and_a_keyboard_is_enough(tmp_path, monkeypatch):
+    from selenium.webdriver.common.keys import Keys
+
+    monkeypatch.delenv("MEDALIGN_HEADLESS", raising=False)
+    with lab(tmp_path, CELLS) as url, browser() as driver:
+        driver.get(url)
+        kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
+        wait(lambda: driver.execute_script(f"return {kernel}?.status === 'idle'"))
+        driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        wait(lambda: driver.find_elements("css selector", ".widget-radio-box input"))
+        wait(lambda: driver.find_elements("css selector", ".jp-RenderedHTMLCommon caption"))
+        assert barriers(driver, ".jp-Notebook .jp-Cell-outputArea") == []
+        assert all(image.get_attribute("alt") for image in driver.find_elements("css selector", ".jp-OutputArea img"))
+        first = driver.find_elements("css selector", ".widget-radio-box input")[0]
+        driver.execute_script("arguments[0].focus()", first)
+        first.send_keys(Keys.SPACE, Keys.ARROW_DOWN)  # the second option
+        driver.switch_to.active_element.send_keys(Keys.TAB)
+        driver.switch_to.active_element.send_keys(Keys.SPACE)  # the button
+        wait(lambda: any("✓ right" in said.text for said in driver.find_elements("css selector", "[role=status]")))
+
+
+def wait(until, seconds=240):
+    """Until it holds; raises AssertionError after `seconds`."""
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.2)

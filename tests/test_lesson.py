@@ -1,0 +1,133 @@
+"""The class: working copies, slides, the site's links, packed wheels, and the workflows."""
+
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from medalign_lite.cases.images import read_image
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.corruption.masks import lesion_mask
+from medalign_lite.files import ROOT
+from studies.lesson import copies, real, site, slides, wheels
+
+SLAKE = Path(os.environ.get("SLAKE_FULL", Path(__file__).parents[2] / "shared" / "real" / "slake_full"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_a_working_copy_leaves_git_alone_and_is_never_overwritten(tmp_path, capsys):
+    assert copies.main([str(tmp_path)]) == 0
+    mine = tmp_path / "notebooks" / NOTEBOOKS[0].name
+    assert mine.read_text() and not mine.samefile(NOTEBOOKS[0])
+    mine.write_text("what I wrote")
+    copies.main([str(tmp_path)])
+    assert mine.read_text() == "what I wrote" and "0 notebooks copied" in capsys.readouterr().out.splitlines()[-1]
+    for page in (tmp_path / "notebooks").glob("*.ipynb"):
+        text = "" if page == mine else page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((\.\./[^)#\s]+)", text):
+            assert (page.parent / link).exists() or link.endswith("METHOD.md"), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_an_instructors_copy_has_every_solution_in_its_place(path):
+    solved = path.parent / "solutions" / f"{path.stem}_solutions.ipynb"
+    solutions, fresh = (nbformat.read(solved, as_version=4) for _ in range(2))
+    notebook = nbformat.read(path, as_version=4)
+    filled = copies.with_solutions(notebook, fresh)
+    text = "\n".join(cell.source for cell in filled.cells)
+    numbers = [int(n) for cell in solutions.cells for n in re.findall(r"^## Exercise (\d+)", cell.source, re.M)]
+    assert [int(n) for n in re.findall(r"\*\*Solution (\d+)\.", text)] == numbers
+    assert "raise NotImplementedError(" not in text
+    assert len([c for c in filled.cells if "parameters" in c.metadata.get("tags", [])]) == 1
+    ids = [cell.id for cell in filled.cells]
+    assert len(ids) == len(set(ids))
+
+
+def test_slides_start_with_a_text_and_leave_the_machinery_out():
+    cells = [new_markdown_cell("# One"), new_code_cell("a", metadata={"tags": ["parameters"]})]
+    cells += [new_code_cell("open_stage()"), new_markdown_cell("text"), new_code_cell("b"), new_code_cell("c")]
+    cells += [new_code_cell("print(stage.finish())")]
+    made = slides.as_slides(new_notebook(cells=cells))
+    kinds = [cell.metadata.slideshow.slide_type for cell in made.cells]
+    assert kinds == ["slide", "skip", "skip", "subslide", "-", "subslide", "skip"]
+
+
+def test_slides_are_files_that_ask_nothing_of_the_network(tmp_path):
+    assert slides.main([str(tmp_path / "no run"), str(tmp_path)]) == 0
+    pages = sorted(tmp_path.glob("*.html"))
+    assert [page.stem for page in pages] == [path.stem for path in NOTEBOOKS]
+    for page in pages:
+        html = page.read_text(encoding="utf-8")
+        assert not re.search(r"<script|<link\b|src=[\"']?https?:|url\(['\"]?https?:", html), page.name
+        assert html.count("<section>") > 10 and "scroll-snap-type" in html
+
+
+def test_dead_links_and_what_is_loaded_from_elsewhere_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<h1 id="here">x</h1><a href="b.html#there">1</a><a href="b.html#no">2</a><a href="c.html">3</a>'
+        '<a href="#here">4</a><a href="https://example.org">5</a><img src="https://example.org/x.png">'
+        '<img src="data:,"><script src="b.html">'
+    )
+    (tmp_path / "b.html").write_text('<p id="there"><a href="a.html">back</a>')
+    assert site.dead_links(tmp_path) == ["a.html: b.html#no (no such place in it)", "a.html: c.html",
+                                         "a.html: loads https://example.org/x.png"]  # fmt: skip
+
+
+def test_links_of_a_page_hold_on_the_site(tmp_path):
+    text = "[a](docs/FAQ.md) [m](medalign_lite/dials.py) [r](medalign_lite) [c](data_samples/cases/README.md) [w](https://x.y)"
+    assert site.with_files(text, ROOT, tmp_path) == (
+        "[a](docs/FAQ.md) [m](medalign_lite/dials.py) r c [w](https://x.y)"
+    )
+    assert (tmp_path / "medalign_lite/dials.py").is_file() and not (tmp_path / "docs").exists()
+
+
+def test_the_site_is_built_without_a_dead_link(tmp_path):
+    pytest.importorskip("sphinx", reason="`make site` installs it")
+    assert site.main([str(tmp_path / "no run"), str(tmp_path / "site")]) == 0
+    assert (tmp_path / "site/notebooks/04_losses.html").is_file() and (tmp_path / "site/searchindex.js").is_file()
+
+
+def test_every_link_of_the_documents_leads_somewhere():
+    dead = []
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").rglob("*.ipynb")]:
+        text = page.read_text(encoding="utf-8")
+        if page.suffix == ".ipynb":
+            text = "\n".join(c.source for c in nbformat.reads(text, as_version=4).cells if c.cell_type == "markdown")
+        links = [link.split("#")[0] for _, _, link in site.LINK.findall(text) if "://" not in link]
+        dead += [f"{page.name}: {link}" for link in links if not (page.parent / link).exists() and link != "METHOD.md"]
+    assert not dead
+
+
+@pytest.mark.skipif(not SLAKE.is_dir(), reason="needs SLAKE as published")
+def test_five_real_pictures_are_made_small_and_can_be_read(tmp_path):
+    assert real.main([str(SLAKE), str(tmp_path)]) == 0
+    cases = read_cases(tmp_path, strict=True).cases
+    assert [case.id for case in cases] == list(real.CHOSEN)
+    assert all(max(read_image(case.image).size) <= real.SIDE and lesion_mask(case).any() for case in cases)
+    assert "Creative Commons Attribution 4.0" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 400_000
+
+
+def test_what_is_no_slake_is_refused(capsys):
+    assert real.main([]) == 2 and "give the folder of SLAKE" in capsys.readouterr().err
+    assert real.main([str(ROOT / "data_samples/cases")]) == 1 and "is it the whole of SLAKE" in capsys.readouterr().err
+
+
+def test_the_folder_of_wheels_installs_from_itself_alone():
+    script = wheels.INSTALL.format(system="Linux", python="3.11", extras=wheels.EXTRAS)
+    assert script.count("pip install $from") == script.count("pip install") == 2 and 'from="--no-index' in script
+
+
+def test_workflows_run_what_the_readme_names():
+    folder = ROOT / ".github/workflows"
+    test, publish = (yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in ("test.yml", "site.yml"))
+    systems = {*test["jobs"]["unix"]["strategy"]["matrix"]["os"], test["jobs"]["windows"]["runs-on"]}
+    assert systems == {"ubuntu-latest", "macos-latest", "windows-latest"}
+    steps = [step.get("run", "") for job in test["jobs"].values() for step in job["steps"]]
+    assert sum("make test" in step for step in steps) == 2
+    assert any(step.get("run") == "make site" for step in publish["jobs"]["site"]["steps"])
+    assert test["permissions"] == {"contents": "read"}
