@@ -11,7 +11,6 @@ from test_text import random_facts
 
 from medalign_lite.cases.case import Case, Lesion, Question
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, correct, counterfactual
 from medalign_lite.edits.records import (
     build_records,
     check_record,
@@ -21,7 +20,7 @@ from medalign_lite.edits.records import (
     write_records,
 )
 from medalign_lite.edits.repair import rewrite
-from medalign_lite.edits.verify import verify_by_gold
+from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, Facts, Gold
 from medalign_lite.text.answer_values import find_values
 from medalign_lite.text.claims import extract_claims, judge
 from medalign_lite.text.diff import diff_spans, edited_tokens, remove_spans, tokens
@@ -29,6 +28,22 @@ from medalign_lite.text.facts import Fact
 from medalign_lite.text.words import NoEdit
 from medalign_lite.world import phrases
 from medalign_lite.world.text import report
+
+
+def correct(answer, truth, question=None, **options):
+    return truth_by(truth, question).correct(answer, **options)
+
+
+def counterfactual(answer, truth, rng, question=None):
+    return truth_by(truth, question).falsify(answer, rng)
+
+
+def truth_by(truth, question=None):
+    """Of a gold answer in words, or of a table of facts; with a question both."""
+    if isinstance(truth, str):
+        return Gold(Question("q", "?", truth, "open", "topic"))
+    return Gold(question, tuple(truth)) if question else Facts(tuple(truth))
+
 
 EFFUSION = Fact("effusion", "right", size="small")
 PNEUMOTHORAX = Fact("pneumothorax", "left", size="small")
@@ -286,8 +301,8 @@ def test_equal_answers_are_not_corrected(said, gold):
     ("said", "gold", "reason"),
     [
         ("Lung", "Lung, Spinal Cord", "other words"), ("Left", "Left lung", "other words"),
-        ("In the left upper zone.", "On the left.", "other words"), ("Maybe", "Yes", "without yes or no"),
-        ("", "Yes", "empty"), ("CT", "", "empty"),
+        ("In the left upper zone.", "On the left.", "other words"), ("Maybe", "Yes", "does not answer"),
+        ("", "Yes", "does not answer"), ("CT", "", "empty"),
         ("a long story about all that may or may not be there", "CT", "long answer"),
         ("3.1 cm", "30 mm", "close to the gold"),
     ],
@@ -431,7 +446,7 @@ def test_right_answers_get_another_value_that_is_verified_false(said, others):
     made = {counterfactual(said, said, np.random.default_rng(seed)).rejected for seed in range(40)}
     assert made == others
     for rejected in made:
-        verify_by_gold(said, rejected, question="?", gold=said, answer=said)
+        truth_by(said).verify(said, rejected, said)
 
 
 @given(st.text(max_size=40) | st.lists(st.sampled_from("CT 3 cm x mm 2.5 two liver lung T2 left of - .".split()))

@@ -14,10 +14,9 @@ from test_text import random_facts
 from medalign_lite.cases.case import Question, write_cases
 from medalign_lite.editors import llm as llm_editor
 from medalign_lite.editors.chat import Budget, Chat, Endpoint
-from medalign_lite.editors.llm_edits import BY_REPORT, LlmEditor, apply_changes, describe_truth, read_prompt
-from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, correct, counterfactual
+from medalign_lite.editors.llm_edits import LlmEditor, apply_changes, describe_truth, read_prompt
 from medalign_lite.edits.records import build_records, check_record, read_records
-from medalign_lite.edits.verify import verify_by_facts, verify_by_gold, verify_by_report
+from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, BY_REPORT, Facts, Gold, Report
 from medalign_lite.model.lvlm import load_processor
 from medalign_lite.run.cohort import choose_cohort
 from medalign_lite.run.stages import open_stage, write_jsonl
@@ -184,57 +183,70 @@ def test_several_changes_are_applied_where_they_stand():
     assert apply_changes("A large one", changes) == "The very small one"
 
 
-GOLD = {"question": "Where is the effusion?", "gold": "left lung"}
+def gold(answer, question="?"):
+    return Gold(Question("q", question, answer, "open", "topic"))
+
+
+GOLD, BY = gold("left lung", "Where is the effusion?"), Report(REPORT)
 BAD = [
-    (verify_by_gold, ("In the left lung.", "In the lung, left side."), GOLD, "other words"),
-    (verify_by_gold, ("In the left lung.", "In the lung."), GOLD, "other words"),
-    (verify_by_gold, ("In the left and right lung.", "In the right lung."), GOLD, "verified true"),
-    (verify_by_gold, ("Not in the left lung.", "In the right lung."), {"question": "?", "gold": "lung"}, "true|other"),
-    (verify_by_gold, ("A mass in the left lung.", "In the right lung."), GOLD, "brings words"),
-    (verify_by_gold, ("Cardiomegaly", "An enlarged heart"), {"question": "What?", "gold": "cardiomegaly"}, "other"),
-    (verify_by_gold, ("Perhaps.", "No."), {"question": "Is it?", "gold": "yes"}, "verified true"),
-    (verify_by_gold, ("Yes.", "Perhaps."), {"question": "Is it?", "gold": "Yes."}, "verified false"),
-    (verify_by_gold, ("Yes, on both sides.", "No."), {"question": "Is it?", "gold": "yes"}, "brings words"),
-    (verify_by_report, ("Large left effusion.", "Right effusion."), {"report": REPORT}, "verified true"),
-    (verify_by_report, ("Small left effusion.", "Small effusion."), {"report": REPORT}, "verified false"),
-    (verify_by_report, ("Left effusion. A pneumothorax.", "Right effusion. A pneumothorax."), {"report": REPORT},
+    (GOLD, ("In the left lung.", "In the lung, left side."), "other words"),
+    (GOLD, ("In the left lung.", "In the lung."), "other words"),
+    (GOLD, ("In the left and right lung.", "In the right lung."), "verified true"),
+    (gold("lung", "?"), ("Not in the left lung.", "In the right lung."), "true|other"),
+    (GOLD, ("A mass in the left lung.", "In the right lung."), "brings words"),
+    (gold("cardiomegaly", "What?"), ("Cardiomegaly", "An enlarged heart"), "other"),
+    (gold("yes", "Is it?"), ("Perhaps.", "No."), "verified true"),
+    (gold("Yes.", "Is it?"), ("Yes.", "Perhaps."), "verified false"),
+    (gold("yes", "Is it?"), ("Yes, on both sides.", "No."), "brings words"),
+    (BY, ("Large left effusion.", "Right effusion."), "verified true"),
+    (BY, ("Small left effusion.", "Small effusion."), "verified false"),
+    (BY, ("Left effusion. A pneumothorax.", "Right effusion. A pneumothorax."),
      "still contradicts"),
-    (verify_by_report, ("No pneumonia.", "Pneumonia."), {"report": REPORT}, "verified true"),  # it only doubts
-    (verify_by_report, ("Left effusion.", "Left effusion with pneumonia."), {"report": REPORT}, "verified false"),
-    (verify_by_report, ("Left effusion.", "Left effusion and a fracture."), {"report": REPORT}, "verified false"),
+    (BY, ("No pneumonia.", "Pneumonia."), "verified true"),  # it only doubts
+    (BY, ("Left effusion.", "Left effusion with pneumonia."), "verified false"),
+    (BY, ("Left effusion.", "Left effusion and a fracture."), "verified false"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("verify", "pair", "truth", "reason"), BAD)
-def test_what_is_not_verified_is_refused(verify, pair, truth, reason):
+@pytest.mark.parametrize(("truth", "pair", "reason"), BAD)
+def test_what_is_not_verified_is_refused(truth, pair, reason):
     with pytest.raises(NoEdit) as error:
-        verify(*pair, **truth, answer=pair[1])
+        truth.verify(*pair, pair[1])
     assert any(part in str(error.value) for part in reason.split("|")), error.value
 
 
 PASSES = [
-    (verify_by_gold, ("In the left lung.", "In the right lung."), GOLD),
-    (verify_by_gold, ("Two", "Three"), {"question": "How many kidneys?", "gold": "2"}),
-    (verify_by_gold, ("Yes.", "No."), {"question": "Is it?", "gold": "yes"}),
-    (verify_by_gold, ("There is cardiomegaly.", "There is atelectasis."), {"question": "?", "gold": "Cardiomegaly"}),
-    (verify_by_report, ("Small left effusion.", "Small right effusion."), {"report": REPORT}),
-    (verify_by_report, ("No pneumothorax.", "There is a pneumothorax."), {"report": REPORT}),
-    (verify_by_report, ("Mild cardiomegaly.", "The heart is not enlarged."), {"report": REPORT}),
-    (verify_by_facts, ("No nodule.", "A nodule."), {"facts": ()}),
+    (GOLD, ("In the left lung.", "In the right lung.")),
+    (gold("2", "How many kidneys?"), ("Two", "Three")),
+    (gold("yes", "Is it?"), ("Yes.", "No.")),
+    (gold("Cardiomegaly", "?"), ("There is cardiomegaly.", "There is atelectasis.")),
+    (BY, ("Small left effusion.", "Small right effusion.")),
+    (BY, ("No pneumothorax.", "There is a pneumothorax.")),
+    (BY, ("Mild cardiomegaly.", "The heart is not enlarged.")),
+    (Facts(()), ("No nodule.", "A nodule.")),
 ]
 
 
-@pytest.mark.parametrize(("verify", "pair", "truth"), PASSES)
-def test_what_is_verified_passes(verify, pair, truth):
-    verify(*pair, **truth, answer=pair[1])
+@pytest.mark.parametrize(("truth", "pair"), PASSES)
+def test_what_is_verified_passes(truth, pair):
+    truth.verify(*pair, pair[1])
     with pytest.raises(NoEdit):
-        verify(*reversed(pair), **truth, answer=pair[1])
+        truth.verify(*reversed(pair), pair[1])
+
+
+@pytest.mark.parametrize(("better", "worse"), [
+    ("No pneumothorax.", "A pneumothorax. Small left effusion."),  # an honest fix beside a true finding that goes
+    ("Left effusion.", "Right effusion. No pneumothorax."),
+])  # fmt: skip
+def test_what_an_editor_takes_away_is_judged_as_what_it_adds(better, worse):
+    with pytest.raises(NoEdit, match="leaves out"):
+        BY.verify(better, worse, worse)
 
 
 def rule_edit(answer, facts, rng):
     """The rules' edit of a report, with its answer; None where there is none."""
     try:
-        return correct(answer, facts) or counterfactual(answer, facts, rng)
+        return Facts(facts).correct(answer) or Facts(facts).falsify(answer, rng)
     except NoEdit:
         return None
 
@@ -249,17 +261,18 @@ def test_what_the_rules_make_of_the_phantoms_reports_is_verified():
             if (edit := rule_edit(answer, facts, rng)) is None:
                 continue
             made[edit.source] += 1
-            verify_by_facts(edit.chosen, edit.rejected, facts, answer=answer)
+            Facts(facts).verify(edit.chosen, edit.rejected, answer)
             try:
-                verify_by_report(edit.chosen, edit.rejected, true, answer=answer)
+                Report(true).verify(edit.chosen, edit.rejected, answer)
             except NoEdit as reason:
                 refused[str(reason)] += 1
-            for verify, truth in ((verify_by_facts, facts), (verify_by_report, true)):
+            for truth in (Facts(facts), Report(true)):
                 with pytest.raises(NoEdit):  # the wrong way round
-                    verify(edit.rejected, edit.chosen, truth, answer=answer)
+                    truth.verify(edit.rejected, edit.chosen, answer)
     assert min(made["corrected"], made["counterfactual"]) > 20
     # a report is silent about much that facts decide; it refuses for no other reason, and not most
-    assert set(refused) == {"the better answer is not verified true by the reference report"}
+    assert set(refused) <= {f"the {side} answer is not verified {verdict} by the reference report"
+                            for side, verdict in (("better", "true"), ("worse", "false"))}
     assert refused.total() < made.total() / 2
 
 
