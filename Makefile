@@ -97,6 +97,9 @@ claims: $(READY) ## which of the method's claims hold: every arm at every seed, 
 reader-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
 	$(PY) benchmarks/claims_bench.py
 
+gates: $(READY) ## texts with the right reading beside them: docs/GATES.md (DATA="dir dir": SLAKE, VQA-RAD as published)
+	@$(PY) -m benchmarks.gates --write $(if $(value DATA),--data "$$DATA")
+
 conformance: $(READY) ## which model types can be used: each tried tiny, docs/MODELS.md (about ten minutes on two cores)
 	@$(PY) -m benchmarks.conformance
 
