@@ -160,3 +160,20 @@ def test_data_sets_with_reports_give_records_and_metrics(build, tmp_path):
     assert (found["fact_precision"], found["fact_recall"], found["hallucination_rate"]) == (0.0, 0.0, 1.0)
     better = count([case], [Prediction(case.id, question.id, records[0].chosen)], arm="base")
     assert ratios(better.table.sum(axis=0), ["fact_precision"])["fact_precision"] == 1.0
+
+
+@pytest.mark.parametrize(("reference", "said", "better"), [
+    ("No acute fracture.", "Healed left rib fracture.", None), ("No large effusion.", "Small left effusion.", None),
+    ("No new nodule.", "Stable nodule.", None), ("No focal infiltrate.", "Mild fibrosis at both bases.", None),
+    ("Mild interstitial fibrosis.", "No focal infiltrate.", None), ("No effusion.", "Possible effusion.", None),
+    ("Effusion may be present.", "Effusion.", None), ("No left effusion.", "Effusion.", None),
+    ("No acute fracture.", "Acute rib fracture.", "No acute rib fracture."),
+    ("Small left effusion. IMPRESSION: Pleural effusion.", "Small right effusion.", "Small left effusion."),
+    ("Heart size is hard to judge.", "The heart is enlarged.", None),
+])  # fmt: skip
+def test_a_denial_denies_no_more_than_it_names(reference, said, better):
+    edit = Report(reference).correct(said)
+    assert (edit and edit.chosen) == better
+    counts = report_counts(said, Report(reference))
+    wrong = counts["claims_hallucinated"] + counts.get("location_errors", 0) + counts.get("severity_errors", 0)
+    assert bool(wrong) == (better is not None)

@@ -112,7 +112,7 @@ def find_sections(report: str) -> tuple[tuple[int, int], ...]:
     """
     headers = list(_HEADER.finditer(report))
     stretches = [(0, headers[0].start() if headers else len(report))]
-    if headers and not re.search(r"\w\.\s", report[: headers[0].start()]):
+    if headers and not re.search(r"\w\.(?:\s|$)", report[: headers[0].start()]):
         stretches = []  # a title
     for header, following in zip(headers, [*headers[1:], None]):
         start, end = header.end(), following.start() if following else len(report)

@@ -164,11 +164,10 @@ def doubts(text: str, mention: Span, reading: Reading, cues: Sequence[Cue], used
     """What of the reading is unsure: "claim", where a word that denies or doubts is not accounted for; "size"."""
     used = set(used)
     explained = [c[2:] for c in cues if c[2:] in used or c.kind not in ("denied", "doubt", "asked", "hint", "resolved")]
-    loose = (
-        [m for m in _charged(text) if not any(a <= m.start() < b for a, b in [*explained, *used, mention])]
-        if reading.polarity == "present"
-        else []
-    )
+    told = [*explained, *used]
+    words = _charged(text) if reading.polarity == "present" else ()
+    inside = [m for m in words if m.group() == "free" and mention[0] <= m.start() < mention[1]]  # "free air"
+    loose = [m for m in words if m not in inside and not any(a <= m.start() < b for a, b in told)]
     found = {name for name, pattern in _SEVERAL.items() if pattern.search(text)}
     if reading.polarity == "present" and any(_same_clause(text, mention, m.span()) for m in loose):
         found.add("claim")
