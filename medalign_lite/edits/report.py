@@ -15,7 +15,7 @@ from medalign_lite.text.claims import Claim
 from medalign_lite.text.facts import SIDES, SIZES, ZONES
 from medalign_lite.text.form import find_report_sentences
 from medalign_lite.text.grammar import broken
-from medalign_lite.text.lexicon import VAGUE
+from medalign_lite.text.lexicon import SIZE_WORDS, VAGUE
 from medalign_lite.text.reports import read_report
 from medalign_lite.text.words import DEGREES, Change, NoEdit, make_changes
 
@@ -140,9 +140,10 @@ def _repairs(answer: str, claim: Claim, claims: Sequence[Claim], truth: Sequence
         return
     for right in sorted(there, key=lambda c: len(_wrong(claim, c))):
         names = _wrong(claim, right)
-        swaps = [_other_value(answer, claim, name, getattr(right, name)) for name in names]
-        if names and all(swaps):
-            yield [change for some in swaps for change in some]
+        for own in (True, False) if names else ():
+            swaps = [_other_value(answer, claim, name, getattr(right, name), right.words if own else "") for name in names]
+            if all(swaps):
+                yield [change for some in swaps for change in some]
     if not there or any(c.polarity == "absent" and c.finding == claim.finding for c in truth):
         yield from _deny(answer, claim, claims)
 
@@ -152,7 +153,7 @@ def _wrong(claim: Claim, right: Claim) -> list[str]:
     return [name for name, (said, true) in pairs.items() if None not in (said, true) and said != true]
 
 
-def _other_value(answer: str, claim: Claim, name: str, value: str) -> list[Change]:
+def _other_value(answer: str, claim: Claim, name: str, value: str, like: str = "") -> list[Change]:
     """Another side, zone or size in the place of the word there; nothing where that word holds more than it."""
     start, end = claim.parts[name]
     said = answer[start:end]
@@ -165,7 +166,8 @@ def _other_value(answer: str, claim: Claim, name: str, value: str) -> list[Chang
                                          "basilar": "apical"}.get(low) if value in ("upper", "lower") else None) \
             if low in ("apex", "base", "apical", "basal", "basilar") else word if low in (*ZONES, "middle") else None
     else:
-        word = like_word(value, said, name)
+        known = re.search(rf"\b(?:{SIZE_WORDS[value]})\b(?!-)", like, re.I) if like and value in SIZE_WORDS else None
+        word = known.group().lower() if known and not low.endswith("ly") else None if like else like_word(value, said, name)
     if not word or value not in _VALUES[name]:
         return []
     word = word.upper() if said.isupper() and len(said) > 1 else case_like(word, said)
@@ -191,9 +193,13 @@ def _phrase(answer: str, claim: Claim) -> tuple[int, int]:
     first, _ = _sentence(answer, start)
     stops = [m.end() for m in _STOP.finditer(answer, first, start) if answer[m.start() - 1 : m.start()] != "-"]
     begin = stops[-1] if stops else first
-    while len(stops) and answer[stops[-1] - 1] == "," and re.match(rf"\s*{_DETERMINER}\b", answer[(stops[-2] if len(stops) > 1 else first) :]):
-        stops.pop()  # "a very small, barely visible effusion"
-        begin = stops[-1] if stops else first
+    for back in range(len(stops) - 1, -1, -1):  # "a large, lobulated, spiculated mass"
+        if answer[stops[back] - 1] != ",":
+            break
+        before = stops[back - 1] if back else first
+        if re.match(rf"\s*{_DETERMINER}\b", answer[before:]):
+            begin = before
+            break
     begin += len(answer[begin:start]) - len(answer[begin:start].lstrip())
     evidence = _EVIDENCE.search(answer[first:begin])
     return (_before(answer, first, first + evidence.start()) if evidence else begin), end
@@ -228,12 +234,17 @@ def _deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
         found = re.search(r"\b(is|are|was|were|appears?|remains?)\s+((?:\w+ly |\w+ )?)$", answer[first:start], re.I)
         if found:
             yield [*lead, Change(first + found.start(2), start, "not ")]
-        return
+            return
     inner = re.search(r"\b(is|are|remains?|appears?)\s+(?:\w+ly )?", answer[start:end], re.I)
     if inner:
         yield [*lead, Change(start + inner.start(), start + inner.end(), f"{inner[1]} not ")]
     begin, _ = _phrase(answer, claim)
     noun = _plain_noun(answer, claim)
+    named = re.compile(r"\s*:\s*[^.;]*").match(answer, end)
+    if named and begin == start:
+        yield [*lead, Change(end, named.end(), ": none")]
+    if _STATE.match(noun.split()[-1]) and noun != claim.finding:  # "osteopenic bones"
+        noun = claim.finding
     opening = "no evidence of " if _EVIDENCE.search(answer[begin:start]) else "no "
     phrase = case_like(opening[0], answer[begin:]) + opening[1:] + noun
     if _LIGHT.match(answer, end):
@@ -319,15 +330,23 @@ def _affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | N
     free = re.match(r"(is|are|was|were)?\s*(?:free|clear|devoid) (?:of|from)$", cue)
     for p in phrases if cue_end <= start else ():
         if (be or free) and len(group) == 1:
-            yield [*lead, Change(cue_start, end, f"{be[1] if be else 'show'} {_with_article(p)}")]
+            verb_in_front = _BE.search(answer[first:cue_start]) if free else None
+            begin = first + verb_in_front.start() if verb_in_front else cue_start
+            yield [*lead, Change(begin, end, f"{be[1] if be else 'show'} {_with_article(p)}")]
             continue
         verb = bool(_VERB.search(answer, first, last))
         p = _with_article(p) if verb else p
         there = re.match(r"there (?:is|are)(?=\b)|there's", cue)
-        head = ("there are " if _plural(p) else "there is ") if there else ""
-        if len(group) == 1:
+        head = ("there are " if _plural(p) else "there is ") if there else "with " if cue.startswith("without") else ""
+        if len(group) == 1 and cue != "neither":
             new = head + p
-            yield [*lead, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:])]
+            number = re.compile(r"\s+(is|was|are|were)\b").match(answer, end)
+            agree = {"are": "is", "were": "was"} if not _plural(p) else {"is": "are", "was": "were"}
+            fit = [Change(*number.span(1), agree[number[1]])] if number and number[1] in agree else []
+            front = re.search(r"\b(is|was|are|were)\s+$", answer[first:cue_start])
+            if front and front[1] in agree:
+                fit.append(Change(first + front.start(1), first + front.end(1), agree[front[1]]))
+            yield [*lead, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
         else:
             yield [*lead, *_out_of_list(answer, claim, group, (cue_start, cue_end), p, (first, last))]
     inside = {c.parts["finding"] for c in claims if first <= c.start < last}
@@ -348,6 +367,8 @@ def _out_of_list(
     if not all(re.fullmatch(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*", gap) for gap in between):
         return []
     rest = items[:place] + items[place + 1 :]
+    if not rest:
+        return []
     rest = [r if r.isupper() or i == 0 and place else r[0].lower() + r[1:] for i, r in enumerate(rest)]
     word = " nor " if answer[slice(*cue)].lower() == "neither" else " or "
     listed = rest[0] if len(rest) == 1 else ", ".join(rest[:-1]) + word + rest[-1]
@@ -364,16 +385,20 @@ def _out_of_list(
 def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> Ways:
     start, end = claim.parts["cue"]
     state = _HEART.get(claim.finding)
+    denied = re.search(r"(?:(?<=\w)n't|\s+not)(?=\s+(?:\w+ly )?$)", answer[max(start - 30, 0) : start])
+    if denied:
+        yield [Change(max(start - 30, 0) + denied.start(), max(start - 30, 0) + denied.end(), "")]
     if state:
         tail = re.compile(r"\s+in size\b").match(answer, end)
         degree = f"{DEGREES[right.size]} " if right and right.size in DEGREES else ""
+        state = "increased" if answer[slice(*claim.parts["finding"])].lower().endswith("size") else state
         if _NORMAL.fullmatch(cue):
             yield [Change(start, tail.end() if tail else end, degree + state)]
         if cue.startswith("not "):
             yield [Change(start, start + 4, "")]
         size = re.compile(r"normal (heart|cardiac)( size| silhouette)?", re.I).match(answer, start)
         if size:
-            yield [Change(start, start + 6, case_like("enlarged", cue if cue[0].isupper() else "x"))]
+            yield [Change(start, start + 6, case_like("enlarged", answer[start]))]
         return
     if cue.startswith("not "):
         yield [Change(start, start + 4, "")]
@@ -389,7 +414,8 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
         return [noun]
     found = []
     text = right.words
-    if text and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
+    after = any(a > right.parts["finding"][0] for name, (a, _) in right.parts.items() if name in ATTRIBUTES)
+    if text and not after and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
         found.append(text if text.isupper() else text[0].lower() + text[1:])
     if _plural(noun) and not _plural(right.words) and right.side != "bilateral":
         noun = re.sub(r"(?:(?<=ss)e|)s$", "", noun)

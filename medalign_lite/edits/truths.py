@@ -38,7 +38,7 @@ from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.text.lexicon import SEVERAL, VAGUE
 from medalign_lite.text.reports import read_report
-from medalign_lite.text.says import option_of, yes_no
+from medalign_lite.text.says import is_no_answer, option_of, yes_no
 from medalign_lite.text.words import NoEdit, make_changes
 
 BY_FACTS = "claims against the table of facts"
@@ -47,11 +47,11 @@ BY_REPORT = "claims against the reference report"
 _DOMAINS = {"side": SIDES, "zone": ZONES, "size": SIZES}
 _WHOLE_ORGAN = {  # what "clear", "intact" or "normal" of an organ denies for certain, small and old things apart
     "cardiomegaly", "enlarged mediastinum", "consolidation", "effusion", "pneumothorax", "vascular congestion", "opacity",
-    "fracture", "costophrenic blunting",
+    "fracture", "raised diaphragm",
 }
 _NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only"}  # fmt: skip
 _PLAIN = frozenset(
-    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size either positive present lung lungs".split()
+    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size either positive present lung show ha i thi a".split()
 )
 _DENIALS = {"no", "not", "none", "without"}
 TRUE, FALSE, UNKNOWN = Verdict("true"), Verdict("false", ("finding",)), Verdict("unverifiable")
@@ -61,7 +61,9 @@ TRUE, FALSE, UNKNOWN = Verdict("true"), Verdict("false", ("finding",)), Verdict(
 def denies(denial: Claim, claim: Claim) -> bool:
     """Whether a denial is at least as broad as an affirmed claim: it speaks of the same thing and narrows nothing that
     the claim does not have ("no acute fracture" denies no old one, "no left effusion" none on the right)."""
-    if denial.kind != claim.kind or not denial.qualifiers <= claim.qualifiers:
+    narrow = (word.split("|") for word in denial.qualifiers)  # one of several will do
+    had = {word for words in claim.qualifiers for word in words.split("|")}
+    if denial.kind != claim.kind or not all(had & {*words} for words in narrow):
         return False
     if "organ" in denial.parts and (claim.finding not in _WHOLE_ORGAN or _is_old(claim)):
         return False
@@ -360,9 +362,11 @@ class Gold:
     @property
     def options(self) -> tuple[str, ...]:
         """Of a question that gives some: A is the first."""
-        return tuple(getattr(self.question, "options", ()) or ())
+        return self.question.options
 
     def _better(self, answer: str) -> str | None:
+        if is_no_answer(answer, self.question.text):
+            raise NoEdit("an answer that does not answer: a refusal, an echo or a question")
         if self.options:
             return swap_option(answer, self.words, self.options)
         return correct_answer(answer, self.words, self.question.text)
@@ -470,7 +474,7 @@ def _key(claim: Claim) -> tuple:
 def _check_removed(better: Sequence[Claim], true: Sequence[Claim]) -> None:
     """What an edit takes away is judged as what it adds: a claim of the worse answer that is not false stays said."""
     said = {(c.finding, c.polarity) for c in better}
-    if any((c.finding, c.polarity) not in said for c in true):
+    if any((c.finding, c.polarity) not in said for c in true if c.finding not in VAGUE):
         raise NoEdit("the better answer leaves out something that is not wrong")
 
 
@@ -480,7 +484,7 @@ def _read_words(text: str, claims: Sequence[Claim]) -> str:
 
 def _check_new_words(better: str, answer: str, *, known: str) -> None:
     """What neither the answer nor the truth holds was made up."""
-    said, before, there = (set(normalise(text).split()) for text in (better, answer, known))
+    said, before, there = ({w.removesuffix("s") for w in normalise(text).split()} for text in (better, answer, known))
     if said - before - there - _PLAIN:
         raise NoEdit("the better answer brings words that the truth does not hold")
 

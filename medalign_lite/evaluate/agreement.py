@@ -118,13 +118,10 @@ def affirmed_by(text: str, truth: Facts | Report) -> list[Claim]:
     if isinstance(truth, Facts):
         return affirmed(text)
     said = [one for claim in truth.read(text) if claim.polarity == "present" for one in by_side(claim)]
-    there = [one for claim in truth.claims if claim.polarity == "present" for one in by_side(claim)]
-    return [c for c in said if any(_same(c, t) for t in there) or contradicts(truth.claims, c)]
-
-
-def _same(claim: Claim, other: Claim) -> bool:
-    pairs = ((getattr(claim, name), getattr(other, name)) for name in ATTRIBUTES)
-    return (claim.finding, claim.kind) == (other.finding, other.kind) and all(a == b or None in (a, b) for a, b in pairs)
+    there = {(claim.finding, claim.kind) for claim in truth.claims if claim.polarity == "present"}
+    seen = [fact for fact in truth.stated.facts if fact.visible]
+    borne_out = [(c.finding, c.kind) in there and any(in_full(c, fact) for fact in seen) for c in said]
+    return [c for c, found in zip(said, borne_out, strict=True) if found or contradicts(truth.claims, c)]
 
 
 def report_counts(text: str, truth: Facts | Report) -> dict[str, float]:

@@ -271,10 +271,9 @@ def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
         return report_counts(text, truth_of(case, question))
     if not question.visible:
         return {}
-    options = getattr(question, "options", ())
-    scores = score_answer(text, question.answer, question.kind, question.text, options)
+    scores = score_answer(text, question.answer, question.kind, question.text, question.options)
     if question.kind == "choice":
-        return {"choice": 1, "choice_right": scores["strict"], "choice_none": option_of(text, options) is None}
+        return {"choice": 1, "choice_right": scores["strict"], "choice_none": option_of(text, question.options) is None}
     if question.kind == "open":
         row = {"open_recall": scores["llavamed"], "open_strict": scores["strict"], "open_lmms": scores["lmms"]}
         return {"open": 1} | row

@@ -167,7 +167,7 @@ def _put(answer: str, place: Attribute, new: str) -> str:
     if place.name in ("side", "zone", "size"):
         new = like_word(new, said, place.name)
     elif new.islower() or new.istitle():  # "MRI" and "X-ray" are written as they are
-        new = case_like(new, said) if not said.isupper() else new
+        new = case_like(new, said) if not said.isupper() else new.capitalize() if not answer[: place.start].strip() else new
     front = answer[: place.start]
     article = re.search(r"\b(an?)(\s+)$", front, re.I)
     if article:
@@ -185,7 +185,7 @@ def _whole(answer: str, gold: str) -> str:
         raise NoEdit("the answer may say the same as the gold answer in other words")
     if max(len(answer.split()), len(gold.split())) > WHOLE_ANSWER_WORDS:
         raise NoEdit("a long answer that differs from the gold answer")
-    new = gold.strip().rstrip(".")
+    new = " ".join(gold.split()).rstrip(".")
     new = new[0].upper() + new[1:] if answer.strip()[0].isupper() else new
     return new + ("." if answer.rstrip().endswith(".") else "")
 

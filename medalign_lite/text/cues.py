@@ -104,6 +104,8 @@ CUES: dict[str, tuple[str, ...]] = {
         r"would be difficult to exclude",
     ),
     "asked_b": (
+        r"(?:(?:is|are) )?(?:hard|difficult|impossible|not possible) to (?:judge|assess|evaluate|determine|tell|gauge)",
+        r"(?:can ?not|can't|could not) be (?:\w+ )?(?:assessed|judged|evaluated|determined)", r"(?:is|are) not (?:assessable|evaluable)",
         r"(?:may|might|can|could|would) (?:not be|be (?:missed|obscured|hidden|masked|overlooked|invisible|occult)|"
         r"escape|go un\w+)(?! excluded| ruled| present)", r"(?:is|are) (?:easily |often |commonly |sometimes )(?:missed|overlooked|"
         r"hidden|occult)", r"(?:\w+ ){0,2}(?:years?|months?|weeks?) ago", r"(?:is|are) of concern",

@@ -66,7 +66,7 @@ _REAL_WORDS = {
     "infiltrates",
     "effused", "plural", "evidenced", "evidences", "pneumonias", "pacemakers", "rupture", "infusion", "cardia",
 }  # fmt: skip
-_LONG = 600  # characters of a sentence; what goes on without a full stop is read in pieces
+_LONG = 400  # characters of a sentence; what goes on without a full stop is read in pieces
 _PIECE = re.compile(r"(?s:.{1,%d}(?:[,;]\s|\s|$)|.{1,%d})" % (_LONG, _LONG))
 _RUN = re.compile(r"[ \t\r\f\v\u00a0]{3,}|\s{5,}")  # white space that would only cost time
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -10,7 +10,7 @@ from collections import Counter
 _BEFORE_NO = (  # what may stand in front of "no" within a sentence
     "is are was were be been being has have had show shows showed shown demonstrate demonstrates demonstrated reveal reveals "
     "revealed with and but or though although while whereas that there's there see sees identify find found contains "
-    "contain also however yet so suggest suggests of to in still now yes then because since exhibits exhibit indicate "
+    "contain also however yet so suggest suggests still now yes then because since exhibits exhibit indicate "
     "indicates appears bears carries carry there're i'd essentially currently"
 )
 _SIDES = r"(?:right|left|bilateral)(?:-sided)?"
@@ -51,12 +51,22 @@ _FAULTS = (
      "'no' before what is there"),
     (r"\bno (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){1,4}(?:in|of) both\b", "'no' with 'both'"),
     (r"\b(?:yes, (?:there (?:is|are) )?no|no, (?:there (?:is|are) )?(?:a|an|some)|not not|no longer no)\b", "yes and no"),
-    (r"\b(?:a|an|the)\s+[\w\s-]{1,40},\s*no\b", "'no' within a noun phrase"),
+    (r"\b(?:a|an|the)\s+[\w\s,-]{1,60},\s*no\b(?! \w+ (?:is|are)\b)", "'no' within a noun phrase"),
+    (rf"(?:^|[.;] )no [^.;,]{{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b", "a denial that runs on"),
+    (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in keeping|as in)\b|\bno (?:[\w-]+ ){1,4}with (?!respect)", "something said of what is denied"),
     (rf"\bno\b[^.;,]*, (?:\w+ly )?{_SIZES}\s*[.;]", "a size without a noun"),
     (r"\bno [^.;,]* with no\b", "'no' with 'no'"),
     (r"(?:^|[.;] )there (?!is\b|are\b|was\b|were\b|has\b|have\b|had\b|appears?\b|may\b|might\b|remains?\b|seems?\b|can\b|could\b|"
      r"isn|aren|wasn|weren|also\b|continues?\b|persists?\b|exists?\b)\w+", "'there' without a verb"),
     (rf"(?<!there )(?<!there's )\b(?:is|are|was|were) (?:(?:an?|{_SIZES}|{_SIDES}|{_ZONES}|lobe|pleural) )*{_NOUNS}\b", "a thing that is a finding"),
+    (r"\bof the (?:right|left|upper|lower)\s*(?:is\b|are\b|[.;,]|$)", "a side without a part"),
+    (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't)\b)[^.;]*\bnor\b", "'nor' alone"),
+    (r"\bno (?:[\w-]+ ){0,3}\w+(?:[^e]ar|[^nr]al|ary)\s*[.,;]", "an adjective without a noun"),
+    (r"\b(?:lungs?|side|base|apex) (?:a |an )?(?:small|large|mild|moderate|marked|tiny|trace) ", "a phrase without a link"),
+    (r"\b(?:is|are) (?:show|has|have|is|are)\b", "two verbs"),
+    (rf"(?<!there )\b(?:a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){{0,4}}(?:of [\w ]{{1,24}} )?are\b", "one with 'are'"),
+    (r"\b(?:opacities|effusions|nodules|fractures|infiltrates|masses|granulomas|consolidations) (?:is|was|has)\b", "several with 'is'"),
+    (r"(?-i:(?:^|[.!?] )[a-z])", "a sentence without a capital"),
     (r"  +\S", "a gap"),
 )  # fmt: skip
 _COMPILED = [(re.compile(pattern, re.I), why) for pattern, why in _FAULTS]

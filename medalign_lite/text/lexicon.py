@@ -287,7 +287,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"(?:(?:hilar|mediastinal|paratracheal|bilateral|bihilar) ){0,6}(?:lymph)?adenopathy",
         r"hilar (?:enlargement|prominence|fullness)",
         r"(?:enlarg(?:ed|ement)|prominen(?:t|ce)|full(?:ness)?)(?: of)?(?: the)?(?: \w+)? hil(?:um|a|"
-        r"ar\b)(?! contours? (?:is|are) normal)",
+        r"ar\b(?: (?:lymph )?nodes?)?)(?! contours? (?:is|are) normal)",
         r"enlarged (?:\w+ )?lymph nodes?",
     ),
     "raised diaphragm": (
@@ -331,9 +331,9 @@ DEVICES = (
 KINDS: dict[str, dict[str, str]] = {
     "opacity": {"infiltrate": r"infiltrat", "scar": r"scar", "fibrosis": r"fibro", "bronchial thickening": r"bronchial",
                 "air-space disease": r"air[- ]?space (?:disease|process|abn|change)|alveolar (?:disease|process|filling)",
-                "interstitial change": r"interstitial|reticul|septal|markings", "density": r"densit", "haze": r"^haz|glass",
+                "interstitial change": r"interstitial|reticul|septal|markings", "density": r"densit", "haze": r"^haz\w*$|glass",
                 "white-out": r"white|silhouett|bronchogram", "lung abnormality": r"abnormalit"},
-    "mass": {"lesion": r"lesion|lump", "cancer": r"malign|neoplas|carcinoma|cancer|tumou?r|lymphoma",
+    "mass": {"lesion": r"^(?!.*mass).*lesion|lump", "cancer": r"malign|neoplas|carcinoma|cancer|tumou?r|lymphoma",
              "metastasis": r"metasta"},
     "nodule": {"nodularity": r"nodular"}, "emphysema": {"COPD": r"copd|obstructive", "bulla": r"bull|bleb"},
     "effusion": {"empyema": r"empyema|pyo", "haemothorax": r"h(?:a)?emo-?thorax", "hydrothorax": r"hydro"},
@@ -350,7 +350,7 @@ KINDS: dict[str, dict[str, str]] = {
     "bone deformity": {"wedging": r"wedg", "height loss": r"height"}, "foreign body": {"bullet": r"bullet|shrapnel"},
     "central line": {"port": r"port", "PICC": r"picc|peripherally", "Swan-Ganz": r"swan"},
     "aspiration": {"pneumonitis": r"pneumonitis"},
-    "hyperinflation": {"air trapping": r"trapping", "flat diaphragm": r"flat"},
+    "hyperinflation": {"air trapping": r"trapping", "flat diaphragm": r"\bflat"},
 }  # fmt: skip
 VAGUE = frozenset({"abnormality", "bone abnormality", "other device", "drain", "hardware"})  # say nothing that can be compared
 SEVERAL = frozenset({  # a second one may well be there, so another place is no contradiction

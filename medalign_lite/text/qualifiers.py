@@ -7,6 +7,7 @@ narrow, so that a word nobody thought of makes a denial narrower and never broad
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from medalign_lite.text.context import Cue, Reading, Span
 from medalign_lite.text.lexicon import KINDS, SIDE_WORDS, SIZE_WORDS, ZONE_WORDS
@@ -40,6 +41,7 @@ _CHARGED = re.compile(  # words that deny, doubt or ask: one that no cue has acc
     r"cleared|resolved|disappeared|questionabl\w+|might|perhaps|equivocal|difficult|limited|misinterpret\w+|mimic\w*|look\w* like|resembl\w+|when)\b|\?"
 )
 _LIST = re.compile(r"\b(?:or|nor|and)\b|/")
+_LINKS = ("or", "and")
 _SEVERAL = {"size": re.compile(r"\b(?:small|minimal|mild|slight|moderate|trace)(?:ly)?(?: |-)to(?: |-)(?:moderate|large|severe|marked)")}
 _KINDS = {
     finding: re.compile("|".join(rf"(?P<k{i}>{words})" for i, words in enumerate(kinds.values())))
@@ -74,8 +76,10 @@ def qualifiers(text: str, mention: Span, others: Sequence[Span], reading: Readin
             inner = [m for m in others if m[0] == first and m[0] < start]
             words += [w for a, b in inner for w in _content(text[a:b])[:-1] if w not in _FIRST_ONLY]
             words += _content(text[slice(*reading.cue)])
-        words += _content(text[end:last])
-    return frozenset(words)
+        found = _content(text[end:last])
+        either = "or" in found or "and" in found  # "no fracture of the ribs or clavicles" denies each of them
+        words += ["|".join(sorted({w for w in found if w not in _LINKS}))] if either else found
+    return frozenset(word for word in words if word and word not in _LINKS)
 
 
 def _content(text: str) -> list[str]:
@@ -89,11 +93,17 @@ def organ_qualifiers(text: str, mention: Span, reading: Reading) -> frozenset[st
     return frozenset([*words, *re.findall(r"rib|clavicle", text[slice(*mention)])])
 
 
+@lru_cache(maxsize=8)
+def _charged(text: str) -> tuple[re.Match, ...]:
+    return tuple(_CHARGED.finditer(text))
+
+
 def doubts(text: str, mention: Span, reading: Reading, cues: Sequence[Cue], used: Iterable[Span]) -> frozenset[str]:
     """What of the reading is unsure: "claim", where a word that denies or doubts is not accounted for; "size"."""
     used = set(used)
     explained = [c[2:] for c in cues if c[2:] in used or c.kind not in ("denied", "doubt", "asked", "hint", "resolved")]
-    loose = [m for m in _CHARGED.finditer(text) if not any(a <= m.start() < b for a, b in [*explained, *used, mention])]
+    loose = [m for m in _charged(text) if not any(a <= m.start() < b for a, b in [*explained, *used, mention])] \
+        if reading.polarity == "present" else []
     found = {name for name, pattern in _SEVERAL.items() if pattern.search(text)}
     if reading.polarity == "present" and any(_same_clause(text, mention, m.span()) for m in loose):
         found.add("claim")

@@ -67,8 +67,7 @@ def _read_sentence(sentence: Sentence) -> list[Claim]:
         for finding in mention.findings:
             kind = kind_of(finding, text[slice(*span)]) if not mention.reading else finding
             for chosen in choose_places(text, finding, mention, places):
-                one = _claim(sentence, finding, mention, reading, chosen)
-                claims.append(replace(one, kind=kind, qualifiers=words, unsure=unsure))
+                claims.append(_claim(sentence, finding, mention, reading, chosen, kind, words, unsure))
     affirmed = [c for c in claims if c.polarity != "absent"]
     return [c for c in claims if not ("organ" in c.parts and c.polarity == "absent" and any(_meets(c, a) for a in affirmed))]
 
@@ -83,7 +82,10 @@ def _several(places: Sequence[Place]) -> frozenset[str]:
     return frozenset(n for n in ("zone", "size") if len({p.value for p in places if p.name == n}) > 1)
 
 
-def _claim(sentence: Sentence, finding: str, mention: Mention, reading: Reading, chosen: Mapping[str, Place]) -> Claim:
+def _claim(
+    sentence: Sentence, finding: str, mention: Mention, reading: Reading, chosen: Mapping[str, Place], kind: str,
+    words: frozenset[str], unsure: frozenset[str],
+) -> Claim:  # fmt: skip
     parts = {"finding": sentence.span(mention.start, mention.end)}
     parts |= {name: sentence.span(p.start, p.end) for name, p in chosen.items()}
     start, end = min(a for a, _ in parts.values()), max(b for _, b in parts.values())
@@ -92,4 +94,7 @@ def _claim(sentence: Sentence, finding: str, mention: Mention, reading: Reading,
     if mention.reading:
         parts["organ"] = parts["finding"]
     side, zone, size = (chosen[name].value if name in chosen else None for name in ("side", "zone", "size"))
-    return Claim(finding, reading.polarity, side, zone, size, start, end, parts, reading.temporal)
+    return Claim(
+        finding, reading.polarity, side, zone, size, start, end, parts, reading.temporal, kind=kind, qualifiers=words,
+        unsure=unsure,
+    )  # fmt: skip

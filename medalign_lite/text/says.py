@@ -33,6 +33,11 @@ _REFUSES = re.compile(
     r"possibl[ey]|perhaps|maybe|might be|may be|could be|maybe not|difficult question|need(?:s|ed)? (?:more|further)|insufficient|it depends|n/a|either|both possib)\b",
     re.I,
 )
+_CANNOT = re.compile(
+    r"\b(?:i|we|it|this|that) (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|don't) (?:\w+ )?(?:be )?"
+    r"(?:see|view|access|answer|tell|say|determined?|judged?|assess\w*|know|provide|interpret|diagnose|help)\b|\bsorry\b|\bas an ai\b|"
+    r"\b(?:cannot|can't) be (?:determined|answered|assessed|said|told)\b|\bno (?:image|picture) (?:was|is|has)\b", re.I
+)
 _YES = r"(?:yes|yeah|yep|yup|affirmative|correct|true|right|indeed|absolutely|definitely|certainly|sure)"
 _NO = r"(?:no|nope|nah|negative|incorrect|false|wrong|never)"
 _LEAN = r"(?:(?:most |very |quite |almost |rather )?(?:probably|likely|certainly|definitely|clearly|surely|i think|i believe|presumably|apparently|i suppose|i guess)[, ]+)*"
@@ -63,6 +68,7 @@ _ZH_YES = re.compile("是|有|存在|包含|能|可以|会|正常|健康|可见|
 
 def unwrap(text: str) -> str:
     """The answer itself: without thoughts, tags, marks, JSON around it and "The final answer is"."""
+    text = re.sub(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]", "", text)  # marks that nobody sees
     text = _HIDDEN.sub(lambda m: f" {m[1] or ''} ", text).strip()
     if text.startswith("{"):
         try:
@@ -122,11 +128,18 @@ def yes_no(text: str, question: str = "") -> bool | None:
     return _statement(said, question)
 
 
+def is_no_answer(text: str, question: str = "") -> bool:
+    """A refusal, an echo of the question, another question, or nothing."""
+    said = unwrap(text)
+    left = _without(said, question) if len(said) <= len(question) + 24 else said
+    return not re.search(r"\w", left) or said.rstrip(" \"'").endswith("?") or bool(_REFUSES.match(said) or _CANNOT.search(said))
+
+
 def _without(said: str, question: str) -> str:
     """What is left of an answer that repeats the question first."""
     words = re.findall(r"\w+", question)
     found = re.search(r"\W+".join(map(re.escape, words)), said, re.I) if len(words) > 2 else None
-    if not found or found.start() > 12:
+    if not found or not re.fullmatch(r"\W*(?:q|question)?\W*", said[: found.start()], re.I):
         return said
     rest = unwrap(re.sub(r"^\W*(?:a|answer)\s*:\s*", "", said[found.end() :], flags=re.I))
     return rest if re.search(r"\w", rest) and rest.lower() not in ("a", "answer") else ""
@@ -185,6 +198,8 @@ def _statement(said: str, question: str) -> bool | None:
     word = re.search(r"\b(?:absent|false|incorrect|negative|true|correct|present|positive)\b", said, re.I)
     if _by_values(text, question) is False:
         return False
+    if not question and len({c.polarity for c in read_report(text)}) > 1:
+        return None
     for judge in (_by_findings, _by_normal, _by_values):
         found = judge(text, question)
         if found is not None:

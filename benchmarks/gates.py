@@ -1,0 +1,204 @@
+"""The gates of the reader, the edits and the scorers: texts whose right reading is written beside them (tests/texts).
+
+    python -m benchmarks.gates [--write] [--data DIR ...]
+
+`--write` puts the figures into docs/GATES.md with every row that fails. `--data`: SLAKE or VQA-RAD as published; their
+own questions and gold answers are then answered as models answer, and what the editor makes of that is counted.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medalign_lite.cases.case import Question
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.edits.truths import Gold, Report
+from medalign_lite.evaluate.agreement import report_counts
+from medalign_lite.files import ROOT
+from medalign_lite.text.grammar import broken
+from medalign_lite.text.reports import read_report
+from medalign_lite.text.says import option_of, yes_no
+from medalign_lite.text.words import NoEdit
+
+TEXTS = ROOT / "tests" / "texts"
+PAGE = ROOT / "docs" / "GATES.md"
+BEFORE = TEXTS / "before.json"  # what commit b632397 made of the same texts
+LEFT_OUT: dict[str, str] = {}  # rows whose label is doubted, with the reason; README.md of the texts says them too
+ERRORS = ("claims_hallucinated", "mentions_false", "false_findings", "location_errors", "severity_errors")
+SAYS = {True: "yes", False: "no", None: "neither"}
+
+
+def rows(name: str) -> list[dict]:
+    """The texts of a gate."""
+    lines = (TEXTS / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
+    return [row for row in map(json.loads, filter(None, lines)) if row["id"] not in LEFT_OUT]
+
+
+def corrected(answer: str, report: str) -> tuple[str | None, str]:
+    """(y+ or None, why none)."""
+    try:
+        edit = Report(report).correct(answer)
+    except NoEdit as reason:
+        return None, str(reason)
+    return (edit.chosen, "") if edit else (None, "not contradicted")
+
+
+def true_pairs() -> Iterator[tuple[str, bool, str]]:
+    """(id, passed, what went wrong) of a true statement: no edit, and nothing false counted."""
+    for row in rows("true_pairs"):
+        better, why = corrected(row["statement"], row["reference"])
+        counts = report_counts(row["statement"], Report(row["reference"]))
+        wrong = [name for name in ERRORS if counts.get(name)]
+        told = better or ("" if why == "not contradicted" else why) or ", ".join(wrong)
+        yield row["id"], not told, f"{row['reference']} / {row['statement']} -> {told}"
+
+
+def repairs() -> Iterator[tuple[str, str, str]]:
+    """(id, outcome, texts): "listed", "same claims" as a listed one, "other", or the reason of none."""
+    for row in rows("repairs"):
+        better, why = corrected(row["answer"], row["reference"])
+        yield row["id"], outcome(better, row), f"{row['reference']} / {row['answer']} -> {better or why}"
+
+
+def outcome(better: str | None, row: dict) -> str:
+    """How a repaired answer stands to those that are acceptable."""
+    if better is None:
+        return "refused"
+    if broken(better, row["answer"]):
+        return "broken"
+    if _plain(better) in map(_plain, row["repaired"]):
+        return "listed"
+    said = Counter(c.said for c in read_report(better))
+    return "same claims" if any(said == Counter(c.said for c in read_report(t)) for t in row["repaired"]) else "other"
+
+
+def closed_answers() -> Iterator[tuple[str, bool, str]]:
+    """(id, passed, texts) of yes, no and neither."""
+    for row in rows("closed_answers"):
+        said = SAYS[yes_no(row["answer"], row["question"])]
+        yield row["id"], said == row["says"], f"{row['question']} / {row['answer']!r}: {said}, right is {row['says']}"
+
+
+def multiple_choice() -> Iterator[tuple[str, bool, str]]:
+    """(id, passed, texts) of one option of several."""
+    for row in rows("multiple_choice"):
+        said = option_of(row["answer"], list(row["options"].values()))
+        letter = None if said is None else list(row["options"])[said]
+        yield row["id"], letter == row["says"], f"{row['options']} / {row['answer']!r}: {letter}, right is {row['says']}"
+
+
+def reader_words() -> Iterator[tuple[str, bool, str]]:
+    """(id, passed, texts) of what a sentence says of a finding."""
+    for row in rows("reader_words"):
+        said = {c.polarity for c in read_report(row["text"]) if c.finding == row["finding"]}
+        right = {"none": set(), "resolved": {"absent"}}.get(row["status"], {row["status"]})
+        yield row["id"], said == right, f"{row['text']} / {row['finding']}: {sorted(said)}, right is {sorted(right)}"
+
+
+def against_itself() -> Iterator[tuple[str, bool, str]]:
+    """(id, passed, text) of every text as its own reference: all right, nothing false, nothing missing."""
+    for name, keys in (("true_pairs", ("reference", "statement")), ("repairs", ("reference", "answer"))):
+        for row in rows(name):
+            for key in keys:
+                counts = report_counts(row[key], Report(row[key]))
+                whole = counts.get("match_ratio", 1) == 1 and counts["sizes"] == counts["sizes_right"]
+                wrong = counts["missing_findings"] + sum(counts.get(error, 0) for error in ERRORS)
+                yield row["id"], whole and not wrong, row[key]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".")
+
+
+GATES = {
+    "a true statement is left as it is": true_pairs, "yes, no, neither": closed_answers,
+    "the option that is said": multiple_choice, "words of reports": reader_words,
+    "a report against itself": against_itself,
+}  # fmt: skip
+
+
+def model_like(question: Question) -> Iterator[str]:
+    """How models answer this question: right and wrong, bare and in a sentence, and not at all."""
+    gold = question.answer.strip().rstrip(".")
+    yield from (gold, f"The answer is {gold}.", f"Answer: {gold}", question.text, "I cannot determine this from the image.")
+    if gold.lower() in ("yes", "no"):
+        other = "No" if gold.lower() == "yes" else "Yes"
+        yield from (other, f"{other}, that is so.", f"Final answer: {other}")
+    else:
+        yield from ("MRI", "the left lung", "Pneumonia", f"It shows {gold} on the right side.")
+
+
+def on_data(folder: Path, seed: int = 7) -> tuple[Counter, list[str]]:
+    """(outcomes counted, every y+ and y- that the grammar check finds broken) over a data set's own questions."""
+    found, faulty, rng = Counter(), [], np.random.default_rng(seed)
+    for case in read_cases(folder, check_files=False).cases:
+        for question in case.questions:
+            for answer in model_like(question):
+                try:
+                    truth = Gold(question)
+                    edit = truth.correct(answer) or truth.falsify(answer, rng)
+                except NoEdit as reason:
+                    found[f"refused: {str(reason)[:70]}"] += 1
+                    continue
+                found[edit.source] += 1
+                fault = broken(edit.chosen, answer) or broken(edit.rejected, answer)
+                if fault:
+                    faulty.append(f"{question.text} / {edit.chosen!r} / {edit.rejected!r}: {fault}")
+    return found, faulty
+
+
+def page(data: Sequence[Path]) -> str:
+    """docs/GATES.md."""
+    lines = ["# Gates", "", "Written by `make gates` from tests/texts; the rows that fail are listed below.", "",
+             "| gate | rows | right | share |", "|---|---:|---:|---:|"]
+    failing: dict[str, list[str]] = {}
+    for name, gate in GATES.items():
+        found = list(gate())
+        failing[name] = [f"`{key}` {told}" for key, passed, told in found if not passed]
+        right = len(found) - len(failing[name])
+        lines.append(f"| {name} | {len(found)} | {right} | {right / len(found):.1%} |")
+    found = list(repairs())
+    counted = Counter(result for _, result, _ in found)
+    good = counted["listed"] + counted["same claims"]
+    lines.append(f"| a wrong answer is repaired | {len(found)} | {good} | {good / len(found):.1%} |")
+    failing["a wrong answer is repaired"] = [f"`{key}` ({result}) {told}" for key, result, told in found
+                                             if result not in ("listed", "same claims")]
+    lines += ["", f"Repairs by outcome: {', '.join(f'{name} {number}' for name, number in counted.most_common())}."]
+    if BEFORE.is_file():
+        before = json.loads(BEFORE.read_text(encoding="utf-8"))
+        lost = [f"`{key}` {told}" for key, result, told in found
+                if key in before["repaired"] and result not in ("listed", "same claims")]
+        lines += ["", f"Before (commit {before['commit']}): {before['figures']}",
+                  f"{len(lost)} of the {len(before['repaired'])} that were repaired as listed then are refused or other now:",
+                  "", *(f"- {row}" for row in lost)]
+    for folder in data:
+        found, faulty = on_data(folder)
+        lines += ["", f"## {folder.name}: model-like answers to its own questions", "",
+                  *(f"- {number} {name}" for name, number in found.most_common()), "",
+                  f"{len(faulty)} of {found['corrected'] + found['counterfactual']} pairs hold a broken phrase.",
+                  *(f"- {row}" for row in faulty[:40])]
+    for name, some in failing.items():
+        lines += ["", f"## {name}: {len(some)} rows", "", *(f"- {row}" for row in some)]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the page, or write it."""
+    made = argparse.ArgumentParser(prog="python -m benchmarks.gates", description=__doc__, allow_abbrev=False)
+    made.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
+    made.add_argument("--data", type=Path, nargs="*", default=[], help="folders of SLAKE or VQA-RAD as published")
+    given = made.parse_args(arguments)
+    text = page(given.data)
+    if given.write:
+        PAGE.write_text(text, encoding="utf-8", newline="\n")
+    print(text if not given.write else text.split("\n## ")[0])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

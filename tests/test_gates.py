@@ -1,0 +1,49 @@
+"""The gates: texts with the right reading written beside them (tests/texts), and what reading costs."""
+
+import time
+from collections import Counter
+
+import pytest
+from benchmarks.gates import GATES, repairs
+
+from medalign_lite.text.claims import extract_claims
+from medalign_lite.text.grammar import broken
+from medalign_lite.text.reports import read_report
+
+AT_LEAST = {"yes, no, neither": 0.95, "words of reports": 0.98}  # the others: every row
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_gate_holds(name):
+    found = list(GATES[name]())
+    failed = [f"{key} {told}" for key, passed, told in found if not passed]
+    assert len(failed) <= round((1 - AT_LEAST.get(name, 1)) * len(found)), "\n".join(failed)
+
+
+def test_four_of_five_wrong_answers_are_repaired_and_none_is_broken():
+    found = Counter(result for _, result, _ in repairs())
+    assert found["listed"] + found["same claims"] >= 0.8 * found.total()
+    assert found["other"] <= 10 and not found["broken"]
+
+
+@pytest.mark.parametrize(("text", "fault"), [
+    ("Healed no rib fracture.", "before 'no'"), ("There is a loculated no pleural effusion.", "before 'no'"),
+    ("Small bilateral bibasilar opacity.", "two sides"), ("No edema, but no , but a nodule.", "without a noun"),
+    ("There is a very small, no pneumothorax.", "noun phrase"), ("No effusion and.", "stops short"),
+    ("Left left effusion.", "twice"), ("There is a opacity.", "article"), ("There is no nodules.", "'is'"),
+    ("There are a nodule.", "'are'"), ("No effusion has increased.", "only a thing"), ("No nodule in both lungs.", "both"),
+    ("The study is no.", "without a noun"), ("Partial clearing of no consolidation.", "before 'no'"),
+    ("Yes, there is no effusion.", "yes and no"), ("No opacity, which may be pneumonia.", "denied"),
+])  # fmt: skip
+def test_a_broken_phrase_is_seen(text, fault):
+    assert fault in (broken(text) or "")
+    assert broken(text, text) is None  # what was there before was not broken by the edit
+
+
+@pytest.mark.parametrize("unit", [" ", "\t", "\n", "no effusion, ", "the heart is ", "a", "AB:", "if ", "1. A "])
+def test_a_hundred_thousand_characters_are_read_in_seconds(unit):
+    text = f"Small left effusion.{unit * (100_000 // len(unit))}No pneumothorax."
+    start = time.process_time()
+    read_report(text)
+    extract_claims(text)
+    assert time.process_time() - start < 6  # 2 s on a quiet machine
