@@ -4,8 +4,8 @@ import time
 from collections import Counter
 
 import pytest
-from benchmarks.gates import GATES, repairs
 
+from benchmarks.gates import GATES, repairs
 from medalign_lite.text.claims import extract_claims
 from medalign_lite.text.grammar import broken
 from medalign_lite.text.reports import read_report

@@ -64,7 +64,7 @@ _FAULTS = (
     (r"\bno (?:[\w-]+ ){0,3}\w+(?:[^e]ar|[^nr]al|ary)\s*[.,;]", "an adjective without a noun"),
     (r"\b(?:lungs?|side|base|apex) (?:a |an )?(?:small|large|mild|moderate|marked|tiny|trace) ", "a phrase without a link"),
     (r"\b(?:is|are) (?:show|has|have|is|are)\b", "two verbs"),
-    (rf"(?<!there )\b(?:a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){{0,4}}(?:of [\w ]{{1,24}} )?are\b", "one with 'are'"),
+    (r"(?<!there )\b(?:a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,4}(?:of [\w ]{1,24} )?are\b", "one with 'are'"),
     (r"\b(?:opacities|effusions|nodules|fractures|infiltrates|masses|granulomas|consolidations) (?:is|was|has)\b", "several with 'is'"),
     (r"(?-i:(?:^|[.!?] )[a-z])", "a sentence without a capital"),
     (r"  +\S", "a gap"),
