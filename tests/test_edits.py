@@ -11,7 +11,6 @@ from test_text import random_facts
 
 from medalign_lite.cases.case import Case, Lesion, Question
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, correct, counterfactual
 from medalign_lite.edits.records import (
     build_records,
     check_record,
@@ -21,7 +20,7 @@ from medalign_lite.edits.records import (
     write_records,
 )
 from medalign_lite.edits.repair import rewrite
-from medalign_lite.edits.verify import verify_by_gold
+from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, Facts, Gold
 from medalign_lite.text.answer_values import find_values
 from medalign_lite.text.claims import extract_claims, judge
 from medalign_lite.text.diff import diff_spans, edited_tokens, remove_spans, tokens
@@ -36,6 +35,11 @@ NODULE = Fact("nodule", "left", "upper", "moderate")
 HEART = Fact("cardiomegaly", size="large")
 FRACTURE = Fact("fracture", "right", "mid")
 ATELECTASIS = Fact("atelectasis", "right")
+
+
+def gold(right, text="?"):
+    """The truth of a question with this right answer."""
+    return Gold(Question("q", text, right, "open", "other"))
 
 
 # The differ
@@ -129,7 +133,7 @@ def test_tokens_are_the_whole_text(text):
     ],
 )  # fmt: skip
 def test_report_corrections(facts, said, corrected):
-    edit = correct(said, facts)
+    edit = Facts(tuple(facts)).correct(said)
     assert edit.chosen == corrected
     assert (edit.rejected, edit.source, edit.how) == (said, "corrected", BY_FACTS)
     assert remove_spans(said, edit.spans_rejected) == remove_spans(corrected, edit.spans_chosen)
@@ -145,16 +149,16 @@ def test_report_corrections(facts, said, corrected):
     ],
 )
 def test_evidence_is_what_can_be_seen_of_what_was_edited(facts, said, evidence):
-    assert correct(said, facts).evidence == evidence
+    assert Facts(tuple(facts)).correct(said).evidence == evidence
 
 
 def test_a_right_report_needs_no_correction():
-    assert correct("A small right effusion. No nodule.", [EFFUSION]) is None
+    assert Facts((EFFUSION,)).correct("A small right effusion. No nodule.") is None
 
 
 def test_omitted_findings_are_added_only_when_asked():
-    assert correct("No nodule.", [EFFUSION]) is None
-    edit = correct("No nodule.", [EFFUSION], add_omitted=True)
+    assert Facts((EFFUSION,)).correct("No nodule.") is None
+    edit = Facts((EFFUSION,)).correct("No nodule.", add_omitted=True)
     assert edit.chosen == "No nodule. There is a small right pleural effusion."
 
 
@@ -171,7 +175,7 @@ def test_omitted_findings_are_added_only_when_asked():
 )
 def test_what_has_no_minimal_correction_is_refused(facts, said, reason):
     with pytest.raises(NoEdit, match=reason):
-        correct(said, facts)
+        Facts(tuple(facts)).correct(said)
 
 
 @pytest.mark.parametrize("bank", phrases.BANKS)
@@ -180,14 +184,14 @@ def test_any_phantom_report_is_corrected_to_any_table_of_facts(bank):
     for _ in range(60):
         facts = random_facts(rng, 0.35, 1.0)
         said = report(random_facts(rng, 0.35, 1.0), rng, bank).text
-        edit = correct(said, facts)
+        edit = Facts(tuple(facts)).correct(said)
         if edit is None:
             continue
         assert all(judge(c, facts).verdict == "true" for c in extract_claims(edit.chosen))
         assert any(judge(c, facts).verdict == "false" for c in extract_claims(said))
         assert remove_spans(edit.chosen, edit.spans_chosen) == remove_spans(said, edit.spans_rejected)
         assert "  " not in edit.chosen and edit.chosen[0].isupper() and edit.chosen.endswith(".")
-        assert correct(report(facts, rng, bank).text, facts) is None
+        assert Facts(tuple(facts)).correct(report(facts, rng, bank).text) is None
 
 
 SALAD = "no not a A the right left upper zone small nodule effusion heart enlarged is seen and or but , . clear lungs"
@@ -212,7 +216,7 @@ def test_counterfactual_reports_are_false_in_one_finding(bank):
     for _ in range(60):
         facts = random_facts(rng, 0.35, 1.0)
         said = report(facts, rng, bank).text
-        edit = counterfactual(said, facts, rng)
+        edit = Facts(tuple(facts)).falsify(said, rng)
         assert edit.chosen == said and edit.source == "counterfactual"
         false = {c.finding for c in extract_claims(edit.rejected) if judge(c, facts).verdict == "false"}
         assert len(false) == 1
@@ -223,21 +227,21 @@ def test_counterfactual_reports_are_false_in_one_finding(bank):
 
 def test_counterfactual_of_a_wrong_answer_is_refused():
     with pytest.raises(NoEdit, match="not verified true"):
-        counterfactual("A nodule.", [], np.random.default_rng(0))
+        Facts(()).falsify("A nodule.", np.random.default_rng(0))
     with pytest.raises(NoEdit, match="not right"):
-        counterfactual("Yes", "No", np.random.default_rng(0))
+        gold("No").falsify("Yes", np.random.default_rng(0))
 
 
 def test_counterfactual_answers():
     rng = np.random.default_rng(0)
-    assert counterfactual("Yes.", "Yes", rng).rejected == "No."
-    assert counterfactual("On the left.", "On the left.", rng).rejected == "On the right."
-    assert counterfactual("Mild.", "Mild.", rng).rejected in ("Moderate.", "Marked.")
-    assert counterfactual("CT", "computed tomography", rng).rejected in ("MRI", "X-ray", "ultrasound")
+    assert gold("Yes").falsify("Yes.", rng).rejected == "No."
+    assert gold("On the left.").falsify("On the left.", rng).rejected == "On the right."
+    assert gold("Mild.").falsify("Mild.", rng).rejected in ("Moderate.", "Marked.")
+    assert gold("computed tomography").falsify("CT", rng).rejected in ("MRI", "X-ray", "ultrasound")
     with pytest.raises(NoEdit, match="no false answer is known"):
-        counterfactual("Pneumonia", "Pneumonia", rng)
+        gold("Pneumonia").falsify("Pneumonia", rng)
     question = Question("q", "Where is the nodule?", "There is no nodule.", "open", "premise", "nodule")
-    edit = counterfactual("There is no nodule.", [EFFUSION], rng, question)
+    edit = Gold(question, (EFFUSION,)).falsify("There is no nodule.", rng)
     assert edit.rejected.startswith("There is a ") and edit.evidence == ()
 
 
@@ -245,7 +249,7 @@ def test_counterfactual_answers():
 
 
 @pytest.mark.parametrize(
-    ("said", "gold", "corrected"),
+    ("said", "right", "corrected"),
     [
         ("Yes", "No", "No"), ("Yes.", "No", "No."), ("no", "Yes", "yes"), ("Left", "Right", "Right"),
         ("On the left.", "On the right.", "On the right."), ("Small.", "Large.", "Large."),
@@ -254,7 +258,7 @@ def test_counterfactual_answers():
                                                                             "There is no nodule."),
         ("There is no device.", "A left pacemaker.", "A left pacemaker."), ("CT", "MRI", "MRI"), ("3", "2", "2"),
         ("Lung, Heart", "Lung, Spinal Cord", "Lung, Spinal Cord"), ("Right lung.", "left kidney", "Left kidney."),
-        ("Yes, there is one", "No", "No"), ("There is a nodule.", "No", "No."),
+        ("Yes, there is one", "No", "No"),
         ("This is a CT scan.", "MRI", "This is an MRI."),
         ("It is an X-ray of the chest.", "CT, chest", "It is a CT of the chest."),
         ("Transverse plane", "Coronal Plane", "Coronal plane"), ("Two.", "three", "Three."),
@@ -265,25 +269,25 @@ def test_counterfactual_answers():
         ("3.2 x 4.1 cm", "15 x 20 mm", "15 x 20 mm"),
     ],
 )  # fmt: skip
-def test_answer_corrections(said, gold, corrected):
-    edit = correct(said, gold)
+def test_answer_corrections(said, right, corrected):
+    edit = gold(right).correct(said)
     assert (edit.chosen, edit.rejected, edit.how) == (corrected, said, BY_GOLD)
     assert remove_spans(said, edit.spans_rejected) == remove_spans(corrected, edit.spans_chosen)
 
 
 @pytest.mark.parametrize(
-    ("said", "gold"),
+    ("said", "right"),
     [("2", "two"), ("X-Ray", "xray"), ("The lung.", "Lung"), ("No.", "No"), ("There is no nodule", "No"),
      ("Computed tomography.", "CT"), ("MR", "magnetic resonance imaging"), ("A chest radiograph", "Chest X-ray"),
      ("3 cm", "30 mm"), ("3.2 by 4 cm", "32 x 40 millimeters"), ("Axial", "Transverse Plane"), ("colon", "Large Bowel"),
      ("Liver, heart", "Heart and Liver"), ("The image shows two.", "2 shows")],
 )
-def test_equal_answers_are_not_corrected(said, gold):
-    assert correct(said, gold) is None
+def test_equal_answers_are_not_corrected(said, right):
+    assert gold(right).correct(said) is None
 
 
 @pytest.mark.parametrize(
-    ("said", "gold", "reason"),
+    ("said", "right", "reason"),
     [
         ("Lung", "Lung, Spinal Cord", "other words"), ("Left", "Left lung", "other words"),
         ("In the left upper zone.", "On the left.", "other words"), ("Maybe", "Yes", "without yes or no"),
@@ -292,9 +296,42 @@ def test_equal_answers_are_not_corrected(said, gold):
         ("3.1 cm", "30 mm", "close to the gold"),
     ],
 )  # fmt: skip
-def test_answers_that_cannot_be_told_apart_are_refused(said, gold, reason):
+def test_answers_that_cannot_be_told_apart_are_refused(said, right, reason):
     with pytest.raises(NoEdit, match=reason):
-        correct(said, gold)
+        gold(right).correct(said)
+
+
+NODULE_ASKED = "Is there a nodule?"
+
+
+@pytest.mark.parametrize(("said", "right", "corrected"), [
+    ("There is a nodule.", "No", "No."), ("Answer: Yes", "No", "No"), ("There is no nodule", "Yes", "Yes"),
+    ("There is a small nodule in the right lung.", "Yes", None), ("Final answer: No.", "No", None),
+])  # fmt: skip
+def test_with_a_yes_no_gold_the_question_tells_what_is_said(said, right, corrected):
+    edit = gold(right, NODULE_ASKED).correct(said)
+    assert (edit and edit.chosen) == corrected
+
+
+@pytest.mark.parametrize("said", [
+    "I cannot tell.", "Cannot be determined.", "I cannot see the image.", NODULE_ASKED, "Sorry, I am not able to say.",
+    "The heart is large.",
+])  # fmt: skip
+@pytest.mark.parametrize("right", ["Yes", "No"])
+def test_who_says_neither_gives_no_pair(said, right):
+    truth = gold(right, NODULE_ASKED)
+    for make in (truth.correct, lambda text: truth.falsify(text, np.random.default_rng(0))):
+        with pytest.raises(NoEdit, match="without yes or no"):
+            make(said)
+
+
+def test_with_a_yes_no_gold_only_the_polarity_changes():
+    truth = gold("Yes", "Are there more than 12 ribs?")
+    rng = np.random.default_rng(0)
+    assert truth.falsify("Yes, there are more than 12 ribs.", rng).rejected == "No."
+    truth.verify("Yes.", "No.", "Yes.")
+    with pytest.raises(NoEdit, match="verified false"):
+        truth.verify("Yes, there are more than 12 ribs.", "Yes, there are more than 11 ribs.", "")
 
 
 # Records
@@ -324,7 +361,7 @@ def make_rollout(text, question="report", sample=0, **decoding):
 
 def sound_record():
     case, rollout = make_case(), make_rollout("A small left effusion. No nodule.")
-    return make_record(rollout, case, case.questions[0], correct(rollout.text, case.facts))
+    return make_record(rollout, case, case.questions[0], Facts(case.facts).correct(rollout.text))
 
 
 def test_a_sound_record_passes_and_survives_the_disk(tmp_path):
@@ -428,10 +465,10 @@ def test_validation_gives_records_and_a_group_in_two_splits_does_not():
     ("An MRI.", {"A CT.", "An X-ray.", "An ultrasound."}), ("Chest", {"Abdomen", "Head", "Pelvis", "Neck"}),
 ])  # fmt: skip
 def test_right_answers_get_another_value_that_is_verified_false(said, others):
-    made = {counterfactual(said, said, np.random.default_rng(seed)).rejected for seed in range(40)}
+    made = {gold(said).falsify(said, np.random.default_rng(seed)).rejected for seed in range(40)}
     assert made == others
     for rejected in made:
-        verify_by_gold(said, rejected, question="?", gold=said, answer=said)
+        gold(said).verify(said, rejected, said)
 
 
 @given(st.text(max_size=40) | st.lists(st.sampled_from("CT 3 cm x mm 2.5 two liver lung T2 left of - .".split()))

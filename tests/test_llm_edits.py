@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from chat_server import serving
 from PIL import Image
-from test_edits import make_case, make_rollout
+from test_edits import gold, make_case, make_rollout
 from test_text import random_facts
 
 from medalign_lite.cases.case import Question, write_cases
 from medalign_lite.editors import llm as llm_editor
 from medalign_lite.editors.chat import Budget, Chat, Endpoint
-from medalign_lite.editors.llm_edits import BY_REPORT, LlmEditor, apply_changes, describe_truth, read_prompt
-from medalign_lite.edits.facts import BY_FACTS, BY_GOLD, correct, counterfactual
+from medalign_lite.editors.llm_edits import LlmEditor, apply_changes, describe_truth, read_prompt
 from medalign_lite.edits.records import build_records, check_record, read_records
-from medalign_lite.edits.verify import verify_by_facts, verify_by_gold, verify_by_report
+from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, BY_REPORT, Facts, Report, edit_answer
 from medalign_lite.model.lvlm import load_processor
 from medalign_lite.run.cohort import choose_cohort
 from medalign_lite.run.stages import open_stage, write_jsonl
@@ -184,57 +183,59 @@ def test_several_changes_are_applied_where_they_stand():
     assert apply_changes("A large one", changes) == "The very small one"
 
 
-GOLD = {"question": "Where is the effusion?", "gold": "left lung"}
+GOLD, TRUTH = gold("left lung", "Where is the effusion?"), Report(REPORT)
 BAD = [
-    (verify_by_gold, ("In the left lung.", "In the lung, left side."), GOLD, "other words"),
-    (verify_by_gold, ("In the left lung.", "In the lung."), GOLD, "other words"),
-    (verify_by_gold, ("In the left and right lung.", "In the right lung."), GOLD, "verified true"),
-    (verify_by_gold, ("Not in the left lung.", "In the right lung."), {"question": "?", "gold": "lung"}, "true|other"),
-    (verify_by_gold, ("A mass in the left lung.", "In the right lung."), GOLD, "brings words"),
-    (verify_by_gold, ("Cardiomegaly", "An enlarged heart"), {"question": "What?", "gold": "cardiomegaly"}, "other"),
-    (verify_by_gold, ("Perhaps.", "No."), {"question": "Is it?", "gold": "yes"}, "verified true"),
-    (verify_by_gold, ("Yes.", "Perhaps."), {"question": "Is it?", "gold": "Yes."}, "verified false"),
-    (verify_by_gold, ("Yes, on both sides.", "No."), {"question": "Is it?", "gold": "yes"}, "brings words"),
-    (verify_by_report, ("Large left effusion.", "Right effusion."), {"report": REPORT}, "verified true"),
-    (verify_by_report, ("Small left effusion.", "Small effusion."), {"report": REPORT}, "verified false"),
-    (verify_by_report, ("Left effusion. A pneumothorax.", "Right effusion. A pneumothorax."), {"report": REPORT},
+    (GOLD, ("In the left lung.", "In the lung, left side."), "other words"),
+    (GOLD, ("In the left lung.", "In the lung."), "other words"),
+    (GOLD, ("In the left and right lung.", "In the right lung."), "verified true"),
+    (gold("lung", "?"), ("Not in the left lung.", "In the right lung."), "true|other"),
+    (GOLD, ("A mass in the left lung.", "In the right lung."), "brings words"),
+    (gold("cardiomegaly", "What?"), ("Cardiomegaly", "An enlarged heart"), "other"),
+    (gold("yes", "Is it?"), ("Perhaps.", "No."), "verified true"),
+    (gold("Yes.", "Is it?"), ("Yes.", "Perhaps."), "verified false"),
+    (gold("yes", "Is it?"), ("Yes, on both sides.", "No."), "brings words"),
+    (TRUTH, ("Large left effusion.", "Right effusion."), "verified true"),
+    (TRUTH, ("Small left effusion.", "Small effusion."), "verified false"),
+    (TRUTH, ("Left effusion. A pneumothorax.", "Right effusion. A pneumothorax."),
      "still contradicts"),
-    (verify_by_report, ("No pneumonia.", "Pneumonia."), {"report": REPORT}, "verified true"),  # it only doubts
-    (verify_by_report, ("Left effusion.", "Left effusion with pneumonia."), {"report": REPORT}, "verified false"),
-    (verify_by_report, ("Left effusion.", "Left effusion and a fracture."), {"report": REPORT}, "verified false"),
+    (TRUTH, ("No pneumonia.", "Pneumonia."), "verified true"),  # it only doubts
+    (Report("Left nodule."), ("Left nodule.", "Right nodule."), "verified false"),  # there may be two
+    (Report("No acute fracture."), ("No fracture.", "Healed fracture."), "verified true"),
+    (TRUTH, ("Left effusion.", "Left effusion with pneumonia."), "verified false"),
+    (TRUTH, ("Left effusion.", "Left effusion and a fracture."), "verified false"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("verify", "pair", "truth", "reason"), BAD)
-def test_what_is_not_verified_is_refused(verify, pair, truth, reason):
+@pytest.mark.parametrize(("truth", "pair", "reason"), BAD)
+def test_what_is_not_verified_is_refused(truth, pair, reason):
     with pytest.raises(NoEdit) as error:
-        verify(*pair, **truth, answer=pair[1])
+        truth.verify(*pair, pair[1])
     assert any(part in str(error.value) for part in reason.split("|")), error.value
 
 
 PASSES = [
-    (verify_by_gold, ("In the left lung.", "In the right lung."), GOLD),
-    (verify_by_gold, ("Two", "Three"), {"question": "How many kidneys?", "gold": "2"}),
-    (verify_by_gold, ("Yes.", "No."), {"question": "Is it?", "gold": "yes"}),
-    (verify_by_gold, ("There is cardiomegaly.", "There is atelectasis."), {"question": "?", "gold": "Cardiomegaly"}),
-    (verify_by_report, ("Small left effusion.", "Small right effusion."), {"report": REPORT}),
-    (verify_by_report, ("No pneumothorax.", "There is a pneumothorax."), {"report": REPORT}),
-    (verify_by_report, ("Mild cardiomegaly.", "The heart is not enlarged."), {"report": REPORT}),
-    (verify_by_facts, ("No nodule.", "A nodule."), {"facts": ()}),
+    (GOLD, ("In the left lung.", "In the right lung.")),
+    (gold("2", "How many kidneys?"), ("Two", "Three")),
+    (gold("yes", "Is it?"), ("Yes.", "No.")),
+    (gold("Cardiomegaly", "?"), ("There is cardiomegaly.", "There is atelectasis.")),
+    (TRUTH, ("Small left effusion.", "Small right effusion.")),
+    (TRUTH, ("No pneumothorax.", "There is a pneumothorax.")),
+    (TRUTH, ("Mild cardiomegaly.", "The heart is not enlarged.")),
+    (Facts(()), ("No nodule.", "A nodule.")),
 ]
 
 
-@pytest.mark.parametrize(("verify", "pair", "truth"), PASSES)
-def test_what_is_verified_passes(verify, pair, truth):
-    verify(*pair, **truth, answer=pair[1])
+@pytest.mark.parametrize(("truth", "pair"), PASSES)
+def test_what_is_verified_passes(truth, pair):
+    truth.verify(*pair, pair[1])
     with pytest.raises(NoEdit):
-        verify(*reversed(pair), **truth, answer=pair[1])
+        truth.verify(*reversed(pair), pair[1])
 
 
-def rule_edit(answer, facts, rng):
-    """The rules' edit of a report, with its answer; None where there is none."""
+def rule_edit(answer, truth, rng):
+    """The rules' edit of a report; None where there is none."""
     try:
-        return correct(answer, facts) or counterfactual(answer, facts, rng)
+        return edit_answer(truth, answer, rng)
     except NoEdit:
         return None
 
@@ -245,21 +246,24 @@ def test_what_the_rules_make_of_the_phantoms_reports_is_verified():
         rng = np.random.default_rng(seed)
         facts = random_facts(rng)
         true, other = (report(told, rng, "pool").text for told in (facts, random_facts(rng)))
+        by_facts, by_report = Facts(facts), Report(true)
         for answer in (true, other):
-            if (edit := rule_edit(answer, facts, rng)) is None:
+            if (edit := rule_edit(answer, by_facts, rng)) is None:
                 continue
             made[edit.source] += 1
-            verify_by_facts(edit.chosen, edit.rejected, facts, answer=answer)
+            by_facts.verify(edit.chosen, edit.rejected, answer)
             try:
-                verify_by_report(edit.chosen, edit.rejected, true, answer=answer)
+                by_report.verify(edit.chosen, edit.rejected, answer)
             except NoEdit as reason:
                 refused[str(reason)] += 1
-            for verify, truth in ((verify_by_facts, facts), (verify_by_report, true)):
+            for truth in (by_facts, by_report):
                 with pytest.raises(NoEdit):  # the wrong way round
-                    verify(edit.rejected, edit.chosen, truth, answer=answer)
+                    truth.verify(edit.rejected, edit.chosen, answer)
     assert min(made["corrected"], made["counterfactual"]) > 20
-    # a report is silent about much that facts decide; it refuses for no other reason, and not most
-    assert set(refused) == {"the better answer is not verified true by the reference report"}
+    # a report is silent about much that facts decide, another place of what there may be several of included;
+    # it refuses for no other reason, and not most
+    assert set(refused) == {f"the {side} by the reference report" for side in (
+        "better answer is not verified true", "worse answer is not verified false")}  # fmt: skip
     assert refused.total() < made.total() / 2
 
 
@@ -322,18 +326,3 @@ def test_the_command_says_in_a_line_what_ended_it(run, tmp_path, capsys, monkeyp
         assert "set ALLOW_NETWORK=1" in capsys.readouterr().err and len(server.requests) == 1
     assert llm_editor.main([*arguments[2:], "--run", str(tmp_path)]) == 2
     assert "is no run" in capsys.readouterr().err
-
-
-def test_a_local_model_needs_no_network(run, tmp_path, capsys, monkeypatch, tiny_folder):
-    monkeypatch.delenv("ALLOW_NETWORK")
-    arguments = ["--run", str(run), "--out", str(tmp_path / "out")]
-    local = ["--local", str(tiny_folder)]
-    assert llm_editor.main([*arguments, *local, "--max-requests", "0"]) == 1
-    assert "budget of 0 requests is spent" in capsys.readouterr().err
-    for more, said in (
-        ([*local, "--model", "x"], "belong to --url"),
-        (["--url", "http://localhost/v1"], "needs --model"),
-        (["--local", "nobody/nothing"], "hf download nobody/nothing"),
-    ):
-        assert llm_editor.main([*arguments, *more]) == 2
-        assert said in capsys.readouterr().err

@@ -11,9 +11,8 @@ from test_text import random_facts
 from medalign_lite.cases.case import SPLITS
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.edits.records import build_records, check_record
-from medalign_lite.edits.report import BY_REPORT, correct_by_report, falsify_by_report
-from medalign_lite.edits.report_truth import judge_by_report, stated
-from medalign_lite.evaluate.agreement import reference_counts
+from medalign_lite.edits.truths import BY_REPORT, Report, stated
+from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.evaluate.metrics import Prediction, count, ratios
 from medalign_lite.text.diff import remove_spans
 from medalign_lite.text.reports import read_report
@@ -24,6 +23,7 @@ REPORT = (
     "FINDINGS: Small left pleural effusion. Mild cardiomegaly. No pneumothorax. Right lower lobe consolidation. "
     "No pulmonary edema. Left chest tube in place. Possible nodule in the left upper lobe."
 )
+TRUTH = Report(REPORT)
 
 
 @pytest.mark.parametrize(("said", "verdict"), [
@@ -31,39 +31,57 @@ REPORT = (
     ("No effusion.", "false"), ("No left pneumothorax.", "true"), ("Small right pneumothorax.", "false"),
     ("Upper lobe effusion.", "unverifiable"), ("Rib fracture.", "unverifiable"), ("No fracture.", "unverifiable"),
     ("Nodule.", "unverifiable"), ("No nodule.", "unverifiable"), ("Possible effusion.", "unverifiable"),
-    ("Left upper lobe consolidation.", "false"), ("Right lower lobe consolidation.", "true"),
+    ("Left upper lobe consolidation.", "unverifiable"),  # there may be several
+    ("Right lower lobe consolidation.", "true"),
     ("The heart size is normal.", "false"), ("The heart is enlarged.", "true"),
 ])  # fmt: skip
 def test_only_what_the_report_states_is_decided(said, verdict):
     [claim] = read_report(said)
-    assert judge_by_report(claim, read_report(REPORT)).verdict == verdict
+    assert TRUTH.judge(claim).verdict == verdict
 
 
 @pytest.mark.parametrize(("said", "better"), [
     ("There is a small right pleural effusion.", "There is a small left pleural effusion."),
-    ("No pleural effusion or pneumothorax is seen.", "A small left pleural effusion but no pneumothorax is seen."),
-    ("No pneumothorax or pleural effusion is seen.", "No pneumothorax, but a small left pleural effusion is seen."),
+    ("No pleural effusion or pneumothorax is seen.", "No pneumothorax is seen, but there is a small left pleural effusion."),
     ("There is no pleural effusion.", "There is a small left pleural effusion."),
     ("No pleural effusion.", "Small left pleural effusion."),
     ("Pleural effusion is not seen.", "A small left pleural effusion is seen."),
     ("The heart size is normal.", "The heart size is mildly enlarged."),
     ("The heart is not enlarged. Large pneumothorax.", "The heart is mildly enlarged. No pneumothorax."),
-    ("Lungs are clear.", "Lungs are clear except for a right lower zone consolidation."),
+    ("Lungs are clear.", "Lungs are clear except for right lower lobe consolidation."),
     ("Mild pulmonary edema.", "No pulmonary edema."),
-    ("Left lower lobe consolidation. Fracture.", "Right lower lobe consolidation. Fracture."),
-    ("There is no evidence of consolidation.", "There is a right consolidation."),
+    ("There is a right effusion. Fracture.", "There is a left effusion. Fracture."),
+    ("There is no evidence of consolidation.", "There is right lower lobe consolidation."),
     ("There is a small left effusion and pulmonary edema.", "There is a small left effusion and no pulmonary edema."),
     ("Severe cardiomegaly.", "Mild cardiomegaly."),
-    ("Right upper lobe consolidation.", "Right lower lobe consolidation."),
     ("A right pneumothorax is noted.", "No pneumothorax is noted."),
     ("Fracture. Small left effusion.", None), ("The bones are normal.", None), ("", None),
+    ("Left upper lobe consolidation.", None),  # beside the one that the report tells of
 ])  # fmt: skip
 def test_what_the_report_contradicts_is_repaired_and_nothing_else(said, better):
-    edit = correct_by_report(said, REPORT)
+    edit = TRUTH.correct(said)
     assert (edit and edit.chosen) == better
     if edit:
         assert edit.how == BY_REPORT and edit.rejected == said
         assert remove_spans(edit.chosen, edit.spans_chosen) == remove_spans(said, edit.spans_rejected)
+
+
+@pytest.mark.parametrize(("truth", "said", "better"), [
+    ("Single nodule in the right lower lobe.", "There is a nodule in the right upper lobe.",
+     "There is a nodule in the right lower lobe."),
+    ("Solitary nodule in the left upper lobe.", "A nodule in the right upper lobe.", "A nodule in the left upper lobe."),
+    ("No acute fracture.", "Healed left rib fracture.", None),
+    ("No acute fracture.", "There is an acute rib fracture.", "There is no acute rib fracture."),
+    ("No large effusion.", "Small left effusion.", None),
+    ("No left effusion.", "Small right effusion.", None),
+    ("No new nodule.", "Stable nodule.", None),
+    ("No focal infiltrate.", "Mild interstitial fibrosis at both bases.", None),
+    ("Possible pneumonia.", "No pneumonia.", None),
+    ("No pleural effusion.", "There is a loculated pleural effusion.", "There is no loculated pleural effusion."),
+])  # fmt: skip
+def test_a_denial_decides_about_no_more_than_it_names(truth, said, better):
+    edit = Report(truth).correct(said)
+    assert (edit and edit.chosen) == better
 
 
 @pytest.mark.parametrize("said", [
@@ -71,24 +89,23 @@ def test_what_the_report_contradicts_is_repaired_and_nothing_else(said, better):
 ])  # fmt: skip
 def test_what_has_no_sure_repair_gives_none(said):
     try:
-        edit = correct_by_report(said, REPORT)
+        edit = TRUTH.correct(said)
     except NoEdit:
         return
-    truth = read_report(REPORT)
-    assert all(judge_by_report(c, truth).verdict != "false" for c in read_report(edit.chosen))
+    assert all(TRUTH.judge(c).verdict != "false" for c in read_report(edit.chosen))
 
 
 def test_a_right_answer_gets_one_false_claim():
     seen = Counter()
     said = "There is a small left effusion. No pneumothorax."
     for seed in range(20):
-        edit = falsify_by_report(said, REPORT, np.random.default_rng(seed))
+        edit = TRUTH.falsify(said, np.random.default_rng(seed))
         assert edit.chosen.startswith("There is a small left effusion.") and edit.source == "counterfactual"
         seen[edit.rejected] += 1
     assert "There is a small right effusion. No pneumothorax." in seen and len(seen) >= 3
     for said in ("Fracture.", "Small right effusion. No pneumothorax.", ""):
         with pytest.raises(NoEdit):
-            falsify_by_report(said, REPORT, np.random.default_rng(0))
+            TRUTH.falsify(said, np.random.default_rng(0))
 
 
 def test_edits_of_the_phantoms_reports_are_sound_and_minimal():
@@ -96,29 +113,29 @@ def test_edits_of_the_phantoms_reports_are_sound_and_minimal():
     for seed in range(25):
         rng = np.random.default_rng(seed)
         true, other = (report(random_facts(rng), rng, "pool").text for _ in range(2))
+        truth = Report(true)
         for said in (true, other):
             try:
-                edit = correct_by_report(said, true) or falsify_by_report(said, true, rng)
+                edit = truth.correct(said) or truth.falsify(said, rng)
             except NoEdit:
                 continue
             made[edit.source] += 1
-            truth = read_report(true)
-            assert all(judge_by_report(c, truth).verdict != "false" for c in read_report(edit.chosen))
-            assert any(judge_by_report(c, truth).verdict == "false" for c in read_report(edit.rejected))
+            assert all(truth.judge(c).verdict != "false" for c in read_report(edit.chosen))
+            assert any(truth.judge(c).verdict == "false" for c in read_report(edit.rejected))
     assert made["counterfactual"] >= 10 and made["corrected"] >= 5, made
 
 
 def test_a_report_as_facts_merges_repeats_and_leaves_doubt_unscored():
-    found = stated("Small bilateral effusions. Left effusion. Possible pneumonia. No edema.")
+    found = stated(read_report("Small bilateral effusions. Left effusion. Possible pneumonia. No edema."))
     assert [(f.finding, f.side, f.size, f.visible) for f in found.facts] == [
         ("effusion", "right", "small", True), ("effusion", "left", "small", True), ("pneumonia", None, None, False)]
     assert found.mentioned == {"effusion", "edema"}
 
 
 def test_claims_that_the_report_does_not_mention_are_not_counted():
-    row = reference_counts("Left effusion. Right pneumothorax. Fracture. Nodule.", REPORT)
+    row = report_counts("Left effusion. Right pneumothorax. Fracture. Nodule.", TRUTH)
     assert (row["claims"], row["claims_right"], row["claims_hallucinated"], row["facts"]) == (2, 1, 1, 4)
-    assert reference_counts("", REPORT)["facts"] == 4 and reference_counts("Effusion.", "")["claims"] == 0
+    assert report_counts("", TRUTH)["facts"] == 4 and report_counts("Effusion.", Report(""))["claims"] == 0
 
 
 def r2gen(folder):

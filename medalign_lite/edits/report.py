@@ -320,7 +320,8 @@ def _affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | N
         if cue_start > end:
             tail = [Change(cue_start, cue_end, "is present")] if cue in ("is absent", "absent") else [gone]
             begin, _ = _phrase(answer, claim)
-            yield from ([*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), *tail] for p in phrases)
+            whole = map(_with_article, phrases) if _VERB.search(answer, first, last) else phrases
+            yield from ([*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), *tail] for p in whole)
         yield [*lead, gone]
     elif cue.endswith("negative for") and len(group) == 1:
         yield [*lead, Change(cue_end - len("negative for"), cue_end, "positive for")]
