@@ -2,6 +2,7 @@
 
 import pytest
 
+from medalign_lite.edits.truths import Facts
 from medalign_lite.evaluate.agreement import affirmed, countable, fact_errors, report_counts
 from medalign_lite.text.facts import Fact
 
@@ -17,7 +18,7 @@ def errors(report, facts=FACTS):
 
 
 def counted(report, facts, *names):
-    row = report_counts(report, facts)
+    row = report_counts(report, Facts(facts))
     return tuple(row.get(name) for name in names)
 
 

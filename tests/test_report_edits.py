@@ -42,7 +42,8 @@ def test_only_what_the_report_states_is_decided(said, verdict):
 
 @pytest.mark.parametrize(("said", "better"), [
     ("There is a small right pleural effusion.", "There is a small left pleural effusion."),
-    ("No pleural effusion or pneumothorax is seen.", "No pneumothorax is seen, but there is a small left pleural effusion."),
+    ("No pleural effusion or pneumothorax is seen.",
+     "No pneumothorax is seen, but there is a small left pleural effusion."),
     ("There is no pleural effusion.", "There is a small left pleural effusion."),
     ("No pleural effusion.", "Small left pleural effusion."),
     ("Pleural effusion is not seen.", "A small left pleural effusion is seen."),
@@ -69,7 +70,8 @@ def test_what_the_report_contradicts_is_repaired_and_nothing_else(said, better):
 @pytest.mark.parametrize(("truth", "said", "better"), [
     ("Single nodule in the right lower lobe.", "There is a nodule in the right upper lobe.",
      "There is a nodule in the right lower lobe."),
-    ("Solitary nodule in the left upper lobe.", "A nodule in the right upper lobe.", "A nodule in the left upper lobe."),
+    ("Solitary nodule in the left upper lobe.", "A nodule in the right upper lobe.",
+     "A nodule in the left upper lobe."),
     ("No acute fracture.", "Healed left rib fracture.", None),
     ("No acute fracture.", "There is an acute rib fracture.", "There is no acute rib fracture."),
     ("No large effusion.", "Small left effusion.", None),
