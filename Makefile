@@ -25,7 +25,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 # Committed notebooks hold no outputs, and nothing that changes when they are run; cell ids stay.
 STRIP := --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims reader-bench \
+.PHONY: help env reproduce test fuzz lint doctor models export cases masks base-model samples claims reader-bench gates \
 	conformance perf sbom figures lab instructor slides wheels site clean
 
 help: ## this list
@@ -96,6 +96,9 @@ claims: $(READY) ## which of the method's claims hold: every arm at every seed, 
 
 reader-bench: $(READY) ## how the reader of real reports does on its own table, and how fast
 	$(PY) benchmarks/claims_bench.py
+
+gates: $(READY) ## texts with the right reading beside them: docs/GATES.md (DATA=dir: SLAKE or VQA-RAD as published too)
+	@$(PY) -m benchmarks.gates --write $(if $(value DATA),--data "$$DATA")
 
 conformance: $(READY) ## which model types can be used: each tried tiny, docs/MODELS.md (about ten minutes on two cores)
 	@$(PY) -m benchmarks.conformance

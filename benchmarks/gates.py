@@ -21,8 +21,9 @@ from medalign_lite.edits.truths import Gold, Report
 from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.files import ROOT
 from medalign_lite.text.grammar import broken
+from medalign_lite.text.options import option_of
 from medalign_lite.text.reports import read_report
-from medalign_lite.text.says import option_of, yes_no
+from medalign_lite.text.says import yes_no
 from medalign_lite.text.words import NoEdit
 
 TEXTS = ROOT / "tests" / "texts"
@@ -89,7 +90,11 @@ def multiple_choice() -> Iterator[tuple[str, bool, str]]:
     for row in rows("multiple_choice"):
         said = option_of(row["answer"], list(row["options"].values()))
         letter = None if said is None else list(row["options"])[said]
-        yield row["id"], letter == row["says"], f"{row['options']} / {row['answer']!r}: {letter}, right is {row['says']}"
+        yield (
+            row["id"],
+            letter == row["says"],
+            f"{row['options']} / {row['answer']!r}: {letter}, right is {row['says']}",
+        )
 
 
 def reader_words() -> Iterator[tuple[str, bool, str]]:
@@ -125,7 +130,13 @@ GATES = {
 def model_like(question: Question) -> Iterator[str]:
     """How models answer this question: right and wrong, bare and in a sentence, and not at all."""
     gold = question.answer.strip().rstrip(".")
-    yield from (gold, f"The answer is {gold}.", f"Answer: {gold}", question.text, "I cannot determine this from the image.")
+    yield from (
+        gold,
+        f"The answer is {gold}.",
+        f"Answer: {gold}",
+        question.text,
+        "I cannot determine this from the image.",
+    )
     if gold.lower() in ("yes", "no"):
         other = "No" if gold.lower() == "yes" else "Yes"
         yield from (other, f"{other}, that is so.", f"Final answer: {other}")
@@ -154,8 +165,14 @@ def on_data(folder: Path, seed: int = 7) -> tuple[Counter, list[str]]:
 
 def page(data: Sequence[Path]) -> str:
     """docs/GATES.md."""
-    lines = ["# Gates", "", "Written by `make gates` from tests/texts; the rows that fail are listed below.", "",
-             "| gate | rows | right | share |", "|---|---:|---:|---:|"]
+    lines = [
+        "# Gates",
+        "",
+        "Written by `make gates` from tests/texts; the rows that fail are listed below.",
+        "",
+        "| gate | rows | right | share |",
+        "|---|---:|---:|---:|",
+    ]
     failing: dict[str, list[str]] = {}
     for name, gate in GATES.items():
         found = list(gate())
@@ -166,22 +183,35 @@ def page(data: Sequence[Path]) -> str:
     counted = Counter(result for _, result, _ in found)
     good = counted["listed"] + counted["same claims"]
     lines.append(f"| a wrong answer is repaired | {len(found)} | {good} | {good / len(found):.1%} |")
-    failing["a wrong answer is repaired"] = [f"`{key}` ({result}) {told}" for key, result, told in found
-                                             if result not in ("listed", "same claims")]
+    failing["a wrong answer is repaired"] = [
+        f"`{key}` ({result}) {told}" for key, result, told in found if result not in ("listed", "same claims")
+    ]
     lines += ["", f"Repairs by outcome: {', '.join(f'{name} {number}' for name, number in counted.most_common())}."]
     if BEFORE.is_file():
         before = json.loads(BEFORE.read_text(encoding="utf-8"))
-        lost = [f"`{key}` {told}" for key, result, told in found
-                if key in before["repaired"] and result not in ("listed", "same claims")]
-        lines += ["", f"Before (commit {before['commit']}): {before['figures']}",
-                  f"{len(lost)} of the {len(before['repaired'])} that were repaired as listed then are refused or other now:",
-                  "", *(f"- {row}" for row in lost)]
+        lost = [
+            f"`{key}` {told}"
+            for key, result, told in found
+            if key in before["repaired"] and result not in ("listed", "same claims")
+        ]
+        lines += [
+            "",
+            f"Before (commit {before['commit']}): {before['figures']}",
+            f"{len(lost)} of the {len(before['repaired'])} that were repaired as listed then are refused or other now:",
+            "",
+            *(f"- {row}" for row in lost),
+        ]
     for folder in data:
         found, faulty = on_data(folder)
-        lines += ["", f"## {folder.name}: model-like answers to its own questions", "",
-                  *(f"- {number} {name}" for name, number in found.most_common()), "",
-                  f"{len(faulty)} of {found['corrected'] + found['counterfactual']} pairs hold a broken phrase.",
-                  *(f"- {row}" for row in faulty[:40])]
+        lines += [
+            "",
+            f"## {folder.name}: model-like answers to its own questions",
+            "",
+            *(f"- {number} {name}" for name, number in found.most_common()),
+            "",
+            f"{len(faulty)} of {found['corrected'] + found['counterfactual']} pairs hold a broken phrase.",
+            *(f"- {row}" for row in faulty[:40]),
+        ]
     for name, some in failing.items():
         lines += ["", f"## {name}: {len(some)} rows", "", *(f"- {row}" for row in some)]
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ def errors(report, facts=FACTS):
 
 
 def counted(report, facts, *names):
-    row = report_counts(report, Facts(facts))
+    row = report_counts(report, Facts(tuple(facts)))
     return tuple(row.get(name) for name in names)
 
 

@@ -29,17 +29,28 @@ from medalign_lite.text.words import NoEdit
 from medalign_lite.world import phrases
 from medalign_lite.world.text import report
 
+
+def correct(answer, truth, question=None, **options):
+    return truth_by(truth, question).correct(answer, **options)
+
+
+def counterfactual(answer, truth, rng, question=None):
+    return truth_by(truth, question).falsify(answer, rng)
+
+
+def truth_by(truth, question=None):
+    """Of a gold answer in words, or of a table of facts; with a question both."""
+    if isinstance(truth, str):
+        return Gold(Question("q", "?", truth, "open", "topic"))
+    return Gold(question, tuple(truth)) if question else Facts(tuple(truth))
+
+
 EFFUSION = Fact("effusion", "right", size="small")
 PNEUMOTHORAX = Fact("pneumothorax", "left", size="small")
 NODULE = Fact("nodule", "left", "upper", "moderate")
 HEART = Fact("cardiomegaly", size="large")
 FRACTURE = Fact("fracture", "right", "mid")
 ATELECTASIS = Fact("atelectasis", "right")
-
-
-def gold(right, text="?"):
-    """The truth of a question with this right answer."""
-    return Gold(Question("q", text, right, "open", "other"))
 
 
 # The differ
@@ -133,7 +144,7 @@ def test_tokens_are_the_whole_text(text):
     ],
 )  # fmt: skip
 def test_report_corrections(facts, said, corrected):
-    edit = Facts(tuple(facts)).correct(said)
+    edit = correct(said, facts)
     assert edit.chosen == corrected
     assert (edit.rejected, edit.source, edit.how) == (said, "corrected", BY_FACTS)
     assert remove_spans(said, edit.spans_rejected) == remove_spans(corrected, edit.spans_chosen)
@@ -149,16 +160,16 @@ def test_report_corrections(facts, said, corrected):
     ],
 )
 def test_evidence_is_what_can_be_seen_of_what_was_edited(facts, said, evidence):
-    assert Facts(tuple(facts)).correct(said).evidence == evidence
+    assert correct(said, facts).evidence == evidence
 
 
 def test_a_right_report_needs_no_correction():
-    assert Facts((EFFUSION,)).correct("A small right effusion. No nodule.") is None
+    assert correct("A small right effusion. No nodule.", [EFFUSION]) is None
 
 
 def test_omitted_findings_are_added_only_when_asked():
-    assert Facts((EFFUSION,)).correct("No nodule.") is None
-    edit = Facts((EFFUSION,)).correct("No nodule.", add_omitted=True)
+    assert correct("No nodule.", [EFFUSION]) is None
+    edit = correct("No nodule.", [EFFUSION], add_omitted=True)
     assert edit.chosen == "No nodule. There is a small right pleural effusion."
 
 
@@ -175,7 +186,7 @@ def test_omitted_findings_are_added_only_when_asked():
 )
 def test_what_has_no_minimal_correction_is_refused(facts, said, reason):
     with pytest.raises(NoEdit, match=reason):
-        Facts(tuple(facts)).correct(said)
+        correct(said, facts)
 
 
 @pytest.mark.parametrize("bank", phrases.BANKS)
@@ -184,14 +195,14 @@ def test_any_phantom_report_is_corrected_to_any_table_of_facts(bank):
     for _ in range(60):
         facts = random_facts(rng, 0.35, 1.0)
         said = report(random_facts(rng, 0.35, 1.0), rng, bank).text
-        edit = Facts(tuple(facts)).correct(said)
+        edit = correct(said, facts)
         if edit is None:
             continue
         assert all(judge(c, facts).verdict == "true" for c in extract_claims(edit.chosen))
         assert any(judge(c, facts).verdict == "false" for c in extract_claims(said))
         assert remove_spans(edit.chosen, edit.spans_chosen) == remove_spans(said, edit.spans_rejected)
         assert "  " not in edit.chosen and edit.chosen[0].isupper() and edit.chosen.endswith(".")
-        assert Facts(tuple(facts)).correct(report(facts, rng, bank).text) is None
+        assert correct(report(facts, rng, bank).text, facts) is None
 
 
 SALAD = "no not a A the right left upper zone small nodule effusion heart enlarged is seen and or but , . clear lungs"
@@ -216,7 +227,7 @@ def test_counterfactual_reports_are_false_in_one_finding(bank):
     for _ in range(60):
         facts = random_facts(rng, 0.35, 1.0)
         said = report(facts, rng, bank).text
-        edit = Facts(tuple(facts)).falsify(said, rng)
+        edit = counterfactual(said, facts, rng)
         assert edit.chosen == said and edit.source == "counterfactual"
         false = {c.finding for c in extract_claims(edit.rejected) if judge(c, facts).verdict == "false"}
         assert len(false) == 1
@@ -227,21 +238,21 @@ def test_counterfactual_reports_are_false_in_one_finding(bank):
 
 def test_counterfactual_of_a_wrong_answer_is_refused():
     with pytest.raises(NoEdit, match="not verified true"):
-        Facts(()).falsify("A nodule.", np.random.default_rng(0))
+        counterfactual("A nodule.", [], np.random.default_rng(0))
     with pytest.raises(NoEdit, match="not right"):
-        gold("No").falsify("Yes", np.random.default_rng(0))
+        counterfactual("Yes", "No", np.random.default_rng(0))
 
 
 def test_counterfactual_answers():
     rng = np.random.default_rng(0)
-    assert gold("Yes").falsify("Yes.", rng).rejected == "No."
-    assert gold("On the left.").falsify("On the left.", rng).rejected == "On the right."
-    assert gold("Mild.").falsify("Mild.", rng).rejected in ("Moderate.", "Marked.")
-    assert gold("computed tomography").falsify("CT", rng).rejected in ("MRI", "X-ray", "ultrasound")
+    assert counterfactual("Yes.", "Yes", rng).rejected == "No."
+    assert counterfactual("On the left.", "On the left.", rng).rejected == "On the right."
+    assert counterfactual("Mild.", "Mild.", rng).rejected in ("Moderate.", "Marked.")
+    assert counterfactual("CT", "computed tomography", rng).rejected in ("MRI", "X-ray", "ultrasound")
     with pytest.raises(NoEdit, match="no false answer is known"):
-        gold("Pneumonia").falsify("Pneumonia", rng)
+        counterfactual("Pneumonia", "Pneumonia", rng)
     question = Question("q", "Where is the nodule?", "There is no nodule.", "open", "premise", "nodule")
-    edit = Gold(question, (EFFUSION,)).falsify("There is no nodule.", rng)
+    edit = counterfactual("There is no nodule.", [EFFUSION], rng, question)
     assert edit.rejected.startswith("There is a ") and edit.evidence == ()
 
 
@@ -249,7 +260,7 @@ def test_counterfactual_answers():
 
 
 @pytest.mark.parametrize(
-    ("said", "right", "corrected"),
+    ("said", "gold", "corrected"),
     [
         ("Yes", "No", "No"), ("Yes.", "No", "No."), ("no", "Yes", "yes"), ("Left", "Right", "Right"),
         ("On the left.", "On the right.", "On the right."), ("Small.", "Large.", "Large."),
@@ -258,7 +269,7 @@ def test_counterfactual_answers():
                                                                             "There is no nodule."),
         ("There is no device.", "A left pacemaker.", "A left pacemaker."), ("CT", "MRI", "MRI"), ("3", "2", "2"),
         ("Lung, Heart", "Lung, Spinal Cord", "Lung, Spinal Cord"), ("Right lung.", "left kidney", "Left kidney."),
-        ("Yes, there is one", "No", "No"),
+        ("Yes, there is one", "No", "No"), ("There is a nodule.", "No", "No."),
         ("This is a CT scan.", "MRI", "This is an MRI."),
         ("It is an X-ray of the chest.", "CT, chest", "It is a CT of the chest."),
         ("Transverse plane", "Coronal Plane", "Coronal plane"), ("Two.", "three", "Three."),
@@ -269,69 +280,36 @@ def test_counterfactual_answers():
         ("3.2 x 4.1 cm", "15 x 20 mm", "15 x 20 mm"),
     ],
 )  # fmt: skip
-def test_answer_corrections(said, right, corrected):
-    edit = gold(right).correct(said)
+def test_answer_corrections(said, gold, corrected):
+    edit = correct(said, gold)
     assert (edit.chosen, edit.rejected, edit.how) == (corrected, said, BY_GOLD)
     assert remove_spans(said, edit.spans_rejected) == remove_spans(corrected, edit.spans_chosen)
 
 
 @pytest.mark.parametrize(
-    ("said", "right"),
+    ("said", "gold"),
     [("2", "two"), ("X-Ray", "xray"), ("The lung.", "Lung"), ("No.", "No"), ("There is no nodule", "No"),
      ("Computed tomography.", "CT"), ("MR", "magnetic resonance imaging"), ("A chest radiograph", "Chest X-ray"),
      ("3 cm", "30 mm"), ("3.2 by 4 cm", "32 x 40 millimeters"), ("Axial", "Transverse Plane"), ("colon", "Large Bowel"),
      ("Liver, heart", "Heart and Liver"), ("The image shows two.", "2 shows")],
 )
-def test_equal_answers_are_not_corrected(said, right):
-    assert gold(right).correct(said) is None
+def test_equal_answers_are_not_corrected(said, gold):
+    assert correct(said, gold) is None
 
 
 @pytest.mark.parametrize(
-    ("said", "right", "reason"),
+    ("said", "gold", "reason"),
     [
         ("Lung", "Lung, Spinal Cord", "other words"), ("Left", "Left lung", "other words"),
-        ("In the left upper zone.", "On the left.", "other words"), ("Maybe", "Yes", "without yes or no"),
-        ("", "Yes", "empty"), ("CT", "", "empty"),
+        ("In the left upper zone.", "On the left.", "other words"), ("Maybe", "Yes", "does not answer"),
+        ("", "Yes", "does not answer"), ("CT", "", "empty"),
         ("a long story about all that may or may not be there", "CT", "long answer"),
         ("3.1 cm", "30 mm", "close to the gold"),
     ],
 )  # fmt: skip
-def test_answers_that_cannot_be_told_apart_are_refused(said, right, reason):
+def test_answers_that_cannot_be_told_apart_are_refused(said, gold, reason):
     with pytest.raises(NoEdit, match=reason):
-        gold(right).correct(said)
-
-
-NODULE_ASKED = "Is there a nodule?"
-
-
-@pytest.mark.parametrize(("said", "right", "corrected"), [
-    ("There is a nodule.", "No", "No."), ("Answer: Yes", "No", "No"), ("There is no nodule", "Yes", "Yes"),
-    ("There is a small nodule in the right lung.", "Yes", None), ("Final answer: No.", "No", None),
-])  # fmt: skip
-def test_with_a_yes_no_gold_the_question_tells_what_is_said(said, right, corrected):
-    edit = gold(right, NODULE_ASKED).correct(said)
-    assert (edit and edit.chosen) == corrected
-
-
-@pytest.mark.parametrize("said", [
-    "I cannot tell.", "Cannot be determined.", "I cannot see the image.", NODULE_ASKED, "Sorry, I am not able to say.",
-    "The heart is large.",
-])  # fmt: skip
-@pytest.mark.parametrize("right", ["Yes", "No"])
-def test_who_says_neither_gives_no_pair(said, right):
-    truth = gold(right, NODULE_ASKED)
-    for make in (truth.correct, lambda text: truth.falsify(text, np.random.default_rng(0))):
-        with pytest.raises(NoEdit, match="without yes or no"):
-            make(said)
-
-
-def test_with_a_yes_no_gold_only_the_polarity_changes():
-    truth = gold("Yes", "Are there more than 12 ribs?")
-    rng = np.random.default_rng(0)
-    assert truth.falsify("Yes, there are more than 12 ribs.", rng).rejected == "No."
-    truth.verify("Yes.", "No.", "Yes.")
-    with pytest.raises(NoEdit, match="verified false"):
-        truth.verify("Yes, there are more than 12 ribs.", "Yes, there are more than 11 ribs.", "")
+        correct(said, gold)
 
 
 # Records
@@ -361,7 +339,7 @@ def make_rollout(text, question="report", sample=0, **decoding):
 
 def sound_record():
     case, rollout = make_case(), make_rollout("A small left effusion. No nodule.")
-    return make_record(rollout, case, case.questions[0], Facts(case.facts).correct(rollout.text))
+    return make_record(rollout, case, case.questions[0], correct(rollout.text, case.facts))
 
 
 def test_a_sound_record_passes_and_survives_the_disk(tmp_path):
@@ -465,10 +443,10 @@ def test_validation_gives_records_and_a_group_in_two_splits_does_not():
     ("An MRI.", {"A CT.", "An X-ray.", "An ultrasound."}), ("Chest", {"Abdomen", "Head", "Pelvis", "Neck"}),
 ])  # fmt: skip
 def test_right_answers_get_another_value_that_is_verified_false(said, others):
-    made = {gold(said).falsify(said, np.random.default_rng(seed)).rejected for seed in range(40)}
+    made = {counterfactual(said, said, np.random.default_rng(seed)).rejected for seed in range(40)}
     assert made == others
     for rejected in made:
-        gold(said).verify(said, rejected, said)
+        truth_by(said).verify(said, rejected, said)
 
 
 @given(st.text(max_size=40) | st.lists(st.sampled_from("CT 3 cm x mm 2.5 two liver lung T2 left of - .".split()))

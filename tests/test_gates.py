@@ -31,7 +31,8 @@ def test_four_of_five_wrong_answers_are_repaired_and_none_is_broken():
     ("Small bilateral bibasilar opacity.", "two sides"), ("No edema, but no , but a nodule.", "without a noun"),
     ("There is a very small, no pneumothorax.", "noun phrase"), ("No effusion and.", "stops short"),
     ("Left left effusion.", "twice"), ("There is a opacity.", "article"), ("There is no nodules.", "'is'"),
-    ("There are a nodule.", "'are'"), ("No effusion has increased.", "only a thing"), ("No nodule in both lungs.", "both"),
+    ("There are a nodule.", "'are'"), ("No effusion has increased.", "only a thing"),
+    ("No nodule in both lungs.", "both"),
     ("The study is no.", "without a noun"), ("Partial clearing of no consolidation.", "before 'no'"),
     ("Yes, there is no effusion.", "yes and no"), ("No opacity, which may be pneumonia.", "denied"),
 ])  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from chat_server import serving
 from PIL import Image
-from test_edits import gold, make_case, make_rollout
+from test_edits import make_case, make_rollout
 from test_text import random_facts
 
 from medalign_lite.cases.case import Question, write_cases
@@ -16,7 +16,7 @@ from medalign_lite.editors import llm as llm_editor
 from medalign_lite.editors.chat import Budget, Chat, Endpoint
 from medalign_lite.editors.llm_edits import LlmEditor, apply_changes, describe_truth, read_prompt
 from medalign_lite.edits.records import build_records, check_record, read_records
-from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, BY_REPORT, Facts, Report, edit_answer
+from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, BY_REPORT, Facts, Gold, Report
 from medalign_lite.model.lvlm import load_processor
 from medalign_lite.run.cohort import choose_cohort
 from medalign_lite.run.stages import open_stage, write_jsonl
@@ -183,7 +183,11 @@ def test_several_changes_are_applied_where_they_stand():
     assert apply_changes("A large one", changes) == "The very small one"
 
 
-GOLD, TRUTH = gold("left lung", "Where is the effusion?"), Report(REPORT)
+def gold(answer, question="?"):
+    return Gold(Question("q", question, answer, "open", "topic"))
+
+
+GOLD, BY = gold("left lung", "Where is the effusion?"), Report(REPORT)
 BAD = [
     (GOLD, ("In the left lung.", "In the lung, left side."), "other words"),
     (GOLD, ("In the left lung.", "In the lung."), "other words"),
@@ -194,15 +198,13 @@ BAD = [
     (gold("yes", "Is it?"), ("Perhaps.", "No."), "verified true"),
     (gold("Yes.", "Is it?"), ("Yes.", "Perhaps."), "verified false"),
     (gold("yes", "Is it?"), ("Yes, on both sides.", "No."), "brings words"),
-    (TRUTH, ("Large left effusion.", "Right effusion."), "verified true"),
-    (TRUTH, ("Small left effusion.", "Small effusion."), "verified false"),
-    (TRUTH, ("Left effusion. A pneumothorax.", "Right effusion. A pneumothorax."),
+    (BY, ("Large left effusion.", "Right effusion."), "verified true"),
+    (BY, ("Small left effusion.", "Small effusion."), "verified false"),
+    (BY, ("Left effusion. A pneumothorax.", "Right effusion. A pneumothorax."),
      "still contradicts"),
-    (TRUTH, ("No pneumonia.", "Pneumonia."), "verified true"),  # it only doubts
-    (Report("Left nodule."), ("Left nodule.", "Right nodule."), "verified false"),  # there may be two
-    (Report("No acute fracture."), ("No fracture.", "Healed fracture."), "verified true"),
-    (TRUTH, ("Left effusion.", "Left effusion with pneumonia."), "verified false"),
-    (TRUTH, ("Left effusion.", "Left effusion and a fracture."), "verified false"),
+    (BY, ("No pneumonia.", "Pneumonia."), "verified true"),  # it only doubts
+    (BY, ("Left effusion.", "Left effusion with pneumonia."), "verified false"),
+    (BY, ("Left effusion.", "Left effusion and a fracture."), "verified false"),
 ]  # fmt: skip
 
 
@@ -218,9 +220,9 @@ PASSES = [
     (gold("2", "How many kidneys?"), ("Two", "Three")),
     (gold("yes", "Is it?"), ("Yes.", "No.")),
     (gold("Cardiomegaly", "?"), ("There is cardiomegaly.", "There is atelectasis.")),
-    (TRUTH, ("Small left effusion.", "Small right effusion.")),
-    (TRUTH, ("No pneumothorax.", "There is a pneumothorax.")),
-    (TRUTH, ("Mild cardiomegaly.", "The heart is not enlarged.")),
+    (BY, ("Small left effusion.", "Small right effusion.")),
+    (BY, ("No pneumothorax.", "There is a pneumothorax.")),
+    (BY, ("Mild cardiomegaly.", "The heart is not enlarged.")),
     (Facts(()), ("No nodule.", "A nodule.")),
 ]
 
@@ -232,10 +234,19 @@ def test_what_is_verified_passes(truth, pair):
         truth.verify(*reversed(pair), pair[1])
 
 
-def rule_edit(answer, truth, rng):
-    """The rules' edit of a report; None where there is none."""
+@pytest.mark.parametrize(("better", "worse"), [
+    ("No pneumothorax.", "A pneumothorax. Small left effusion."),  # an honest fix beside a true finding that goes
+    ("Left effusion.", "Right effusion. No pneumothorax."),
+])  # fmt: skip
+def test_what_an_editor_takes_away_is_judged_as_what_it_adds(better, worse):
+    with pytest.raises(NoEdit, match="leaves out"):
+        BY.verify(better, worse, worse)
+
+
+def rule_edit(answer, facts, rng):
+    """The rules' edit of a report, with its answer; None where there is none."""
     try:
-        return edit_answer(truth, answer, rng)
+        return Facts(facts).correct(answer) or Facts(facts).falsify(answer, rng)
     except NoEdit:
         return None
 
@@ -246,24 +257,22 @@ def test_what_the_rules_make_of_the_phantoms_reports_is_verified():
         rng = np.random.default_rng(seed)
         facts = random_facts(rng)
         true, other = (report(told, rng, "pool").text for told in (facts, random_facts(rng)))
-        by_facts, by_report = Facts(facts), Report(true)
         for answer in (true, other):
-            if (edit := rule_edit(answer, by_facts, rng)) is None:
+            if (edit := rule_edit(answer, facts, rng)) is None:
                 continue
             made[edit.source] += 1
-            by_facts.verify(edit.chosen, edit.rejected, answer)
+            Facts(facts).verify(edit.chosen, edit.rejected, answer)
             try:
-                by_report.verify(edit.chosen, edit.rejected, answer)
+                Report(true).verify(edit.chosen, edit.rejected, answer)
             except NoEdit as reason:
                 refused[str(reason)] += 1
-            for truth in (by_facts, by_report):
+            for truth in (Facts(facts), Report(true)):
                 with pytest.raises(NoEdit):  # the wrong way round
                     truth.verify(edit.rejected, edit.chosen, answer)
     assert min(made["corrected"], made["counterfactual"]) > 20
-    # a report is silent about much that facts decide, another place of what there may be several of included;
-    # it refuses for no other reason, and not most
-    assert set(refused) == {f"the {side} by the reference report" for side in (
-        "better answer is not verified true", "worse answer is not verified false")}  # fmt: skip
+    # a report is silent about much that facts decide; it refuses for no other reason, and not most
+    assert set(refused) <= {f"the {side} answer is not verified {verdict} by the reference report"
+                            for side, verdict in (("better", "true"), ("worse", "false"))}
     assert refused.total() < made.total() / 2
 
 
@@ -326,3 +335,18 @@ def test_the_command_says_in_a_line_what_ended_it(run, tmp_path, capsys, monkeyp
         assert "set ALLOW_NETWORK=1" in capsys.readouterr().err and len(server.requests) == 1
     assert llm_editor.main([*arguments[2:], "--run", str(tmp_path)]) == 2
     assert "is no run" in capsys.readouterr().err
+
+
+def test_a_local_model_needs_no_network(run, tmp_path, capsys, monkeypatch, tiny_folder):
+    monkeypatch.delenv("ALLOW_NETWORK")
+    arguments = ["--run", str(run), "--out", str(tmp_path / "out")]
+    local = ["--local", str(tiny_folder)]
+    assert llm_editor.main([*arguments, *local, "--max-requests", "0"]) == 1
+    assert "budget of 0 requests is spent" in capsys.readouterr().err
+    for more, said in (
+        ([*local, "--model", "x"], "belong to --url"),
+        (["--url", "http://localhost/v1"], "needs --model"),
+        (["--local", "nobody/nothing"], "hf download nobody/nothing"),
+    ):
+        assert llm_editor.main([*arguments, *more]) == 2
+        assert said in capsys.readouterr().err

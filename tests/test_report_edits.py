@@ -23,7 +23,6 @@ REPORT = (
     "FINDINGS: Small left pleural effusion. Mild cardiomegaly. No pneumothorax. Right lower lobe consolidation. "
     "No pulmonary edema. Left chest tube in place. Possible nodule in the left upper lobe."
 )
-TRUTH = Report(REPORT)
 
 
 @pytest.mark.parametrize(("said", "verdict"), [
@@ -31,59 +30,43 @@ TRUTH = Report(REPORT)
     ("No effusion.", "false"), ("No left pneumothorax.", "true"), ("Small right pneumothorax.", "false"),
     ("Upper lobe effusion.", "unverifiable"), ("Rib fracture.", "unverifiable"), ("No fracture.", "unverifiable"),
     ("Nodule.", "unverifiable"), ("No nodule.", "unverifiable"), ("Possible effusion.", "unverifiable"),
-    ("Left upper lobe consolidation.", "unverifiable"),  # there may be several
-    ("Right lower lobe consolidation.", "true"),
+    ("Left upper lobe consolidation.", "false"), ("Right lower lobe consolidation.", "true"),
     ("The heart size is normal.", "false"), ("The heart is enlarged.", "true"),
 ])  # fmt: skip
 def test_only_what_the_report_states_is_decided(said, verdict):
     [claim] = read_report(said)
-    assert TRUTH.judge(claim).verdict == verdict
+    assert Report(REPORT).judge(claim).verdict == verdict
 
 
 @pytest.mark.parametrize(("said", "better"), [
     ("There is a small right pleural effusion.", "There is a small left pleural effusion."),
     ("No pleural effusion or pneumothorax is seen.",
      "No pneumothorax is seen, but there is a small left pleural effusion."),
+    ("No pneumothorax or pleural effusion is seen.",
+     "No pneumothorax is seen, but there is a small left pleural effusion."),
     ("There is no pleural effusion.", "There is a small left pleural effusion."),
     ("No pleural effusion.", "Small left pleural effusion."),
     ("Pleural effusion is not seen.", "A small left pleural effusion is seen."),
-    ("The heart size is normal.", "The heart size is mildly enlarged."),
+    ("The heart size is normal.", "The heart size is mildly increased."),
     ("The heart is not enlarged. Large pneumothorax.", "The heart is mildly enlarged. No pneumothorax."),
     ("Lungs are clear.", "Lungs are clear except for right lower lobe consolidation."),
     ("Mild pulmonary edema.", "No pulmonary edema."),
-    ("There is a right effusion. Fracture.", "There is a left effusion. Fracture."),
+    ("Left lower lobe consolidation. Fracture.", "Right lower lobe consolidation. Fracture."),
     ("There is no evidence of consolidation.", "There is right lower lobe consolidation."),
     ("There is a small left effusion and pulmonary edema.", "There is a small left effusion and no pulmonary edema."),
     ("Severe cardiomegaly.", "Mild cardiomegaly."),
+    ("Right upper lobe consolidation.", "Right lower lobe consolidation."),
     ("A right pneumothorax is noted.", "No pneumothorax is noted."),
+    ("There is a loculated pneumothorax.", "There is no pneumothorax."),
+    ("A large, lobulated, layering pneumothorax is seen.", "No pneumothorax is seen."),
     ("Fracture. Small left effusion.", None), ("The bones are normal.", None), ("", None),
-    ("Left upper lobe consolidation.", None),  # beside the one that the report tells of
 ])  # fmt: skip
 def test_what_the_report_contradicts_is_repaired_and_nothing_else(said, better):
-    edit = TRUTH.correct(said)
+    edit = Report(REPORT).correct(said)
     assert (edit and edit.chosen) == better
     if edit:
         assert edit.how == BY_REPORT and edit.rejected == said
         assert remove_spans(edit.chosen, edit.spans_chosen) == remove_spans(said, edit.spans_rejected)
-
-
-@pytest.mark.parametrize(("truth", "said", "better"), [
-    ("Single nodule in the right lower lobe.", "There is a nodule in the right upper lobe.",
-     "There is a nodule in the right lower lobe."),
-    ("Solitary nodule in the left upper lobe.", "A nodule in the right upper lobe.",
-     "A nodule in the left upper lobe."),
-    ("No acute fracture.", "Healed left rib fracture.", None),
-    ("No acute fracture.", "There is an acute rib fracture.", "There is no acute rib fracture."),
-    ("No large effusion.", "Small left effusion.", None),
-    ("No left effusion.", "Small right effusion.", None),
-    ("No new nodule.", "Stable nodule.", None),
-    ("No focal infiltrate.", "Mild interstitial fibrosis at both bases.", None),
-    ("Possible pneumonia.", "No pneumonia.", None),
-    ("No pleural effusion.", "There is a loculated pleural effusion.", "There is no loculated pleural effusion."),
-])  # fmt: skip
-def test_a_denial_decides_about_no_more_than_it_names(truth, said, better):
-    edit = Report(truth).correct(said)
-    assert (edit and edit.chosen) == better
 
 
 @pytest.mark.parametrize("said", [
@@ -91,23 +74,23 @@ def test_a_denial_decides_about_no_more_than_it_names(truth, said, better):
 ])  # fmt: skip
 def test_what_has_no_sure_repair_gives_none(said):
     try:
-        edit = TRUTH.correct(said)
+        edit = Report(REPORT).correct(said)
     except NoEdit:
         return
-    assert all(TRUTH.judge(c).verdict != "false" for c in read_report(edit.chosen))
+    assert not Report(REPORT).wrong(edit.chosen)
 
 
 def test_a_right_answer_gets_one_false_claim():
     seen = Counter()
     said = "There is a small left effusion. No pneumothorax."
     for seed in range(20):
-        edit = TRUTH.falsify(said, np.random.default_rng(seed))
+        edit = Report(REPORT).falsify(said, np.random.default_rng(seed))
         assert edit.chosen.startswith("There is a small left effusion.") and edit.source == "counterfactual"
         seen[edit.rejected] += 1
     assert "There is a small right effusion. No pneumothorax." in seen and len(seen) >= 3
     for said in ("Fracture.", "Small right effusion. No pneumothorax.", ""):
         with pytest.raises(NoEdit):
-            TRUTH.falsify(said, np.random.default_rng(0))
+            Report(REPORT).falsify(said, np.random.default_rng(0))
 
 
 def test_edits_of_the_phantoms_reports_are_sound_and_minimal():
@@ -122,8 +105,7 @@ def test_edits_of_the_phantoms_reports_are_sound_and_minimal():
             except NoEdit:
                 continue
             made[edit.source] += 1
-            assert all(truth.judge(c).verdict != "false" for c in read_report(edit.chosen))
-            assert any(truth.judge(c).verdict == "false" for c in read_report(edit.rejected))
+            assert not truth.wrong(edit.chosen) and truth.wrong(edit.rejected)
     assert made["counterfactual"] >= 10 and made["corrected"] >= 5, made
 
 
@@ -135,9 +117,10 @@ def test_a_report_as_facts_merges_repeats_and_leaves_doubt_unscored():
 
 
 def test_claims_that_the_report_does_not_mention_are_not_counted():
-    row = report_counts("Left effusion. Right pneumothorax. Fracture. Nodule.", TRUTH)
+    row = report_counts("Left effusion. Right pneumothorax. Fracture. Nodule.", Report(REPORT))
     assert (row["claims"], row["claims_right"], row["claims_hallucinated"], row["facts"]) == (2, 1, 1, 4)
-    assert report_counts("", TRUTH)["facts"] == 4 and report_counts("Effusion.", Report(""))["claims"] == 0
+    assert report_counts("", Report(REPORT))["facts"] == 4
+    assert report_counts("Effusion.", Report(""))["claims"] == 0
 
 
 def r2gen(folder):

@@ -143,7 +143,7 @@ def _repair_absent(text: str, group: list[Claim], wrong: list[Claim], facts: Seq
     if cue in ("clear", "intact", "normal", "within normal limits", "unremarkable"):
         return [_except_for(text, wrong, facts)]
     name = text[slice(*first.parts["finding"])].lower()
-    if name in _HEART_STATE and cue == "not":
+    if name in _HEART_STATE and cue == "not" and first in wrong:
         return [Change(cue_start, first.parts["finding"][0], f"{DEGREES[_fact_for(first, facts).size]} ")]
     if cue_start > first.start:
         return _affirm_before(text, group, facts)

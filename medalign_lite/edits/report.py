@@ -13,48 +13,32 @@ from collections.abc import Callable, Iterator, Sequence
 from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.facts import SIDES, SIZES, ZONES
-from medalign_lite.text.form import find_report_sentences
 from medalign_lite.text.grammar import broken
-from medalign_lite.text.lexicon import SIZE_WORDS, VAGUE
+from medalign_lite.text.lexicon import SIZE_WORDS
+from medalign_lite.text.phrases import ATTRIBUTES, Ways, affirm, deny
+from medalign_lite.text.qualifiers import VAGUE
 from medalign_lite.text.reports import read_report
-from medalign_lite.text.words import DEGREES, Change, NoEdit, make_changes
+from medalign_lite.text.words import Change, NoEdit, make_changes
 
-ATTRIBUTES = ("side", "zone", "size")
 MOST_REPAIRS = 8
 _VALUES = {"side": SIDES, "zone": ZONES, "size": SIZES}
-_SIDED = {"right": "left", "left": "right", "rul": "lul", "lul": "rul", "rll": "lll", "lll": "rll", "rt": "lt", "lt": "rt"}
-_ZONED = {("upper", "apex"): "apex", ("lower", "base"): "base", ("upper", "apical"): "apical", ("lower", "basal"): "basal",
-          ("lower", "basilar"): "basilar"}
-_DETERMINER = (
-    r"(?:an?|the|some|several|multiple|few|many|numerous|scattered|innumerable|two|three|one|this|these|bilateral)"
-)
-_STOP = re.compile(
-    r"[,;:.()!?]|\b(?:and|or|nor|with|but|as well as|is|are|was|were|be|been|has|have|had|shows?|showed|demonstrates?|reveals?|of|in|"
-    r"on|at|from|for|to|by|than|sees?|without|no|not|also|which|that|over|under|through|contains?|there|appears?|remains?|suggests?)\b",
-    re.I,
-)
-_EVIDENCE = re.compile(r"\b(?:evidence|signs?|suggestion|indication) of\s+$", re.I)
-_VERB = re.compile(r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|sees?)\b", re.I)
-_BE = re.compile(r"\b(is|are|was|were|appears?|remains?)\s+$", re.I)
-_LIGHT = re.compile(  # what may follow a denied noun phrase as it is
-    r"(?:\s+(?:is|are|was|were|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|demonstrated|shown|"
-    r"found|there|in|on|at|of|the|both|either|lungs?|right|left|upper|lower|mid|middle|lobes?|zones?|bases?|apex|apices|"
-    r"hemithorax|sides?|chest|wall|hilum|today|this|film|image|view|over|beneath|under|hemidiaphragm|pleural|space|T?\d+|"
-    r"first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|ribs?|clavicle|scapula|humerus|spine|thoracic|"
-    r"associated|neck|lingula|region|area|side|posteriorly|laterally|lobe|base|basal))*\s*(?=[.,;]|$|\b(?:and|or|but|with)\b)",
-    re.I,
-)
-_UNCOUNTABLE = re.compile(
-    r"(?:o?edema|pneumonia|atelectasis|cardiomegaly|congestion|emphysema|air|gas|scoliosis|kyphosis|osteopenia|adenopathy|failure|"
-    r"thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|consolidation|widening|"
-    r"hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|free air|copd)$"
-)
-_STATE = re.compile(r"\w+(?:ed|ic|ous|otic|openic|ened|atous|atic)$", re.I)  # "hyperinflated": a state, no noun
-_BOTH = re.compile(r"\b(in|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|ces)?\b", re.I)
-_HEART = {"cardiomegaly": "enlarged", "enlarged mediastinum": "widened"}
-_NORMAL = re.compile(r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ )?(?:enlarged|widened))", re.I)
-
-Ways = Iterator[list[Change]]
+_SIDED = {
+    "right": "left",
+    "left": "right",
+    "rul": "lul",
+    "lul": "rul",
+    "rll": "lll",
+    "lll": "rll",
+    "rt": "lt",
+    "lt": "rt",
+}
+_ZONED = {
+    ("upper", "apex"): "apex",
+    ("lower", "base"): "base",
+    ("upper", "apical"): "apical",
+    ("lower", "basal"): "basal",
+    ("lower", "basilar"): "basilar",
+}
 
 
 def correct_report(answer: str, wrong: Callable[[str], list[Claim]], truth: Sequence[Claim], right: Callable) -> str:
@@ -96,13 +80,15 @@ def _turns(answer: str, claim: Claim, claims: Sequence[Claim]) -> Iterator[tuple
         return
     for name in ATTRIBUTES:
         said = getattr(claim, name)
-        for value in _VALUES[name] if said in _VALUES[name] and name in claim.parts and name not in claim.unsure else ():
+        for value in (
+            _VALUES[name] if said in _VALUES[name] and name in claim.parts and name not in claim.unsure else ()
+        ):
             if value != said and claim.polarity == "present":
                 yield value, iter([_other_value(answer, claim, name, value)])
     if claim.polarity == "present":
-        yield "not there", _deny(answer, claim, claims)
+        yield "not there", deny(answer, claim, claims)
     elif claim.polarity == "absent":
-        yield "there", _affirm(answer, claim, claims, None)
+        yield "there", affirm(answer, claim, claims, None)
 
 
 def _tried(answer: str, claim: Claim, claims: Sequence[Claim], ways: Ways, right: Callable) -> Iterator[str]:
@@ -121,14 +107,18 @@ def _sound(answer: str, changes: Sequence[Change], claim: Claim, claims: Sequenc
         return False
     now = [c for c in read_report(new) if c.finding not in VAGUE]
     mine = (claim.finding, claim.parts["finding"])
-    kept = Counter((c.said, c.unsure) for c in claims if (c.finding, c.parts["finding"]) != mine and c.finding not in VAGUE)
+    kept = Counter(
+        (c.said, c.unsure) for c in claims if (c.finding, c.parts["finding"]) != mine and c.finding not in VAGUE
+    )
     after = Counter((c.said, c.unsure) for c in now)
     added = after - kept
     if kept - after or not added:
         return False
     about = [c for c in now if (c.said, c.unsure) in added]
     mine = [c for c in about if c.finding == claim.finding]
-    same_organ = all(c.finding == claim.finding or "organ" in c.parts and c.parts == mine[0].parts for c in about if mine)
+    same_organ = all(
+        c.finding == claim.finding or "organ" in c.parts and c.parts == mine[0].parts for c in about if mine
+    )
     return bool(mine) and same_organ and all(not c.unsure and right(c) for c in about)
 
 
@@ -136,16 +126,18 @@ def _repairs(answer: str, claim: Claim, claims: Sequence[Claim], truth: Sequence
     there = [c for c in truth if c.finding == claim.finding and c.polarity == "present"]
     if claim.polarity == "absent":
         for right in there:
-            yield from _affirm(answer, claim, claims, right)
+            yield from affirm(answer, claim, claims, right)
         return
     for right in sorted(there, key=lambda c: len(_wrong(claim, c))):
         names = _wrong(claim, right)
         for own in (True, False) if names else ():
-            swaps = [_other_value(answer, claim, name, getattr(right, name), right.words if own else "") for name in names]
+            swaps = [
+                _other_value(answer, claim, name, getattr(right, name), right.words if own else "") for name in names
+            ]
             if all(swaps):
                 yield [change for some in swaps for change in some]
     if not there or any(c.polarity == "absent" and c.finding == claim.finding for c in truth):
-        yield from _deny(answer, claim, claims)
+        yield from deny(answer, claim, claims)
 
 
 def _wrong(claim: Claim, right: Claim) -> list[str]:
@@ -162,12 +154,27 @@ def _other_value(answer: str, claim: Claim, name: str, value: str, like: str = "
         word = _SIDED.get(low) if value in ("right", "left") else None
     elif name == "zone":
         word = "middle" if value == "mid" and answer[end:].lstrip().startswith("lobe") else value
-        word = _ZONED.get((value, low), {"apex": "base", "base": "apex", "apical": "basal", "basal": "apical",
-                                         "basilar": "apical"}.get(low) if value in ("upper", "lower") else None) \
-            if low in ("apex", "base", "apical", "basal", "basilar") else word if low in (*ZONES, "middle") else None
+        word = (
+            _ZONED.get(
+                (value, low),
+                {"apex": "base", "base": "apex", "apical": "basal", "basal": "apical", "basilar": "apical"}.get(low)
+                if value in ("upper", "lower")
+                else None,
+            )
+            if low in ("apex", "base", "apical", "basal", "basilar")
+            else word
+            if low in (*ZONES, "middle")
+            else None
+        )
     else:
         known = re.search(rf"\b(?:{SIZE_WORDS[value]})\b(?!-)", like, re.I) if like and value in SIZE_WORDS else None
-        word = known.group().lower() if known and not low.endswith("ly") else None if like else like_word(value, said, name)
+        word = (
+            known.group().lower()
+            if known and not low.endswith("ly")
+            else None
+            if like
+            else like_word(value, said, name)
+        )
     if not word or value not in _VALUES[name]:
         return []
     word = word.upper() if said.isupper() and len(said) > 1 else case_like(word, said)
@@ -181,259 +188,3 @@ def _article_fit(answer: str, at: int, word: str) -> list[Change]:
         return []
     shift = max(at - 6, 0)
     return [Change(shift + found.start(1), shift + found.end(1), case_like(fits, found[1]))]
-
-
-def _sentence(answer: str, at: int) -> tuple[int, int]:
-    return next(((a, b) for a, b in find_report_sentences(answer) if a <= at < b), (0, len(answer)))
-
-
-def _phrase(answer: str, claim: Claim) -> tuple[int, int]:
-    """The characters of the claim's noun phrase, its determiner included."""
-    start, end = claim.parts["finding"]
-    first, _ = _sentence(answer, start)
-    stops = [m.end() for m in _STOP.finditer(answer, first, start) if answer[m.start() - 1 : m.start()] != "-"]
-    begin = stops[-1] if stops else first
-    for back in range(len(stops) - 1, -1, -1):  # "a large, lobulated, spiculated mass"
-        if answer[stops[back] - 1] != ",":
-            break
-        before = stops[back - 1] if back else first
-        if re.match(rf"\s*{_DETERMINER}\b", answer[before:]):
-            begin = before
-            break
-    begin += len(answer[begin:start]) - len(answer[begin:start].lstrip())
-    evidence = _EVIDENCE.search(answer[first:begin])
-    return (_before(answer, first, first + evidence.start()) if evidence else begin), end
-
-
-def _before(answer: str, first: int, at: int) -> int:
-    found = re.search(r"\b(?:\w+ )?$", answer[first:at])
-    word = found.group().strip().lower() if found else ""
-    return at - len(found.group()) if word in ("some", "the", "clear", "radiographic") else at
-
-
-def _plain_noun(answer: str, claim: Claim) -> str:
-    noun = answer[slice(*claim.parts["finding"])]
-    return noun if noun.isupper() else noun.lower()
-
-
-def _deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
-    """ "There is a small effusion" -> "There is no effusion"; "The heart is mildly enlarged" -> "is not enlarged"."""
-    start, end = claim.parts["finding"]
-    first, last = _sentence(answer, start)
-    lead = _yes(answer, first, claims, "no")
-    if "organ" in claim.parts:
-        at = claim.parts["cue"][0] if "cue" in claim.parts else end
-        size = claim.parts.get("size", (at, at))
-        word = re.match(r"[\w-]*", answer[at:]).group()
-        degree = re.search(r"\b(?:\w+ly )$", answer[first:at])
-        begin = min(size[0], at - len(degree.group()) if degree else at)
-        yield [*lead, Change(begin, at + len(word), f"not {word.lower()}"), *_tail(answer, at + len(word), last)]
-        return
-    be = _BE.search(answer[first:start])
-    if _STATE.match(answer[start:end].split()[-1]) or (be and _STATE.match(answer[start:end].split()[0])):
-        found = re.search(r"\b(is|are|was|were|appears?|remains?)\s+((?:\w+ly |\w+ )?)$", answer[first:start], re.I)
-        if found:
-            yield [*lead, Change(first + found.start(2), start, "not ")]
-            return
-    inner = re.search(r"\b(is|are|remains?|appears?)\s+(?:\w+ly )?", answer[start:end], re.I)
-    if inner:
-        yield [*lead, Change(start + inner.start(), start + inner.end(), f"{inner[1]} not ")]
-    begin, _ = _phrase(answer, claim)
-    noun = _plain_noun(answer, claim)
-    named = re.compile(r"\s*:\s*[^.;]*").match(answer, end)
-    if named and begin == start:
-        yield [*lead, Change(end, named.end(), ": none")]
-    if _STATE.match(noun.split()[-1]) and noun != claim.finding:  # "osteopenic bones"
-        noun = claim.finding
-    opening = "no evidence of " if _EVIDENCE.search(answer[begin:start]) else "no "
-    phrase = case_like(opening[0], answer[begin:]) + opening[1:] + noun
-    if _LIGHT.match(answer, end):
-        yield [*lead, Change(begin, end, phrase), *_both(answer, end, last)]
-    joined = re.search(r"(?:,? and| as well as|,? with(?: associated)?)\s+$", answer[first:begin], re.I)
-    if joined and _LIGHT.match(answer, end):
-        yield [*lead, Change(first + joined.start(), end, f" but no {noun}"), *_both(answer, end, last)]
-    comma = re.compile(r",[^,.;]*(?=[.;]|$)").match(answer, end)
-    if comma and not any(comma.start() <= c.start < comma.end() for c in claims):
-        yield [*lead, Change(begin, end, phrase), Change(*comma.span(), "")]
-    alone = {c.parts["finding"] for c in claims if first <= c.start < last} == {claim.parts["finding"]}
-    if alone:
-        yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, f"no {noun}", noun))]
-
-
-def _yes(answer: str, first: int, claims: Sequence[Claim], word: str) -> list[Change]:
-    """A leading yes or no that the changed claim turns round."""
-    found = re.compile(r"\s*(yes|no)(?=[,.])", re.I).match(answer)
-    if not found or found[1].lower() == word or first > found.end() + 2 or len({c.parts["finding"] for c in claims}) > 1:
-        return []
-    return [Change(*found.span(1), case_like(word, found[1]))]
-
-
-def _both(answer: str, start: int, last: int) -> list[Change]:
-    """ "in both lungs" is said otherwise behind a denial."""
-    changes = [Change(m.end(1), m.end(), f" either {m[2]}" + {"apic": "apex", "hemithora": "x"}.get(m[2], ""))
-               for m in _BOTH.finditer(answer, start, last)]
-    return changes + [Change(m.start(), m.end(), "") for m in re.compile(r"\s+bilaterally").finditer(answer, start, last)]
-
-
-def _tail(answer: str, at: int, last: int) -> list[Change]:
-    """A relative clause that hangs on what was denied goes with it."""
-    found = re.compile(r",? (?:which|suggesting|indicating|consistent with|compatible with)\b[^.;]*").match(answer, at, last)
-    return [Change(found.start(), found.end(), "")] if found else []
-
-
-def _body(answer: str, first: int, last: int) -> tuple[int, int]:
-    """A sentence without the space in front, a leading "Yes,", a header or the mark at its end."""
-    lead = re.compile(r"\s*(?:[-*\u2022]\s+|\d+[.)]\s+)?(?:(?:yes|no)[,.]\s+)?(?:[A-Za-z ]{3,20}:\s+)?", re.I).match(answer, first, last)
-    body = answer[lead.end() : last]
-    return lead.end(), lead.end() + len(body.rstrip(" .;!\n"))
-
-
-def _clause(answer: str, first: int, last: int, phrase: str, noun: str) -> str:
-    """The phrase as the sentence it takes the place of: with a verb where that had one."""
-    begin, end = _body(answer, first, last)
-    if _VERB.search(answer, begin, end):
-        phrase = f"there {'are' if _plural(noun) else 'is'} {phrase}"
-    return phrase[0].upper() + phrase[1:] if answer[begin : begin + 1].isupper() else phrase
-
-
-def _plural(noun: str) -> bool:
-    return bool(re.search(r"[^sxiu]s$|ces$|masses$", noun)) and not _UNCOUNTABLE.search(noun)
-
-
-def _affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | None) -> Ways:
-    """ "No effusion is seen" -> "A small left effusion is seen", with the size and side of `right`."""
-    if "cue" not in claim.parts:
-        return
-    start, end = claim.parts["finding"]
-    cue_start, cue_end = claim.parts["cue"]
-    cue = answer[cue_start:cue_end].lower()
-    first, last = _sentence(answer, start)
-    lead = _yes(answer, first, claims, "yes")
-    if "organ" in claim.parts:
-        yield from ([*lead, *way] for way in _affirm_organ(answer, claim, cue, right))
-        return
-    group = sorted({c.parts["finding"] for c in claims if c.polarity == "absent" and c.parts.get("cue") == (cue_start, cue_end)})
-    phrases = _noun_phrases(answer, claim, right)
-    said = re.search(r"(?:not|n't)\s*", answer[cue_start:cue_end])
-    if said and len(group) == 1:
-        gone = Change(cue_start + said.start(), cue_start + said.end(), "" if said.group().startswith("not") else " ")
-        if cue_start > end:
-            tail = [Change(cue_start, cue_end, "is present")] if cue in ("is absent", "absent") else [gone]
-            begin, _ = _phrase(answer, claim)
-            whole = map(_with_article, phrases) if _VERB.search(answer, first, last) else phrases
-            yield from ([*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), *tail] for p in whole)
-        yield [*lead, gone]
-    elif cue.endswith("negative for") and len(group) == 1:
-        yield [*lead, Change(cue_end - len("negative for"), cue_end, "positive for")]
-    elif cue_start > end and len(group) == 1 and cue in ("is absent", "are absent"):
-        yield [*lead, Change(cue_start, cue_end, cue.split()[0] + " present")]
-    be = re.match(r"(is|are|was|were)(?:n't| not)(?: any| an?)?$", cue)
-    free = re.match(r"(is|are|was|were)?\s*(?:free|clear|devoid) (?:of|from)$", cue)
-    for p in phrases if cue_end <= start else ():
-        if (be or free) and len(group) == 1:
-            verb_in_front = _BE.search(answer[first:cue_start]) if free else None
-            begin = first + verb_in_front.start() if verb_in_front else cue_start
-            yield [*lead, Change(begin, end, f"{be[1] if be else 'show'} {_with_article(p)}")]
-            continue
-        verb = bool(_VERB.search(answer, first, last))
-        p = _with_article(p) if verb else p
-        there = re.match(r"there (?:is|are)(?=\b)|there's", cue)
-        head = ("there are " if _plural(p) else "there is ") if there else "with " if cue.startswith("without") else ""
-        if len(group) == 1 and cue != "neither":
-            new = head + p
-            number = re.compile(r"\s+(is|was|are|were)\b").match(answer, end)
-            agree = {"are": "is", "were": "was"} if not _plural(p) else {"is": "are", "was": "were"}
-            fit = [Change(*number.span(1), agree[number[1]])] if number and number[1] in agree else []
-            front = re.search(r"\b(is|was|are|were)\s+$", answer[first:cue_start])
-            if front and front[1] in agree:
-                fit.append(Change(first + front.start(1), first + front.end(1), agree[front[1]]))
-            yield [*lead, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
-        else:
-            yield [*lead, *_out_of_list(answer, claim, group, (cue_start, cue_end), p, (first, last))]
-    inside = {c.parts["finding"] for c in claims if first <= c.start < last}
-    if inside == {claim.parts["finding"]}:
-        noun = _plain_noun(answer, claim)
-        for p in phrases:
-            p = _with_article(p) if _VERB.search(answer, first, last) else p
-            yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, p, noun))]
-
-
-def _out_of_list(
-    answer: str, claim: Claim, group: Sequence[tuple[int, int]], cue: tuple[int, int], phrase: str, sentence: tuple[int, int]
-) -> list[Change]:
-    """ "No X, Y or Z is seen" -> "No X or Z is seen, but there is a small Y"."""
-    place = group.index(claim.parts["finding"])
-    items = [answer[group[0][0] : group[0][1]], *(answer[a:b] for a, b in group[1:])]
-    between = [answer[a[1] : b[0]] for a, b in zip(group, group[1:], strict=False)]
-    if not all(re.fullmatch(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*", gap) for gap in between):
-        return []
-    rest = items[:place] + items[place + 1 :]
-    if not rest:
-        return []
-    rest = [r if r.isupper() or i == 0 and place else r[0].lower() + r[1:] for i, r in enumerate(rest)]
-    word = " nor " if answer[slice(*cue)].lower() == "neither" else " or "
-    listed = rest[0] if len(rest) == 1 else ", ".join(rest[:-1]) + word + rest[-1]
-    begin, end = _body(answer, *sentence)
-    tail = answer[group[-1][1] : end]
-    if len(rest) == 1 and not _plural(rest[0]):
-        tail = re.sub(r"^(\s+)are\b", r"\1is", re.sub(r"^(\s+)were\b", r"\1was", tail))
-    elif len(rest) == 1:
-        tail = re.sub(r"^(\s+)is\b", r"\1are", tail)
-    new = f"{listed}{tail}, but there {'are' if _plural(phrase) else 'is'} {_with_article(phrase)}"
-    return [Change(group[0][0], end, new)]
-
-
-def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> Ways:
-    start, end = claim.parts["cue"]
-    state = _HEART.get(claim.finding)
-    denied = re.search(r"(?:(?<=\w)n't|\s+not)(?=\s+(?:\w+ly )?$)", answer[max(start - 30, 0) : start])
-    if denied:
-        yield [Change(max(start - 30, 0) + denied.start(), max(start - 30, 0) + denied.end(), "")]
-    if state:
-        tail = re.compile(r"\s+in size\b").match(answer, end)
-        degree = f"{DEGREES[right.size]} " if right and right.size in DEGREES else ""
-        state = "increased" if answer[slice(*claim.parts["finding"])].lower().endswith("size") else state
-        if _NORMAL.fullmatch(cue):
-            yield [Change(start, tail.end() if tail else end, degree + state)]
-        if cue.startswith("not "):
-            yield [Change(start, start + 4, "")]
-        size = re.compile(r"normal (heart|cardiac)( size| silhouette)?", re.I).match(answer, start)
-        if size:
-            yield [Change(start, start + 6, case_like("enlarged", answer[start]))]
-        return
-    if cue.startswith("not "):
-        yield [Change(start, start + 4, "")]
-    for phrase in _noun_phrases(claim.finding, claim, right) if cue == "clear" else ():
-        yield [Change(end, end, f" except for {_with_article(phrase)}")]
-
-
-def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
-    """What is there, in words: as the reference says it, else the answer's noun with the size and side of `right`."""
-    noun = _plain_noun(answer, claim) if answer != claim.finding else claim.finding
-    noun = re.sub(r"^(?:focal|acute|definite|large|any|evidence of) ", "", noun)
-    if right is None:
-        return [noun]
-    found = []
-    text = right.words
-    after = any(a > right.parts["finding"][0] for name, (a, _) in right.parts.items() if name in ATTRIBUTES)
-    if text and not after and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
-        found.append(text if text.isupper() else text[0].lower() + text[1:])
-    if _plural(noun) and not _plural(right.words) and right.side != "bilateral":
-        noun = re.sub(r"(?:(?<=ss)e|)s$", "", noun)
-    size = right.size if right.size in SIZES and "size" not in right.unsure else None
-    if size and _UNCOUNTABLE.search(noun):
-        size = like_word(size, "mild", "size")
-    side = right.side
-    if side == "bilateral" and not _plural(noun) and not _UNCOUNTABLE.search(noun):
-        noun += "es" if noun.endswith("s") else "s"
-    zone = re.search(r"\b(?:upper|middle|lower) (?:lobe|zone)\b", right.words, re.I)
-    if zone and "zone" not in right.unsure:
-        found.append(" ".join(filter(None, (size, side, zone.group().lower(), noun))))
-    found.append(" ".join(filter(None, (size, side, noun))))
-    return list(dict.fromkeys(found))
-
-
-def _with_article(words: str) -> str:
-    if _plural(words) or _UNCOUNTABLE.search(words) or words.split()[0] in ("bilateral", "bibasilar", "a", "an", "the"):
-        return words
-    return ("an " if words[0].lower() in "aeiou" else "a ") + words

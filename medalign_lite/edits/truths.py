@@ -12,7 +12,7 @@ Facts are complete: what they do not hold is not there. A report is not: what it
 only what it states is decided, and a denial decides about no more than it names (`contradicts`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,7 +21,7 @@ import numpy as np
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.edits.edit import Edit, asked, edit_of
 from medalign_lite.edits.repair import rewrite
-from medalign_lite.edits.report import ATTRIBUTES, correct_report, turns
+from medalign_lite.edits.report import correct_report, turns
 from medalign_lite.text.answer_values import by_name, find_values
 from medalign_lite.text.answers import (
     content,
@@ -33,141 +33,25 @@ from medalign_lite.text.answers import (
     strict_match,
     swap_option,
 )
-from medalign_lite.text.claims import Claim, Verdict, by_side, extract_claims, judge
+from medalign_lite.text.claims import Claim, Verdict, extract_claims, judge
 from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
-from medalign_lite.text.lexicon import SEVERAL, VAGUE
+from medalign_lite.text.options import option_of
+from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, stated, supports
 from medalign_lite.text.reports import read_report
-from medalign_lite.text.says import is_no_answer, option_of, yes_no
+from medalign_lite.text.says import is_no_answer, yes_no
 from medalign_lite.text.words import NoEdit, make_changes
 
 BY_FACTS = "claims against the table of facts"
 BY_GOLD = "gold answer"
 BY_REPORT = "claims against the reference report"
 _DOMAINS = {"side": SIDES, "zone": ZONES, "size": SIZES}
-_WHOLE_ORGAN = {  # what "clear", "intact" or "normal" of an organ denies for certain, small and old things apart
-    "cardiomegaly", "enlarged mediastinum", "consolidation", "effusion", "pneumothorax", "vascular congestion", "opacity",
-    "fracture", "raised diaphragm",
-}
-_NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only"}  # fmt: skip
 _PLAIN = frozenset(
-    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size either positive present lung show ha i thi a".split()
+    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size "
+    "either positive present lung show ha i thi a".split()
 )
 _DENIALS = {"no", "not", "none", "without"}
 TRUE, FALSE, UNKNOWN = Verdict("true"), Verdict("false", ("finding",)), Verdict("unverifiable")
-
-
-# --- what a report decides about a claim ------------------------------------------------------------------------------
-def denies(denial: Claim, claim: Claim) -> bool:
-    """Whether a denial is at least as broad as an affirmed claim: it speaks of the same thing and narrows nothing that
-    the claim does not have ("no acute fracture" denies no old one, "no left effusion" none on the right)."""
-    narrow = (word.split("|") for word in denial.qualifiers)  # one of several will do
-    had = {word for words in claim.qualifiers for word in words.split("|")}
-    if denial.kind != claim.kind or not all(had & {*words} for words in narrow):
-        return False
-    if "organ" in denial.parts and (claim.finding not in _WHOLE_ORGAN or _is_old(claim)):
-        return False
-    places = [(getattr(denial, name), getattr(claim, name)) for name in ATTRIBUTES]
-    return all(narrow in (None, "bilateral", had) for narrow, had in places)
-
-
-def _is_old(claim: Claim) -> bool:
-    return claim.temporal == "old" or bool(claim.qualifiers & {"old", "healed", "healing", "chronic", "remote"})
-
-
-def contradicts(truth: Sequence[Claim], claim: Claim) -> bool:
-    """Whether a report says otherwise than the claim, without any doubt on either side.
-
-    The one rule for edits and for figures. Doubt decides nothing, silence decides nothing, and what is said without a
-    side or a size neither agrees nor disagrees about it.
-    """
-    same = [c for c in truth if c.finding == claim.finding]
-    if claim.finding in VAGUE or claim.polarity == "uncertain" or "claim" in claim.unsure:
-        return False
-    if any(c.polarity == "uncertain" or "claim" in c.unsure for c in same):
-        return False
-    there = [c for c in same if c.polarity == "present" and c.kind == claim.kind]
-    gone = [c for c in same if c.polarity == "absent"]
-    if claim.polarity == "absent":
-        return any(denies(claim, c) for c in there if not _is_old(c)) and not any(_broader(c, claim) for c in gone)
-    only = claim.finding not in SEVERAL or any(c.qualifiers and c.qualifiers <= _NO_OTHER for c in gone)
-    only = only or any(_ONE & c.qualifiers for c in there)
-    if any(_all_other(claim, name, there, only) for name in ATTRIBUTES):
-        return True
-    if any(not _differ(claim, c) for c in there):
-        return any(denies(d, claim) and not any(denies(d, c) for c in there) for d in gone if d.side or d.qualifiers)
-    return any(denies(c, claim) for c in gone)
-
-
-def supports(truth: Sequence[Claim], claim: Claim) -> bool:
-    """The report says it: the same thing and polarity, and every side, zone and size that the claim names."""
-    same = [c for c in truth if c.finding == claim.finding and c.kind == claim.kind]
-    if claim.unsure or any(c.unsure & {"claim"} or c.polarity == "uncertain" for c in same):
-        return False
-    if claim.polarity == "absent":
-        broad = [c for c in same if c.polarity == "absent" and _broader(c, claim)]
-        return bool(broad) and not any(c.polarity == "present" and denies(claim, c) for c in same)
-    agree = [c for c in same if c.polarity == "present" and not _differ(claim, c)]
-    named = [(n, v) for n in ATTRIBUTES if (v := getattr(claim, n))]
-    covered = bool(agree) and all(any(_has(c, n, v) for c in agree) for n, v in named)
-    return claim.polarity == "present" and covered and not any(
-        c.polarity == "absent" and denies(c, claim) and c.side in (None, claim.side) and c.side for c in same
-    )
-
-
-def _broader(denial: Claim, other: Claim) -> bool:
-    """A denial that takes in another denial."""
-    return denies(denial, replace(other, polarity="present"))
-
-
-def _has(said: Claim, name: str, value: str) -> bool:
-    return getattr(said, name) == value or name == "side" and said.side == "bilateral"
-
-
-def _differ(claim: Claim, other: Claim) -> tuple[str, ...]:
-    """Of side, zone and size those that both name, for certain, and name differently."""
-    pairs = {n: (getattr(claim, n), getattr(other, n)) for n in ATTRIBUTES if n not in claim.unsure | other.unsure}
-    return tuple(n for n, (a, b) in pairs.items() if None not in (a, b) and a != b and "bilateral" not in (a, b))
-
-
-def _all_other(claim: Claim, name: str, there: Sequence[Claim], only: bool) -> bool:
-    """Every mention that names this attribute names another; where there may be several, another place is no other."""
-    naming = [c for c in there if getattr(c, name) and name not in c.unsure]
-    if name != "side":
-        naming = [c for c in naming if "side" not in _differ(claim, c)]
-    elsewhere = name in ("side", "zone") and not only
-    return bool(naming) and not elsewhere and all(name in _differ(claim, c) for c in naming)
-
-
-@dataclass(frozen=True)
-class Stated:
-    """A report as a table of facts, as far as it goes: `mentioned` are the findings that it affirms or plainly denies.
-
-    A doubted finding is a fact that is not visible, so it is never scored.
-    """
-
-    facts: tuple[Fact, ...]
-    mentioned: frozenset[str]
-
-
-def stated(claims: Iterable[Claim]) -> Stated:
-    """What a report states; a bilateral finding is one on each side, a repeated one counts once."""
-    claims = [one for claim in claims for one in by_side(claim)]
-    facts = dict.fromkeys(Fact(c.finding, c.side, c.zone, c.size) for c in claims if c.polarity == "present")
-    facts = tuple(f for f in facts if not any(_says_more(g, f) for g in facts))
-    settled = {c.finding for c in claims if c.polarity == "present" or (c.polarity == "absent" and _is_plain(c))}
-    doubted = {c.finding for c in claims if c.polarity == "uncertain"} - settled
-    return Stated((*facts, *(Fact(name, visible=False) for name in sorted(doubted))), frozenset(settled))
-
-
-def _is_plain(denial: Claim) -> bool:
-    """It denies the finding altogether: "no large effusion" does not."""
-    return not (denial.qualifiers or denial.side or denial.zone or denial.size or "claim" in denial.unsure)
-
-
-def _says_more(a: Fact, b: Fact) -> bool:
-    """`a` names all that `b` names, and more."""
-    return a.finding == b.finding and a != b and all(getattr(b, n) in (None, getattr(a, n)) for n in ATTRIBUTES)
 
 
 # --- the three truths -------------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from medalign_lite.edits.truths import Facts, Report, contradicts
+from medalign_lite.edits.truths import Facts, Report
 from medalign_lite.text.claims import Claim, by_side, extract_claims, wrong_attributes
 from medalign_lite.text.facts import Fact
+from medalign_lite.text.qualifiers import contradicts
 
 ATTRIBUTES = ("side", "zone", "size")
 

@@ -13,7 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from medalign_lite.text.answers import strict_match, words
-from medalign_lite.text.says import option_of, yes_no
+from medalign_lite.text.options import option_of
+from medalign_lite.text.says import yes_no
 
 SCORERS = ("llavamed", "strict", "lmms")
 OPEN_SCORER = "llavamed"
@@ -91,8 +92,8 @@ def llavamed_closed(candidate: str, gold: str) -> int:
 
 
 def strict_closed(candidate: str, gold: str, question: str = "", options: Sequence[str] = ()) -> bool:
-    """True if the candidate says yes or no as the gold answer does, or the same of the options; with another gold answer
-    and no options its words must stand there.
+    """True if the candidate says yes or no as the gold answer does, or the same option; another gold answer's words
+    must stand there.
 
     An answer that says neither yes nor no, or no option, is wrong.
     """
@@ -139,7 +140,7 @@ def score_answer(
     """{scorer: score} of one answer by all SCORERS; `kind` is "closed", "choice" or "open"; the question's text and its
     options help to read the answer. Raises ValueError for another kind."""
     if kind not in ("closed", "choice", "open"):
-        raise ValueError(f"kind {kind!r} is no short answer: use closed, choice or open, and score reports by their facts")
+        raise ValueError(f"kind {kind!r} is no short answer: use closed, choice or open; reports have facts")
     if kind != "open":
         strict = strict_closed(candidate, gold, question, options)
         scores = llavamed_closed(candidate, gold), strict, lmms_match(candidate, gold)

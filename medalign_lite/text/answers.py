@@ -7,7 +7,8 @@ import numpy as np
 
 from medalign_lite.text.answer_values import NUMBERS, close_sizes, find_values, other_values
 from medalign_lite.text.claims import Attribute
-from medalign_lite.text.says import option_of, yes_no
+from medalign_lite.text.options import option_of
+from medalign_lite.text.says import yes_no
 from medalign_lite.text.words import DEGREES, NoEdit
 
 WHOLE_ANSWER_WORDS = 8  # up to this many words an answer may be exchanged as a whole
@@ -167,7 +168,8 @@ def _put(answer: str, place: Attribute, new: str) -> str:
     if place.name in ("side", "zone", "size"):
         new = like_word(new, said, place.name)
     elif new.islower() or new.istitle():  # "MRI" and "X-ray" are written as they are
-        new = case_like(new, said) if not said.isupper() else new.capitalize() if not answer[: place.start].strip() else new
+        first = not answer[: place.start].strip()
+        new = case_like(new, said) if not said.isupper() else new.capitalize() if first else new
     front = answer[: place.start]
     article = re.search(r"\b(an?)(\s+)$", front, re.I)
     if article:

@@ -38,7 +38,8 @@ _FRESH = (
     r"multiple|scattered|calcified|residual|heart|lungs?|cardiac|previously|prior|possible|possibly|probable|"
     r"probably|likely|low|"
     r"status|post|patchy|linear|streaky|platelike|increased|merely|only|just|instead|rather|"
-    r"(?:\w+ ){0,3}?(?:compatible|consistent|in keeping|typical|characteristic|representing|reflecting|being|persists?|remains?|"
+    r"(?:\w+ ){0,3}?(?:compatible|consistent|in keeping|typical|characteristic|representing|reflecting|being|"
+    r"persists?|remains?|"
     r"is|are|was|were|has|have))\b"
 )
 _NEW_AND = re.compile(rf"\band (?:there (?:is|are) )?{_FRESH}")

@@ -90,7 +90,9 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:is |are )?(?:difficult|hard|impossible|unable) to (?:entirely |completely |definitively )?(?:exclude|"
         r"rule out)(?= ?[.,;)]|$| on\b| with\b| in\b)",
         rf"{_MAY} be (?:\w+ )?{SEEN}(?<!seen)",
-        rf"{_MAY} (?:\w+ )?be (?:hiding|hidden|lurking|developing|concealed)", r"is (?:conceivable|imaginable)", rf"{_MAY} (?:\w+ )?be seen(?! (?:with|in))",
+        rf"{_MAY} (?:\w+ )?be (?:hiding|hidden|lurking|developing|concealed)", r"is (?:conceivable|"
+                                                                               r"imaginable)", rf"{_MAY} (?:\w+ )?be "
+                                                                                               rf"seen(?! (?:with|in))",
         rf"{_FAINT} (?:\w+ )?be (?:\w+ )?(?:considered|entertained)", r"(?:must|should) (?:also )?be considered",
         rf"{_BE} (?:\w+ )?considered",
         rf"(?:{_BE}|remains?|seems?|appears?|also|felt to be) (?:\w+ )?(?:possible|likely|probable|suspected|"
@@ -105,20 +107,28 @@ CUES: dict[str, tuple[str, ...]] = {
     ),
     "asked_b": (
         r"(?:(?:is|are) )?(?:hard|difficult|impossible|not possible) to (?:judge|assess|evaluate|determine|tell|gauge)",
-        r"(?:can ?not|can't|could not) be (?:\w+ )?(?:assessed|judged|evaluated|determined)", r"(?:is|are) not (?:assessable|evaluable)",
+        r"(?:can ?not|can't|could not) be (?:\w+ )?(?:assessed|judged|evaluated|determined)", r"(?:is|are) not "
+                                                                                              r"(?:assessable|"
+                                                                                              r"evaluable)",
         r"(?:may|might|can|could|would) (?:not be|be (?:missed|obscured|hidden|masked|overlooked|invisible|occult)|"
-        r"escape|go un\w+)(?! excluded| ruled| present)", r"(?:is|are) (?:easily |often |commonly |sometimes )(?:missed|overlooked|"
+        r"escape|go un\w+)(?! excluded| ruled| present)", r"(?:is|are) (?:easily |often |commonly |sometimes "
+                                                          r")(?:missed|overlooked|"
         r"hidden|occult)", r"(?:\w+ ){0,2}(?:years?|months?|weeks?) ago", r"(?:is|are) of concern",
-        r"in (?:19|20)\d\d(?!\w)", r"protocol", r"(?:is|are) (?:clinically )?suspected(?= ?,? (?:recommend|ct|further|a|dedicated|"
+        r"in (?:19|20)\d\d(?!\w)", r"protocol", r"(?:is|are) (?:clinically )?suspected(?= ?,? (?:recommend|ct|further|"
+                                                r"a|dedicated|"
     r"consider)\b)", r"precautions?"),
     "denied_b": (
         rf"(?:{_BE} |can |do |does |could |has |have )?(?:not|n't|never|cannot)(?! (?:well|fully|completely|"
         rf"optimally|adequately|entirely))(?: \w+)?(?: \w+)?(?: be)? (?:\w+ )?{SEEN}",
         rf"(?:cannot|can't|n't)(?: be)? {SEEN}",
         r"(?:is|are|was|were) (?:absent|excluded|ruled out|negative(?! (?:\w+ )?for)|none)",
-        r"(?:: ?|- ?)?(?:none|absent|negative|nil)(?= ?[.,;)]|$| seen)", r":? ?-? ?(?:(?<=[:-] )|(?<=[:-]))(?:no|\(-\)|0|false)(?= ?[.,;)]|$| [a-z]+ ?[:-])",
-        r"excluded|ruled out", r"(?:(?:is|are) not|\w*n't) a (?:feature|finding)", r"(?:(?:is|are) )?(?:nowhere|no more)(?: to be)?(?: " + SEEN + r")?(?= ?[.,;)]|$)",
-        r"(?:(?:is|are|lies?|appears?) )?(?:well )?within (?:the )?normal (?:limits|range)", r"(?:is|are) (?:wnl|normal|unremarkable)",
+        r"(?:: ?|- ?)?(?:none|absent|negative|nil)(?= ?[.,;)]|$| seen)", r":? ?-? ?(?:(?<=[:-] )|(?<=[:-]))(?:no|"
+                                                                         r"\(-\)|0|false)(?= ?[.,;)]|$| [a-z]+ ?[:-])",
+        r"excluded|ruled out", r"(?:(?:is|are) not|\w*n't) a (?:feature|finding)", r"(?:(?:is|are) )?(?:nowhere|no "
+                                                                                   r"more)(?: to be)?(?: "
+                                                                                   r"" + SEEN + r")?(?= ?[.,;)]|$)",
+        r"(?:(?:is|are|lies?|appears?) )?(?:well )?within (?:the )?normal (?:limits|range)", r"(?:is|are) (?:wnl|"
+                                                                                             r"normal|unremarkable)",
         r"not (?:seen|identified|present|visuali[sz]ed|noted|demonstrated)",
     ),
     "unchanged_f": (
@@ -133,10 +143,12 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:interval |\w+ly |slight |marked |mild |significant |partial )*(?:decrease|improvement|reduction|"
         r"regression)(?: in)?(?: the)?(?: \w+)? (?:of|in)",
         r"(?:improv(?:ed|ing)|decreas(?:ed|ing)|resolving|clearing|diminish(?:ed|ing)|improved aeration of)",
-        r"(?:partial|near|(?:near(?:ly)?|almost)[- ](?:complete|total)|subtotal|incomplete|partial interval) (?:clearing|resolution) of",
+        r"(?:partial|near|(?:near(?:ly)?|almost)[- ](?:complete|total)|subtotal|incomplete|partial interval) "
+        r"(?:clearing|resolution) of",
     ),
     "resolved_f": (
-        r"(?:interval |complete )*resolution of", r"(?:complete(?:ly)? (?:interval )?)(?:clear(?:ing|ed)|resol\w+)(?: of)?", r"(?:interval |status post |s/p |post |after |following |"
+        r"(?:interval |complete )*resolution of", r"(?:complete(?:ly)? (?:interval )?)(?:clear(?:ing|ed)|resol\w+)(?: "
+                                                  r"of)?", r"(?:interval |status post |s/p |post |after |following |"
         r"since )*removal of", r"clearing of",
         r"interval extubation|extubated|extubation", r"no longer (?:seen|evident|present|visible|"
         r"visuali[sz]ed|demonstrat\w+|identified)?(?= \w)(?! (?:in|on|at|as|with|is|are)\b)",
@@ -159,7 +171,8 @@ CUES: dict[str, tuple[str, ...]] = {
         r" the presence of)?",
         r"to (?:better )?(?:exclude|rule out)", r"(?:no|without) (?:definite )?evidence to rule out",
         r"(?:cannot|can't) (?:be certain|be sure|tell)[\w ]*?(?:there is|is)?(?= )",
-        r"(?:am |is |are )?(?:not|n't) (?:\w+ )?(?:certain|sure|clear|convinced) (?:that|if|whether|of)(?: there (?:is|are))?",
+        r"(?:am |is |are )?(?:not|n't) (?:\w+ )?(?:certain|sure|clear|convinced) (?:that|if|whether|of)(?: there "
+        r"(?:is|are))?",
         rf"{_FAINT} (?:\w+ )?(?:\w+ )?{_MEAN}(?: the presence of)?", r"(?:im|un)?possibl[ey]|possibility(?: of)?|"
         r"probabl[ey]|probability of|potential(?:ly)?|perhaps|maybe|presumabl[ey]|presumed|conceivabl[ey]",
         r"(?:most |very |more |less |quite )?likely(?: to)?(?: represent\w*| reflect\w*| due to| related to)?|"
@@ -184,7 +197,8 @@ CUES: dict[str, tuple[str, ...]] = {
     "asked_f": (
         r"correlat(?:e|ion)(?: \w+){0,2} (?:for|with)(?:(?: \w+){0,3}? (?:signs?|symptoms?|evidence) of)?",
         r"insensitive (?:to|for)", r"when(?:ever)? there is",
-        r"(?:requested|ordered|obtained|performed|done|taken|asked) to (?:exclude|rule out)", r"(?:had|treated)(?! been)", r"(?<!.)(?:were|should)(?: an?)?(?! be)",
+        r"(?:requested|ordered|obtained|performed|done|taken|asked) to (?:exclude|rule out)",
+        r"(?:had|treated)(?! been)", r"(?<!.)(?:were|should)(?: an?)?(?! be)",
         r"would (?:better )?(?:show|demonstrate|detect|reveal|depict)",
         r"(?:concern(?:ed)?|requested|request|views?) (?:is |are )?(?:for|to)(?= (?:rule|exclude|evaluate|assess))",
         r"(?:to )?(?:evaluat(?:e|ion|ing)|assess(?:ment|ing)?|rule out|r/o|look(?:ing)?|screen(?:ing)?|sensitive|"
@@ -197,12 +211,15 @@ CUES: dict[str, tuple[str, ...]] = {
     "denied_f": (
         r"(?:there (?:is|are) )?no (?:\w+ )?(?:evidence|signs?|suggestion|indication|radiographic (?:evidence|"
         r"signs?))(?: of| for| to suggest)?(?: \w+ of)?", r"no(?!\s*[,.:!?]|\s*$| longer)",
-        r"nothing (?:\w+ ){0,4}?(?:to )?(?:suggests?|indicates?|points? to|speaks? for|in the way of)(?: an?| the)?(?: of)?",
+        r"nothing (?:\w+ ){0,4}?(?:to )?(?:suggests?|indicates?|points? to|speaks? for|in the way of)(?: an?| "
+        r"the)?(?: of)?",
         r"nothing of (?:an?|the)", r"none of (?:the |these )?\w+ (?:shows?|demonstrates?|reveals?)",
-        r"(?:unaccompanied|not accompanied) by", r"unassociated with", r"nowhere (?:is|are) there", r"no longer (?:is|are) there(?: an?| any)?", r"no longer (?:an?|any)",
+        r"(?:unaccompanied|not accompanied) by", r"unassociated with", r"nowhere (?:is|are) there",
+        r"no longer (?:is|are) there(?: an?| any)?", r"no longer (?:an?|any)",
         r"(?:nil|zero|devoid of|free from|bare of)(?: any)?", r"\w*n't see(?: an?)?",
         r"without(?: \w+)? (?:evidence|signs?) of", r"without", r"w/o",
-        r"(?:free|clear) of", r"negative (?:\w+ )?for", r"unremarkable for", r"neither", r"nor", r"lack(?:s|ing)?(?: of)?",
+        r"(?:free|clear) of", r"negative (?:\w+ )?for", r"unremarkable for", r"neither", r"nor", r"lack(?:s|ing)?(?: "
+                                                                                                 r"of)?",
         r"absence of", r"absent(?= \w)", r"never", r"(?:fails?|failed) to",
         r"cannot|can't|not|n't", r"exclud(?:es|ing)", r"rules? out",
     ),

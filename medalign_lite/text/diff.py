@@ -102,7 +102,10 @@ def _spans(a: str, b: str, a_tokens, b_tokens, block: _Block) -> list[tuple[Span
     pairs = []
     for x, y in single if apart else whole:
         x, y = _trim(a, b, x, y)
-        kind = min(_kind(a, x), _kind(b, y), key=_PRECEDENCE.index)
+        said = _kind(a, x), _kind(b, y)
+        kind = min(said, key=_PRECEDENCE.index)
+        if not (a[: x[0]] + b[: y[0]] + a[x[1] :] + b[y[1] :]).strip(" .") and not _alike(*said, a + b):
+            kind = "other"  # one whole answer in another's place
         pairs.append(((*x, kind), (*y, kind)))
     return pairs
 
@@ -119,6 +122,12 @@ def _trim(a: str, b: str, x: tuple[int, int], y: tuple[int, int]) -> tuple[tuple
     while s < e - 1 and t < f - 1 and a[s] == b[t] and a[s].isspace():
         s, t = s + 1, t + 1
     return (s, e), (t, f)
+
+
+def _alike(one: str, other: str, text: str) -> bool:
+    """Whether two whole answers differ in one kind of thing: both name a size, or one denies."""
+    same = one == other or {one, other} == {"size", "severity"}
+    return same or ("negation" in (one, other) and bool(find_negations(text)))
 
 
 _PRECEDENCE = ("negation", "finding", "device", "side", "zone", "severity", "size", "other")

@@ -67,7 +67,7 @@ _REAL_WORDS = {
     "effused", "plural", "evidenced", "evidences", "pneumonias", "pacemakers", "rupture", "infusion", "cardia",
 }  # fmt: skip
 _LONG = 400  # characters of a sentence; what goes on without a full stop is read in pieces
-_PIECE = re.compile(r"(?s:.{1,%d}(?:[,;]\s|\s|$)|.{1,%d})" % (_LONG, _LONG))
+_PIECE = re.compile(rf"(?s:.{{1,{_LONG}}}(?:[,;]\s|\s|$)|.{{1,{_LONG}}})")
 _RUN = re.compile(r"[ \t\r\f\v\u00a0]{3,}|\s{5,}")  # white space that would only cost time
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

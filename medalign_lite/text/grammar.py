@@ -8,7 +8,8 @@ import re
 from collections import Counter
 
 _BEFORE_NO = (  # what may stand in front of "no" within a sentence
-    "is are was were be been being has have had show shows showed shown demonstrate demonstrates demonstrated reveal reveals "
+    "is are was were be been being has have had show shows showed shown demonstrate demonstrates demonstrated reveal "
+    "reveals "
     "revealed with and but or though although while whereas that there's there see sees identify find found contains "
     "contain also however yet so suggest suggests still now yes then because since exhibits exhibit indicate "
     "indicates appears bears carries carry there're i'd essentially currently"
@@ -17,55 +18,78 @@ _SIDES = r"(?:right|left|bilateral)(?:-sided)?"
 _ZONES = r"(?:upper|middle|mid|lower|apical|basal|basilar|bibasilar|biapical)"
 _SIZES = r"(?:small|tiny|trace|minimal|mild|moderate|large|massive|marked|severe|extensive|huge)"
 _NOUNS = (
-    r"(?:opacit(?:y|ies)|effusions?|nodules?|fractures?|infiltrates?|mass(?:es)?|lesions?|granulomas?|cavit(?:y|ies)|o?edema|pneumonia|"
+    r"(?:opacit(?:y|ies)|effusions?|nodules?|fractures?|infiltrates?|mass(?:es)?|lesions?|granulomas?|cavit(?:y|ies)|"
+    r"o?edema|pneumonia|"
     r"cardiomegaly|pneumothora(?:x|ces)|atelectasis|emphysema|consolidations?|scoliosis|congestion)"
 )
 _FAULTS = (
-    (r"\bno (?:a|an|the|no|not|some|any|several|multiple|both|few|many|there|is|are|was|in|on|with|and|or|but|of|this)\b",
+    (r"\bno (?:a|an|the|no|not|some|any|several|multiple|both|few|many|there|is|are|was|in|on|with|and|or|but|of|"
+     r"this)\b",
      "a word that cannot follow 'no'"),
     (r"(?<=[a-z,] )no\s*[.;]|\b(?:there|and|but|or|with) no\s*,", "'no' without a noun"),
     (rf"\b({_SIDES}|{_ZONES}|{_SIZES}|no|not|the|is|are|with|and|or|of|a|an) +\1\b", "a word twice"),
-    (rf"\b{_SIDES},? +{_SIDES}\b|\bbilateral +(?:bibasilar|biapical|both)\b|\b(?:bibasilar|biapical) +(?:bilateral|both|{_SIDES})\b"
+    (rf"\b{_SIDES},? +{_SIDES}\b|\bbilateral +(?:bibasilar|biapical|both)\b|\b(?:bibasilar|biapical) +(?:bilateral|"
+     rf"both|{_SIDES})\b"
      rf"|\b{_SIDES} +(?:bibasilar|biapical)\b|\bboth +(?:right|left|bilateral)\b", "two sides"),
     (rf"(?:^|[ (]){_SIZES} +{_SIZES}\b(?! nodular)", "two sizes"),
     (rf"\b{_ZONES} +(?!(?:lung|zone|lobe|basal|apical)){_ZONES}\b", "two places"),
     (r",\s*[,.;:]|[;:]\s*[,.;]|\(\s*\)|\s[,.;](?:\s|$)|\.\s*\.(?!\.)", "a mark without words"),
-    (r"\b(?:and|or|but|nor|with|of|the|a|an|without|not|to|in|for|there is|there are)\s*(?:[.;,]|$)", "a sentence that stops short"),
+    (r"\b(?:and|or|but|nor|with|of|the|a|an|without|not|to|in|for|there is|there are)\s*(?:[.;,]|$)", "a sentence "
+                                                                                                      "that stops "
+                                                                                                      "short"),
     (r"(?:^|[.;] )(?:and|or|nor|,)\b", "a sentence that begins in the middle"),
     (r"\ban (?=[bcdfgjklmnpqrstvwz])(?!mri|mr |nodul\b)|\ba (?=[aeio])(?!one|eu)", "the wrong article"),
-    (r"\b(?:a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacities|effusions|nodules|fractures|infiltrates|masses|lesions|pneumothoraces|granulomas|"
-     r"consolidations|cavities|tubes|clips|wires|nodes|edema|cardiomegaly|atelectasis|emphysema|scoliosis|pneumonia(?! \w)|congestion)\b"
+    (r"\b(?:a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacities|effusions|nodules|fractures|"
+     r"infiltrates|masses|lesions|pneumothoraces|granulomas|"
+     r"consolidations|cavities|tubes|clips|wires|nodes|edema|cardiomegaly|atelectasis|emphysema|scoliosis|"
+     r"pneumonia(?! \w)|congestion)\b"
      r"(?!-)", "an article that does not fit"),
-    (r"\bthere is (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacities|effusions|nodules|fractures|infiltrates|masses|lesions|granulomas|cavities|"
+    (r"\bthere is (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacities|effusions|nodules|"
+     r"fractures|infiltrates|masses|lesions|granulomas|cavities|"
      r"pneumothoraces|nodes|clips|wires)\b(?! (?:and|or))", "'is' before several"),
-    (r"\bthere are (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacity|effusion|nodule|fracture|infiltrate|mass|lesion|granuloma|cavity|edema|"
-     r"pneumonia|cardiomegaly|pneumothorax|atelectasis|emphysema|consolidation)\b(?! (?:and|or|nor)|,)(?=[ .]|$)", "'are' before one"),
-    (r"(?:^|[.;,] )(?:no|a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:effusion|nodule|fracture|infiltrate|mass|lesion|granuloma|cavity|edema|pneumonia|"
+    (r"\bthere are (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacity|effusion|nodule|fracture|"
+     r"infiltrate|mass|lesion|granuloma|cavity|edema|"
+     r"pneumonia|cardiomegaly|pneumothorax|atelectasis|emphysema|consolidation)\b(?! (?:and|or|nor)|,)(?=[ .]|"
+     r"$)", "'are' before one"),
+    (r"(?:^|[.;,] )(?:no|a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:effusion|nodule|fracture|"
+     r"infiltrate|mass|lesion|granuloma|cavity|edema|pneumonia|"
      r"cardiomegaly|pneumothorax|atelectasis|emphysema|consolidation|opacity) (?:are|were|have)\b", "one with 'are'"),
-    (r"(?:^|[.;,] )no (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:effusions|nodules|fractures|infiltrates|masses|lesions|granulomas|opacities) (?:is|was|has)\b",
+    (r"(?:^|[.;,] )no (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:effusions|nodules|fractures|infiltrates|"
+     r"masses|lesions|granulomas|opacities) (?:is|was|has)\b",
      "several with 'is'"),
-    (r"\bno (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){1,4}(?:occup\w+|scattered|has (?:increased|decreased|worsened|improved|developed|progressed)|have (?:increased|"
+    (r"\bno (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){1,4}(?:occup\w+|scattered|has (?:increased|decreased|"
+     r"worsened|improved|developed|progressed)|have (?:increased|"
      r"decreased|worsened)|persists?|with (?:associated|shift)|measur\w+|unchanged|stable|worse|increasing)\b",
      "'no' with what only a thing can do"),
-    (r"\bno (?:stable|unchanged|healed|healing|improving|worsening|persistent|known|multiple|bilateral)\b|\bno [\w ]{1,40} bilaterally\b",
+    (r"\bno (?:stable|unchanged|healed|healing|improving|worsening|persistent|known|multiple|bilateral)\b|\bno [\w "
+     r"]{1,40} bilaterally\b",
      "'no' before what is there"),
     (r"\bno (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){1,4}(?:in|of) both\b", "'no' with 'both'"),
-    (r"\b(?:yes, (?:there (?:is|are) )?no|no, (?:there (?:is|are) )?(?:a|an|some)|not not|no longer no)\b", "yes and no"),
-    (r"\b(?:a|an|the)\s+[\w\s,-]{1,60},\s*no\b(?! \w+ (?:is|are)\b)", "'no' within a noun phrase"),
+    (r"\b(?:yes, (?:there (?:is|are) )?no|no, (?:there (?:is|are) )?(?:a|an|some)|not not|no longer "
+     r"no)\b", "yes and no"),
+    (rf"\b(?:an?|the)\s+(?:(?!(?:{_NOUNS}|is|are|was|were|has|have|shows?|heart|"
+     rf"lungs?)\b)[\w-]+,?\s+){{1,6}}(?<=,\s)no\b",
+     "'no' within a noun phrase"),
     (rf"(?:^|[.;] )no [^.;,]{{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b", "a denial that runs on"),
-    (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in keeping|as in)\b|\bno (?:[\w-]+ ){1,4}with (?!respect)", "something said of what is denied"),
+    (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in "
+     r"keeping|as in)\b|\bno (?:[\w-]+ ){1,4}with (?!respect)", "something said of what is denied"),
     (rf"\bno\b[^.;,]*, (?:\w+ly )?{_SIZES}\s*[.;]", "a size without a noun"),
     (r"\bno [^.;,]* with no\b", "'no' with 'no'"),
-    (r"(?:^|[.;] )there (?!is\b|are\b|was\b|were\b|has\b|have\b|had\b|appears?\b|may\b|might\b|remains?\b|seems?\b|can\b|could\b|"
+    (r"(?:^|[.;] )there (?!is\b|are\b|was\b|were\b|has\b|have\b|had\b|appears?\b|may\b|might\b|remains?\b|seems?\b|"
+     r"can\b|could\b|"
      r"isn|aren|wasn|weren|also\b|continues?\b|persists?\b|exists?\b)\w+", "'there' without a verb"),
-    (rf"(?<!there )(?<!there's )\b(?:is|are|was|were) (?:(?:an?|{_SIZES}|{_SIDES}|{_ZONES}|lobe|pleural) )*{_NOUNS}\b", "a thing that is a finding"),
+    (rf"(?<!there )(?<!there's )\b(?:is|are|was|were) (?:(?:an?|{_SIZES}|{_SIDES}|{_ZONES}|lobe|pleural) "
+     rf")*{_NOUNS}\b", "a thing that is a finding"),
     (r"\bof the (?:right|left|upper|lower)\s*(?:is\b|are\b|[.;,]|$)", "a side without a part"),
     (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't)\b)[^.;]*\bnor\b", "'nor' alone"),
     (r"\bno (?:[\w-]+ ){0,3}\w+(?:[^e]ar|[^nr]al|ary)\s*[.,;]", "an adjective without a noun"),
-    (r"\b(?:lungs?|side|base|apex) (?:a |an )?(?:small|large|mild|moderate|marked|tiny|trace) ", "a phrase without a link"),
+    (r"\b(?:lungs?|side|base|apex) (?:a |an )?(?:small|large|mild|moderate|marked|tiny|trace) ", "a phrase without a "
+                                                                                                 "link"),
     (r"\b(?:is|are) (?:show|has|have|is|are)\b", "two verbs"),
-    (r"(?<!there )\b(?:a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,4}(?:of [\w ]{1,24} )?are\b", "one with 'are'"),
-    (r"\b(?:opacities|effusions|nodules|fractures|infiltrates|masses|granulomas|consolidations) (?:is|was|has)\b", "several with 'is'"),
+    (r"(?<!there )\b(?:a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,4}(?:of [\w ]{1,24} "
+     r")?are\b", "one with 'are'"),
+    (r"\b(?:opacities|effusions|nodules|fractures|infiltrates|masses|granulomas|consolidations) (?:is|was|"
+     r"has)\b", "several with 'is'"),
     (r"(?-i:(?:^|[.!?] )[a-z])", "a sentence without a capital"),
     (r"  +\S", "a gap"),
 )  # fmt: skip

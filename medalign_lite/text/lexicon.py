@@ -261,7 +261,8 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "free air": (r"pneumo-?peritoneum|free (?:intra-?peritoneal |sub-?diaphragmatic |abdominal )?(?:air|gas)",
                  r"(?:sub-?diaphragmatic|intraperitoneal) (?:free )?(?:air|gas)"),
     "hernia": (r"(?:(?:hiatal|hiatus|diaphragmatic|bochdalek|morgagni|paraesophageal) ){0,6}hernias?",),
-    "granuloma": (r"(?:calcified )?granulomas?|granulomat\w+(?: disease| changes?| process| infections?)?|histoplasmosis|"
+    "granuloma": (r"(?:calcified )?granulomas?|granulomat\w+(?: disease| changes?| process| infections?)?|"
+                  r"histoplasmosis|"
     r"sarcoid\w*",),
     "aortic disease": (
         r"(?:tortuous|ectatic|uncoiled|unfolded|calcified|dilated|atherosclerotic|elongated|"
@@ -327,38 +328,6 @@ DEVICES = (
     "sternotomy wires", "valve", "drain", "stent", "hardware", "other device",
 )  # fmt: skip
 
-# What stands under one name above and is not one thing: finding -> kind -> expression. What fits none is the finding.
-KINDS: dict[str, dict[str, str]] = {
-    "opacity": {"infiltrate": r"infiltrat", "scar": r"scar", "fibrosis": r"fibro", "bronchial thickening": r"bronchial",
-                "air-space disease": r"air[- ]?space (?:disease|process|abn|change)|alveolar (?:disease|process|filling)",
-                "interstitial change": r"interstitial|reticul|septal|markings", "density": r"densit", "haze": r"^haz\w*$|glass",
-                "white-out": r"white|silhouett|bronchogram", "lung abnormality": r"abnormalit"},
-    "mass": {"lesion": r"^(?!.*mass).*lesion|lump", "cancer": r"malign|neoplas|carcinoma|cancer|tumou?r|lymphoma",
-             "metastasis": r"metasta"},
-    "nodule": {"nodularity": r"nodular"}, "emphysema": {"COPD": r"copd|obstructive", "bulla": r"bull|bleb"},
-    "effusion": {"empyema": r"empyema|pyo", "haemothorax": r"h(?:a)?emo-?thorax", "hydrothorax": r"hydro"},
-    "atelectasis": {"collapse": r"collaps", "volume loss": r"volume"},
-    "edema": {"overload": r"overload", "interstitial lines": r"kerley"},
-    "aortic disease": {"aneurysm": r"aneurysm", "atheroma": r"ather", "calcified aorta": r"calcif", "dilated aorta": r"dilat"},
-    "pneumonia": {"infection": r"infect"}, "hemorrhage": {"contusion": r"contus", "hematoma": r"hematoma"},
-    "pleural thickening": {"plaque": r"plaque", "scar": r"scar", "calcified pleura": r"calcif", "tumour": r"mass|lesion|meso"},
-    "bronchitis": {"bronchiectasis": r"bronchiect", "asthma": r"asthma", "bronchiolitis": r"bronchiol", "airways": r"airway"},
-    "granuloma": {"sarcoid": r"sarcoid", "granulomatous disease": r"granulomat|histo"},
-    "degenerative change": {"osteophyte": r"osteophyt|spur", "arthritis": r"arthr", "spondylosis": r"spondyl"},
-    "vascular congestion": {"redistribution": r"cephal|redistrib", "prominence": r"prominen|indistinct|increased"},
-    "lymphadenopathy": {"hilar prominence": r"prominence|fullness|\bfull"},
-    "bone deformity": {"wedging": r"wedg", "height loss": r"height"}, "foreign body": {"bullet": r"bullet|shrapnel"},
-    "central line": {"port": r"port", "PICC": r"picc|peripherally", "Swan-Ganz": r"swan"},
-    "aspiration": {"pneumonitis": r"pneumonitis"},
-    "hyperinflation": {"air trapping": r"trapping", "flat diaphragm": r"\bflat"},
-}  # fmt: skip
-VAGUE = frozenset({"abnormality", "bone abnormality", "other device", "drain", "hardware"})  # say nothing that can be compared
-SEVERAL = frozenset({  # a second one may well be there, so another place is no contradiction
-    "nodule", "mass", "opacity", "fracture", "granuloma", "calcification", "central line", "clips", "chest tube", "cavity",
-    "pleural thickening", "bone deformity", "degenerative change", "lymphadenopathy", "stent", "drain", "foreign body",
-    "consolidation", "atelectasis", "aortic disease", "hemorrhage", "valve",
-})  # fmt: skip
-
 # --- organs: name -> (regular expression, findings that "normal" or "clear" denies) ----------------------------------
 ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mediastinum": (_MEDIASTINUM, ("enlarged mediastinum",)),
@@ -396,7 +365,8 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
 # --- places ----------------------------------------------------------------------------------------------------------
 _UNEVEN = r"(?:greater|more|worse|larger|bigger|> ?|slightly \w+|increased|more so|more \w+|much \w+)"
 SIDE_WORDS: dict[str, str] = {
-    "bilateral": r"(?:right|left) n?or (?:the )?(?:right|left)|bilateral(?:ly)?|both|b/l|bilat|bibasil\w+|biapical|bihilar|bibasal|bi-basilar|biapices|(?:lung|"
+    "bilateral": r"(?:right|left) n?or (?:the )?(?:right|left)|bilateral(?:ly)?|both|b/l|bilat|bibasil\w+|biapical|"
+                 r"bihilar|bibasal|bi-basilar|biapices|(?:lung|"
     r"both) bases|"
     r"r ?> ?l|l ?> ?r|r ?>> ?l|l ?>> ?r|"
     rf"right(?: side)?,? {_UNEVEN}(?: \w+)?(?: than)?(?: the| on the)? left|"

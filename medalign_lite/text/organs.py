@@ -15,10 +15,13 @@ _ORGAN = re.compile("|".join(rf"(?P<{name}>\b{pattern}(?!\w))" for name, (patter
 _NORMAL = (
     r"(?:normal(?! saline)(?! position| course|ly positioned)|clear(?:ed)?(?!ly| of)|unremarkable|"
     r"within (?:the )?normal (?:limits|range|size)|wnl|intact|"
-    r"not (?:\w+ )?(?:enlarged|widened|increased|engorged|congested|prominent|elevated|raised)|nonenlarged|non-enlarged|sharp|"
+    r"not (?:\w+ )?(?:enlarged|widened|increased|engorged|congested|prominent|elevated|raised)|nonenlarged|"
+    r"non-enlarged|sharp|"
     r"preserved|maintained|negative|nl|(?:limits of|top) normal|no abnormality)"
 )
-_ABNORMAL = r"(?:enlarged|enlargement|increased|widened|prominent|prominence|large|big|dilated|generous|elevated|raised)"
+_ABNORMAL = (
+    r"(?:enlarged|enlargement|increased|widened|prominent|prominence|large|big|dilated|generous|elevated|raised)"
+)
 _BORDERLINE = r"borderline(?= ?(?:in|heart|cardiac|size|[.,;]|$))"
 _PREDICATE = re.compile(
     rf"(?P<border>\b{_BORDERLINE}(?!\w))|(?P<normal>\b{_NORMAL}(?!\w))|(?P<abnormal>\b{_ABNORMAL}(?!\w))"

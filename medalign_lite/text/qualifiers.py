@@ -1,34 +1,84 @@
 """What narrows a statement: "acute", "large", "of the clavicle"; which of the things under one name it is about; and
-whether it was read without doubt.
+whether it was read without doubt; and what a reference report therefore decides about a claim.
 
-A denial speaks only of what it names: "no acute fracture" leaves an old one. Words that are not known to say nothing
-narrow, so that a word nobody thought of makes a denial narrower and never broader. Text is a `form.Sentence`'s.
+A denial speaks only of what it names: "no acute fracture" leaves an old one. A report is no table of facts: what it
+does not mention may still be there, and doubt decides nothing. Words that are not known to say nothing narrow, so that
+a word nobody thought of makes a denial narrower and never broader. Text is a `form.Sentence`'s.
 """
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from medalign_lite.text.claims import Claim, by_side
 from medalign_lite.text.context import Cue, Reading, Span
-from medalign_lite.text.lexicon import KINDS, SIDE_WORDS, SIZE_WORDS, ZONE_WORDS
+from medalign_lite.text.facts import Fact
+from medalign_lite.text.lexicon import SIDE_WORDS, SIZE_WORDS, ZONE_WORDS
+
+# What stands under one name above and is not one thing: finding -> kind -> expression. What fits none is the finding.
+KINDS: dict[str, dict[str, str]] = {
+    "opacity": {"infiltrate": r"infiltrat", "scar": r"scar", "fibrosis": r"fibro", "bronchial thickening": r"bronchial",
+                "air-space disease": r"air[- ]?space (?:disease|process|abn|change)|"
+                                     r"alveolar (?:disease|process|filling)",
+                "interstitial change": r"interstitial|reticul|septal|markings", "density": r"densit",
+                "haze": r"^haz\w*$|glass",
+                "white-out": r"white|silhouett|bronchogram", "lung abnormality": r"abnormalit"},
+    "mass": {"lesion": r"^(?!.*mass).*lesion|lump", "cancer": r"malign|neoplas|carcinoma|cancer|tumou?r|lymphoma",
+             "metastasis": r"metasta"},
+    "nodule": {"nodularity": r"nodular"}, "emphysema": {"COPD": r"copd|obstructive", "bulla": r"bull|bleb"},
+    "effusion": {"empyema": r"empyema|pyo", "haemothorax": r"h(?:a)?emo-?thorax", "hydrothorax": r"hydro"},
+    "atelectasis": {"collapse": r"collaps", "volume loss": r"volume"},
+    "edema": {"overload": r"overload", "interstitial lines": r"kerley"},
+    "aortic disease": {"aneurysm": r"aneurysm", "atheroma": r"ather", "calcified aorta": r"calcif",
+                       "dilated aorta": r"dilat"},
+    "pneumonia": {"infection": r"infect"}, "hemorrhage": {"contusion": r"contus", "hematoma": r"hematoma"},
+    "pleural thickening": {"plaque": r"plaque", "scar": r"scar", "calcified pleura": r"calcif",
+                           "tumour": r"mass|lesion|meso"},
+    "bronchitis": {"bronchiectasis": r"bronchiect", "asthma": r"asthma", "bronchiolitis": r"bronchiol",
+                   "airways": r"airway"},
+    "granuloma": {"sarcoid": r"sarcoid", "granulomatous disease": r"granulomat|histo"},
+    "degenerative change": {"osteophyte": r"osteophyt|spur", "arthritis": r"arthr", "spondylosis": r"spondyl"},
+    "vascular congestion": {"redistribution": r"cephal|redistrib", "prominence": r"prominen|indistinct|increased"},
+    "lymphadenopathy": {"hilar prominence": r"prominence|fullness|\bfull"},
+    "bone deformity": {"wedging": r"wedg", "height loss": r"height"}, "foreign body": {"bullet": r"bullet|shrapnel"},
+    "central line": {"port": r"port", "PICC": r"picc|peripherally", "Swan-Ganz": r"swan"},
+    "aspiration": {"pneumonitis": r"pneumonitis"},
+    "hyperinflation": {"air trapping": r"trapping", "flat diaphragm": r"\bflat"},
+}  # fmt: skip
+VAGUE = frozenset(
+    {"abnormality", "bone abnormality", "other device", "drain", "hardware"}
+)  # say nothing that can be compared
+SEVERAL = frozenset({  # a second one may well be there, so another place is no contradiction
+    "nodule", "opacity", "fracture", "granuloma", "calcification", "central line", "clips", "chest tube",
+    "pleural thickening", "bone deformity", "degenerative change", "lymphadenopathy", "stent", "drain", "foreign body",
+    "aortic disease", "hemorrhage", "valve",
+})  # fmt: skip
 
 _PLAIN = frozenset(
     "a an the any some this these that there is are was were be been of in on at to evidence sign signs visible "
-    "radiographic radiographically radiologic radiological pleural pulmonary lung lungs parenchymal airspace air space cardiac heart chest "
+    "radiographic radiographically radiologic radiological pleural pulmonary lung lungs parenchymal airspace air "
+    "space cardiac heart chest "
     "thoracic vascular seen identified noted present evident visualized visualised detected demonstrated appreciated "
     "shown found observed demonstrable detectable discernible either both each side sides zone zones lobe lobes base "
-    "bases field fields hemithorax hemithoraces thorax today film image view views radiograph study exam examination currently now "
+    "bases field fields hemithorax hemithoraces thorax today film image view views radiograph study exam examination "
+    "currently now "
     "anywhere residual remaining persistent has have had it we i can also again still however yes no not suggest "
     "suggestion indication indicate definitely clearly bony osseous size within by feature again together as "
-    "negative positive for without free from nil zero devoid lack lacks lacking absence absent neither nor nothing nowhere none "
-    "longer more never cannot not n't resolved cleared gone completely fully entirely now since resolution complete interval been "
-    "excluded ruled out rules excludes unaccompanied accompanied be do does did could can removed clear way normal limits range "
-    "unremarkable intact preserved sharp wnl maintained enlarged widened increased congested prominent engorged nonenlarged also elevated raised mediastinal mediastinum congestive costophrenic angle angles hemidiaphragm "
+    "negative positive for without free from nil zero devoid lack lacks lacking absence absent neither nor nothing "
+    "nowhere none "
+    "longer more never cannot not n't resolved cleared gone completely fully entirely now since resolution complete "
+    "interval been "
+    "excluded ruled out rules excludes unaccompanied accompanied be do does did could can removed clear way normal "
+    "limits range "
+    "unremarkable intact preserved sharp wnl maintained enlarged widened increased congested prominent engorged "
+    "nonenlarged also elevated raised mediastinal mediastinum congestive costophrenic angle angles hemidiaphragm "
     "diaphragm diaphragmatic under beneath over along ct mr mri see any multiple several few scattered".split()
 )
 _FIRST_ONLY = frozenset("focal pleural pulmonary bony".split())  # "no focal consolidation, effusion or pneumothorax"
 _STOPS = re.compile(
-    r"[,;:.()/]|\b(?:and|or|nor|with|but|is|are|was|were|has|have|had|shows?|showed|demonstrates?|reveals?|of|in|on|at|from|"
+    r"[,;:.()/]|\b(?:and|or|nor|with|but|is|are|was|were|has|have|had|shows?|showed|demonstrates?|reveals?|of|in|on|"
+    r"at|from|"
     r"for|to|by|than|see|sees?|there|without|no|not|nil|also|which|that|over|under|through|contains?)\b"
 )
 _CLAUSE = re.compile(r"[,;:.()]|\b(?:and|or|nor|but|with|although|though|while|whereas|however|which)\b")
@@ -36,13 +86,21 @@ _PHRASE_END = re.compile(r"[,;:.()]|\b(?:but|with|although|though|while|whereas|
 _WORD = re.compile(r"[a-z][\w'-]*|\d[\w.]*")
 _PLACE = re.compile(rf"(?:{'|'.join([*SIDE_WORDS.values(), *ZONE_WORDS.values(), *SIZE_WORDS.values()])})")
 _CHARGED = re.compile(  # words that deny, doubt or ask: one that no cue has accounted for makes the reading unsure
-    r"\b(?:no|not|nor|none|nothing|nowhere|never|neither|without|cannot|\w+n't|w/o|free|negative|absent|absence|nil|zero|"
-    r"devoid|lack\w*|exclud\w+|rule[sd]? out|unlikely|rather than|instead of|if|whether|unless|seems?|hardly|scarcely|gone|"
-    r"cleared|resolved|disappeared|questionabl\w+|might|perhaps|equivocal|difficult|limited|misinterpret\w+|mimic\w*|look\w* like|resembl\w+|when)\b|\?"
+    r"\b(?:no|not|nor|none|nothing|nowhere|never|neither|without|cannot|\w+n't|w/o|free|negative|absent|absence|nil|"
+    r"zero|"
+    r"devoid|lack\w*|exclud\w+|rule[sd]? out|unlikely|rather than|instead of|if|whether|unless|seems?|hardly|scarcely|"
+    r"gone|"
+    r"cleared|resolved|disappeared|questionabl\w+|might|perhaps|equivocal|difficult|limited|misinterpret\w+|mimic\w*|"
+    r"look\w* like|resembl\w+|when)\b|\?"
 )
 _LIST = re.compile(r"\b(?:or|nor|and)\b|/")
 _LINKS = ("or", "and")
-_SEVERAL = {"size": re.compile(r"\b(?:small|minimal|mild|slight|moderate|trace)(?:ly)?(?: |-)to(?: |-)(?:moderate|large|severe|marked)")}
+_SEVERAL = {
+    "size": re.compile(
+        r"\b(?:small|minimal|mild|slight|moderate|trace)(?:ly)?(?: |-)to(?: |-)(?:moderate|"
+        r"large|severe|marked)"
+    )
+}
 _KINDS = {
     finding: re.compile("|".join(rf"(?P<k{i}>{words})" for i, words in enumerate(kinds.values())))
     for finding, kinds in KINDS.items()
@@ -83,7 +141,11 @@ def qualifiers(text: str, mention: Span, others: Sequence[Span], reading: Readin
 
 
 def _content(text: str) -> list[str]:
-    words = [w.removesuffix("s") if len(w) > 3 and not w.endswith("ss") else w for w in _WORD.findall(text) if w not in _PLAIN]
+    words = [
+        w.removesuffix("s") if len(w) > 3 and not w.endswith("ss") else w
+        for w in _WORD.findall(text)
+        if w not in _PLAIN
+    ]
     return [w for w in words if w not in _PLAIN and not _PLACE.fullmatch(w) and not w.endswith("n't")]
 
 
@@ -102,8 +164,11 @@ def doubts(text: str, mention: Span, reading: Reading, cues: Sequence[Cue], used
     """What of the reading is unsure: "claim", where a word that denies or doubts is not accounted for; "size"."""
     used = set(used)
     explained = [c[2:] for c in cues if c[2:] in used or c.kind not in ("denied", "doubt", "asked", "hint", "resolved")]
-    loose = [m for m in _charged(text) if not any(a <= m.start() < b for a, b in [*explained, *used, mention])] \
-        if reading.polarity == "present" else []
+    loose = (
+        [m for m in _charged(text) if not any(a <= m.start() < b for a, b in [*explained, *used, mention])]
+        if reading.polarity == "present"
+        else []
+    )
     found = {name for name, pattern in _SEVERAL.items() if pattern.search(text)}
     if reading.polarity == "present" and any(_same_clause(text, mention, m.span()) for m in loose):
         found.add("claim")
@@ -118,3 +183,135 @@ def doubts(text: str, mention: Span, reading: Reading, cues: Sequence[Cue], used
 def _same_clause(text: str, mention: Span, word: Span) -> bool:
     between = text[mention[1] : word[0]] if mention[1] <= word[0] else text[word[1] : mention[0]]
     return not re.search(r"[;:]|\bbut\b|, (?:and )?(?:there|the)\b", between)
+
+
+# --- what a report decides about a claim ------------------------------------------------------------------------------
+ATTRIBUTES = ("side", "zone", "size")
+_WHOLE_ORGAN = {  # what "clear", "intact" or "normal" of an organ denies for certain, small and old things apart
+    "cardiomegaly",
+    "enlarged mediastinum",
+    "consolidation",
+    "effusion",
+    "pneumothorax",
+    "vascular congestion",
+    "opacity",
+    "fracture",
+    "raised diaphragm",
+}
+_NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only"}  # fmt: skip
+
+
+def denies(denial: Claim, claim: Claim) -> bool:
+    """Whether a denial is at least as broad as an affirmed claim: it speaks of the same thing and narrows nothing that
+    the claim does not have ("no acute fracture" denies no old one, "no left effusion" none on the right)."""
+    narrow = (word.split("|") for word in denial.qualifiers)  # one of several will do
+    had = {word for words in claim.qualifiers for word in words.split("|")}
+    if denial.kind != claim.kind or not all(had & {*words} for words in narrow):
+        return False
+    if "organ" in denial.parts and (claim.finding not in _WHOLE_ORGAN or _is_old(claim)):
+        return False
+    places = [(getattr(denial, name), getattr(claim, name)) for name in ATTRIBUTES]
+    return all(narrow in (None, "bilateral", had) for narrow, had in places)
+
+
+def _is_old(claim: Claim) -> bool:
+    return claim.temporal == "old" or bool(claim.qualifiers & {"old", "healed", "healing", "chronic", "remote"})
+
+
+def contradicts(truth: Sequence[Claim], claim: Claim) -> bool:
+    """Whether a report says otherwise than the claim, without any doubt on either side.
+
+    The one rule for edits and for figures. Doubt decides nothing, silence decides nothing, and what is said without a
+    side or a size neither agrees nor disagrees about it.
+    """
+    same = [c for c in truth if c.finding == claim.finding]
+    if claim.finding in VAGUE or claim.polarity == "uncertain" or "claim" in claim.unsure:
+        return False
+    if any(c.polarity == "uncertain" or "claim" in c.unsure for c in same):
+        return False
+    there = [c for c in same if c.polarity == "present" and c.kind == claim.kind]
+    gone = [c for c in same if c.polarity == "absent"]
+    if claim.polarity == "absent":
+        return any(denies(claim, c) for c in there if not _is_old(c)) and not any(_broader(c, claim) for c in gone)
+    only = claim.finding not in SEVERAL or any(c.qualifiers and c.qualifiers <= _NO_OTHER for c in gone)
+    only = only or any(_ONE & c.qualifiers for c in there)
+    if any(_all_other(claim, name, there, only) for name in ATTRIBUTES):
+        return True
+    if any(not _differ(claim, c) for c in there):
+        return any(denies(d, claim) and not any(denies(d, c) for c in there) for d in gone if d.side or d.qualifiers)
+    return any(denies(c, claim) for c in gone)
+
+
+def supports(truth: Sequence[Claim], claim: Claim) -> bool:
+    """The report says it: the same thing and polarity, and every side, zone and size that the claim names."""
+    same = [c for c in truth if c.finding == claim.finding and c.kind == claim.kind]
+    if claim.unsure or any(c.unsure & {"claim"} or c.polarity == "uncertain" for c in same):
+        return False
+    if claim.polarity == "absent":
+        broad = [c for c in same if c.polarity == "absent" and _broader(c, claim)]
+        return bool(broad) and not any(c.polarity == "present" and denies(claim, c) for c in same)
+    agree = [c for c in same if c.polarity == "present" and not _differ(claim, c)]
+    named = [(n, v) for n in ATTRIBUTES if (v := getattr(claim, n))]
+    covered = bool(agree) and all(any(_has(c, n, v) for c in agree) for n, v in named)
+    return (
+        claim.polarity == "present"
+        and covered
+        and not any(
+            c.polarity == "absent" and denies(c, claim) and c.side in (None, claim.side) and c.side for c in same
+        )
+    )
+
+
+def _broader(denial: Claim, other: Claim) -> bool:
+    """A denial that takes in another denial."""
+    return denies(denial, replace(other, polarity="present"))
+
+
+def _has(said: Claim, name: str, value: str) -> bool:
+    return getattr(said, name) == value or name == "side" and said.side == "bilateral"
+
+
+def _differ(claim: Claim, other: Claim) -> tuple[str, ...]:
+    """Of side, zone and size those that both name, for certain, and name differently."""
+    pairs = {n: (getattr(claim, n), getattr(other, n)) for n in ATTRIBUTES if n not in claim.unsure | other.unsure}
+    return tuple(n for n, (a, b) in pairs.items() if None not in (a, b) and a != b and "bilateral" not in (a, b))
+
+
+def _all_other(claim: Claim, name: str, there: Sequence[Claim], only: bool) -> bool:
+    """Every mention that names this attribute names another; where there may be several, another place is no other."""
+    naming = [c for c in there if getattr(c, name) and name not in c.unsure]
+    if name != "side":
+        naming = [c for c in naming if "side" not in _differ(claim, c)]
+    elsewhere = name in ("side", "zone") and not only
+    return bool(naming) and not elsewhere and all(name in _differ(claim, c) for c in naming)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A report as a table of facts, as far as it goes: `mentioned` are the findings that it affirms or plainly denies.
+
+    A doubted finding is a fact that is not visible, so it is never scored.
+    """
+
+    facts: tuple[Fact, ...]
+    mentioned: frozenset[str]
+
+
+def stated(claims: Iterable[Claim]) -> Stated:
+    """What a report states; a bilateral finding is one on each side, a repeated one counts once."""
+    claims = [one for claim in claims for one in by_side(claim)]
+    facts = dict.fromkeys(Fact(c.finding, c.side, c.zone, c.size) for c in claims if c.polarity == "present")
+    facts = tuple(f for f in facts if not any(_says_more(g, f) for g in facts))
+    settled = {c.finding for c in claims if c.polarity == "present" or (c.polarity == "absent" and _is_plain(c))}
+    doubted = {c.finding for c in claims if c.polarity == "uncertain"} - settled
+    return Stated((*facts, *(Fact(name, visible=False) for name in sorted(doubted))), frozenset(settled))
+
+
+def _is_plain(denial: Claim) -> bool:
+    """It denies the finding altogether: "no large effusion" does not."""
+    return not (denial.qualifiers or denial.side or denial.zone or denial.size or "claim" in denial.unsure)
+
+
+def _says_more(a: Fact, b: Fact) -> bool:
+    """`a` names all that `b` names, and more."""
+    return a.finding == b.finding and a != b and all(getattr(b, n) in (None, getattr(a, n)) for n in ATTRIBUTES)

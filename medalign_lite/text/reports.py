@@ -63,13 +63,15 @@ def _read_sentence(sentence: Sentence) -> list[Claim]:
         if not reading.polarity or (reading.temporal == "old" and mention.findings == ("pneumonia",)):
             continue
         unsure = doubts(text, span, reading, cues, used) | _several(places)
-        words = qualifiers(text, span, spans, reading) if not mention.reading else organ_qualifiers(text, span, reading)
+        words = organ_qualifiers(text, span, reading) if mention.reading else qualifiers(text, span, spans, reading)
         for finding in mention.findings:
             kind = kind_of(finding, text[slice(*span)]) if not mention.reading else finding
             for chosen in choose_places(text, finding, mention, places):
                 claims.append(_claim(sentence, finding, mention, reading, chosen, kind, words, unsure))
     affirmed = [c for c in claims if c.polarity != "absent"]
-    return [c for c in claims if not ("organ" in c.parts and c.polarity == "absent" and any(_meets(c, a) for a in affirmed))]
+    organs = [c for c in claims if c.polarity == "absent" and "organ" in c.parts]
+    over = [c for c in organs if any(_meets(c, a) for a in affirmed)]
+    return [c for c in claims if c not in over]
 
 
 def _meets(organ: Claim, other: Claim) -> bool:

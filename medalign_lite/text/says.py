@@ -1,12 +1,12 @@
-"""What an answer says to a closed question: yes, no or neither; which option of several; seen through its wrappers.
+"""What an answer says to a closed question: yes, no or neither; seen through its wrappers.
 
-Neither is an answer of its own: a refusal, an echo, a question, "cannot be determined". Who does not answer is not taken
-to say no. A leaning ("probably not") counts as what it leans to; a yes that the next sentence takes back is neither.
+Neither is an answer of its own: a refusal, an echo, a question, "cannot be determined". Who does not answer is not
+taken to say no. A leaning ("probably not") counts as what it leans to; a yes that the next sentence takes back is
+neither.
 """
 
 import json
 import re
-from collections.abc import Sequence
 
 from medalign_lite.text.answer_values import find_values
 from medalign_lite.text.claims import extract_claims
@@ -14,54 +14,106 @@ from medalign_lite.text.reports import read_report
 
 _HIDDEN = re.compile(r"<think>.*?(?:</think>|$)|<\|[^|>]*\|>|```\w*|\\boxed\{([^}]*)\}|</?\w+[^<>]*>", re.S | re.I)
 _LEAD_IN = re.compile(
-    r"(?:(?:assistant|response|output|prediction|a|reply)\s*:|(?:the |my )?(?:final |correct |short |best )?(?:answer|choice|option|response)"
-    r"(?: to (?:the|this|your) question)?\s*(?:(?:is|would be|should be|must be|will be)\s*[:-]?|[:=\u2014-]+)|(?:so|thus|hence|therefore|sure|well|okay|ok|certainly|of course)[,.!:]"
-    r"|(?:based on|looking at|from|according to|in) (?:the|this) (?:\w+ )?(?:image|picture|scan|film|radiograph|x-ray)(?: provided)?,"
-    r"|i (?:would |do |can )?(?:say|think|believe|answer|conclude)(?: that| with)?(?: it is| it's)?(?= (?:yes|no)\b|:)|that(?:'s| is)? a(?= (?:yes|no)\b)|it(?:'s| is) a(?= (?:yes|no)\b)"
+    r"(?:(?:assistant|response|output|prediction|a|reply)\s*:|(?:the |my )?(?:final |correct |short |best )?(?:answer|"
+    r"choice|option|response)"
+    r"(?: to (?:the|this|your) question)?\s*(?:(?:is|would be|should be|must be|will be)\s*[:-]?|[:=\u2014-]+)|(?:so|"
+    r"thus|hence|therefore|sure|well|okay|ok|certainly|of course)[,.!:]"
+    r"|(?:based on|looking at|from|according to|in) (?:the|this) (?:\w+ )?(?:image|picture|scan|film|radiograph|"
+    r"x-ray)(?: provided)?,"
+    r"|i (?:would |do |can )?(?:say|think|believe|answer|conclude)(?: that| with)?(?: it is| it's)?(?= (?:yes|no)\b|"
+    r":)|that(?:'s| is)? a(?= (?:yes|no)\b)|it(?:'s| is) a(?= (?:yes|no)\b)"
     r"|(?:final )?(?:answer|verdict|conclusion)\s*[:-])\s*",
     re.I,
 )
 _MARKS = " \t\r\n*_#>`\"'\u201c\u201d\u2018\u2019[]{}():;,."
-_REFUSES = re.compile(
-    r"\b(?:(?:can ?no|ca n|can'|could ?n'?|wo n'?|won'|unable|not able|am not|do ?n'?|does ?n'?)t?\s*(?:to |possible to )?(?:\w+ )?(?:see|view|access|open|"
-    r"answer|tell|say|determine|judge|assess|know|provide|interpret|analy[sz]e|be (?:determined|sure|certain|said|assessed|judged|answered|told)|decide|make out|diagnose|comment|help|assist)|"
-    r"(?:image|picture|photo|scan|film)s? (?:is|are|was|were) (?:not|n't) (?:available|provided|attached|visible|shown|given|included|readable|clear|diagnostic)|"
-    r"no (?:image|picture|photo|idea|answer|conclusion|comment|opinion)|film is not available|(?:did|have|has) not (?:receive|reach)\w*|"
-    r"(?:not|isn't|unclear) (?:sure|certain|clear|known|determinable|possible to)|(?:hard|difficult|impossible) to (?:say|tell|determine|judge|know)|sorry|apolog\w+|"
-    r"as an ai|you (?:want|wish|ask|would like)|the question (?:is|asks)|consult (?:a|your|with)|undetermined|indeterminate|inconclusive|unknown|uncertain|equivocal|unclear|ask your|"
-    r"(?:may|might|could) or (?:may|might|could) not|(?:can(?:not|'t)|cannot be) (?:exclude|rule out|excluded|ruled out)|not (?:be )?excluded|"
-    r"possibl[ey]|perhaps|maybe|might be|may be|could be|maybe not|difficult question|need(?:s|ed)? (?:more|further)|insufficient|it depends|n/a|either|both possib)\b",
+REFUSES = re.compile(
+    r"\b(?:(?:can ?no|ca n|can'|could ?n'?|wo n'?|won'|unable|not able|am not|do ?n'?|does ?n'?)t?\s*(?:to |possible "
+    r"to )?(?:\w+ )?(?:see|view|access|open|"
+    r"answer|tell|say|determine|judge|assess|know|provide|interpret|analy[sz]e|be (?:determined|sure|certain|said|"
+    r"assessed|judged|answered|told)|decide|make out|diagnose|comment|help|assist)|"
+    r"(?:image|picture|photo|scan|film)s? (?:is|are|was|were) (?:not|n't) (?:available|provided|attached|visible|"
+    r"shown|given|included|readable|clear|diagnostic)|"
+    r"no (?:image|picture|photo|idea|answer|conclusion|comment|opinion)|film is not available|(?:did|have|has) not "
+    r"(?:receive|reach)\w*|"
+    r"(?:not|isn't|unclear) (?:sure|certain|clear|known|determinable|possible to)|(?:hard|difficult|impossible) to "
+    r"(?:say|tell|determine|judge|know)|sorry|apolog\w+|"
+    r"as an ai|you (?:want|wish|ask|would like)|the question (?:is|asks)|consult (?:a|your|with)|undetermined|"
+    r"indeterminate|inconclusive|unknown|uncertain|equivocal|unclear|ask your|"
+    r"(?:may|might|could) or (?:may|might|could) not|(?:can(?:not|'t)|cannot be) (?:exclude|rule out|excluded|ruled "
+    r"out)|not (?:be )?excluded|"
+    r"possibl[ey]|perhaps|maybe|might be|may be|could be|maybe not|difficult question|need(?:s|ed)? (?:more|further)|"
+    r"insufficient|it depends|n/a|either|both possib)\b",
     re.I,
 )
 _CANNOT = re.compile(
-    r"\b(?:i|we|it|this|that) (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|don't) (?:\w+ )?(?:be )?"
-    r"(?:see|view|access|answer|tell|say|determined?|judged?|assess\w*|know|provide|interpret|diagnose|help)\b|\bsorry\b|\bas an ai\b|"
-    r"\b(?:cannot|can't) be (?:determined|answered|assessed|said|told)\b|\bno (?:image|picture) (?:was|is|has)\b", re.I
+    r"\b(?:i|we|it|this|that) (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|don't) "
+    r"(?:\w+ )?(?:be )?"
+    r"(?:see|view|access|answer|tell|say|determined?|judged?|assess\w*|know|provide|interpret|diagnose|help)\b|"
+    r"\bsorry\b|\bas an ai\b|"
+    r"\b(?:cannot|can't) be (?:determined|answered|assessed|said|told)\b|\bno (?:image|picture) (?:was|is|has)\b",
+    re.I,
 )
 _YES = r"(?:yes|yeah|yep|yup|affirmative|correct|true|right|indeed|absolutely|definitely|certainly|sure)"
 _NO = r"(?:no|nope|nah|negative|incorrect|false|wrong|never)"
-_LEAN = r"(?:(?:most |very |quite |almost |rather )?(?:probably|likely|certainly|definitely|clearly|surely|i think|i believe|presumably|apparently|i suppose|i guess)[, ]+)*"
-_FIRST = re.compile(rf"{_LEAN}(?:(?P<yes>{_YES})|(?P<no>{_NO}|not|none|neither|unlikely|not really|not at all))(?![\w-])", re.I)
-_NOT_AN_ANSWER = re.compile(r"(?:no doubt|not only|not just|without (?:a )?doubt|no question)\b,?(?: about it,?)?\s*", re.I)
+_LEAN = (
+    r"(?:(?:most |very |quite |almost |rather )?(?:probably|likely|certainly|definitely|clearly|surely|presumably|"
+    r"apparently|i (?:think|believe|suppose|guess))[, ]+)*"
+)
+_FIRST = re.compile(
+    rf"{_LEAN}(?:(?P<yes>{_YES})|(?P<no>{_NO}|not|none|neither|unlikely|not really|not at "
+    rf"all))(?![\w-])",
+    re.I,
+)
+_NOT_AN_ANSWER = re.compile(
+    r"(?:no doubt|not only|not just|without (?:a )?doubt|no question)\b,?(?: about "
+    r"it,?)?\s*",
+    re.I,
+)
 _FOLLOWED = re.compile(r"(?:yes|no)\s*(?:/|or|and)\s*(?:yes|no)\b|(?:yes\s+no|no\s+yes)\b", re.I)
 _SO = re.compile(r"(?:it (?:appears|seems|looks)|i (?:think|believe|suppose|guess|would say)|probably) so\b", re.I)
-_NOT_SO = re.compile(r"i doubt (?:it|that|so)\b|i (?:do not|don't) (?:think|believe) so\b|it (?:does not|doesn't) (?:appear|seem|look) so\b", re.I)
-_ECHO = re.compile(r"(?:is|are|was|were|does|do|did|can|could|has|have|what|which|where|how|why|who|should|would|will)\b", re.I)
+_NOT_SO = re.compile(
+    r"i doubt (?:it|that|so)\b|i (?:do not|don't) (?:think|believe) so\b|it (?:does not|doesn't) "
+    r"(?:appear|seem|look) so\b",
+    re.I,
+)
+ECHO = re.compile(
+    r"(?:is|are|was|were|does|do|did|can|could|has|have|what|which|where|how|why|who|should|would|"
+    r"will)\b",
+    re.I,
+)
 _DENIES = re.compile(
-    r"\b(?:no|not|none|nothing|nowhere|neither|nor|never|without|absent|absence|free of|free from|lacks?|\w+n't|cannot|rather than|instead of|"
-    r"negative|excluded|ruled out|resolved|fails|devoid|unlikely|fails to)\b", re.I)
-_ASKS_ABSENCE = re.compile(r"\b(?:absent|absence|free of|free from|without|no|not|negative|lack\w*|devoid|rule[d]? out|missing|never|\w+n't)\b", re.I)
-_NORMAL = re.compile(r"\b(?:normal|unremarkable|healthy|clear|intact|within normal limits|symmetric\w*|preserved|well[- ]expanded|fully expanded|midline|central)\b", re.I)
+    r"\b(?:no|not|none|nothing|nowhere|neither|nor|never|without|absent|absence|free of|free from|lacks?|\w+n't|"
+    r"cannot|rather than|instead of|"
+    r"negative|excluded|ruled out|resolved|fails|devoid|unlikely|fails to)\b",
+    re.I,
+)
+_ASKS_ABSENCE = re.compile(
+    r"\b(?:absent|absence|free of|free from|without|no|not|negative|lack\w*|devoid|rule[d]? "
+    r"out|missing|never|\w+n't)\b",
+    re.I,
+)
+_NORMAL = re.compile(
+    r"\b(?:normal|unremarkable|healthy|clear|intact|within normal limits|symmetric\w*|preserved|"
+    r"well[- ]expanded|fully expanded|midline|central)\b",
+    re.I,
+)
 _ABNORMAL = re.compile(r"\b(?:abnormal\w*|diseases?d?|patholog\w*|lesions?|unhealthy|wrong|problems?|disorder)\b", re.I)
 _BRIEF = re.compile(
-    r"(?:it|they|he|she|there|this|that|these|those|i|we|you)(?: \w+)? (?:is|are|was|were|does|do|did|can|could|has|have|will|would)(?P<not> not|n't)?(?: (?:so|indeed|true|there|seen|present|one))?\W*(?:,.*)?", re.I)
+    r"(?:it|they|he|she|there|this|that|these|those|i|we|you)(?: \w+)? (?:is|are|was|were|does|do|did|can|could|has|"
+    r"have|will|would)(?P<not> not|n't)?(?: (?:so|indeed|true|there|seen|present|one))?\W*(?:,.*)?",
+    re.I,
+)
 _STOP = frozenset(
-    "a an the is are was were be been does do did has have had this that these those there here it its in on at of to and or for with by from "
-    "image picture scan film radiograph x-ray view show shows showing shown see seen visible evidence any patient some evident present "
+    "a an the is are was were be been does do did has have had this that these those there here it its in on at of to "
+    "and or for with by from "
+    "image picture scan film radiograph x-ray view show shows showing shown see seen visible evidence any patient "
+    "some evident present "
     "patient's i can you what which where who how yes no not as part side which's located".split()
 )
 _CJK = re.compile(r"[\u4e00-\u9fff]")
-_ZH_NEITHER = re.compile("无法|不能确定|不确定|不清楚|不知道|看不清|难以|可能|也许|或许|抱歉|对不起|没有图像|没有提供|请|[?？吗呢]")
+_ZH_NEITHER = re.compile(
+    "无法|不能确定|不确定|不清楚|不知道|看不清|难以|可能|也许|或许|抱歉|对不起|没有图像|没有提供|请|[?？吗呢]"
+)
 _ZH_NO = re.compile("不是|没有|沒有|不存在|不包含|不能|不可以|不会|不正常|不健康|未见|未发现|无|否|不|没|非|错")
 _ZH_YES = re.compile("是|有|存在|包含|能|可以|会|正常|健康|可见|对|在|正确|肯定|显示")
 
@@ -73,7 +125,11 @@ def unwrap(text: str) -> str:
     if text.startswith("{"):
         try:
             found = json.loads(text)
-            text = str(next((found[key] for key in found if key.lower() in ("answer", "response", "final_answer", "choice")), ""))
+            text = str(
+                next(
+                    (found[key] for key in found if key.lower() in ("answer", "response", "final_answer", "choice")), ""
+                )
+            )
         except (ValueError, AttributeError, RecursionError):
             pass
     if len(text) > 400:  # the last line of a long reasoning is its answer
@@ -91,6 +147,7 @@ def unwrap(text: str) -> str:
 
 def yes_no(text: str, question: str = "") -> bool | None:
     """Yes, no or (None) neither. The question tells what a sentence without the word says to it."""
+    question = question if re.search(r"\w", question) else ""
     said = _without(unwrap(text), question).lstrip("([{")
     said = re.sub(r"\b(?:there(?:'s| is) )?no (?:question|doubt) (?:that|but)\s+", "", said, flags=re.I)
     if not re.search(r"\w", said):
@@ -104,26 +161,36 @@ def yes_no(text: str, question: str = "") -> bool | None:
     if _NOT_SO.match(said):
         return False
     first = _FIRST.match(said)
-    if first and first["no"] and re.match(r"no(?:t|ne|ne of| one)?\b", first["no"], re.I) and _REFUSES.match(said):
+    if first and first["no"] and re.match(r"no(?:t|ne|ne of| one)?\b", first["no"], re.I) and REFUSES.match(said):
         return None
     if first and (first["yes"] or first["no"]):
         word, rest = bool(first["yes"]), said[first.end() :].strip(" ,.:;!-\u2014")
         plain = re.match(r"(?:yes|no)\b", first["yes"] or first["no"], re.I)
         behind = re.match(r"\W*(?:yes|no)(?=\W*$|\s*[.,!])", said[first.end() :], re.I)
-        if re.match(r"(?:no|neither|not)$", first["no"] or "", re.I) and re.match(r" \w", said[first.end() :]):  # "no nodules": a determiner
+        if re.match(r"(?:no|neither|not)$", first["no"] or "", re.I) and re.match(
+            r" \w", said[first.end() :]
+        ):  # "no nodules": a determiner
             return next(found for found in (_statement(said, question), False) if found is not None)
-        if not plain and re.match(r"(?:right|true|correct|sure|wrong|false|never|negative)\b", first["yes"] or first["no"], re.I) and rest and not re.match(
-                r"[\s]*[,.!;:]", said[first.end() :]) and not first["no"]:
+        if (
+            not plain
+            and re.match(r"(?:right|true|correct|sure|wrong|false|never|negative)\b", first["yes"] or first["no"], re.I)
+            and rest
+            and not re.match(r"[\s]*[,.!;:]", said[first.end() :])
+            and not first["no"]
+        ):
             first = None
         elif behind and plain:
             other = behind.group().lower().endswith("yes")
             return word if other is word else None
         else:
             return _unless_taken_back(word, rest, question)
-    if said.rstrip(" \"'").endswith("?") or (question and _plain(said) == _plain(question)) or (
-            _ECHO.match(said) and not re.search(r"[.,;]", said.rstrip("."))):
+    if (
+        said.rstrip(" \"'").endswith("?")
+        or (question and _plain(said) == _plain(question))
+        or (ECHO.match(said) and not re.search(r"[.,;]", said.rstrip(".")))
+    ):
         return None
-    if _REFUSES.search(said):
+    if REFUSES.search(said):
         return None
     return _statement(said, question)
 
@@ -132,7 +199,11 @@ def is_no_answer(text: str, question: str = "") -> bool:
     """A refusal, an echo of the question, another question, or nothing."""
     said = unwrap(text)
     left = _without(said, question) if len(said) <= len(question) + 24 else said
-    return not re.search(r"\w", left) or said.rstrip(" \"'").endswith("?") or bool(_REFUSES.match(said) or _CANNOT.search(said))
+    return (
+        not re.search(r"\w", left)
+        or said.rstrip(" \"'").endswith("?")
+        or bool(REFUSES.match(said) or _CANNOT.search(said))
+    )
 
 
 def _without(said: str, question: str) -> str:
@@ -161,9 +232,14 @@ def _unless_taken_back(word: bool, rest: str, question: str) -> bool | None:
     """The leading yes or no, unless what follows says the other of the same thing."""
     if not rest:
         return word
-    if re.match(r"(?:but|wait|actually|or|however)\b", rest, re.I) and re.search(rf"\b(?:{'no' if word else 'yes'})\b", rest[:40], re.I):
+    if re.match(r"(?:but|wait|actually|or|however)\b", rest, re.I) and re.search(
+        rf"\b(?:{'no' if word else 'yes'})\b", rest[:40], re.I
+    ):
         return None
-    if re.search(r"(?:^|[.;] )(?:no|yes)[,.]", rest, re.I) and bool(re.search(r"(?:^|[.;] )yes[,.]", rest, re.I)) is not word:
+    if (
+        re.search(r"(?:^|[.;] )(?:no|yes)[,.]", rest, re.I)
+        and bool(re.search(r"(?:^|[.;] )yes[,.]", rest, re.I)) is not word
+    ):
         return None
     if re.search(r"\b(?:i am not sure|not certain|cannot be determined|hard to say|can(?:not|'t) tell)\b", rest, re.I):
         return None
@@ -177,7 +253,9 @@ def _plain(text: str) -> str:
 
 
 def _content(text: str) -> set[str]:
-    return {re.sub(r"(?:es|s|ed|ic|ous)$", "", w)[:7] for w in re.findall(r"[a-z][\w'-]+", text.lower())} - {w[:7] for w in _STOP}
+    return {re.sub(r"(?:es|s|ed|ic|ous)$", "", w)[:7] for w in re.findall(r"[a-z][\w'-]+", text.lower())} - {
+        w[:7] for w in _STOP
+    }
 
 
 def _meets(text: str, question: str) -> bool:
@@ -206,7 +284,9 @@ def _statement(said: str, question: str) -> bool | None:
             return found
     denied = bool(_DENIES.search(said))
     if word and len(said.split()) <= 3:
-        return (word.group().lower() in ("true", "correct", "present", "positive")) is not bool(re.search(r"\bnot\b", said, re.I))
+        return (word.group().lower() in ("true", "correct", "present", "positive")) is not bool(
+            re.search(r"\bnot\b", said, re.I)
+        )
     asks_absence = bool(_ASKS_ABSENCE.search(question))
     if denied:
         return asks_absence if not question or _content(said) & _content(question) or len(said.split()) < 6 else None
@@ -220,9 +300,24 @@ def _by_findings(text: str, question: str) -> bool | None:
     if not question:
         found = {c.polarity for c in claims}
         return {frozenset({"present"}): True, frozenset({"absent"}): False}.get(frozenset(found))
-    asked = {c.finding: c.polarity == "absent" for c in read_report(re.sub(r"^\s*(?:is|are|does|do|can)\b", "", question.rstrip("? "), flags=re.I) + ".")}
-    same = {(c.polarity == "present") is not (asked[c.finding] or bool(_ASKS_ABSENCE.search(question)))
-            for c in claims if c.finding in asked and c.polarity != "uncertain"}
+    asked = {
+        c.finding: c.polarity == "absent"
+        for c in read_report(
+            re.sub(
+                r"^\s*(?:is|are|does|do|"
+                r"can)\b",
+                "",
+                question.rstrip("? "),
+                flags=re.I,
+            )
+            + "."
+        )
+    }
+    same = {
+        (c.polarity == "present") is not (asked[c.finding] or bool(_ASKS_ABSENCE.search(question)))
+        for c in claims
+        if c.finding in asked and c.polarity != "uncertain"
+    }
     if len(same) == 1 and not _place_differs(text, question, same):
         return same.pop()
     if len(same) == 1 and same == {True}:
@@ -232,35 +327,71 @@ def _by_findings(text: str, question: str) -> bool | None:
 
 def _place_differs(text: str, question: str, same: set[bool]) -> bool:
     """A side, zone or size was asked for, and the answer gives another."""
-    asked, said = ({(v.name, v.value) for v in find_values(t) if v.name in ("side", "zone", "size")} for t in (question, text))
+    asked, said = (
+        {(v.name, v.value) for v in find_values(t) if v.name in ("side", "zone", "size")} for t in (question, text)
+    )
     names = {n for n, _ in asked} & {n for n, _ in said}
-    return same == {True} and any({v for n, v in asked if n == name}.isdisjoint({v for n, v in said if n == name}) for name in names)
+    return same == {True} and any(
+        {v for n, v in asked if n == name}.isdisjoint({v for n, v in said if n == name}) for name in names
+    )
 
 
 def _by_values(text: str, question: str) -> bool | None:
-    asked = [v for v in find_values(question) if v.name in ("modality", "sequence", "plane", "side", "zone", "organ", "region", "size")]
-    said = [(v.name, v.value, _denied(text, v.start)) for v in find_values(text)]
+    asked = [
+        v
+        for v in find_values(question)
+        if v.name in ("modality", "sequence", "plane", "side", "zone", "organ", "region", "size")
+    ]
+    said = [(v.name, v.value, denied(text, v.start)) for v in find_values(text)]
     for v in asked:
         same = [denied for name, value, denied in said if (name, value) == (v.name, v.value)]
         others = [denied for name, value, denied in said if name == v.name and value != v.value]
         if same and v.name in ("modality", "sequence", "plane", "side", "zone", "size"):
             return not all(same)
-        if others and not same and not all(others) and v.name in ("modality", "sequence", "plane", "side", "zone", "size"):
+        if (
+            others
+            and not same
+            and not all(others)
+            and v.name in ("modality", "sequence", "plane", "side", "zone", "size")
+        ):
             return False
     return None
 
 
-def _denied(text: str, at: int) -> bool:
+def denied(text: str, at: int) -> bool:
+    """Whether a word directly in front of a place denies it."""
     return bool(re.search(r"\b(?:not|no|rather than|instead of|isn't|neither|nor)(?: \w+){0,3} ?$", text[:at], re.I))
 
 
 def _by_normal(text: str, question: str) -> bool | None:
     normal, abnormal = _NORMAL.search(question), _ABNORMAL.search(question)
     if not normal and not abnormal:
-        return False if _NORMAL.search(text) and _content(text) & _content(question) and not _DENIES.search(text) and not _ASKS_ABSENCE.search(question) else None
+        return (
+            False
+            if _NORMAL.search(text)
+            and _content(text) & _content(question)
+            and not _DENIES.search(text)
+            and not _ASKS_ABSENCE.search(question)
+            else None
+        )
     present = any(c.polarity == "present" for c in read_report(text))
-    says_normal = _NORMAL.search(text) and not re.search(r"\b(?:not|n't|isn't|no longer|ab)\s*(?:\w+ )?(?:normal|clear|healthy|intact|unremarkable|midline)", text, re.I)
-    says_not = present or _ABNORMAL.search(text) and not _DENIES.search(text) or re.search(r"\b(?:not|isn't|aren't)\b[^.]*\b(?:normal|clear|healthy|intact|midline)", text, re.I)
+    says_normal = _NORMAL.search(text) and not re.search(
+        r"\b(?:not|n't|isn't|no longer|ab)\s*(?:\w+ )?(?:normal|"
+        r"clear|healthy|intact|unremarkable|midline)",
+        text,
+        re.I,
+    )
+    says_not = (
+        present
+        or _ABNORMAL.search(text)
+        and not _DENIES.search(text)
+        or re.search(
+            r"\b(?:not|isn't|"
+            r"aren't)\b[^.]*\b(?:normal|clear|healthy|intact|midline)",
+            text,
+            re.I,
+        )
+    )
     if says_normal and not says_not:
         return bool(normal)
     if says_not and not says_normal:
@@ -268,50 +399,3 @@ def _by_normal(text: str, question: str) -> bool | None:
     if _DENIES.search(text) and (_ABNORMAL.search(text) or any(c.polarity == "absent" for c in read_report(text))):
         return bool(normal)
     return None
-
-
-# --- one of several ---------------------------------------------------------------------------------------------------
-def option_of(text: str, options: Sequence[str]) -> int | None:
-    """Which option an answer says, by its letter (A is 0) or its text; None for none, for two, and where letter and text
-    do not agree."""
-    said = unwrap(text)
-    if not said or _ECHO.match(said) and said.endswith("?"):
-        return None
-    by_text = _named(said, options)
-    letters = _letters(said, options)
-    if re.match(r"none of (?:the|these|them)\b|neither\b", said, re.I):
-        return None
-    if len(letters) > 1 or len(by_text) > 1:
-        return None
-    letter, name = next(iter(letters), None), next(iter(by_text), None)
-    if letter is not None and name is not None and letter != name:
-        return None
-    if letter is None and name is not None and _REFUSES.search(said):
-        return None
-    return name if letter is None else letter
-
-
-def _letters(said: str, options: Sequence[str]) -> set[int]:
-    last = chr(ord("A") + len(options) - 1)
-    alone = re.fullmatch(rf"[\W_]*([A-{last}a-{last.lower()}])[\W_]*", said)
-    if alone:
-        return {ord(alone[1].upper()) - 65}
-    stripped = said
-    for option in sorted(options, key=len, reverse=True):  # "Vitamin D" is no letter
-        stripped = re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", " ", stripped, flags=re.I)
-    marked = re.findall(rf"(?:^|[\s(\[])([A-{last}])(?=[).:\]])|(?:option|choice|answer|letter)\s+\(?([A-{last}])(?!\w)|^\(?([A-{last}])(?:\s*[-\u2013:,]|\s*$)"
-                        rf"|(?:^|[\s,(])([B-{last}])(?=$|[\s,)]|\.)", stripped)
-    pairs = re.findall(rf"(?<!\w)([A-{last}]) ?(?:and|or|,|/|&) ?([A-{last}])(?!\w)", stripped)
-    return {ord(next(filter(None, found)).upper()) - 65 for found in marked} | {ord(c) - 65 for pair in pairs for c in pair}
-
-
-def _named(said: str, options: Sequence[str]) -> set[int]:
-    text = said
-    found = {}
-    for i in sorted(range(len(options)), key=lambda k: -len(options[k])):
-        pattern = rf"(?<![\w-])(?:{re.escape(options[i])})(?:s|es)?(?![\w-])"
-        for m in re.finditer(pattern, text, re.I):
-            if not _denied(text, m.start()):
-                found.setdefault(i, m)
-        text = re.sub(pattern, lambda m: " " * len(m.group()), text, flags=re.I)
-    return set(found)
