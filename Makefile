@@ -115,7 +115,7 @@ clean: ## remove caches and artifacts/ (your results too); .venv stays
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # --- the door and the class -------------------------------------------------------------------------------------------
-RUN = $(or $(OUT),artifacts)/$(or $(PRESET),ci)
+RUN := "$${OUT:-artifacts}/$${PRESET:-ci}"
 SITE_READY := $(VENV)/.site-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
 figures: $(READY) ## README's picture and headline, from a finished run

@@ -96,10 +96,11 @@ def claim(path: Path, made_from: dict) -> None:
     Raises ValueError where the file says something else already: the folder is another run's.
     """
     text = json.dumps(made_from, indent=1, sort_keys=True) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    elif path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{path} is of another run; delete the folder to start anew, or name another")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict]]:

@@ -7,14 +7,13 @@ from hypothesis import strategies as st
 from transformers import AutoProcessor
 
 from medalign_lite.model.batches import (
-    KINDS,
     conversation,
     encode,
     encode_prompts,
     sampled_offsets,
-    token_kinds,
     tokens_of,
 )
+from medalign_lite.text.spans import KINDS, token_kinds
 
 QUESTIONS = ["Is there a nodule?", "Describe this radiograph, please."]
 ANSWERS = ["There is a small nodule in the right upper zone.", "No."]

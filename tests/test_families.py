@@ -11,11 +11,12 @@ from families import FAMILIES, save_family
 from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import RECIPES, Reads
-from medalign_lite.model.batches import KINDS, encode
+from medalign_lite.model.batches import encode
 from medalign_lite.model.families import find_towers
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import attach_lora, load_adapter, load_lvlm, recompute_layers, trainable_by_tower
 from medalign_lite.model.rollout import rollout
+from medalign_lite.text.spans import KINDS
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.prefix import Packed
 from medalign_lite.train.reference import ReferenceCache

@@ -58,7 +58,9 @@ def test_text_is_printed_without_what_moves_a_terminal(text, shown):
 def test_a_folder_is_claimed_once(tmp_path):
     path = tmp_path / "run" / "settings.json"
     claim(path, {"seed": 1})
+    written = path.stat().st_mtime_ns
     claim(path, {"seed": 1})
+    assert path.stat().st_mtime_ns == written
     with pytest.raises(ValueError, match="settings.json is of another run; delete the folder to start anew"):
         claim(path, {"seed": 2})
     assert json.loads(path.read_text()) == {"seed": 1}

@@ -29,7 +29,7 @@ def test_a_working_copy_leaves_git_alone_and_is_never_overwritten(tmp_path, caps
     for page in (tmp_path / "notebooks").glob("*.ipynb"):
         text = "" if page == mine else page.read_text(encoding="utf-8")
         for link in re.findall(r"\]\((\.\./[^)#\s]+)", text):
-            assert (page.parent / link).exists() or link.endswith("METHOD.md"), f"{page.name}: {link}"
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -98,7 +98,7 @@ def test_every_link_of_the_documents_leads_somewhere():
         if page.suffix == ".ipynb":
             text = "\n".join(c.source for c in nbformat.reads(text, as_version=4).cells if c.cell_type == "markdown")
         links = [link.split("#")[0] for _, _, link in site.LINK.findall(text) if "://" not in link]
-        dead += [f"{page.name}: {link}" for link in links if not (page.parent / link).exists() and link != "METHOD.md"]
+        dead += [f"{page.name}: {link}" for link in links if not (page.parent / link).exists()]
     assert not dead
 
 

@@ -194,7 +194,8 @@ def test_formulas_are_taken_out_and_prices_are_not():
 
 def test_arguments_are_typed_and_unknown_ones_list_the_allowed():
     assert parse(["PRESET=ci", "SEED=3", "STRICT=1", "OUT=", "CASES="]) == {
-        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "RECIPE": "", "ROUNDS": 0, "STRICT": True}
+        **{"PRESET": "ci", "CASES": "", "MODEL": "", "SEED": 3, "OUT": "", "RECIPE": "", "ROUNDS": 0, "STRICT": True},
+        "LESIONS": "",
     }
     assert parse(["RECIPE=dpo,rrpo"])["RECIPE"] == "dpo,rrpo"
     assert parse(["ROUNDS=2"])["ROUNDS"] == 2 and parse(["ROUNDS="])["ROUNDS"] == 0

@@ -52,6 +52,7 @@ def make(*arguments, folder=ROOT):
         "RECIPE",
         "STRICT",
         "SMALL",
+        "CONFIRM",
     )
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
     done = subprocess.run(
@@ -138,7 +139,7 @@ def test_a_clone_stays_small():
 def test_help_is_the_default_and_lists_every_target():
     done = make()
     assert done.returncode == 0
-    targets = re.search(r"\.PHONY: (.*)", MAKEFILE)[1].split()
+    targets = re.search(r"\.PHONY: ((?:.*\\\n)*.*)", MAKEFILE)[1].replace("\\", "").split()
     assert set(targets) >= {"env", "reproduce", "test", "doctor", "base-model", "samples", "lab", "lint", "clean"}
     for target in targets:
         assert f"make {target} " in done.stdout
@@ -165,6 +166,8 @@ def test_no_value_of_a_variable_is_read_by_the_shell(tmp_path, value):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "said").read_text().splitlines()[3:] == [f"CASES={value}", f"OUT={value}"]
     assert not (tmp_path / "pwned").exists()
+    written = re.sub(r"(?m)^\$\(.*", "", MAKEFILE.partition(".PHONY")[2])  # what recipes are made of
+    assert not re.findall(r"\$[({](?:or |if )?\$?[({]?(?:CASES|OUT|MODEL|PRESET|SEED|RECIPE|PYTHON)[)}]", written)
     assert "holds a dollar sign" in make("cases", "CASES=$(shell touch pwned)", folder=tmp_path).stderr
     assert not (tmp_path / "pwned").exists()
 

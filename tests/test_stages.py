@@ -12,6 +12,7 @@ import textwrap
 import pytest
 from layouts import dicom_table
 
+from medalign_lite.cases import readers
 from medalign_lite.files import ROOT
 from medalign_lite.run import provenance
 from medalign_lite.run.stages import StageError, open_stage, read_json, read_jsonl
@@ -354,13 +355,13 @@ def test_a_change_makes_stale_what_uses_it_and_nothing_else(tmp_path):
     phantom = {name: set(provenance.source_files(source)) for name, source in cells.items()}
     assert len(phantom) == 8 and len(phantom["04_losses"]) <= 8
     everything = set.union(*phantom.values())
-    used = {name for name in everything if name.startswith(("medalign_lite/cases/readers/", "medalign_lite/editors/"))}
-    readers = "medalign_lite/cases/readers"
-    assert used == {f"{readers}/__init__.py", f"{readers}/kit.py", f"{readers}/entries.py"}
-    assert "medalign_lite/cases/dicom.py" not in everything
+    layouts = {f"medalign_lite/cases/readers/{name}.py" for name in readers.NAMES}
+    assert everything & layouts == {"medalign_lite/cases/readers/kit.py"}
+    assert not [name for name in everything if name.startswith(("medalign_lite/cases/dicom", "medalign_lite/editors/"))]
     dicom_table(tmp_path)
     own = set(provenance.source_files(cells["00_start"], cases=str(tmp_path)))
-    assert {f"{readers}/table.py", "medalign_lite/cases/dicom.py"} <= own and f"{readers}/vindr.py" not in own
+    assert own & layouts == {f"medalign_lite/cases/readers/{name}.py" for name in ("kit", "table")}
+    assert "medalign_lite/cases/dicom.py" in own
 
 
 def test_cells_that_only_show_do_not_count(tmp_path):

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")  # none of them starts a program
 MAX_PIXELS = 64_000_000  # 8000 x 8000: above any radiograph, below what fills a small machine's memory
+MAX_WIDE = 16_000_000  # pixels of a picture in colour with more than 8 bits, which is taken apart in memory
 MAX_BYTES = 2**29  # of a picture's file
 MAX_RATIO = 200  # of the sides: processors of real models refuse longer strips
 SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
@@ -179,6 +180,8 @@ def _wide(image: Image.Image, source, frame: int | None) -> Image.Image | None:
     modes = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]
     if not modes or image.mode[0] in "IF" or ";16" not in str(modes[0]):
         return None
+    if image.width * image.height > MAX_WIDE:
+        raise ValueError(f"16-bit colour of more than {MAX_WIDE // 1_000_000} megapixels; save it with 8 bits")
     grey = modes[0].startswith("LA")  # there Pillow knows one byte order only: the four bytes are read as four channels
     with _opened(source, frame) as other:
         swapped = ["RGBA" if grey else re.sub(";16(.)", lambda m: ";16" + OTHER_BYTE[m[1]], mode) for mode in modes]
@@ -213,7 +216,10 @@ def _scaled_to_8_bit(levels: np.ndarray) -> np.ndarray:
         levels = np.where(finite, levels, levels[finite].min() if finite.any() else 0)
     low, high = float(levels.min()), float(levels.max())
     scaled = levels.astype(np.float32 if levels.size > 2**24 else np.float64)
-    return np.round((scaled - low) / (high - low if high > low else 1.0) * 255).astype(np.uint8)
+    scaled -= low  # in place: a large picture is held once
+    scaled /= high - low if high > low else 1.0
+    scaled *= 255
+    return np.round(scaled, out=scaled).astype(np.uint8)
 
 
 def _name(source: Path | str | bytes) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.cases.case import Case, Question
+from medalign_lite.cases.case import Case, Question, prompt_of
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.edits.edit import Edit
 from medalign_lite.edits.truths import edit_answer, truth_of
@@ -64,7 +64,7 @@ def make_record(rollout: Rollout, case: Case, question: Question, edit: Edit) ->
         case_id=case.id,
         question_id=question.id,
         image=_place(case),
-        question=question.text,
+        question=prompt_of(question),
         response_ids=tuple(rollout.ids),
         response=rollout.text,
         decoding=dict(rollout.decoding),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medalign_lite.cases.case import Case, Question
+from medalign_lite.cases.case import Case, Question, prompt_of
 from medalign_lite.cases.images import image_size, read_image
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.corrupt import UNSEEN, corrupt
@@ -221,7 +221,7 @@ def _statements(case: Case) -> list[tuple[Question, str]]:
 
 
 def _probe(case: Case, question: Question, condition: str, image: Image.Image | Path | None) -> Probe:
-    return Probe(case.id, question.id, case.split, question.kind, condition, image, question.text)
+    return Probe(case.id, question.id, case.split, question.kind, condition, image, prompt_of(question))
 
 
 def _blank(case: Case) -> Image.Image:

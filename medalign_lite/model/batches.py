@@ -16,10 +16,7 @@ from PIL import Image
 
 from medalign_lite.cases.images import read_image
 from medalign_lite.model.families import answer_token_type, processor_text
-from medalign_lite.text.spans import KINDS
-
-Span = tuple[int, int, str]  # [start, end) in characters of the answer, kind
-Offsets = list[tuple[int, int]]
+from medalign_lite.text.spans import Offsets, Span, token_kinds
 
 
 @dataclass(frozen=True)
@@ -100,20 +97,6 @@ def encode_prompts(processor, images, questions, *, device: torch.device | str =
     for ids in rows.ids:
         _check_length(len(ids), processor.tokenizer.model_max_length)
     return _to(_assemble(rows, [[]] * len(rows.ids), processor=processor, side="left"), device)
-
-
-def token_kinds(offsets: Offsets, spans: Sequence[Span], *, length: int) -> list[int]:
-    """0 or 1 + KINDS.index(kind) per token: token [a, b) belongs to span [s, e) iff max(a, s) < min(b, e) (METHOD §2).
-
-    Where spans overlap the first one given wins. Raises ValueError for an unknown kind or a span that is empty,
-    reversed or outside a text of `length` characters.
-    """
-    for start, end, kind in spans:
-        if kind not in KINDS:
-            raise ValueError(f"span kind {kind!r} is not one of {', '.join(KINDS)}")
-        if not 0 <= start < end <= length:
-            raise ValueError(f"span [{start}, {end}) is empty, reversed or outside the answer's {length} characters")
-    return [next((1 + KINDS.index(kind) for s, e, kind in spans if max(a, s) < min(b, e)), 0) for a, b in offsets]
 
 
 def tokens_of(processor, text: str) -> list[tuple[str, int, int]]:

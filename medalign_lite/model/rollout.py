@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from medalign_lite.cases.case import Case
+from medalign_lite.cases.case import Case, prompt_of
 from medalign_lite.cases.rollouts import Prompt, Rollout
 from medalign_lite.dials import Preset
 from medalign_lite.files import PLAIN_BAR
@@ -331,7 +331,7 @@ def _prompts(cases: Sequence[Case], name: str, preset: Preset) -> list[Prompt]:
         return []
     ending = "sampled" if name == "sampled" else "greedy"
     return [
-        Prompt(f"{case.id}/{question.id}/{ending}", case.id, question.id, case.image, question.text)
+        Prompt(f"{case.id}/{question.id}/{ending}", case.id, question.id, case.image, prompt_of(question))
         for case in cases
         for question in case.questions
         if question.visible and (question.kind == "report") == (name != "questions")

@@ -222,11 +222,9 @@ def _find(stage: Stage, strict: bool, lesions: str) -> CaseSet:
     options = {"lesions": named(lesions)} if lesions else {}
     found = settle_splits(read_cases(stage.cases, strict, root=root, **options), seed=stage.seed)
     found = capped(found, stage.preset, seed=stage.seed)
-    from medalign_lite.model.families import limit_side  # with torch
-    from medalign_lite.model.lvlm import load_processor
+    from medalign_lite.model.lvlm import load_processor  # imports torch
 
-    processor = load_processor(stage.model)
-    limit_side(processor, stage.preset.max_side)
+    processor = load_processor(stage.model, max_side=stage.preset.max_side)
     found = kept_by_model(found, processor, answer_tokens=stage.preset.max_new_tokens)
     return replace(found, reason="; ".join(filter(None, [found.reason, count_notes(found.notes)])))
 

@@ -94,7 +94,7 @@ class Quiz:
 
 
 def quiz(question: str, options: Sequence[str], right: str, why: str) -> Quiz | ipw.VBox:
-    """A question that marks itself: radio buttons and a button, all by keyboard; plain text where nobody watches.
+    """A question that marks itself, by mouse or by tab and space; plain text where nobody watches.
 
     Raises ValueError unless `right` is one of the options.
     """

@@ -32,8 +32,8 @@ Licence: Creative Commons Attribution 4.0 International (https://creativecommons
 Changes: scaled to at most {side} pixels a side, masks to the same size, one file a lesion; English questions kept as
 they are. The rest of this repository is under its own licence.
 
-Real people were imaged; the pictures bear no names. They are here to look at, not to measure anything: five cases decide
-nothing, and the embedded model has never seen their like. Not for clinical use.
+Real people were imaged; the pictures bear no names. They are here to look at, not to measure anything: five cases
+decide nothing, and the embedded model has never seen their like. Not for clinical use.
 """
 
 
