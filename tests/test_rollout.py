@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from medalign_lite.cases.rollouts import Prompt
+from medalign_lite.model import rollout as module
 from medalign_lite.model.batches import encode, encode_prompts
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import attach_lora, load_lvlm
@@ -87,13 +89,37 @@ def test_logps_are_the_untempered_models(loaded, prompts, drawn):
         assert torch.allclose(torch.tensor(found.logps), expected, atol=1e-5)
 
 
-def test_an_answer_ends_with_its_end_token(loaded, prompts, monkeypatch):
+@pytest.mark.parametrize("whose", ["the model's", "the template's"])
+def test_an_answer_ends_with_its_end_token_and_is_finished_by_the_templates(loaded, prompts, monkeypatch, whose):
+    """An edit of an answer ends as the template ends a turn: an answer that ends otherwise is no whole answer."""
     free = rollout(loaded, prompts[:1], max_new_tokens=8, progress=False)[0]
     monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", [free.ids[3], 2])
+    if whose == "the template's":
+        monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", 1)  # not what the template writes
+        monkeypatch.setattr(module, "end_of_turn", lambda processor: free.ids[3])
     ended = rollout(loaded, prompts, max_new_tokens=8, progress=False)[0]
     stop = free.ids.index(free.ids[3])
-    assert ended.ids == free.ids[: stop + 1] and ended.decoding["finished"] and not free.decoding["finished"]
+    assert ended.ids == free.ids[: stop + 1] and not free.decoding["finished"]
+    assert ended.decoding["finished"] == (whose == "the template's")
     assert ended.logps == pytest.approx(free.logps[: stop + 1], abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("min_p", 0.99), ("top_h", 0.1), ("suppress_tokens", [5, 6]), ("min_new_tokens", 12), ("guidance_scale", 2.0),
+    ("num_beams", 3), ("num_return_sequences", 2), ("stop_strings", ["a"]), ("return_dict_in_generate", True),
+    ("cache_implementation", "static"), ("prompt_lookup_num_tokens", 2), ("max_time", 1e-9),
+    ("exponential_decay_length_penalty", (1, 9.0)), ("forced_eos_token_id", 2),
+])  # fmt: skip
+def test_nothing_that_a_model_recommends_changes_what_is_drawn(loaded, prompts, drawn, monkeypatch, name, value):
+    monkeypatch.setattr(loaded.model.generation_config, name, value, raising=False)
+    assert rollout(loaded, prompts, **DRAW) == drawn
+
+
+def test_a_cache_that_cannot_go_back_has_its_inputs_repeated(loaded, prompts, drawn, monkeypatch):
+    monkeypatch.setattr(DynamicCache, "is_croppable", False)
+    again = rollout(loaded, prompts, **DRAW)
+    assert [r.ids for r in again] == [r.ids for r in drawn]
+    assert all(r.logps == pytest.approx(d.logps, abs=1e-4) for r, d in zip(again, drawn))
 
 
 def test_the_seed_decides(loaded, prompts, drawn):
