@@ -88,9 +88,9 @@ def headline(run: Mapping, claims: Mapping) -> str:
         f"{f1['base']['value']:.3f} to {f1['aligned']['value']:.3f} ({f1['difference']['value']:+.3f}, "
         f"{f1['difference']['low']:+.3f} to {f1['difference']['high']:+.3f}).\n"
         f"**Over {seeds} training seeds** {shares['base']} of what the base affirms is false, under the paper's recipe "
-        f"{shares['fire-mpo']}, and under plain DPO on the same edits {shares['dpo']}; that the paper's picture term "
-        f"makes the model look harder at the lesion is *{term['verdict']}* ({term['estimate']:+.3f} nats "
-        f"[{term['low']:+.3f}, {term['high']:+.3f}]): "
+        f"{shares['fire-mpo']}, and under plain DPO on the same edits {shares['dpo']}; of the paper's picture "
+        f"term the claim is that the model looks harder at the lesion: *{term['verdict']}* ({term['estimate']:+.3f} "
+        f"[{term['low']:+.3f}, {term['high']:+.3f}] in the probability that hiding it tells more than hiding a twin): "
         "[every claim, with seeds and controls](docs/RESULTS.md)."
     )
 
