@@ -335,18 +335,3 @@ def test_the_command_says_in_a_line_what_ended_it(run, tmp_path, capsys, monkeyp
         assert "set ALLOW_NETWORK=1" in capsys.readouterr().err and len(server.requests) == 1
     assert llm_editor.main([*arguments[2:], "--run", str(tmp_path)]) == 2
     assert "is no run" in capsys.readouterr().err
-
-
-def test_a_local_model_needs_no_network(run, tmp_path, capsys, monkeypatch, tiny_folder):
-    monkeypatch.delenv("ALLOW_NETWORK")
-    arguments = ["--run", str(run), "--out", str(tmp_path / "out")]
-    local = ["--local", str(tiny_folder)]
-    assert llm_editor.main([*arguments, *local, "--max-requests", "0"]) == 1
-    assert "budget of 0 requests is spent" in capsys.readouterr().err
-    for more, said in (
-        ([*local, "--model", "x"], "belong to --url"),
-        (["--url", "http://localhost/v1"], "needs --model"),
-        (["--local", "nobody/nothing"], "hf download nobody/nothing"),
-    ):
-        assert llm_editor.main([*arguments, *more]) == 2
-        assert said in capsys.readouterr().err
