@@ -43,7 +43,7 @@ def test_scorers_side_by_side(candidate, gold, kind, llavamed, strict, lmms):
 
 
 def test_a_report_is_no_short_answer():
-    with pytest.raises(ValueError, match="reports have facts"):
+    with pytest.raises(ValueError, match="score reports by their facts"):
         score_answer("x", "y", "report")
 
 
