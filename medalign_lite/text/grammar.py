@@ -94,12 +94,7 @@ _FAULTS = (
     (r"\bbut there\b[^.;]*\bbut\b|\bbut\b[^.;]*\bbut there\b", "'but' and 'but'"),
     (r"\bleft middle lobe\b", "a lobe that there is not"),
     (r"\b(\w{5,}): (?:an? )?(?:\w+ )?\1\b", "a word twice"),
-<<<<<<< HEAD
-    (r"\b(?:lies?|seems?|appears?) (?:widened|not|enlarged and)\b(?! \w+ed\b)|\blies (?:\w+ly )?\w+ed\b",
-    "a verb that does not fit"),
-=======
     (r"\b(?:lies?|seems?|appears?) (?:widened|not)\b(?! \w+ed\b)|\blies (?:\w+ly )?\w+ed\b", "a verb that misfits"),
->>>>>>> truths
     (r"\bno\b[^.;]*, \d", "a size of what is denied"),
     (r"  +\S", "a gap"),
 )  # fmt: skip

@@ -94,7 +94,7 @@ LoRA of rank {RANK}. A seed is a seed of the training and other people to learn 
 estimate is a difference averaged over both. Intervals are 95 %, of the mean over seeds, with seeds and images both
 drawn. What matters at least: {MATTERS[F1]:g} of fact F1, {MATTERS[FALSE]:g} of false findings, {MATTERS[LOOKS]:g} of
 grounding, which is the probability that the lesion's removal lowers the margin of a true statement more than another
-place's removal does ([METHOD](METHOD.md#4-grounding)). Of each claim two things are tested: that all of its contrasts are
+place's removal does ([METHOD](METHOD.md), 4). Of each claim two things are tested: that all of its contrasts are
 above 0, or one below; and, by two one-sided tests, that all are nearer to 0 than what matters. p is corrected by Holm
 over both tests of all {len(CLAIMS)} claims. *supported*, *refuted* and *no effect larger than ...* mean corrected
 p < {LEVEL:g}, the last before the others; all else is *inconclusive*. With one seed there is no test."""
