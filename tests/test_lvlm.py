@@ -139,6 +139,10 @@ def test_nothing_talks_to_the_network(tiny_folder, tmp_path, monkeypatch):
         load_lvlm("acme/tiny-vlm")
 
 
+def test_no_control_character_reaches_a_terminal():
+    assert str(ModelError("m\x1b[2J \ud800é")) == "m\\x1b[2J \\ud800é"
+
+
 def test_no_such_folder():
     with pytest.raises(ModelError, match="no model folder './nowhere/at/all'"):
         load_lvlm("./nowhere/at/all")

@@ -1,5 +1,8 @@
 """Memory told from the configuration alone, against what the real engine holds; what is advised where it is short."""
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -14,7 +17,8 @@ from medalign_lite.model.lvlm import EMBEDDED, attach_lora, load_lvlm
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run import fit
 from medalign_lite.run.dial import dial, resolve
-from medalign_lite.run.fit import Meter, Shapes, config_folder, examine_fit, image_tokens, with_changes
+from medalign_lite.run.doctor import end_trial
+from medalign_lite.run.fit import Meter, Shapes, config_folder, examine_fit, image_tokens, real_size, with_changes
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import score
@@ -133,3 +137,21 @@ def test_a_meter_counts_what_is_alive():
         torch.ones(5000).sum()
         view = kept.view(10, 100)
     assert meter.live == 4000 + 0 * len(view) and 24_000 <= meter.peak < 24_100
+
+
+@pytest.mark.parametrize(("code", "state", "found"), [
+    ("print('{\"refused\": \"m: soft-capping; not supported.\"}')", "fail", "m: soft-capping; not supported."),
+    ("import os; os.kill(os.getpid(), 9)", "fail", "killed .exit status -9.: most likely memory ran out"),
+    ("import time; time.sleep(60)", "fail", "did not end within 3 s"),
+    ("print('{\"size\": [512, 400], \"tokens\": 44, \"mb\": 900, \"seconds\": 3.2, \"off\": 1e-6}')", "ok",
+     "one picture of 512 x 400 pixels became 44 tokens.*within 1e-06 nats.*3 s, 900 MB"),
+])  # fmt: skip
+def test_whatever_a_trial_does_the_doctor_says_in_a_sentence(code, state, found):
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    line = end_trial(process, resolve("ci"), seconds=3)
+    assert line.state == state and re.search(found, line.found) and bool(line.next_step) == (state == "fail")
+
+
+def test_a_picture_of_the_cases_own_size(tmp_path):
+    assert real_size(None, 512) == (512, 512) and real_size(tmp_path, 448) == (448, 448)
+    assert real_size(EMBEDDED.parent / "cases", 448) != (448, 448)

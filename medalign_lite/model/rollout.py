@@ -1,8 +1,7 @@
 """The model's own answers: batched sampling with token ids as sampled and their log-probabilities.
 
-`own_answers` puts every question of a run (METHOD §1): reports are answered greedily and by sampling, other questions
-greedily, since sampled reports differ and sampled yes or no adds little. Its work is cut in two, so that two cores
-share it.
+`own_answers` puts every question of a run (METHOD §1): reports greedily and by sampling, others greedily, since sampled
+yes or no adds little. Its work is cut in two, so that two cores share it.
 """
 
 import hashlib

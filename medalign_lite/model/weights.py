@@ -49,8 +49,7 @@ resource.setrlimit(resource.RLIMIT_CPU, ({TEMPLATE_SECONDS}, {TEMPLATE_SECONDS})
 resource.setrlimit(resource.RLIMIT_AS, ({TEMPLATE_BYTES}, {TEMPLATE_BYTES}))
 told = json.load(sys.stdin)
 try:
-    rules = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
-                                                  extensions=["jinja2.ext.loopcontrols"])
+    rules = sandbox.ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
     rules.from_string(told.pop("template")).render(told)
 except MemoryError:
     sys.exit(2)
@@ -60,7 +59,10 @@ except Exception:  # what a template wants beside the messages is not our questi
 
 
 class ModelError(RuntimeError):
-    """A model that cannot be used; the message names the folder, what is wrong and the next step."""
+    """A model that cannot be used: the folder, what is wrong, the next step. Control characters come escaped."""
+
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
 def locate(model: str) -> tuple[Path, str, str | None]:
@@ -205,9 +207,8 @@ def check_template(template: str, folder: Path) -> None:
     with limits; it is not what renders the conversations."""
     if not ENDLESS.search(template):
         return
-    turn = [{"role": role, "content": [{"type": "image"}, {"type": "text", "text": "Yes."}]} for role in (
-        "user", "assistant")]
-    told = {"messages": turn, "add_generation_prompt": True,
+    parts = [{"type": "image"}, {"type": "text", "text": "Yes."}]
+    told = {"messages": [{"role": role, "content": parts} for role in ("user", "assistant")],
             "template": re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)}
     try:
         code = subprocess.run([sys.executable, "-c", RENDER], input=json.dumps(told), text=True, capture_output=True,
