@@ -18,6 +18,7 @@ from medalign_lite.model.loading import forbid_cpu_repacking
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, load_processor, save_adapter
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.export import export
+from medalign_lite.run.provenance import sealed
 
 RECIPE = "grounded"
 
@@ -49,7 +50,7 @@ def write_run(folder, model):
         path = stage / "manifest.json"
         old = read_json(path) if path.is_file() else {}
         path.unlink(missing_ok=True)
-        write_json(path, old | {"outputs": tree(stage)})
+        write_json(path, sealed(old | {"outputs": tree(stage)}))
     return folder
 
 
