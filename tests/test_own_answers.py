@@ -68,9 +68,9 @@ def test_claims_of_a_report_have_their_words_truth_and_log_probability(cases):
         ("A small right effusion", "effusion", False), ("No fracture", "fracture", True), ("A nodule", "nodule", None),
     ]  # fmt: skip
     assert [len(s.logps) for s in found] == [len(s.text) for s in found] and found[0].mean_logp == -0.5
-    # without a table of facts the reference report decides, and what it does not mention is not judged
-    silent = replace(QUESTIONS[0], answer="The heart is large.")
-    assert statements(said("A nodule."), replace(case, facts=None), silent, Characters()) == []
+    # without a table of facts the reference report decides, and it says "No nodule."
+    found = statements(said("A nodule."), replace(case, facts=None), QUESTIONS[0], Characters())
+    assert [(statement.about, statement.right) for statement in found] == [("nodule", False)]
 
 
 @pytest.mark.parametrize(("text", "right"), [("No.", True), ("Yes.", False), ("Perhaps.", None)])
