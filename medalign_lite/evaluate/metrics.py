@@ -1,7 +1,7 @@
 """What a model said, counted per image; ratios come last, so that a bootstrap can draw images.
 
 Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
-`style`. Without structured facts a report is counted against its reference, as far as that goes (`report_truth`).
+`style`. Without structured facts a report is counted against its reference, as far as that goes (`edits/truths`).
 ``python -m medalign_lite score``: the suite on two files of your own.
 """
 
