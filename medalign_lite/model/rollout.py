@@ -15,13 +15,12 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from medalign_lite.cases.case import Case, prompt_of
 from medalign_lite.cases.rollouts import Prompt, Rollout
 from medalign_lite.dials import Preset
-from medalign_lite.files import PLAIN_BAR
+from medalign_lite.files import bar
 from medalign_lite.model.batches import conversation, encode_prompts, end_of_turn, special_tokens
 from medalign_lite.model.families import branch_positions
 from medalign_lite.model.features import KeptFeatures
@@ -52,14 +51,14 @@ def rollout(
     batches = _batches(lvlm.processor, prompts, size=max(1, batch_size // samples))
     journal = _Journal(resume, key=_key(prompts, decoding)) if resume else None
     done = journal.read() if journal else {}
-    with _inference(lvlm.model), _bar(len(prompts), shown=progress) as bar:
+    with _inference(lvlm.model), bar("rollout", len(prompts), shown=progress, unit="prompt") as told:
         for k, batch in enumerate(batches):
             if k not in done:
                 chosen = [prompts[i] for i in batch]
                 done[k] = _answer_batch(lvlm, chosen, decoding=decoding, number=k, features=features)
                 if journal:
                     journal.append(k, done[k])
-            bar.update(len(batch))
+            told.update(len(batch))
     order = {prompt.id: i for i, prompt in enumerate(prompts)}
     return sorted((r for k in done for r in done[k]), key=lambda r: (order[r.id], r.sample))
 
@@ -256,13 +255,6 @@ def _inference(model) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-def _bar(total: int, *, shown: bool) -> tqdm:
-    """A progress bar, or plain lines where MEDALIGN_HEADLESS=1 (executed notebooks lose bars)."""
-    if os.environ.get("MEDALIGN_HEADLESS") == "1":
-        return tqdm(total=total, desc="rollout", disable=not shown, bar_format=PLAIN_BAR, mininterval=10, ascii=True)
-    return tqdm(total=total, desc="rollout", disable=not shown, unit="prompt")
 
 
 @dataclass(frozen=True)
