@@ -1,7 +1,7 @@
 """A hub model at its real size with random weights: what a `fire-mpo` step of the `full` preset takes of one GPU.
 
 Speed and memory do not depend on the values of the weights. The configuration is the hub's, kept in
-`medalign_lite/configs`; tokenizer and chat template are home-made, because only lengths count.
+`medalign_lite/run/configs`; tokenizer and chat template are home-made, because only lengths count.
 """
 
 import json
@@ -18,12 +18,11 @@ from benchmarks.child import Peak
 from benchmarks.steps import engine_step, timed
 from benchmarks.worlds import make_pairs
 from medalign_lite.dials import PRESETS
-from medalign_lite.files import ROOT
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, recompute_layers
 from medalign_lite.run import fit
 from tests.families import qwen3_vl
 
-CONFIGS = ROOT / "medalign_lite" / "configs"
+CONFIGS = fit.CONFIGS
 NAMES = ("Qwen3-VL-2B-Instruct", "Qwen3-VL-4B-Instruct")
 SHAPES = {"1 × 8": (1, 8), "8 × 1": (8, 1)}  # records a forward pass × passes a step
 SIDE, IMAGE_TOKENS = 512, 256  # pixels of a picture, and the tokens that it becomes

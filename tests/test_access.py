@@ -13,7 +13,7 @@ CELLS = [
 from medalign_lite.files import ROOT
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
-from medalign_lite.corruption.corrupt import lesion_mask
+from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.show import exercises, tables, widgets
 cases = read_cases(ROOT / "data_samples/cases").cases
 case = next(case for case in cases if case.facts)
@@ -58,20 +58,26 @@ def test_axe_finds_nothing_serious_on_widgets_and_a_keyboard_is_enough(tmp_path,
         kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
         wait(lambda: driver.execute_script(f"return {kernel}?.status === 'idle'"))
         driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        wait(lambda: driver.find_elements("css selector", ".widget-radio-box input"))
-        wait(lambda: driver.find_elements("css selector", ".jp-RenderedHTMLCommon caption"))
+        wait(lambda: driver.find_elements("css selector", ".widget-radio-box input"), "the quiz")
+        wait(lambda: driver.find_elements("css selector", ".jp-RenderedHTMLCommon caption"), "the table")
         assert barriers(driver, ".jp-Notebook .jp-Cell-outputArea") == []
         assert all(image.get_attribute("alt") for image in driver.find_elements("css selector", ".jp-OutputArea img"))
-        first = driver.find_elements("css selector", ".widget-radio-box input")[0]
-        driver.execute_script("arguments[0].focus()", first)
-        for key in (Keys.TAB, Keys.SPACE, Keys.TAB, Keys.TAB, Keys.SPACE):  # the second option, then the button
-            driver.switch_to.active_element.send_keys(key)  # not the arrows: JupyterLab takes them
-        wait(lambda: any("✓ right" in said.text for said in driver.find_elements("css selector", "[role=status]")))
+        wait(lambda: answered_by_keys(driver, Keys), "the quiz's answer")
 
 
-def wait(until, seconds=240):
+def answered_by_keys(driver, keys):
+    """Whether the quiz says *right* after its second option and its button were reached and pressed by keys alone."""
+    first = driver.find_elements("css selector", ".widget-radio-box input")[0]
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", first)
+    for key in (keys.TAB, keys.SPACE, keys.TAB, keys.TAB, keys.SPACE):  # not the arrows: JupyterLab takes them
+        driver.switch_to.active_element.send_keys(key)
+    time.sleep(1)
+    return any("✓ right" in said.text for said in driver.find_elements("css selector", "[role=status]"))
+
+
+def wait(until, what="the kernel", seconds=240):
     """Until it holds; raises AssertionError after `seconds`."""
     end = time.monotonic() + seconds
     while not until():
-        assert time.monotonic() < end, "it did not come"
+        assert time.monotonic() < end, f"{what} did not come"
         time.sleep(0.2)

@@ -34,12 +34,12 @@ def models(hub, tmp_path):
     server, address = hub
     server.state, server.served, server.ranges, server.asked = "good", 0, [], []
 
-    def run(*arguments, state="good", code="medalign_lite.run.models", **environment):
+    def run(*arguments, state="good", command="models", **environment):
         server.state = state
         env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "ALLOW_"))}
         env |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*", "HF_HUB_DISABLE_XET": "1"}
-        done = subprocess.run([sys.executable, "-m", code, *arguments], capture_output=True, text=True, cwd=ROOT,
-                              env=env | environment, timeout=120)
+        told = [sys.executable, "-m", "medalign_lite", command, *arguments]
+        done = subprocess.run(told, capture_output=True, text=True, cwd=ROOT, env=env | environment, timeout=120)
         return done.returncode, done.stdout, done.stderr.splitlines()[-1] if done.stderr.strip() else ""
 
     return run
@@ -56,7 +56,7 @@ def test_the_size_is_printed_then_all_is_fetched_and_from_then_on_nothing(models
     for model in (NAME, f"{NAME}@{SHA}"):
         status, said, _ = models(f"MODEL={model}", state="down")
         assert status == 0 and "is complete on this machine" in said and len(server.asked) == before
-    status, said, _ = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.run.doctor", state="down")
+    status, said, _ = models(f"MODEL={NAME}", "PRESET=ci", command="doctor", state="down")
     assert f"{NAME}, complete" in said and len(server.asked) == before
 
 
@@ -78,7 +78,7 @@ def test_a_download_that_was_cut_off_goes_on_from_there(models, hub, folder):
     status, _, error = models(f"MODEL={NAME}", state="cut")
     assert status == 1 and "goes on with the files that are not whole" in error
     assert server.ranges and server.ranges[0] > 0  # within the command the rest of the file alone was asked for
-    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.run.reproduce")
+    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", command="reproduce")
     assert status == 1 and f"`make models MODEL={NAME}`" in error  # a run with part of it names the command
     server.served = 0
     status, said, _ = models(f"MODEL={NAME}")
@@ -93,7 +93,7 @@ def test_without_network_nothing_is_asked_and_the_sentence_says_how_to_go_on(mod
     assert status == 1 and "HF_HUB_OFFLINE forbids" in error and not server.asked
     status, _, error = models(f"MODEL={NAME}", HF_ENDPOINT="http://127.0.0.1:9")
     assert status == 1 and "once the network is back" in error
-    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", code="medalign_lite.run.reproduce")
+    status, _, error = models(f"MODEL={NAME}", "PRESET=ci", command="reproduce")
     assert status == 1 and not server.asked  # a run never asks
 
 

@@ -36,7 +36,8 @@ def write_card(folder: Path, kind: str, *, run: Path, recipe: str, base: str, re
     chosen = settings["settings"]
     told = {
         "base": f"{base}" + (f" at {revision}" if revision else ""),
-        "recipe": f"{recipe} (`medalign_lite/losses/recipes.py`); {choice['pairs']} pairs of its own answers",
+        "recipe": f"{recipe} (`medalign_lite/losses/recipes.py`); "
+        f"{choice['pairs']} preference pairs of its own answers",
         "LoRA": f"rank {chosen['rank']}, alpha {chosen['alpha']}, rsLoRA {chosen['rslora']}, language model alone",
         "optimiser": f"AdamW, learning rate {chosen['learning_rate']}, {chosen['epochs']} epochs, "
                      f"{chosen['batch_size'] * chosen['accumulation']} pairs a step, beta {settings['recipe']['beta']}",
