@@ -1,5 +1,6 @@
 """Loading in 4 bit, its errors, the CPU guard, LoRA on the language model alone."""
 
+import copy
 import json
 import re
 import shutil
@@ -96,6 +97,28 @@ def test_a_partly_quantised_tower_is_an_error(tiny_folder, monkeypatch):
     )
     with pytest.raises(ModelError, match="7 of 14 linear layers of the language tower"):
         load_lvlm(tiny_folder, device="cpu")
+
+
+def test_kept_weights_are_those_of_the_four_bits_bit_for_bit(loaded):
+    for layer in [m for m in loaded.model.modules() if isinstance(m, Linear4bit)][:4]:
+        x = torch.randn(2, 3, layer.in_features, requires_grad=True)
+        ours, theirs = layer(x), Linear4bit.forward(layer, x)
+        assert type(layer.forward) is not type(Linear4bit.forward) and torch.equal(ours, theirs)
+        gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (ours, theirs)]
+        assert torch.equal(*gradients)
+        packed = layer.weight
+        layer.weight = torch.nn.Parameter(packed.data, requires_grad=False)  # as a merge puts other weights there
+        layer.weight.quant_state = replace_absmax(packed.quant_state)
+        assert not torch.equal(layer(x), ours)
+        layer.weight = packed
+        assert torch.equal(layer(x), ours)
+
+
+def replace_absmax(state):
+    """The same 4-bit codes with scales of twice the size."""
+    other = copy.copy(state)
+    other.offset = state.offset * 2
+    return other
 
 
 def test_cpu_guard(loaded, pictures):

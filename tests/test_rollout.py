@@ -78,6 +78,30 @@ def test_an_image_without_kept_features_is_looked_at(loaded, prompts):
     assert found == rollout(loaded, prompts, max_new_tokens=8, progress=False)
 
 
+def test_answers_that_have_ended_leave_their_batch(loaded, prompts, monkeypatch):
+    """The others go on as they would have: the same ids, and log-probabilities to the last bits."""
+    free = rollout(loaded, prompts, max_new_tokens=12, progress=False)
+    ends = {free[0].ids[0], free[1].ids[2], free[2].ids[5]}  # so that answers end at different steps
+    monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", sorted(ends))
+    widths, forward = [], type(loaded.model).forward
+
+    def counted(model, *arguments, **inputs):
+        widths.append(len(inputs["input_ids"]))
+        return forward(model, *arguments, **inputs)
+
+    monkeypatch.setattr(type(loaded.model), "forward", counted)
+    found = {}
+    for tokens in (1, 100):
+        monkeypatch.setattr(module, "LEAVE", tokens)
+        widths.clear()
+        found[tokens] = rollout(loaded, prompts, max_new_tokens=12, progress=False), list(widths)
+    (leaving, fewer), (staying, all_rows) = found[1], found[100]
+    assert sum(fewer) < sum(all_rows) and len(set(fewer)) > 1
+    assert [answer.ids for answer in leaving] == [answer.ids for answer in staying]
+    for ours, theirs in zip(leaving, staying, strict=True):
+        assert ours.logps == pytest.approx(theirs.logps, abs=1e-5)
+
+
 def test_logps_are_the_untempered_models(loaded, prompts, drawn):
     for found in drawn[::2]:
         prompt = next(p for p in prompts if p.id == found.id)

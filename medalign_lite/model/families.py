@@ -177,6 +177,12 @@ def branch_positions(body: nn.Module, *, samples: int) -> None:
         body.rope_deltas = body.rope_deltas.repeat_interleave(samples, dim=0)
 
 
+def select_positions(body: nn.Module, rows: torch.Tensor) -> None:
+    """Tell the model that only these rows of its cached prompts go on."""
+    if getattr(body, "rope_deltas", None) is not None:
+        body.rope_deltas = body.rope_deltas[rows]
+
+
 def why_unshared(body: nn.Module, *, longest: int) -> str | None:
     """What keeps this model from sharing a prefix between rows of up to `longest` tokens; None where nothing does."""
     text = body.config.get_text_config()

@@ -13,10 +13,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
+from medalign_lite.cases.images import read_image
 from medalign_lite.model.batches import encode_prompts
 from medalign_lite.model.lvlm import Lvlm, base_of
 
+Identity = tuple[str, tuple[int, int]]  # of a picture: its digest and its size
 FROM_IMAGES = "pixel_"  # how inputs are called that the vision tower alone reads
 
 
@@ -94,15 +97,16 @@ def _flat(features) -> torch.Tensor:
 
 
 class KeptFeatures:
-    """Called with the inputs of `generate`, gives them back with kept features in place of pixels.
+    """Inputs of `generate` with kept features in place of pixels: an image is opened, cut, scaled and seen once.
 
-    `warm` fills it. Inputs of a model family that cannot be handed features, or with an image that was not warmed, come
-    back unchanged: answers are the same, only slower.
+    `warm` fills it with what images are, by their content. A prompt depends on its image by the size alone.
     """
 
     def __init__(self, lvlm: Lvlm):
         self.lvlm, self.encoder = lvlm, ImageEncoder(base_of(lvlm.model).base_model)
-        self._kept: dict[bytes, Vision] = {}  # by processed pixels
+        self._kept: dict[Identity, Vision] = {}
+        self._files: dict[Path, Identity] = {}
+        self._prompts: dict[tuple[str, tuple[int, int]], dict[str, torch.Tensor]] = {}  # a row each, not padded
 
     @property
     def possible(self) -> bool:
@@ -118,30 +122,59 @@ class KeptFeatures:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             inputs = encode_prompts(self.lvlm.processor, batch, ["?"] * len(batch), device=self.lvlm.device)
-            keys = _keys(inputs) if self.possible else None
-            visions = self.encoder.encode(inputs) if keys else None
+            visions = self.encoder.encode(inputs) if self.possible and _an_image_a_row(inputs) else None
             if visions is None:
                 return
-            for key, vision in zip(keys, visions, strict=True):
-                self._kept[key] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
+            for image, vision in zip(batch, visions, strict=True):
+                self._kept[self._identify(image)] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
 
-    def __call__(self, inputs: dict[str, torch.Tensor]) -> dict:
-        """The inputs with features in place of pixels, where every image of the batch is known."""
-        keys = _keys(inputs) if self.possible else None
-        if keys is None or any(key not in self._kept for key in keys):
-            return inputs
-        rest = {name: value for name, value in inputs.items() if not name.startswith(FROM_IMAGES)}
-        return rest | self.encoder.inputs_of([self._kept[key] for key in keys])
+    def inputs(self, images: Sequence[Image.Image | Path | str | None], questions: Sequence[str]) -> dict | None:
+        """Left-padded prompts with features; None for an image that was not warmed, or a family that takes none.
+
+        Raises ValueError as `encode_prompts` does.
+        """
+        pictures = [self._identify(image) for image in images] if None not in images else [None]
+        if any(picture not in self._kept for picture in pictures):
+            return None
+        keys = [(question, picture[1]) for question, picture in zip(questions, pictures, strict=True)]
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._prompts}
+        if new:
+            self._read(new)
+        rows = [self._prompts[key] for key in keys]
+        fill = self.lvlm.processor.tokenizer.pad_token_id
+        fill = self.lvlm.processor.tokenizer.eos_token_id if fill is None else fill
+        padded = {
+            name: pad_sequence([row[name] for row in rows], batch_first=True, padding_side="left",
+                               padding_value=fill if name == "input_ids" else 0)
+            for name in rows[0]
+        }  # fmt: skip
+        return padded | self.encoder.inputs_of([self._kept[picture] for picture in pictures])
+
+    def _read(self, new: dict[tuple[str, tuple[int, int]], Image.Image | Path | str]) -> None:
+        """Keep the prompts of these questions and sizes, as the processor writes them beside such an image."""
+        made = encode_prompts(self.lvlm.processor, list(new.values()), [question for question, _ in new],
+                              device=self.lvlm.device)
+        mask = made["attention_mask"].bool()
+        aligned = {name: value for name, value in made.items() if value.shape == mask.shape}
+        for n, key in enumerate(new):
+            self._prompts[key] = {name: value[n][mask[n]] for name, value in aligned.items()}
+
+    def _identify(self, image: Image.Image | Path | str) -> Identity:
+        if isinstance(image, Image.Image):
+            return identify(image)
+        path = Path(image)
+        if path not in self._files:
+            self._files[path] = identify(read_image(path))
+        return self._files[path]
 
 
-def _pixels(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in inputs.items() if name.startswith(FROM_IMAGES)}
+def identify(image: Image.Image) -> Identity:
+    """A digest of the pixels, and the size: images of equal pixels are one picture."""
+    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest(), image.size
 
 
-def _keys(inputs: dict[str, torch.Tensor]) -> list[bytes] | None:
-    """A digest of each row's processed pixels; None without pixels, and where they do not come one image a row."""
-    pixels, rows, told = _pixels(inputs), len(inputs["input_ids"]), beside_tokens(inputs)[0]
-    if "pixel_values" not in pixels or any(len(v) != rows for v in pixels.values()) or set(told) - set(pixels):
-        return None
-    parts = [value.cpu().contiguous().view(rows, -1).numpy() for value in pixels.values()]
-    return [hashlib.blake2b(b"".join(part[n].tobytes() for part in parts)).digest() for n in range(rows)]
+def _an_image_a_row(inputs: dict[str, torch.Tensor]) -> bool:
+    """Whether pixels come one image a row, and nothing beside them."""
+    pixels = {name: value for name, value in inputs.items() if name.startswith(FROM_IMAGES)}
+    one_each = all(len(value) == len(inputs["input_ids"]) for value in pixels.values())
+    return "pixel_values" in pixels and one_each and not set(beside_tokens(inputs)[0]) - set(pixels)

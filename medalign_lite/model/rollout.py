@@ -7,7 +7,7 @@ yes or no adds little. Its work is cut in two, so that two cores share it.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -22,25 +22,26 @@ from medalign_lite.cases.rollouts import Prompt, Rollout
 from medalign_lite.dials import Preset
 from medalign_lite.files import bar
 from medalign_lite.model.batches import conversation, encode_prompts, end_of_turn, special_tokens
-from medalign_lite.model.families import branch_positions
+from medalign_lite.model.families import branch_positions, select_positions, why_unshared
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm, adapters_digest, base_of, load_adapter, load_lvlm
 from medalign_lite.model.processes import SHARDS, run_shards
 
 PASSES = ("reports", "sampled", "questions")
+LEAVE = 8  # tokens after which answers that have ended leave their batch
 
 
 def rollout(
     lvlm: Lvlm, prompts: Sequence[Prompt], *, max_new_tokens: int, temperature: float = 0.0, samples: int = 1,
     batch_size: int = 64, seed: int = 0, progress: bool = True, resume: Path | None = None,
-    features: Callable[[dict], dict] | None = None,
+    features: KeptFeatures | None = None,
 ) -> list[Rollout]:
     """Answer every prompt `samples` times, in the order of `prompts`; temperature 0 is greedy.
 
     `batch_size` counts sequences (prompts times samples). Prompts of equal length share a batch, and batch k draws
     from a generator seeded by (seed, k): the result is a function of prompts, model and arguments. With `resume`, each
-    finished batch is written to that JSONL file and a later call goes on from there to the same result. `features`,
-    such as `features.KeptFeatures`, is handed the inputs of each batch and gives those that the model runs on.
+    finished batch is written to that JSONL file and a later call goes on from there to the same result. `features`
+    that were warmed with the prompts' images spare the vision tower.
     Raises ValueError for settings that make no sense, repeated prompt ids, or a `resume` file of another run.
     """
     _check(prompts, max_new_tokens, temperature, samples, batch_size)
@@ -69,40 +70,78 @@ def answer(lvlm: Lvlm, image: Image.Image | Path | str, question: str, *, max_ne
     return rollout(lvlm, [prompt], max_new_tokens=max_new_tokens, progress=False)[0].text
 
 
-def _answer_batch(lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: int, features=None) -> list[Rollout]:
+def _answer_batch(
+    lvlm: Lvlm, batch: list[Prompt], *, decoding: dict, number: int, features: KeptFeatures | None
+) -> list[Rollout]:
     """Rollouts of one batch, `samples` in a row per prompt."""
     samples, last = decoding["samples"], end_of_turn(lvlm.processor)
-    ends, recorder = _end_ids(lvlm.model) | {last}, _Recorder()
+    ends = _end_ids(lvlm.model) | {last}
     settings = _settings(lvlm, decoding, ends)
     with _seeded(f"{decoding['seed']}/{number}", lvlm.device), _inheriting_nothing(lvlm.model, settings):
         inputs = _inputs(lvlm, batch, features)
         branched = inputs if samples == 1 else _branched(lvlm.model, inputs, samples=samples)
         if branched is None:
             branched = _inputs(lvlm, [prompt for prompt in batch for _ in range(samples)], features)
-        sequences = lvlm.model.generate(
-            **branched,
-            generation_config=settings,
-            logits_processor=LogitsProcessorList([recorder.logits]),
-            stopping_criteria=StoppingCriteriaList([recorder.tokens]),
-        )
-    sampled = sequences[:, inputs["input_ids"].shape[1] :].tolist()  # (B * samples, C)
-    logps = torch.stack(recorder.logps, dim=1).tolist()
+        drawn = _generated(lvlm.model, branched, settings, ends)
     special = set(special_tokens(lvlm.processor.tokenizer).values())
     found = []
-    for row, (ids, row_logps) in enumerate(zip(sampled, logps, strict=True)):
+    for row, (ids, logps) in enumerate(drawn):
         prompt, sample = batch[row // samples], row % samples
         length = next((t + 1 for t, token in enumerate(ids) if token in ends), len(ids))
         text = lvlm.processor.tokenizer.decode(ids[:length], skip_special_tokens=True).strip()
         # an edit of the answer ends as the template does; so must the answer
         finished = ids[length - 1] == last and not special & set(ids[: length - 1])
         found.append(Rollout(prompt.id, prompt.case_id, prompt.question_id, sample, text, ids[:length],
-                             row_logps[:length], decoding | {"batch": number, "finished": finished}))
+                             logps[:length], decoding | {"batch": number, "finished": finished}))
     return found
 
 
-def _inputs(lvlm: Lvlm, batch: Sequence[Prompt], features) -> dict:
-    inputs = encode_prompts(lvlm.processor, [p.image for p in batch], [p.question for p in batch], device=lvlm.device)
-    return features(inputs) if features else inputs
+def _generated(model, inputs: dict, settings: GenerationConfig, ends: set[int]) -> list[tuple[list[int], list[float]]]:
+    """Each row's new token ids with their log-probabilities, and what `generate` fills in after an end.
+
+    Greedy answers that have ended leave the batch every LEAVE tokens, where the model's cache can be cut by rows: a
+    batch goes on for as long as its longest answer. Sampled ones stay, since draws are made for a whole batch.
+    """
+    body, width, left = base_of(model).base_model, inputs["input_ids"].shape[1], settings.max_new_tokens
+    may_leave = not settings.do_sample and why_unshared(body, longest=width + left) is None
+    rows, places = [([], []) for _ in inputs["input_ids"]], list(range(len(inputs["input_ids"])))
+    while left and places:
+        settings.max_new_tokens = min(LEAVE, left) if may_leave else left
+        recorder = _Recorder()
+        made = model.generate(
+            **inputs,
+            generation_config=settings,
+            return_dict_in_generate=True,
+            logits_processor=LogitsProcessorList([recorder.logits]),
+            stopping_criteria=StoppingCriteriaList([recorder.tokens]),
+        )
+        drawn = made.sequences[:, inputs["input_ids"].shape[1] :]  # (rows left, C)
+        for place, ids, logps in zip(places, drawn.tolist(), torch.stack(recorder.logps, dim=1).tolist(), strict=True):
+            rows[place][0].extend(ids)
+            rows[place][1].extend(logps)
+        left -= drawn.shape[1]
+        open_rows = torch.tensor([n for n, place in enumerate(places) if not ends & set(rows[place][0])],
+                                 dtype=torch.long, device=drawn.device)
+        places = [places[n] for n in open_rows.tolist()]
+        if left and places:
+            inputs = _going_on(body, inputs, made, open_rows)
+    return rows
+
+
+def _going_on(body, inputs: dict, made, rows: torch.Tensor) -> dict:
+    """Inputs with which `generate` goes on for these rows of what it `made`."""
+    cache, ids = made.past_key_values, made.sequences[rows]
+    cache.batch_select_indices(rows)
+    select_positions(body, rows)
+    mask = inputs["attention_mask"][rows]
+    added = mask.new_ones(len(rows), ids.shape[1] - mask.shape[1])
+    return {"input_ids": ids, "attention_mask": torch.cat([mask, added], dim=1), "past_key_values": cache}
+
+
+def _inputs(lvlm: Lvlm, batch: Sequence[Prompt], features: KeptFeatures | None) -> dict:
+    images, questions = [prompt.image for prompt in batch], [prompt.question for prompt in batch]
+    kept = features.inputs(images, questions) if features else None
+    return encode_prompts(lvlm.processor, images, questions, device=lvlm.device) if kept is None else kept
 
 
 def _branched(model, inputs: dict[str, torch.Tensor], *, samples: int) -> dict | None:

@@ -12,7 +12,7 @@ from PIL import Image
 from medalign_lite.cases.images import read_image
 from medalign_lite.model.batches import Sequences, Span, encode
 from medalign_lite.model.families import why_unshared
-from medalign_lite.model.features import ImageEncoder, Vision, beside_tokens
+from medalign_lite.model.features import ImageEncoder, Vision, beside_tokens, identify
 from medalign_lite.model.lvlm import Lvlm, base_of
 from medalign_lite.train.prefix import (
     Batch,
@@ -152,9 +152,7 @@ class PairInputs:
         """The picture's content hash and its size in pixels."""
         key, source = (row.pair.id, row.image), row.pair.picture(row.image)
         if key not in self._pictures or self._pictures[key][0] != source:
-            picture = _open(row)
-            digest = hashlib.sha256(f"{picture.mode} {picture.size} ".encode() + picture.tobytes()).hexdigest()
-            self._pictures[key] = (source, digest, picture.size)
+            self._pictures[key] = (source, *identify(_open(row)))
         return self._pictures[key][1:]
 
     def _text_rows(self, rows: Sequence[Row]) -> list[Text]:
