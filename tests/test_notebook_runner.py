@@ -23,6 +23,7 @@ from medalign_lite.run.notebook import (
     NotebookError,
     OutOfMemory,
     check_parameters,
+    headless_kernels,
     parameters_of,
     run_notebook,
     typical_minutes,
@@ -109,6 +110,26 @@ def test_it_runs_with_this_interpreter_in_its_folder_headless(tmp_path):
     assert "".join(heard) == printed(done)
     assert (tmp_path / "out" / "a.ipynb").exists()
     assert [p.name for p in (tmp_path / "nb").iterdir()] == ["a.ipynb"], "the kernel leaves nothing behind"
+
+
+def test_a_kernel_that_was_started_ahead_has_imported_what_its_notebook_imports(tmp_path):
+    looks = "import sys\nprint('tabnanny' in sys.modules)"
+    path = write_notebook(tmp_path / "a.ipynb", looks, "import tabnanny, no_such_module_of_anybody")
+    with headless_kernels() as kernels:
+        kernels.start(path, tmp_path / "a.log")
+        with pytest.raises(NotebookError, match="No module named 'no_such_module_of_anybody'"):
+            run_notebook(path, {}, tmp_path / "out.ipynb", kernels=kernels)
+        assert printed(nbformat.read(tmp_path / "out.ipynb", 4)) == "True\n"
+
+
+def test_a_kernel_that_died_before_its_turn_is_replaced(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", "print(1)")
+    with headless_kernels() as kernels:
+        kernels.start(path, tmp_path / "a.log")
+        first = kernels.ahead[path][0].provisioner.pid
+        os.kill(first, signal.SIGKILL)
+        time.sleep(0.5)
+        assert printed(run_notebook(path, {}, tmp_path / "out.ipynb", kernels=kernels)) == "1\n"
 
 
 def test_a_failing_cell_is_shown_with_its_last_lines(tmp_path):

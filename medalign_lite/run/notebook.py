@@ -35,6 +35,14 @@ HEADLESS = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
+# A kernel's program: like ipykernel_launcher, after the imports that it is told of; one that fails is left to its cell.
+LAUNCH = """import contextlib, importlib, os, sys
+sys.path = [folder for folder in sys.path if folder]
+for name in os.environ.pop("MEDALIGN_IMPORTS", "").split():
+    with contextlib.suppress(Exception):
+        importlib.import_module(name)
+from ipykernel.kernelapp import launch_new_instance
+launch_new_instance()"""
 
 
 class NotebookError(RuntimeError):
@@ -89,22 +97,24 @@ def typical_minutes(path: Path) -> float | None:
     return number and float(number[0])
 
 
-def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[str], object] = lambda text: None):
+def run_notebook(
+    path: Path, values: dict, output: Path, *, on_text: Callable[[str], object] = lambda text: None,
+    kernels: Kernels | None = None,
+):
     """Execute the notebook with these parameters, saving `output` after every cell; return the executed notebook.
 
-    `on_text` is given what cells print, as it comes. Raises NotebookError: a bad parameter, a cell that failed (named,
-    with its last lines), a kernel that was killed.
+    `on_text` is given what cells print, as it comes; `kernels` has its kernel where that was started ahead. Raises
+    NotebookError: a bad parameter, a cell that failed (named, with its last lines), a kernel that was killed.
     """
     check_parameters(path, values)
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from traitlets.config import Config
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with headless_kernels() as folder, errors_to(output.with_suffix(".log")):
-        # sockets in a folder of our own, not ports that others on the machine can listen to
-        sockets = Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "socket")}})
+    log = output.with_suffix(".log")
+    with headless_kernels(kernels) as kernels, errors_to(log):
+        kernel = kernels.take(path, log)
         try:
             return papermill.execute_notebook(
                 path,
@@ -112,17 +122,75 @@ def run_notebook(path: Path, values: dict, output: Path, *, on_text: Callable[[s
                 parameters=values,
                 kernel_name="python3",
                 language="python",
-                cwd=path.parent,
                 progress_bar=False,
                 stdout_file=_Listener(on_text),
                 start_timeout=120,
-                config=sockets,
+                km=kernel,
             )
         except papermill.PapermillExecutionError as error:
             kind = OutOfMemory if ran_out(error.ename, error.evalue) else NotebookError
             raise kind(_failed(path, output, error)) from None
         except DeadKernelError:
             raise OutOfMemory(_killed(path, output)) from None
+        finally:
+            kernels.end(kernel)
+
+
+class Kernels:
+    """Kernels that work in their notebook's folder. One that is started ahead, while another notebook is at work, has
+    imported by its turn what its notebook imports, which takes as long as a short notebook."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.running, self.ahead = folder, [], {}
+
+    def start(self, path: Path, log: Path) -> None:
+        """Start the kernel of this notebook, unless it is; what it writes to standard error goes to `log`."""
+        if path in self.ahead:
+            return
+        from jupyter_client.manager import AsyncKernelManager
+        from jupyter_core.utils import run_sync
+
+        # sockets in a folder of our own, not ports that others on the machine can listen to
+        place = str(self.folder / f"socket{len(self.running)}")
+        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=place)
+        self.running.append(kernel)
+        log.write_bytes(b"")
+        with log.open("ab") as stream:
+            run_sync(kernel.start_kernel)(
+                cwd=str(path.parent), stderr=stream, extra_arguments=["--HistoryManager.hist_file=:memory:"],
+                env=os.environ | {"MEDALIGN_IMPORTS": " ".join(imports_of(path))},
+            )  # fmt: skip
+        self.ahead[path] = kernel, log
+
+    def take(self, path: Path, log: Path):
+        """The kernel of this notebook; one that was started ahead and has died since is replaced."""
+        from jupyter_core.utils import run_sync
+
+        self.start(path, log)
+        kernel, _ = self.ahead.pop(path)
+        if run_sync(kernel.is_alive)():
+            return kernel
+        self.end(kernel)
+        return self.take(path, log)
+
+    def end(self, kernel) -> None:
+        """End it, whatever it does."""
+        from jupyter_core.utils import run_sync
+
+        run_sync(kernel.shutdown_kernel)(now=True)
+
+
+def imports_of(path: Path) -> list[str]:
+    """The modules that the notebook's cells import, in their order; cells that are no plain Python are left out."""
+    names = {}
+    for cell in (cell for cell in _read(path).cells if cell.cell_type == "code"):
+        with contextlib.suppress(SyntaxError):
+            for node in ast.parse(cell.source).body:
+                if isinstance(node, ast.Import):
+                    names |= dict.fromkeys(alias.name for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    names[node.module] = None
+    return list(names)
 
 
 @contextlib.contextmanager
@@ -131,7 +199,7 @@ def errors_to(log: Path) -> Iterator[None]:
     whose disk is full, has much to say. A file that stays empty goes."""
     sys.stderr.flush()
     before = os.dup(2)
-    with log.open("wb") as stream:
+    with log.open("ab") as stream:
         os.dup2(stream.fileno(), 2)
     try:
         yield
@@ -158,19 +226,27 @@ def socket_folder() -> str:
 
 
 @contextlib.contextmanager
-def headless_kernels() -> Iterator[Path]:
-    """Within it, the kernel ``python3`` is this interpreter, the environment is `HEADLESS`; a folder of our own."""
+def headless_kernels(kernels: Kernels | None = None) -> Iterator[Kernels]:
+    """Within it, the kernel ``python3`` is this interpreter and the environment is `HEADLESS`; afterwards every kernel
+    has ended. Within another one (`kernels`) it is that one."""
+    if kernels:
+        yield kernels
+        return
     with tempfile.TemporaryDirectory(prefix="medalign-kernel-", dir=socket_folder()) as folder:
         spec = Path(folder) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
+        argv = [sys.executable, "-c", LAUNCH, "-f", "{connection_file}", "--log-level=50"]
         spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}), encoding="utf-8")
         before = dict(os.environ)
         jupyter = os.pathsep.join(filter(None, [folder, before.get("JUPYTER_PATH")]))
         os.environ.update(HEADLESS | {"JUPYTER_PATH": jupyter, "IPYTHONDIR": str(Path(folder) / "ipython")})
+        started = Kernels(Path(folder))
         try:
-            yield Path(folder)
+            yield started
         finally:
+            for kernel, log in started.ahead.values():
+                started.end(kernel)
+                log.unlink()
             os.environ.clear()
             os.environ.update(before)
 

@@ -25,9 +25,11 @@ from medalign_lite.run import provenance
 from medalign_lite.run.commands import ArgumentError, exit_status, read_arguments
 from medalign_lite.run.dial import NAMES, Resolved, dial, gpu_memory_gb, resolve, training_overrides
 from medalign_lite.run.notebook import (
+    Kernels,
     NotebookError,
     OutOfMemory,
     check_parameters,
+    headless_kernels,
     parameters_of,
     run_notebook,
     typical_minutes,
@@ -83,12 +85,14 @@ def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) 
     waiting = [path for path in chain if not runs.up_to_date(path)]
     for path in waiting:
         runs.check(path)
-    for number, path in enumerate(chain):
-        if runs.up_to_date(path):
-            say(f"  {path.stem:14} up to date")
-            continue
-        seconds = runs.execute(path, later=[p for p in chain[number + 1 :] if p in waiting], say=say)
-        say(f"  {path.stem:14} done in {_clock(seconds)}")
+    with headless_kernels() as kernels:
+        for number, path in enumerate(chain):
+            if runs.up_to_date(path):
+                say(f"  {path.stem:14} up to date")
+                continue
+            later = [p for p in chain[number + 1 :] if p in waiting]
+            seconds = runs.execute(path, later=later, kernels=kernels, say=say)
+            say(f"  {path.stem:14} done in {_clock(seconds)}")
     return run
 
 
@@ -129,8 +133,9 @@ class _Runs:
             return False
         return not unsound(self.run, path.stem, self.shared)
 
-    def execute(self, path: Path, *, later: list[Path], say) -> float:
-        """Run one notebook, write its page, record it; return seconds."""
+    def execute(self, path: Path, *, later: list[Path], kernels: Kernels, say) -> float:
+        """Run one notebook, with the kernel of the first of those `later` starting beside it; write its page, record
+        it; return seconds."""
         from medalign_lite.show.notebook_page import (
             write_html,
         )  # slow to import, and not needed when all is up to date
@@ -140,7 +145,9 @@ class _Runs:
         started = time.monotonic()
         with _Ticker(path.stem, self.expected(path), sum(map(self.expected, later)), say) as ticker:
             try:
-                executed = run_notebook(path, self.parameters(path), output, on_text=ticker.heard)
+                for one in [path, *later[:1]]:
+                    kernels.start(one, (output.parent / one.name).with_suffix(".log"))
+                executed = run_notebook(path, self.parameters(path), output, on_text=ticker.heard, kernels=kernels)
             except OutOfMemory as error:
                 from medalign_lite.run.fit import advise  # imports torch
 
