@@ -53,7 +53,7 @@ gradient checkpointing, its default.
 {growth}
 ![Steps against TRL](figures/{chart})
 
-## The rest
+{stages}## The rest
 
 | what | measured |
 |---|---|
@@ -68,6 +68,16 @@ A `dpo` step of the engine on a small model (width 256, 4 layers, vocabulary 32,
 | varied | points | seconds a step | more seconds for each | peak MB | more MB for each |
 |---|---|---|---|---|---|
 {rows}
+"""
+STAGES = """## Stages
+
+Seconds of `make reproduce PRESET=ci` from nothing, {total} in all, and the sections in which they go.
+While a notebook is at work the next one's kernel starts: a kernel's time is what was left of it to wait for.
+
+| stage | seconds | the longest parts |
+|---|---|---|
+{rows}
+
 """
 
 
@@ -93,7 +103,7 @@ def text(perf: dict) -> str:
         embedded_pairs=rows["embedded against naive"]["pairs"], mid_pairs=rows["mid against TRL"]["pairs"],
         epochs=perf["epochs"], trl=perf["versions"]["trl"], ratios=_lines(_ratio_rows(perf)),
         steps=_lines(_step_rows(perf)), growth=GROWTH.format(rows=_lines(growth)) if growth else "",
-        rest=_lines(_rest_rows(perf)),
+        rest=_lines(_rest_rows(perf)), stages=_stages(rows["stages"]["stages"]) if "stages" in rows else "",
     )  # fmt: skip
 
 
@@ -195,6 +205,15 @@ def _rest_rows(perf: dict) -> list[tuple[str, str]]:
         rate = median(rows["rendering"]["images_per_second"])
         found.append(("rendering, masks and lesion-free twins too", f"{rate:.1f} images/s"))
     return found + _real_rows(rows)
+
+
+def _stages(found: dict[str, dict]) -> str:
+    """Every stage with its three longest sections."""
+    rows = [(f"`{name}`", f"{stage['seconds']:.0f}",
+             ", ".join(f"{section} {seconds:.0f}" for section, seconds in list(stage["sections"].items())[:3]))
+            for name, stage in found.items()]
+    total = sum(stage["seconds"] for stage in found.values())
+    return STAGES.format(total=f"{int(total) // 60}:{int(total) % 60:02d}", rows=_lines(rows))
 
 
 def _real_rows(rows: dict) -> list[tuple[str, str]]:

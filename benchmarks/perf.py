@@ -18,7 +18,7 @@ from statistics import median
 
 import torch
 
-from benchmarks import page, real_size, rows
+from benchmarks import page, real_size, rows, stages
 from benchmarks.child import run_child
 from medalign_lite.files import ROOT, digest, read_json, tree, write_json
 from medalign_lite.run.provenance import versions
@@ -67,6 +67,8 @@ def plan(*, quick: bool) -> list[Row]:
         "prompts": 4 if quick else 64, "rounds": few, "tokens": 8 if quick else 96, "threads": 1}))
     if not on_gpu:
         found.append(Row("rendering", rows.rendering, 20, {"images": 4 if quick else 64, "rounds": few}))
+    if not on_gpu and not quick:
+        found.append(Row("stages", stages.stages, 240, {"preset": "ci"}))
     if on_gpu or quick:
         for name in real_size.NAMES[:1] if quick else real_size.NAMES:
             for shape, (micro, passes) in real_size.SHAPES.items():

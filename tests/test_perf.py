@@ -2,11 +2,13 @@
 
 import math
 
+import nbformat
 import pytest
 
 from benchmarks import page, perf, rows
 from benchmarks.page import BARS
 from benchmarks.perf import plan, summarise
+from benchmarks.stages import AROUND, sections
 
 RATIOS = ("dpo_speedup_vs_trl", "dpo_memory_ratio_vs_trl", "dpo_loss_difference_vs_trl", "fire_mpo_speedup_vs_naive",
           "fire_mpo_step_over_trl_dpo_step")  # fmt: skip
@@ -46,6 +48,22 @@ def test_the_page_says_what_was_measured_and_which_bars_are_missed(found, tmp_pa
         met = value >= bar if sign == "≥" else value <= bar
         assert f"{sign} {bar:g}, {'met' if met else '**missed**'}" in text
     assert text.count("at its real size") == text.count("GB in all") == 2  # the quick run has one model's rows
+
+
+def test_a_stage_is_told_by_the_sections_of_its_notebook(found, tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# Title\n\n## Ask"), nbformat.v4.new_code_cell("ask()"),
+        nbformat.v4.new_markdown_cell("Words."), nbformat.v4.new_code_cell("more()"),
+        nbformat.v4.new_markdown_cell("## Look"), nbformat.v4.new_code_cell("look()"),
+    ])  # fmt: skip
+    for cell, seconds in zip(notebook.cells[1::2], (3.0, 2.0, 1.5), strict=True):
+        cell.metadata["papermill"] = {"duration": seconds}
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    spent = sections(tmp_path / "a.ipynb", 8.0)
+    assert spent == {"Ask": 5.0, "Look": 1.5, AROUND: 1.5}
+    measured = {"stages": {"stages": {"00_start": {"seconds": 8.0, "sections": spent}}}}
+    text = page.text(summarise(found) | {"rows": found | measured})
+    assert "in all, and the sections" in text and "| `00_start` | 8 | Ask 5, Look 2," in text
 
 
 def test_rows_are_kept_until_the_code_changes(tmp_path, monkeypatch, capsys):
