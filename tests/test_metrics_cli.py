@@ -66,7 +66,7 @@ def test_overlap_is_scored_where_a_report_has_a_reference_text(tmp_path):
     without = '{"id": "2", "kind": "report", "facts": []}\n'
     said = '{"id": "1", "text": "a nodule."}\n{"id": "2", "text": "Something else."}\n'
     got = scores_of(tmp_path, references + without, said)
-    for (name, scorer), variant in {("bleu_2", "sacrebleu"): "smooth:exp", ("rouge_l", "rouge_score"): "stem"}.items():
+    for (name, scorer), variant in {("bleu_2", "sacrebleu"): "smooth:exp", ("rouge_l_f1", "rouge_score"): "stem"}.items():
         row = got[name, scorer]
         assert (row["value"], row["groups"]) == (pytest.approx(1), 1) and variant in row["variant"]
 
