@@ -1,8 +1,8 @@
 """Words that a report shares with a reference text: BLEU-1 to 4 by sacrebleu, ROUGE-L by rouge_score.
 
 For comparison with the literature only: "no effusion" and "an effusion" share most of their words. `rouge_l_f1` is not
-the `rouge_l` of pycocoevalcap (`published`), which reads other tokens and weighs recall more. Sums come first, so that a
-bootstrap can draw images (`stats.bootstrap`).
+the `rouge_l` of pycocoevalcap (`published`), which reads other tokens and weighs recall more. Sums come first, so that
+a bootstrap can draw images (`stats.bootstrap`).
 """
 
 from functools import cache

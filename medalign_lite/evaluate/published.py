@@ -59,7 +59,8 @@ def _coco(package, said: list[str], true: list[str]) -> Ratios:
         return PTBTokenizer().tokenize({n: [{"caption": " ".join(text.split())}] for n, text in enumerate(texts)})
 
     true, said = words(true), words(said)
-    return {"rouge_l": _mean(Rouge().compute_score(true, said)[1]), "cider": _mean(Cider().compute_score(true, said)[1])}
+    scorers = {"rouge_l": Rouge(), "cider": Cider()}
+    return {metric: _mean(scorer.compute_score(true, said)[1]) for metric, scorer in scorers.items()}
 
 
 def _bert(package, said: list[str], true: list[str]) -> Ratios:
@@ -96,6 +97,6 @@ SCORERS: dict[str, tuple[str, str, Callable[..., Ratios]]] = {
     "pycocoevalcap": ("Java", "mean|tok:PTB|beta:1.2|n:4|document frequencies of these references", _coco),
     "bert_score": ("roberta-large of the hub", "mean F1|roberta-large|no idf|no baseline", _bert),
     "radgraph": ("radgraph-xl of StanfordAIMI/RRG_scorers", "mean|partial|radgraph-xl", _radgraph),
-    "f1chexbert": ("bert-base-uncased and chexbert.pth of StanfordAIMI/RRG_scorers", "micro F1 of 14 labels", _chexbert),
+    "f1chexbert": ("bert-base-uncased and StanfordAIMI/RRG_scorers", "micro F1 of 14 labels", _chexbert),
     "RaTEScore": ("medspacy, RaTE-NER-Deberta and BioLORD-2023-C of the hub", "mean|matrix:long", _rate),
 }

@@ -185,9 +185,9 @@ def score_published(
     found, unused = published_scores([texts[ref.id] for ref in compared], [ref.report for ref in compared])
     groups = np.unique([ref.group for ref in compared], return_inverse=True)[1]
     scores = []
-    for (name, package, variant), rows in found.items():
+    for (name, package, variant), ratios_of in found.items():
         counts = np.zeros((groups.max() + 1, 2))
-        np.add.at(counts, groups, rows)
+        np.add.at(counts, groups, ratios_of)
         many = int((counts[:, 1] > 0).sum())
         scores.append(Score(name, package, *_estimate(counts, _share, many, draws=draws, seed=seed), variant))
     return scores, unused
