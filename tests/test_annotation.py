@@ -253,6 +253,21 @@ def test_without_facts_people_decide_where_the_reference_is_silent(picture, tmp_
     assert kept or rejected == {"the case's own truth is against what people say": 1}
 
 
+@pytest.mark.parametrize(("said", "chosen"), [
+    ("Left effusion. Cardiomegaly.", "Normal heart size."),  # a true finding goes beside an honest correction
+    ("Left effusion. Right pneumothorax.", "Effusion. No pneumothorax."),  # a true side
+    ("Small left effusion. A pneumothorax.", "Left effusion. No pneumothorax."),  # a true size
+    ("Left effusion. No pneumothorax. Cardiomegaly.", "Left effusion. Normal heart size."),  # a true denial
+])  # fmt: skip
+def test_what_people_take_out_is_judged_as_what_they_add(picture, tmp_path, said, chosen):
+    case = make_case(image=picture, questions=REAL, facts=None)
+    rollout = make_rollout(said, "report")
+    [item] = list_items([rollout], [case])
+    Journal(tmp_path / "n", "AB").write(item, "replace", Judgement(None, (Change(0, len(said), chosen),)))
+    records, rejected = build_records([rollout], [case], editor=people_editor(tmp_path / "n"))
+    assert not records and rejected == {"people take out what the case's own truth bears out": 1}
+
+
 def test_the_command_makes_records_of_a_run(run, tmp_path, capsys):  # noqa: F811
     arguments = ["--run", str(run), "--notes", str(tmp_path / "notes"), "--out", str(tmp_path / "out")]
     assert human_edits.main(arguments) == 2

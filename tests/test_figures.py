@@ -32,6 +32,15 @@ def drawn(ax):
     return ax
 
 
+def test_a_dollar_in_a_label_of_the_data_is_a_dollar():
+    """In what notebooks draw by themselves too."""
+    ax = axis()
+    ax.barh(["$x", "$\\frac{$"], [1, 2], label="$_$")
+    ax.set(xlabel="$\\frac{$", title="$\\nothing$")
+    ax.legend()
+    drawn(ax)
+
+
 def texts(ax):
     return "".join(t.get_text() for t in ax.texts)
 

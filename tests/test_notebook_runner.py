@@ -29,7 +29,7 @@ from medalign_lite.run.notebook import (
     typical_minutes,
 )
 from medalign_lite.run.reproduce import ReproduceError, parse
-from medalign_lite.show.notebook_page import take_formulas, write_html
+from medalign_lite.show.notebook_page import PLACE, take_formulas, write_html
 
 PARAMETERS = 'PRESET: str = "auto"\nCASES: str = ""\nMODEL: str = ""\nSEED: int = 7\nOUT: str = ""'
 OPEN = (
@@ -170,7 +170,7 @@ def test_the_page_is_self_contained(tmp_path):
     ]
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
     cells[1].outputs = [
-        nbformat.v4.new_output("stream", text="<script>alert(1)</script>\n"),
+        nbformat.v4.new_output("stream", text="<script>alert(1)</script> formula-7- formula-0-\n"),
         nbformat.v4.new_output("display_data", data=view),
     ]
     write_html(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.html")
@@ -179,7 +179,7 @@ def test_the_page_is_self_contained(tmp_path):
     assert re.search(r"<mfrac>\s*<mrow>\s*<mi>a</mi>", page), "nbconvert left the formula whole"
     assert "$code$" in page
     assert "open the notebook in JupyterLab" in page
-    assert "&lt;script&gt;alert" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; formula-7- formula-0-" in page
     assert not re.search(r"<(script|link|iframe)\b", page)
     assert "@import" not in page
 
@@ -202,7 +202,7 @@ def test_a_page_that_would_fetch_is_refused(tmp_path):
 
 def test_formulas_are_taken_out_and_prices_are_not():
     formulas = []
-    assert take_formulas(r"the loss $-\log\sigma(m)$ here", formulas) == "the loss medalign-formula-0- here"
+    assert take_formulas(r"the loss $-\log\sigma(m)$ here", formulas) == f"the loss {PLACE.format(0)} here"
     assert take_formulas("```\n$x$\n```", formulas) == "```\n$x$\n```"
     assert take_formulas(r"costs \$5 and \$6", formulas) == r"costs \$5 and \$6"
     take_formulas("$$\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}$$", formulas)

@@ -30,8 +30,9 @@ def test_bleu_1_by_hand():
 
 def test_rouge_l_is_the_mean_over_texts():
     each = [RougeScorer(["rougeL"]).score(true, said)["rougeL"].fmeasure for said, true in zip(SAID, TRUE)]
-    assert overlap(sums(SAID, TRUE).sum(axis=0), "rouge_l") == pytest.approx(np.mean(each))
-    assert overlap(sums(["a b c"], ["a x c y"])[0], "rouge_l") == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
+    assert overlap(sums(SAID, TRUE).sum(axis=0), "rouge_l_f1") == pytest.approx(np.mean(each))
+    by_hand = 2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4)
+    assert overlap(sums(["a b c"], ["a x c y"])[0], "rouge_l_f1") == pytest.approx(by_hand)
 
 
 def test_sums_of_any_shape_give_scores_of_that_shape():
@@ -44,6 +45,6 @@ def test_sums_of_any_shape_give_scores_of_that_shape():
 
 def test_each_number_tells_its_variant():
     assert all(part in variant("bleu_4") for part in ("case:lc", "tok:13a", "smooth:exp", "version:"))
-    assert "stemming:no" in variant("rouge_l")
+    assert "stemming:no" in variant("rouge_l_f1")
     with pytest.raises(ValueError, match="use one of bleu_1"):
         overlap(np.zeros(len(COLUMNS)), "cider")

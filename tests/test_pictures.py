@@ -17,7 +17,7 @@ from medalign_lite.cases.case import CaseError, count_notes, find_leaks, write_c
 from medalign_lite.cases.dicom import read_dicom
 from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.pictures import save_picture
-from medalign_lite.cases.readers import read_cases
+from medalign_lite.cases.readers import read_cases, table
 
 SHIPPED = Path(pydicom.data.__file__).parent
 TEST_FILES = SHIPPED / "test_files"
@@ -180,9 +180,13 @@ def test_a_table_says_what_is_wrong_by_line(tmp_path):
 
 
 def test_a_folder_of_dicom_without_a_table_says_what_to_write(tmp_path):
-    put(tmp_path, "a/IM0", layouts.dicom(1))
+    put(tmp_path, "=a()/IM0", layouts.dicom(1))
     with pytest.raises(CaseError, match=r"write questions\.csv into the folder.*make cases"):
         read_cases(tmp_path, root=tmp_path / "made")
+    template = table.template(tmp_path)
+    assert template == 'image,frame,question,answer,report\n"./=a()/IM0",,,,\n'  # a formula to no spreadsheet
+    put(tmp_path, "questions.csv", template.replace(",,,,", ",,Is it?,yes,"))
+    assert len(read_cases(tmp_path, root=tmp_path / "made").cases) == 1
 
 
 def test_a_data_frame_gives_what_its_table_gives(tmp_path):

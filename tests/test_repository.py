@@ -234,6 +234,19 @@ def test_every_module_that_make_runs_exists():
         assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), module
 
 
+def test_every_promise_names_a_test_that_there_is():
+    rows = [line for line in (ROOT / "docs" / "SECURITY.md").read_text().splitlines() if line.startswith("| ")]
+    promises = [line for line in rows if not line.startswith("| promise")]
+    assert len(promises) > 30
+    for line in promises:
+        named = re.findall(r"`(test_\w+\.py)?::(test_\w+)`", line.split("|")[2])
+        assert named and named[0][0], line
+        file = ""
+        for name, function in named:
+            file = name or file
+            assert re.search(rf"^def {function}\(", (ROOT / "tests" / file).read_text(), re.M), f"{file}::{function}"
+
+
 def test_pre_commit_strips_as_make_lint_checks():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
     entry = shlex.split(next(hook["entry"] for hook in hooks if hook["id"] == "nbstripout"))

@@ -31,6 +31,8 @@ from medalign_lite.run.cohort import read_cohort
 from medalign_lite.run.commands import exit_status
 from medalign_lite.run.pairs import open_run
 from medalign_lite.run.stages import Stage, StageError, read_jsonl
+from medalign_lite.text.claims import Claim
+from medalign_lite.text.qualifiers import VAGUE
 from medalign_lite.text.words import NoEdit
 
 BY_PEOPLE = "people"
@@ -81,9 +83,21 @@ class PeopleEditor:
 
 
 def _check(better: str, worse: str, case: Case, question: Question) -> None:
-    """What is known comes before what people say; where nothing is, they decide."""
-    if truth_of(case, question).is_against(better, worse):
+    """What is known comes before what people say, and before what they take out; where nothing is, they decide."""
+    truth = truth_of(case, question)
+    if truth.is_against(better, worse):
         raise NoEdit("the case's own truth is against what people say")
+    if question.kind == "report":
+        kept = truth.read(better)
+        true = [claim for claim in truth.read(worse) if truth.judge(claim).verdict == "true"]
+        if not all(any(_says(other, claim) for other in kept) for claim in true if claim.finding not in VAGUE):
+            raise NoEdit("people take out what the case's own truth bears out")
+
+
+def _says(claim: Claim, other: Claim) -> bool:
+    """All that `other` says: the finding or its denial, and each attribute that it states."""
+    attributes = zip(claim.said[2:], other.said[2:])
+    return claim.said[:2] == other.said[:2] and all(wanted in (None, stated) for stated, wanted in attributes)
 
 
 def people_editor(folder: Path | str) -> PeopleEditor:

@@ -11,7 +11,8 @@ Both files are JSONL, one object a line. References, of the kinds closed, open a
 Predictions: {"id": "1", "text": "Yes, there is."}, exactly one for each reference; an empty text is a silent model.
 Closed and open answers are scored by llavamed, strict and lmms side by side. Reports are scored against their facts
 (null: no facts known, nothing counted) or, without "facts", against what a reference "report" states (what that does
-not mention is not counted); where there is a reference report the wording is compared with it by BLEU and ROUGE-L.
+not mention is not counted); where there is a reference report the wording is compared with it by BLEU and ROUGE-L, and
+the text by those scorers of others that are installed (`published.SCORERS`).
 Intervals are 95 % bootstraps that draw groups (patients or images); without "group" a line is its own. docs/METRICS.md
 says what each number is.
 """
@@ -29,6 +30,7 @@ from medalign_lite.edits.truths import Facts, Report
 from medalign_lite.evaluate import overlap
 from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.evaluate.metrics import COLUMNS, Counts, ratios
+from medalign_lite.evaluate.published import published_scores
 from medalign_lite.evaluate.short_answers import SCORERS, score_answer
 from medalign_lite.evaluate.stats import bootstrap, interval
 from medalign_lite.files import rows, write_json
@@ -70,7 +72,7 @@ class Reference:
 class Score:
     """One number with its 95 % interval; `groups` contribute. None: nothing to divide by, or no interval of one group.
 
-    `scorer` is llavamed, strict or lmms for short answers, facts, sacrebleu or rouge_score for reports. `variant` is
+    `scorer` is llavamed, strict or lmms for short answers, for reports facts or the package that counted. `variant` is
     what else must be told to compare the number with somebody else's: tokens, case, smoothing, stemming, version.
     """
 
@@ -92,10 +94,13 @@ def main(arguments: Sequence[str]) -> int:
             raise ArgumentError("say what is scored: REFERENCES=file PREDICTIONS=file; DRAWS= and SEED= are numbers")
         references = read_references(Path(given["REFERENCES"]))
         texts = read_predictions(Path(given["PREDICTIONS"]), references)
-        scores = score(references, texts, draws=int(given["DRAWS"]), seed=int(given["SEED"]))
+        drawn = {"draws": int(given["DRAWS"]), "seed": int(given["SEED"])}
+        scores = score(references, texts, **drawn)
+        others, unused = score_published(references, texts, **drawn)
+        scores += others
         if "OUT" in given:
             write_json(Path(given["OUT"]), [asdict(row) for row in scores])
-        print("\n".join(_table(scores)))
+        print("\n".join([*_table(scores), *unused]))
 
     return exit_status(work, refused=(ValueError, OSError))
 
@@ -170,6 +175,24 @@ def score(references: dict[str, Reference], texts: dict[str, str], *, draws: int
     return scores
 
 
+def score_published(
+    references: dict[str, Reference], texts: dict[str, str], *, draws: int, seed: int
+) -> tuple[list[Score], list[str]]:
+    """Texts with a reference report by the scorers of others, and a sentence for each scorer that cannot be used."""
+    compared = [ref for ref in references.values() if ref.report]
+    if not compared:
+        return [], []
+    found, unused = published_scores([texts[ref.id] for ref in compared], [ref.report for ref in compared])
+    groups = np.unique([ref.group for ref in compared], return_inverse=True)[1]
+    scores = []
+    for (name, package, variant), ratios_of in found.items():
+        counts = np.zeros((groups.max() + 1, 2))
+        np.add.at(counts, groups, ratios_of)
+        many = int((counts[:, 1] > 0).sum())
+        scores.append(Score(name, package, *_estimate(counts, _share, many, draws=draws, seed=seed), variant))
+    return scores, unused
+
+
 def _counted(ref: Reference, text: str) -> dict[str, float]:
     if ref.kind == "report":
         truth = Report(ref.report) if ref.facts is None and ref.report else Facts(ref.facts or ())
@@ -195,9 +218,9 @@ def _table(scores: Sequence[Score]) -> Iterator[str]:
     def shown(number: float | None) -> str:
         return f"{'-' if number is None else f'{number:.3f}':>7}"
 
-    yield f"{'metric':29}{'scorer':12}{'value':>7}{'low':>7}{'high':>7}{'groups':>8}"
+    yield f"{'metric':29}{'scorer':15}{'value':>7}{'low':>7}{'high':>7}{'groups':>8}"
     for row in scores:
-        yield f"{row.metric:29}{row.scorer:12}{shown(row.value)}{shown(row.low)}{shown(row.high)}{row.groups:8}"
+        yield f"{row.metric:29}{row.scorer:15}{shown(row.value)}{shown(row.low)}{shown(row.high)}{row.groups:8}"
     for scorer, variant in dict.fromkeys((row.scorer, row.variant) for row in scores if row.variant):
         yield f"{scorer}: {variant}"
 

@@ -6,6 +6,7 @@ orange lesion, sky-blue control. Text is drawn in a fixed-width font, never read
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -15,6 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from medalign_lite.evaluate.calibration import Reliability
 
+matplotlib.rcParams["text.parse_math"] = False  # in notebooks too: a label of the data may hold dollars
 FAINT = "#6B757F"  # lines at known values and words for what is missing: 4.7 : 1 on white
 BASE, ALIGNED = "#5A6570", "#0072B2"
 CHOSEN, REJECTED = "#007D5A", "#B84800"  # as dark as small text needs, 4.5 : 1 and more on white
@@ -70,7 +72,7 @@ def overlay(
                 extent=(-1.5, mask.shape[1] + 0.5, -1.5, mask.shape[0] + 0.5),
             )
     ax.set(xticks=[], yticks=[], xlim=(-0.5, np.shape(image)[1] - 0.5), ylim=(np.shape(image)[0] - 0.5, -0.5))
-    ax.set_title(title, fontsize=FONT_PT, parse_math=False)
+    ax.set_title(title, fontsize=FONT_PT)
     if sides:
         for letter, x, align in (("R", -0.015, "right"), ("L", 1.015, "left")):
             ax.text(x, 0.5, letter, transform=ax.transAxes, ha=align, va="center", fontsize=FONT_PT, color=BASE)
@@ -134,7 +136,7 @@ def token_heatmap(
     bar.set_label(label, fontsize=FONT_PT)
     bar.ax.tick_params(labelsize=FONT_PT - 1)
     _write(ax, pieces)
-    ax.set_title(title, fontsize=FONT_PT, loc="left", parse_math=False)
+    ax.set_title(title, fontsize=FONT_PT, loc="left")
     return ax
 
 
@@ -220,7 +222,6 @@ def _cell(ax: Axes, text: str, row: int, column: int, style: dict) -> None:
                 fontsize=FONT_PT,
                 color=colour,
                 fontweight=style.get("weight", "normal"),
-                parse_math=False,
             )
     if style.get("line") and text.strip():
         drop = 0.12 if style["line"] == "under" else -0.17
@@ -365,7 +366,7 @@ def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, ti
     ax.set_yticks(range(len(pairs)), [f"{finding}\n(with {cofinding})" for finding, cofinding in pairs])
     ax.set_ylim(len(pairs) - 0.5, -0.5)
     ax.set(xlabel="share of images without the finding whose report affirms it")
-    ax.set_title(title, fontsize=FONT_PT + 1, parse_math=False)
+    ax.set_title(title, fontsize=FONT_PT + 1)
     ax.margins(x=0.15)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=FONT_PT - 1)
@@ -380,7 +381,7 @@ def token_gradients(ax: Axes, tokens: Sequence[str], gradients: Mapping[str, Seq
         shift = (i - (len(gradients) - 1) / 2) * width
         ax.bar(places + shift, values, width, color=SERIES[i % len(SERIES)], label=name)
     ax.axhline(0, color=FAINT, linewidth=1)
-    ax.set_xticks(places, [str(token).strip() or "␣" for token in tokens], rotation=45, ha="right", parse_math=False)
+    ax.set_xticks(places, [str(token).strip() or "␣" for token in tokens], rotation=45, ha="right")
     ax.set_ylabel("∂L / ∂ log π")
     ax.legend(frameon=False, fontsize=FONT_PT - 1)
     return _plain(ax)

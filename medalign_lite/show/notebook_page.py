@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import html
 import re
+import secrets
 from pathlib import Path
 
 import nbformat
@@ -18,7 +19,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 CODE_OR_MATH = re.compile(
     r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$", re.S
 )
-PLACE = "medalign-formula-{}-"
+PLACE = f"formula-{secrets.token_hex(8)}-{{}}-"  # no text of a notebook can hold it
 FETCHED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>", re.I)
 
 

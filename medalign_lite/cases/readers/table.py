@@ -125,8 +125,9 @@ def read_rows(rows: Iterable[tuple[str, dict | None, str]], *, folder: Path, roo
 
 def template(path: Path) -> str:
     """A questions.csv to fill in: a line for each DICOM or NIfTI file."""
-    quoted = [file.relative_to(path).as_posix().replace('"', '""') for file in _medical(path)]
-    return "".join(["image,frame,question,answer,report\n", *(f'"{name}",,,,\n' for name in quoted)])
+    names = [file.relative_to(path).as_posix().replace('"', '""') for file in _medical(path)]
+    names = [f"./{name}" if name[0] in "=+-@" else name for name in names]  # which a spreadsheet takes for a formula
+    return "".join(["image,frame,question,answer,report\n", *(f'"{name}",,,,\n' for name in names)])
 
 
 def _medical(path: Path) -> Iterator[Path]:
