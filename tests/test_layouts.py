@@ -10,7 +10,7 @@ import pytest
 from layouts import LABELS, WORDS, put
 from PIL import Image
 
-from medalign_lite.cases.case import CaseError, count_notes, find_leaks, prompt_of, require_no_leaks, write_cases
+from medalign_lite.cases.case import CaseError, count_notes, find_leaks, prompt_of, write_cases
 from medalign_lite.cases.readers import detect, read_cases
 from medalign_lite.cases.readers.shared import describing_part
 from medalign_lite.corruption.masks import lesion_mask, mask_source
@@ -51,7 +51,7 @@ def test_layouts_are_told_apart_and_read_whole(build, read):
     found = read(build)
     assert found.layout == DETECTED[build.__name__] and found.reason
     assert len(found.cases) == 3 and not found.skipped and not found.dropped
-    require_no_leaks(found.cases)
+    assert not find_leaks(found.cases)
 
 
 def test_vqa_rad_keeps_the_test_and_takes_its_images_out_of_training(read):
@@ -90,7 +90,7 @@ def test_vqa_rad_in_its_public_list(read):
 def test_every_question_of_the_real_vqa_rad_is_read_or_counted():
     asked = [json.loads((REAL / name).read_text()) for name in ("trainset.json", "testset.json")]
     found = read_cases(REAL)
-    require_no_leaks(found.cases)
+    assert not find_leaks(found.cases)
     read_ones = {split: sum(len(c.questions) for c in found.cases if c.split == split) for split in ("train", "test")}
     assert read_ones["test"] == len(asked[1])  # scores stay comparable
     assert read_ones["train"] + len(found.notes) == len(asked[0]) and not found.skipped and not found.dropped

@@ -1,5 +1,6 @@
 """The strict runner, on small real notebooks: parameters, failures, killed kernels, pages, resuming."""
 
+import errno
 import json
 import os
 import re
@@ -409,6 +410,16 @@ def test_whatever_happens_is_one_sentence_and_a_status(capsys, error, status, se
         log = Path(said.strip().rsplit(" ", 1)[1])
         assert "raise error" in log.read_text()
         log.unlink()
+
+
+def test_a_full_disk_is_told_alike_by_commands_whose_files_may_be_wrong(capsys):
+    def work(number):
+        raise OSError(number, os.strerror(number), "x")
+
+    assert exit_status(lambda: work(errno.ENOSPC), refused=(OSError,)) == 1
+    assert capsys.readouterr().err.startswith("error: x: No space left on device; free some space")
+    assert exit_status(lambda: work(errno.EACCES), refused=(OSError,)) == 2  # a file that is read
+    assert "OUT=" not in capsys.readouterr().err
 
 
 def test_interrupted_it_says_one_sentence(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medalign_lite.cases.case import CaseError, count_notes, require_no_leaks, write_cases
+from medalign_lite.cases.case import CaseError, count_notes, find_leaks, write_cases
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases, slake
 from medalign_lite.corruption.masks import dilate, find_masks, lesion_mask
@@ -77,7 +77,7 @@ def test_outlines_come_from_ids_and_boxes_from_pictures(folder):
 
 def test_a_training_question_about_a_held_out_image_is_dropped_and_said(folder):
     found = read_cases(folder)
-    require_no_leaks(found.cases)
+    assert not find_leaks(found.cases)
     reasons = {entry["id"]: entry["reason"] for entry in [*found.dropped, *found.notes]}
     assert "train.json entry 3 left out: its image is also asked about in test" in reasons["ct2/source.jpg"]
     assert "'Gadget' dropped: not a label" in reasons["xr1"]
@@ -152,7 +152,7 @@ def test_every_real_case_is_read_or_counted():
     asked = sum(len(json.loads((REAL / name).read_text(encoding="utf-8"))) for name in files)
     assert sum(len(case.questions) for case in found.cases) + len(found.dropped) + len(found.notes) == asked
     assert {lesion.label for case in found.cases for lesion in case.lesions} <= slake.LESIONS
-    require_no_leaks(found.cases)
+    assert not find_leaks(found.cases)
 
 
 @needs_real

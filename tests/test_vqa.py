@@ -2,7 +2,7 @@
 
 import pytest
 
-from medalign_lite.evaluate.short_answers import lmms_match, lmms_normalise, score_answer, score_table, strict_recall
+from medalign_lite.evaluate.short_answers import lmms_match, lmms_normalise, score_answer, strict_recall
 
 
 @pytest.mark.parametrize(("text", "normal"), [
@@ -45,12 +45,3 @@ def test_scorers_side_by_side(candidate, gold, kind, llavamed, strict, lmms):
 def test_a_report_is_no_short_answer():
     with pytest.raises(ValueError, match="score reports by their facts"):
         score_answer("x", "y", "report")
-
-
-def test_table_of_means_names_kind_and_scorer():
-    rows = [("Yes.", "yes", "closed"), ("It is abnormal.", "no", "closed"), ("left", "left lower", "open")]
-    assert score_table(rows) == {
-        "closed": {"llavamed": 1.0, "strict": 0.5, "lmms": 0.5},
-        "open": {"llavamed": 0.5, "strict": 0.5, "lmms": 0.0},
-    }
-    assert score_table([]) == {}

@@ -9,8 +9,8 @@
 
 import re
 import string
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from medalign_lite.text.answers import strict_match, words
 from medalign_lite.text.options import option_of
@@ -149,11 +149,3 @@ def score_answer(
     else:
         scores = llavamed_open(candidate, gold)[2], strict_recall(candidate, gold), lmms_match(candidate, gold)
     return dict(zip(SCORERS, map(float, scores), strict=True))
-
-
-def score_table(answers: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, float]]:
-    """{kind: {scorer: mean score}} of (candidate, gold, kind) rows."""
-    rows = defaultdict(list)
-    for candidate, gold, kind in answers:
-        rows[kind].append(score_answer(candidate, gold, kind))
-    return {kind: {name: sum(row[name] for row in some) / len(some) for name in SCORERS} for kind, some in rows.items()}

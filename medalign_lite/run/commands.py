@@ -14,6 +14,7 @@ MACHINE = {
     errno.EROFS: "choose a place that can be written, with OUT=", errno.EACCES: "choose another place, with OUT=",
     errno.EPERM: "choose another place, with OUT=", errno.EMFILE: "raise the limit on open files: ulimit -n 4096",
 }  # fmt: skip
+DENIED = (errno.EACCES, errno.EPERM)  # of what is read it is the command that knows what to say
 
 
 class ArgumentError(ValueError):
@@ -45,14 +46,12 @@ def exit_status(
         return work() or 0
     except KeyboardInterrupt:
         return _ended(f"\ninterrupted: {resume}", 130)
-    except (*stopped, *refused, ArgumentError) as error:
-        return _ended(f"error: {error}", 1 if isinstance(error, stopped) else 2)
-    except OSError as error:
-        if error.errno not in MACHINE:
-            return _ours(error)
-        return _ended(f"error: {error.filename or 'a file'}: {error.strerror}; {MACHINE[error.errno]}, {resume}", 1)
     except Exception as error:
-        return _ours(error)
+        foreseen = isinstance(error, (*stopped, *refused, ArgumentError))
+        number = error.errno if isinstance(error, OSError) else None
+        if number in MACHINE and not (foreseen and number in DENIED):
+            return _ended(f"error: {error.filename or 'a file'}: {error.strerror}; {MACHINE[number]}, {resume}", 1)
+        return _ended(f"error: {error}", 1 if isinstance(error, stopped) else 2) if foreseen else _ours(error)
 
 
 def _ended(sentence: str, status: int) -> int:

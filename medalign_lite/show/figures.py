@@ -26,18 +26,9 @@ DASHES = ("solid", "dashed", "dotted", "dashdot")
 DIVERGING = LinearSegmentedColormap.from_list("red-white-blue", [REJECTED, "#FFFFFF", ALIGNED])
 SEQUENTIAL = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", "#8CC4E8", ALIGNED])
 RATES = (
-    "fact_precision",
-    "fact_recall",
-    "fact_f1",
-    "hallucination_rate",
-    "closed_accuracy",
-    "open_recall",
-    "yes_ratio",
-    "invariance_rate",
-    "flip_rate",
-    "overclaim_lesion_hidden",
-    "style_edit_distance",
-)
+    "fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio",
+    "invariance_rate", "flip_rate", "overclaim_lesion_hidden", "style_edit_distance",
+)  # fmt: skip
 LOWER_IS_BETTER = ("hallucination_rate", "overclaim_lesion_hidden")
 FONT_PT = 9
 ENOUGH = 10  # questions in a bin of p(yes)
@@ -63,14 +54,9 @@ def overlay(
         if mask is not None and np.any(mask):
             mask = np.asarray(mask, bool)
             ax.imshow(np.dstack([*(np.full(mask.shape, v) for v in to_rgb(colour)), mask * 0.22]))
-            ax.contour(
-                np.pad(mask.astype(float), 1),
-                levels=[0.5],
-                colors=[colour],
-                linewidths=1.4,
-                linestyles=style,
-                extent=(-1.5, mask.shape[1] + 0.5, -1.5, mask.shape[0] + 0.5),
-            )
+            frame = (-1.5, mask.shape[1] + 0.5, -1.5, mask.shape[0] + 0.5)
+            look = {"colors": [colour], "linewidths": 1.4, "linestyles": style}
+            ax.contour(np.pad(mask.astype(float), 1), levels=[0.5], extent=frame, **look)
     ax.set(xticks=[], yticks=[], xlim=(-0.5, np.shape(image)[1] - 0.5), ylim=(np.shape(image)[0] - 0.5, -0.5))
     ax.set_title(title, fontsize=FONT_PT)
     if sides:
@@ -210,19 +196,10 @@ def _cell(ax: Axes, text: str, row: int, column: int, style: dict) -> None:
     if background != "none":
         ax.add_patch(Rectangle((x, y - 0.6 * line), span, 0.82 * line, facecolor=background, edgecolor="none"))
     colour = style.get("color") or ("white" if background != "none" and is_dark(background) else "black")
+    look = {"color": colour, "fontweight": style.get("weight", "normal"), "fontsize": FONT_PT}
     for i, letter in enumerate(text):  # one by one: hinting would round the advance, and the cells would not fit
         if not letter.isspace():
-            ax.text(
-                x + (i + 0.5) * glyph,
-                y,
-                letter,
-                ha="center",
-                va="baseline",
-                family="DejaVu Sans Mono",
-                fontsize=FONT_PT,
-                color=colour,
-                fontweight=style.get("weight", "normal"),
-            )
+            ax.text(x + (i + 0.5) * glyph, y, letter, ha="center", va="baseline", family="DejaVu Sans Mono", **look)
     if style.get("line") and text.strip():
         drop = 0.12 if style["line"] == "under" else -0.17
         start = x + (len(text) - len(text.lstrip())) * glyph
