@@ -20,8 +20,7 @@ import numpy as np
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.edits.edit import Edit, asked, edit_of
-from medalign_lite.edits.repair import rewrite
-from medalign_lite.edits.report import correct_report, turns
+from medalign_lite.edits.repair import corrected, turns
 from medalign_lite.text.answer_values import by_name, find_values
 from medalign_lite.text.answers import (
     content,
@@ -33,12 +32,12 @@ from medalign_lite.text.answers import (
     strict_match,
     swap_option,
 )
-from medalign_lite.text.claims import Claim, Verdict, extract_claims, judge
+from medalign_lite.text.claims import Claim, Verdict, judge
 from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.text.options import option_of
 from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, stated, supports
-from medalign_lite.text.reports import read_report
+from medalign_lite.text.reports import extract_claims, read_report
 from medalign_lite.text.says import is_no_answer, yes_no
 from medalign_lite.text.words import NoEdit, make_changes
 
@@ -83,21 +82,38 @@ class Facts:
         """By the table."""
         return judge(claim, self.facts)
 
-    def correct(self, answer: str, *, add_omitted: bool = False) -> Edit | None:
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What is there to be seen."""
+        seen = (f for f in self.facts if f.visible)
+        return tuple(Claim(f.finding, "present", f.side, f.zone, f.size, 0, 0, {}) for f in seen)
+
+    def says(self, claim: Claim) -> bool:
+        """The table bears it out."""
+        return self.judge(claim).verdict == "true"
+
+    def wrong(self, text: str) -> list[Claim]:
+        """The claims of a text that are false. Raises NoEdit for one that cannot be judged."""
+        judged = [(claim, self.judge(claim).verdict) for claim in self.read(text)]
+        if any(verdict == "unverifiable" for _, verdict in judged):
+            raise NoEdit("a claim about what cannot be seen")
+        return [claim for claim, verdict in judged if verdict == "false"]
+
+    def correct(self, answer: str) -> Edit | None:
         """Raises NoEdit where something said cannot be seen, or has no minimal repair."""
-        chosen = rewrite(answer, self.facts, add_omitted=add_omitted)
+        chosen = corrected(answer, self)
         return None if chosen == answer else self._edit(chosen, answer, "corrected")
 
     def falsify(self, answer: str, rng: np.random.Generator) -> Edit:
         """The answer agrees with a table in which one stated fact has another side, zone or size, is gone, or one
         denied finding is there. Raises NoEdit where the answer is not right, or no variant can be verified."""
         claims = extract_claims(answer)
-        if any(self.judge(c).verdict != "true" for c in claims):
+        if any(not self.says(c) for c in claims):
             raise NoEdit("a claim that is not verified true")
         worlds = [world for c in claims for world in _false_worlds(c, self.facts, rng)]
         for i in rng.permutation(len(worlds)):
             try:
-                rejected = rewrite(answer, worlds[i])
+                rejected = corrected(answer, Facts(worlds[i]))
             except NoEdit:
                 continue
             if any(self.judge(c).verdict == "false" for c in extract_claims(rejected)):
@@ -167,6 +183,10 @@ class Report:
         """Nothing is outlined for a report's statements."""
         return ()
 
+    def says(self, claim: Claim) -> bool:
+        """It states it."""
+        return supports(self.claims, claim)
+
     def wrong(self, text: str) -> list[Claim]:
         """The claims of a text that the report contradicts."""
         return [claim for claim in read_report(text) if contradicts(self.claims, claim)]
@@ -175,7 +195,7 @@ class Report:
         """What the report contradicts is repaired; what it does not mention stays. Raises NoEdit."""
         if not self.wrong(answer):
             return None
-        chosen = correct_report(answer, self.wrong, self.claims, lambda c: supports(self.claims, c))
+        chosen = corrected(answer, self)
         self.verify(chosen, answer, answer)
         return edit_of(chosen, answer, "corrected", (), self.how)
 

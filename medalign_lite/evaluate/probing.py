@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from medalign_lite.cases.case import Case
 from medalign_lite.evaluate.short_answers import strict_closed
-from medalign_lite.text.claims import extract_claims
+from medalign_lite.text.reports import extract_claims
 from medalign_lite.text.says import yes_no
 
 

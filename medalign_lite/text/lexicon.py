@@ -235,7 +235,8 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"(?:(?:rib|clavic\w+|vertebral|compression|sternal|humeral|scapular|displaced|nondisplaced|non-displaced|"
         r"acute|healed|healing|"
         r"old|spine|spinal|insufficiency|stress|pathologic|wedge) ){0,6}(?:fractures?|fx)(?! line| of (?:the |"
-        r"an? )?(?:\w+ ){0,4}(?:wires?|leads?))", r"fractured(?! (?:\w+ ){0,3}(?:wires?|leads?))", r"broken ribs?",
+        r"an? )?(?:\w+ ){0,4}(?:wires?|leads?))", r"fractured ribs?",
+        r"fractured(?! (?:\w+ ){0,3}(?:wires?|leads?))", r"broken ribs?",
     ),
     "bone deformity": (
         r"(?:(?:vertebral|rib|wedge|compression|anterior|posttraumatic|vertebral body|clavicular|healed|"
@@ -336,7 +337,7 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
         r"(?:lungs?(?: fields?| parenchyma| bases?| apices)?(?! volumes?| disease| markings?| nodules?| mass| scar|"
         r" cancer)"
         r"|pulmonary parenchyma|airspaces|hemithora(?:x|ces))",
-        ("opacity", "consolidation", "nodule", "atelectasis"),
+        ("nodule", "opacity", "consolidation", "atelectasis"),
     ),
     "pleura": (
         r"(?:pleural (?:spaces?|surfaces?|margins?|reflections?)|pleurae?|(?:costo-?phrenic|cp|costo-?diaphragmatic) "

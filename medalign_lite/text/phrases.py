@@ -10,7 +10,7 @@ from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.facts import SIZES
 from medalign_lite.text.form import find_report_sentences
-from medalign_lite.text.words import DEGREES, Change
+from medalign_lite.text.words import DEGREES, NOUNS, Change, size_word
 
 ATTRIBUTES = ("side", "zone", "size")
 _DETERMINER = (
@@ -26,12 +26,12 @@ _STOP = re.compile(
 _EVIDENCE = re.compile(r"\b(?:evidence|signs?|suggestion|indication) of\s+$", re.I)
 _VERB = re.compile(
     r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|"
-    r"sees?)\b",
+    r"sees?|can be)\b",
     re.I,
 )
 _BE = re.compile(r"\b(is|are|was|were|appears?|remains?)\s+$", re.I)
 _LIGHT = re.compile(  # what may follow a denied noun phrase as it is
-    r"(?:\s+(?:is|are|was|were|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|demonstrated|"
+    r"(?:\s+(?:is|are|was|were|can|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|demonstrated|"
     r"shown|"
     r"found|there|in|on|at|of|the|both|either|lungs?|right|left|upper|lower|mid|middle|lobes?|zones?|bases?|apex|"
     r"apices|"
@@ -45,7 +45,7 @@ _LIGHT = re.compile(  # what may follow a denied noun phrase as it is
 _UNCOUNTABLE = re.compile(
     r"(?:o?edema|pneumonia|atelectasis|cardiomegaly|congestion|emphysema|air|gas|scoliosis|kyphosis|osteopenia|"
     r"adenopathy|failure|"
-    r"thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|consolidation|"
+    r"thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|"
     r"widening|"
     r"hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|free air|"
     r"copd)$"
@@ -62,6 +62,8 @@ _NORMAL = re.compile(
     r")?(?:enlarged|widened))",
     re.I,
 )
+
+_JOINT = re.compile(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*")
 
 Ways = Iterator[list[Change]]
 
@@ -99,6 +101,16 @@ def _plain_noun(answer: str, claim: Claim) -> str:
     return noun if noun.isupper() else noun.lower()
 
 
+def drop(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
+    """The sentence of a claim taken out, if it holds nothing else and is not the only one."""
+    start, end = _sentence(answer, claim.start)
+    end += len(answer[end:]) - len(answer[end:].lstrip(".!"))
+    alone = all(c == claim for c in claims if start <= c.start < end)
+    if alone and (answer[:start].strip() or answer[end:].strip()):
+        before, behind = len(answer[:start].rstrip()), len(answer) - len(answer[end:].lstrip())
+        yield [Change(before, end if before else behind, "")]
+
+
 def deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
     """ "There is a small effusion" -> "There is no effusion"; "The heart is mildly enlarged" -> "is not enlarged"."""
     start, end = claim.parts["finding"]
@@ -122,13 +134,16 @@ def deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
     if inner:
         yield [*lead, Change(start + inner.start(), start + inner.end(), f"{inner[1]} not ")]
     begin, _ = _phrase(answer, claim)
+    exception = re.search(r"\s+(?:except(?: for)?|apart from|other than)\s+$", answer[first:begin], re.I)
+    if exception:
+        yield [*lead, Change(first + exception.start(), max(end, claim.end), "")]
     noun = _plain_noun(answer, claim)
     named = re.compile(r"\s*:\s*[^.;]*").match(answer, end)
     if named and begin == start:
         yield [*lead, Change(end, named.end(), ": none")]
     if _STATE.match(noun.split()[-1]) and noun != claim.finding:  # "osteopenic bones"
         noun = claim.finding
-    opening = "no evidence of " if _EVIDENCE.search(answer[begin:start]) else "no "
+    opening = "no evidence of " if re.match(r"(?:\w+ )?evidence of ", answer[begin:start], re.I) else "no "
     phrase = case_like(opening[0], answer[begin:]) + opening[1:] + noun
     if _LIGHT.match(answer, end):
         yield [*lead, Change(begin, end, phrase), *_both(answer, end, last)]
@@ -226,19 +241,26 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     elif cue.endswith("negative for") and len(group) == 1:
         yield [*lead, Change(cue_end - len("negative for"), cue_end, "positive for")]
     elif cue_start > end and len(group) == 1 and cue in ("is absent", "are absent"):
-        yield [*lead, Change(cue_start, cue_end, cue.split()[0] + " present")]
+        begin, _ = _phrase(answer, claim)
+        for p in map(_with_article, phrases):
+            there = [Change(begin, end, case_like(p[0], answer[begin:]) + p[1:])]
+            yield [*lead, *there, Change(cue_start, cue_end, ("are" if _plural(p) else "is") + " present")]
+    but = re.search(r"\bbut\s+$", answer[first:cue_start], re.I)
+    also = [Change(first + but.start(), first + but.start() + 3, "and")] if but else []  # "A but no B" -> "A and a B"
     be = re.match(r"(is|are|was|were)(?:n't| not)(?: any| an?)?$", cue)
     free = re.match(r"(is|are|was|were)?\s*(?:free|clear|devoid) (?:of|from)$", cue)
     for p in phrases if cue_end <= start else ():
         if (be or free) and len(group) == 1:
             verb_in_front = _BE.search(answer[first:cue_start]) if free else None
             begin = first + verb_in_front.start() if verb_in_front else cue_start
-            yield [*lead, Change(begin, end, f"{be[1] if be else 'show'} {_with_article(p)}")]
+            one = (verb_in_front or be or free)[1] in ("is", "was")
+            yield [*lead, Change(begin, end, f"{be[1] if be else 'shows' if one else 'show'} {_with_article(p)}")]
             continue
-        verb = bool(_VERB.search(answer, first, last))
-        p = _with_article(p) if verb else p
+        p = _with_article(p) if _VERB.search(answer) else p
         there = re.match(r"there (?:is|are)(?=\b)|there's", cue)
         head = ("there are " if _plural(p) else "there is ") if there else "with " if cue.startswith("without") else ""
+        evidence = re.search(r"\b(?:evidence|signs?) of$", cue)
+        head += f"{evidence.group()} " if evidence else ""
         if len(group) == 1 and cue != "neither":
             new = head + p
             number = re.compile(r"\s+(is|was|are|were)\b").match(answer, end)
@@ -247,9 +269,10 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
             front = re.search(r"\b(is|was|are|were)\s+$", answer[first:cue_start])
             if front and front[1] in agree:
                 fit.append(Change(first + front.start(1), first + front.end(1), agree[front[1]]))
-            yield [*lead, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
-        else:
-            yield [*lead, *_out_of_list(answer, claim, group, (cue_start, cue_end), p, (first, last))]
+            yield [*lead, *also, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
+        elif cue != "neither":
+            also = also if group[0] == (start, end) else []
+            yield [*lead, *also, *_out_of_list(answer, claim, group, head, p, first)]
     inside = {c.parts["finding"] for c in claims if first <= c.start < last}
     if inside == {claim.parts["finding"]}:
         noun = _plain_noun(answer, claim)
@@ -259,40 +282,33 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
 
 
 def _out_of_list(
-    answer: str,
-    claim: Claim,
-    group: Sequence[tuple[int, int]],
-    cue: tuple[int, int],
-    phrase: str,
-    sentence: tuple[int, int],
+    answer: str, claim: Claim, group: Sequence[tuple[int, int]], opening: str, phrase: str, first: int
 ) -> list[Change]:
-    """ "No X, Y or Z is seen" -> "No X or Z is seen, but there is a small Y"."""
+    """ "No X, Y or Z is seen" -> "No X but a small Y and no Z is seen"; `opening`: what is left of "there is no"."""
+    gaps = [answer[a[1] : b[0]] for a, b in zip(group, group[1:], strict=False)]
+    if not all(_JOINT.fullmatch(gap) for gap in gaps):
+        return []
     place = group.index(claim.parts["finding"])
-    items = [answer[group[0][0] : group[0][1]], *(answer[a:b] for a, b in group[1:])]
-    between = [answer[a[1] : b[0]] for a, b in zip(group, group[1:], strict=False)]
-    if not all(
-        re.fullmatch(
-            r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute "
-            r")*",
-            gap,
-        )
-        for gap in between
-    ):
-        return []
-    rest = items[:place] + items[place + 1 :]
-    if not rest:
-        return []
-    rest = [r if r.isupper() or i == 0 and place else r[0].lower() + r[1:] for i, r in enumerate(rest)]
-    word = " nor " if answer[slice(*cue)].lower() == "neither" else " or "
-    listed = rest[0] if len(rest) == 1 else ", ".join(rest[:-1]) + word + rest[-1]
-    begin, end = _body(answer, *sentence)
-    tail = answer[group[-1][1] : end]
-    if len(rest) == 1 and not _plural(rest[0]):
-        tail = re.sub(r"^(\s+)are\b", r"\1is", re.sub(r"^(\s+)were\b", r"\1was", tail))
-    elif len(rest) == 1:
-        tail = re.sub(r"^(\s+)is\b", r"\1are", tail)
-    new = f"{listed}{tail}, but there {'are' if _plural(phrase) else 'is'} {_with_article(phrase)}"
-    return [Change(group[0][0], end, new)]
+    items = [answer[a:b] for a, b in group]
+    link = " and " if re.search(r"\bbut\b", answer[first : claim.parts["cue"][0]], re.I) else " but "
+    start = group[0][0]
+    if place:
+        said = f"{_listed(items[:place])}{link}{phrase}"
+        said += f" and no {_listed(items[place + 1 :])}" if items[place + 1 :] else ""
+    else:
+        start = claim.parts["cue"][0]
+        said = case_like(opening[:1] or phrase[0], answer[start:]) + (opening + phrase)[1:]
+        said += f" but no {_listed(items[1:])}"
+    last = phrase if place == len(items) - 1 else items[-1]
+    agree = {"are": "is", "were": "was"} if not _plural(last) else {"is": "are", "was": "were"}
+    number = re.compile(r"\s+(is|was|are|were)\b").match(answer, group[-1][1])
+    fit = [Change(*number.span(1), agree[number[1]])] if number and number[1] in agree else []
+    return [Change(start, group[-1][1], said), *fit]
+
+
+def _listed(items: Sequence[str]) -> str:
+    lower = [items[0], *(i if i.isupper() else i[0].lower() + i[1:] for i in items[1:])]
+    return " or ".join(filter(None, (", ".join(lower[:-1]), lower[-1])))
 
 
 def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> Ways:
@@ -315,32 +331,42 @@ def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> W
         return
     if cue.startswith("not "):
         yield [Change(start, start + 4, "")]
-    for phrase in _noun_phrases(claim.finding, claim, right) if cue == "clear" else ():
-        yield [Change(end, end, f" except for {_with_article(phrase)}")]
+    if cue in ("clear", "intact", "normal", "unremarkable", "within normal limits"):
+        except_for = re.compile(r" except(?: for)? ").match(answer, end)
+        for phrase in map(_with_article, _noun_phrases("", claim, right)):
+            if except_for:
+                yield [Change(except_for.end(), except_for.end(), f"{phrase} and ")]
+            else:
+                yield [Change(end, end, f" except for {phrase}")]
 
 
 def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
-    """What is there, in words: as the reference says it, else the answer's noun with the size and side of `right`."""
-    noun = _plain_noun(answer, claim) if answer != claim.finding else claim.finding
+    """What is there, in words: as the reference says it, else the answer's noun with size, side and zone of `right`,
+    but for those that stand behind the noun already."""
+    noun = _plain_noun(answer, claim) if answer else NOUNS.get(claim.finding, (claim.finding,))[0]
     noun = re.sub(r"^(?:focal|acute|definite|large|any|evidence of) ", "", noun)
     if right is None:
         return [noun]
+    behind = {n for n in ATTRIBUTES if claim.parts.get(n, (0, 0))[0] > claim.parts["finding"][0]}
     found = []
     text = right.words
     after = any(a > right.parts["finding"][0] for name, (a, _) in right.parts.items() if name in ATTRIBUTES)
-    if text and not after and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
+    if text and not after and not behind and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
         found.append(text if text.isupper() else text[0].lower() + text[1:])
-    if _plural(noun) and not _plural(right.words) and right.side != "bilateral":
+    if _plural(noun) and not _plural(text) and right.side != "bilateral":
         noun = re.sub(r"(?:(?<=ss)e|)s$", "", noun)
-    size = right.size if right.size in SIZES and "size" not in right.unsure else None
-    if size and _UNCOUNTABLE.search(noun):
-        size = like_word(size, "mild", "size")
-    side = right.side
+    size = right.size if right.size in SIZES and not {"size"} & (right.unsure | behind) else None
+    if size:
+        size = like_word(size, "mild", "size") if _UNCOUNTABLE.search(noun) else size_word(claim.finding, size)
+    side = None if "side" in behind else right.side
     if side == "bilateral" and not _plural(noun) and not _UNCOUNTABLE.search(noun):
         noun += "es" if noun.endswith("s") else "s"
-    zone = re.search(r"\b(?:upper|middle|lower) (?:lobe|zone)\b", right.words, re.I)
-    if zone and "zone" not in right.unsure:
-        found.append(" ".join(filter(None, (size, side, zone.group().lower(), noun))))
+    zone = re.search(r"\b(?:upper|middle|lower) (?:lobe|zone)\b", text, re.I)
+    zone = zone.group().lower() if zone else None
+    if right.zone and not text:  # of a table of facts
+        zone = right.zone if re.search(r"\bribs?\b", noun) else f"{right.zone} zone"
+    if zone and not {"zone"} & (right.unsure | behind):
+        found.append(" ".join(filter(None, (size, side, zone, noun))))
     found.append(" ".join(filter(None, (size, side, noun))))
     return list(dict.fromkeys(found))
 

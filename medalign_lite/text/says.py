@@ -9,7 +9,6 @@ import json
 import re
 
 from medalign_lite.text.answer_values import find_values
-from medalign_lite.text.claims import extract_claims
 from medalign_lite.text.reports import read_report
 
 _HIDDEN = re.compile(r"<think>.*?(?:</think>|$)|<\|[^|>]*\|>|```\w*|\\boxed\{([^}]*)\}|</?\w+[^<>]*>", re.S | re.I)
@@ -296,7 +295,7 @@ def _statement(said: str, question: str) -> bool | None:
 
 
 def _by_findings(text: str, question: str) -> bool | None:
-    claims = [*read_report(text)] or [*extract_claims(text)]
+    claims = read_report(text)
     if not question:
         found = {c.polarity for c in claims}
         return {frozenset({"present"}): True, frozenset({"absent"}): False}.get(frozenset(found))
