@@ -17,7 +17,7 @@ from medalign_lite.text.facts import SIDES, SIZES, ZONES
 from medalign_lite.text.grammar import broken
 from medalign_lite.text.lexicon import SIZE_WORDS
 from medalign_lite.text.phrases import ATTRIBUTES, Ways, affirm, deny, drop
-from medalign_lite.text.qualifiers import VAGUE
+from medalign_lite.text.qualifiers import VAGUE, contradicts
 from medalign_lite.text.reports import read_report
 from medalign_lite.text.words import Change, NoEdit, make_changes, size_word
 
@@ -90,7 +90,7 @@ def turns(
     """
     for label, ways in _turns(answer, claim, claims):
         for changes in ways:
-            if _sound(answer, changes, claim, claims, lambda new: new.said != claim.said, read):
+            if _sound(answer, changes, claim, claims, lambda new: new.said != claim.said, read, alone=True):
                 yield label, tuple(changes)
                 break
 
@@ -112,9 +112,13 @@ def _turns(answer: str, claim: Claim, claims: Sequence[Claim]) -> Iterator[tuple
 
 
 def _sound(
-    answer: str, changes: Sequence[Change], claim: Claim, claims: Sequence[Claim], right: Callable, read: Callable
+    answer: str, changes: Sequence[Change], claim: Claim, claims: Sequence[Claim], right: Callable, read: Callable,
+    alone: bool = False,
 ) -> bool:
-    """Whether the changed text says of the finding what is right, of all others what it said, in whole English."""
+    """Whether the changed text says of the finding what is right, of all others what it said, in whole English.
+
+    With `alone` nothing else that it says may contradict what it says now.
+    """
     try:
         new = make_changes(answer, changes)
     except NoEdit:
@@ -131,17 +135,24 @@ def _sound(
     if kept - after:
         return False
     if not added:  # a sentence taken out, of a finding of which another one speaks
-        return any(c[0] == claim.finding for c, _ in kept) and not after - kept
+        return any(c[0] == claim.finding for c, _ in kept) and not any(change.new for change in changes)
     about = [c for c in now if (c.said, c.unsure) in added]
     mine = [c for c in about if c.finding == claim.finding]
     same_organ = all(
         c.finding == claim.finding or "organ" in c.parts and c.parts == mine[0].parts for c in about if mine
     )
+    others = [c for c in now if c not in about]
+    denied = {c.finding for c in about if c.polarity == "absent"}
+    if any(c.polarity == "uncertain" and c.finding in denied for c in others):  # "No effusion. There may be one."
+        return False
+    if alone and any(contradicts(others, c) or contradicts([c], other) for c in about for other in others):
+        return False
     return bool(mine) and same_organ and all(not c.unsure and right(c) for c in about)
 
 
 def _repairs(answer: str, claim: Claim, claims: Sequence[Claim], truth: Truth) -> Ways:
-    if any(c.finding == claim.finding and c.said != claim.said and truth.says(c) for c in claims):
+    same = (c for c in claims if c.finding == claim.finding and c.qualifiers <= claim.qualifiers)
+    if any(contradicts([c], claim) and truth.says(c) for c in same):
         yield from drop(answer, claim, claims)
     there = [c for c in truth.claims if c.finding == claim.finding and c.polarity == "present"]
     if claim.polarity == "absent":

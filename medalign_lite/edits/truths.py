@@ -292,16 +292,14 @@ class Gold:
             other = others[int(rng.integers(len(others)))]
             return self._edit(answer, exchange_option(answer, right, other, self.options), "counterfactual")
         try:
-            rejected = falsify_answer(answer, rng, self.words)
+            return self._edit(answer, falsify_answer(answer, rng, self.words), "counterfactual")
         except NoEdit:
             if not self.facts or not extract_claims(answer):
                 raise
             return Facts(self.facts).falsify(answer, rng)
-        if same_answer(rejected, self.words):
-            raise NoEdit("the false answer is the gold answer")
-        return self._edit(answer, rejected, "counterfactual")
 
     def _edit(self, chosen: str, rejected: str, source: str) -> Edit:
+        self.verify(chosen, rejected, rejected if source == "corrected" else chosen)
         return edit_of(chosen, rejected, source, self.evidence(chosen, rejected), self.how)
 
     def evidence(self, true: str, false: str) -> tuple[str, ...]:

@@ -203,7 +203,7 @@ def count(
     for key in answers[arm, "real"].keys() & answers[arm, "lesion"].keys() & answers[arm, "control"].keys():
         case, texts = by_id[key[0]], [answers[arm, name][key] for name in ("real", "lesion", "control")]
         if question_of(case, key[1]).visible:
-            rows[case.group].update(change_counts(question_of(case, key[1]).kind, *texts))
+            rows[case.group].update(change_counts(question_of(case, key[1]), *texts))
     for margin in margins:
         if margin.arm == arm and margin.case_id in by_id:
             rows[by_id[margin.case_id].group].update(_grounding(margin))

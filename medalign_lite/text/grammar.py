@@ -16,7 +16,7 @@ _BEFORE_NO = (  # what may stand in front of "no" within a sentence
 )
 _SIDES = r"(?:right|left|bilateral)(?:-sided)?"
 _ZONES = r"(?:upper|middle|mid|lower|apical|basal|basilar|bibasilar|biapical)"
-_SIZES = r"(?:small|tiny|trace|minimal|mild|moderate|large|massive|marked|severe|extensive|huge)"
+_SIZES = r"(?:small|tiny|trace|minimal|mild|moderate|large|massive|marked|severe|extensive|huge|big)"
 _NOUNS = (
     r"(?:opacit(?:y|ies)|effusions?|nodules?|fractures?|infiltrates?|mass(?:es)?|lesions?|granulomas?|cavit(?:y|ies)|"
     r"o?edema|pneumonia|"
@@ -73,13 +73,19 @@ _FAULTS = (
     (rf"(?:^|[.;] )no [^.;,]{{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b", "a denial that runs on"),
     (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in "
      r"keeping|as in)\b|\bno (?:[\w-]+ ){1,4}with (?!respect)", "something said of what is denied"),
-    (rf"\bno\b[^.;,]*, (?:\w+ly )?{_SIZES}\s*[.;]", "a size without a noun"),
+    (rf"\bno\b[^.;,]*, (?:\w+ly )?(?:{_SIZES}|{_SIDES})\s*[.;]", "a size without a noun"),
+    (r"\bno\b[^.;,]*, (?:\w+ly |now |again |has |have )?(?:reduced|increas\w+|decreas\w+|unchanged|stable|improv\w+|"
+     r"worse\w*|larger|smaller|better|similar|compared|since|persist\w+|resol\w+)\b", "a course of what is denied"),
     (r"\bno [^.;,]* with no\b", "'no' with 'no'"),
     (r"(?:^|[.;] )there (?!is\b|are\b|was\b|were\b|has\b|have\b|had\b|appears?\b|may\b|might\b|remains?\b|seems?\b|"
      r"can\b|could\b|"
      r"isn|aren|wasn|weren|also\b|continues?\b|persists?\b|exists?\b)\w+", "'there' without a verb"),
     (rf"(?<!there )(?<!there's )\b(?:is|are|was|were) (?:(?:an?|{_SIZES}|{_SIDES}|{_ZONES}|lobe|pleural) "
      rf")*{_NOUNS}\b", "a thing that is a finding"),
+    (rf"(?<!there )(?<!there's )\b(?:is|are|was|were) no (?:[\w-]+ ){{0,3}}{_NOUNS}\b", "a thing that is no finding"),
+    (r"\b(?:consistent|compatible|keeping) with no\b", "a sign of what is denied"),
+    (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't|if)\b)[^.;]*\b(?:on|in|at|of) either\b",
+     "'either' of what is there"),
     (r"\bof the (?:right|left|upper|lower)\s*(?:is\b|are\b|[.;,]|$)", "a side without a part"),
     (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't)\b)[^.;]*\bnor\b", "'nor' alone"),
     (r"\bno (?:[\w-]+ ){0,3}\w+(?:[^e]ar|[^nr]al|ary)\s*[.,;]", "an adjective without a noun"),

@@ -331,6 +331,7 @@ DEVICES = (
 
 # --- organs: name -> (regular expression, findings that "normal" or "clear" denies) ----------------------------------
 ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "density": (r"bone (?:mineral )?density|bone mineraliz\w+", ("osteopenia",)),
     "mediastinum": (_MEDIASTINUM, ("enlarged mediastinum",)),
     "heart": (_HEART, ("cardiomegaly",)),
     "lungs": (
@@ -383,7 +384,7 @@ ZONE_WORDS: dict[str, str] = {
 SIZE_WORDS: dict[str, str] = {
     "small": r"small(?:-sized)?|tiny|trace|minimal(?:ly)?|mild(?:ly)?|slight(?:ly)?|minor|little|minute|subtle|faint",
     "moderate": r"moderate(?:ly|-sized)?|medium(?:-sized)?",
-    "large": r"large(?:-sized)?|massive(?:ly)?|marked(?:ly)?|severe(?:ly)?|extensive|huge|gross(?:ly)? enlarged|"
+    "large": r"large(?:-sized)?|big|massive(?:ly)?|marked(?:ly)?|severe(?:ly)?|extensive|huge|gross(?:ly)? enlarged|"
     r"sizable",
 }
 # Sides that are no place of a finding: chambers and vessels in which a device ends, a rotated patient.

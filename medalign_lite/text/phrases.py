@@ -4,7 +4,7 @@ Nothing here is trusted: every way is read again and checked by `report` before 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
@@ -63,6 +63,8 @@ _NORMAL = re.compile(
     re.I,
 )
 
+_EITHER = re.compile(r"\s+(?:on|in|at|of) either (?:side|lung|base|apex|hemithorax)\b|\s+(?:bilaterally|anywhere)\b",
+                     re.I)
 _JOINT = re.compile(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*")
 
 Ways = Iterator[list[Change]]
@@ -137,25 +139,38 @@ def deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
     exception = re.search(r"\s+(?:except(?: for)?|apart from|other than)\s+$", answer[first:begin], re.I)
     if exception:
         yield [*lead, Change(first + exception.start(), max(end, claim.end), "")]
-    noun = _plain_noun(answer, claim)
     named = re.compile(r"\s*:\s*[^.;]*").match(answer, end)
     if named and begin == start:
         yield [*lead, Change(end, named.end(), ": none")]
+    full = _plain_noun(answer, claim)
+    for noun in dict.fromkeys([_without(full, claim.qualifiers), full]):  # "no effusion", else "no loculated effusion"
+        yield from ([*lead, *way] for way in _deny_noun(answer, claim, claims, begin, noun))
+
+
+def _without(noun: str, words: Iterable[str]) -> str:
+    *front, head = noun.split()
+    return " ".join([*(w for w in front if w not in words or not w.endswith(("ed", "ing"))), head])
+
+
+def _deny_noun(answer: str, claim: Claim, claims: Sequence[Claim], begin: int, noun: str) -> Ways:
+    """The noun phrase that begins at `begin` denied by `noun`, alone, with what is joined to it, or as a sentence."""
+    start, end = claim.parts["finding"]
+    first, last = _sentence(answer, start)
     if _STATE.match(noun.split()[-1]) and noun != claim.finding:  # "osteopenic bones"
         noun = claim.finding
     opening = "no evidence of " if re.match(r"(?:\w+ )?evidence of ", answer[begin:start], re.I) else "no "
     phrase = case_like(opening[0], answer[begin:]) + opening[1:] + noun
     if _LIGHT.match(answer, end):
-        yield [*lead, Change(begin, end, phrase), *_both(answer, end, last)]
+        yield [Change(begin, end, phrase), *_both(answer, end, last)]
     joined = re.search(r"(?:,? and| as well as|,? with(?: associated)?)\s+$", answer[first:begin], re.I)
     if joined and _LIGHT.match(answer, end):
-        yield [*lead, Change(first + joined.start(), end, f" but no {noun}"), *_both(answer, end, last)]
+        yield [Change(first + joined.start(), end, f" but no {noun}"), *_both(answer, end, last)]
     comma = re.compile(r",[^,.;]*(?=[.;]|$)").match(answer, end)
     if comma and not any(comma.start() <= c.start < comma.end() for c in claims):
-        yield [*lead, Change(begin, end, phrase), Change(*comma.span(), "")]
+        yield [Change(begin, end, phrase), Change(*comma.span(), "")]
     alone = {c.parts["finding"] for c in claims if first <= c.start < last} == {claim.parts["finding"]}
     if alone:
-        yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, f"no {noun}", noun))]
+        yield [Change(*_body(answer, first, last), _clause(answer, first, last, f"no {noun}", noun))]
 
 
 def _yes(answer: str, first: int, claims: Sequence[Claim], word: str) -> list[Change]:
@@ -165,7 +180,7 @@ def _yes(answer: str, first: int, claims: Sequence[Claim], word: str) -> list[Ch
         not found
         or found[1].lower() == word
         or first > found.end() + 2
-        or len({c.parts["finding"] for c in claims}) > 1
+        or len({c.parts["finding"] for c in claims if first <= c.start < _sentence(answer, first)[1]}) > 1
     ):
         return []
     return [Change(*found.span(1), case_like(word, found[1]))]
@@ -213,6 +228,13 @@ def _plural(noun: str) -> bool:
     return bool(re.search(r"[^sxiu]s$|ces$|masses$", noun)) and not _UNCOUNTABLE.search(noun)
 
 
+def _agreeing(answer: str, at: int, noun: str) -> list[Change]:
+    """The verb at a place in the number of the noun."""
+    found = re.compile(r"\s*(is|was|are|were)(?=n't|\b)").match(answer, at)
+    fits = {"are": "is", "were": "was"} if not _plural(noun) else {"is": "are", "was": "were"}
+    return [Change(*found.span(1), fits[found[1]])] if found and found[1] in fits else []
+
+
 def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | None) -> Ways:
     """ "No effusion is seen" -> "A small left effusion is seen", with the size and side of `right`."""
     if "cue" not in claim.parts:
@@ -232,12 +254,13 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     said = re.search(r"(?:not|n't)\s*", answer[cue_start:cue_end])
     if said and len(group) == 1:
         gone = Change(cue_start + said.start(), cue_start + said.end(), "" if said.group().startswith("not") else " ")
-        if cue_start > end:
-            tail = [Change(cue_start, cue_end, "is present")] if cue in ("is absent", "absent") else [gone]
+        for p in phrases if cue_start > end else ():
             begin, _ = _phrase(answer, claim)
-            spoken = [_with_article(p) if _VERB.search(answer, first, last) else p for p in phrases]
-            yield from ([*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), *tail] for p in spoken)
-        yield [*lead, gone]
+            p = _with_article(p) if _VERB.search(answer, first, last) else p
+            fit = _agreeing(answer, cue_start, p)
+            yield [*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), gone, *fit]
+        if _plural(phrases[0]) == _plural(_plain_noun(answer, claim)):
+            yield [*lead, gone]
     elif cue.endswith("negative for") and len(group) == 1:
         yield [*lead, Change(cue_end - len("negative for"), cue_end, "positive for")]
     elif cue_start > end and len(group) == 1 and cue in ("is absent", "are absent"):
@@ -263,12 +286,10 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
         head += f"{evidence.group()} " if evidence else ""
         if len(group) == 1 and cue != "neither":
             new = head + p
-            number = re.compile(r"\s+(is|was|are|were)\b").match(answer, end)
-            agree = {"are": "is", "were": "was"} if not _plural(p) else {"is": "are", "was": "were"}
-            fit = [Change(*number.span(1), agree[number[1]])] if number and number[1] in agree else []
+            either = _EITHER.search(answer, end, last)  # "on either side" is said of what is not there
+            fit = _agreeing(answer, end, p) + ([Change(*either.span(), "")] if either else [])
             front = re.search(r"\b(is|was|are|were)\s+$", answer[first:cue_start])
-            if front and front[1] in agree:
-                fit.append(Change(first + front.start(1), first + front.end(1), agree[front[1]]))
+            fit += _agreeing(answer, first + front.start(), p) if front else []
             yield [*lead, *also, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
         elif cue != "neither":
             also = also if group[0] == (start, end) else []
@@ -300,10 +321,7 @@ def _out_of_list(
         said = case_like(opening[:1] or phrase[0], answer[start:]) + (opening + phrase)[1:]
         said += f" but no {_listed(items[1:])}"
     last = phrase if place == len(items) - 1 else items[-1]
-    agree = {"are": "is", "were": "was"} if not _plural(last) else {"is": "are", "was": "were"}
-    number = re.compile(r"\s+(is|was|are|were)\b").match(answer, group[-1][1])
-    fit = [Change(*number.span(1), agree[number[1]])] if number and number[1] in agree else []
-    return [Change(start, group[-1][1], said), *fit]
+    return [Change(start, group[-1][1], said), *_agreeing(answer, group[-1][1], last)]
 
 
 def _listed(items: Sequence[str]) -> str:
@@ -318,7 +336,8 @@ def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> W
     if denied:
         yield [Change(max(start - 30, 0) + denied.start(), max(start - 30, 0) + denied.end(), "")]
     if state:
-        tail = re.compile(r"\s+in size\b").match(answer, end)
+        tail = re.compile(r"\s+(?:in )?size\b").match(answer, end)
+        start -= 3 if answer[:start].endswith(" of ") else 0
         degree = f"{DEGREES[right.size]} " if right and right.size in DEGREES else ""
         state = "increased" if answer[slice(*claim.parts["finding"])].lower().endswith("size") else state
         if _NORMAL.fullmatch(cue):
@@ -331,7 +350,7 @@ def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> W
         return
     if cue.startswith("not "):
         yield [Change(start, start + 4, "")]
-    if cue in ("clear", "intact", "normal", "unremarkable", "within normal limits"):
+    if cue in ("clear", "intact"):
         except_for = re.compile(r" except(?: for)? ").match(answer, end)
         for phrase in map(_with_article, _noun_phrases("", claim, right)):
             if except_for:

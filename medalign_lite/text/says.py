@@ -9,6 +9,7 @@ import json
 import re
 
 from medalign_lite.text.answer_values import find_values
+from medalign_lite.text.lexicon import DEVICES
 from medalign_lite.text.reports import read_report
 
 _HIDDEN = re.compile(r"<think>.*?(?:</think>|$)|<\|[^|>]*\|>|```\w*|\\boxed\{([^}]*)\}|</?\w+[^<>]*>", re.S | re.I)
@@ -109,6 +110,16 @@ _STOP = frozenset(
     "some evident present "
     "patient's i can you what which where who how yes no not as part side which's located".split()
 )
+_SAME = (  # words that mean one thing, read alike in question and answer
+    (re.compile(r"\bspleno-?megaly\b", re.I), "enlarged spleen"),
+    (re.compile(r"\bhepato-?megaly\b", re.I), "enlarged liver"),
+    (re.compile(r"\b(?:cerebral |brain )?infarct(?:s|ions?)?\b|\bcva\b", re.I), "stroke"),
+    (re.compile(r"\benhanc(?:es|ing|ed)\b", re.I), "enhancement"),
+)
+_NON = re.compile(r"\bnon-?([a-z]{5,})", re.I)  # "nonobstructive" denies an obstruction that was asked for
+_FREE_OF = re.compile(r"\b(?:(?:free|clear|devoid) (?:of|from)|without|absence of|lack of)\s+(?P<what>[^?]+)", re.I)
+_DENIED_TAIL = re.compile(r"\b(?:without|fails? to|does not|doesn't|lacks?)\s+([^,.;]+)", re.I)
+_ANY_DEVICE = re.compile(r"\b(?:devices?|hardware)\b", re.I)
 _CJK = re.compile(r"[\u4e00-\u9fff]")
 _ZH_NEITHER = re.compile(
     "无法|不能确定|不确定|不清楚|不知道|看不清|难以|可能|也许|或许|抱歉|对不起|没有图像|没有提供|请|[?？吗呢]"
@@ -146,8 +157,9 @@ def unwrap(text: str) -> str:
 
 def yes_no(text: str, question: str = "") -> bool | None:
     """Yes, no or (None) neither. The question tells what a sentence without the word says to it."""
-    question = question if re.search(r"\w", question) else ""
-    said = _without(unwrap(text), question).lstrip("([{")
+    question = _alike(question) if re.search(r"\w", question) else ""
+    said = _alike(_without(unwrap(text), question)).lstrip("([{")
+    said = _NON.sub(lambda m: f"no {m[1]}" if _content(m[1]) & _content(question) else m[0], said)
     said = re.sub(r"\b(?:there(?:'s| is) )?no (?:question|doubt) (?:that|but)\s+", "", said, flags=re.I)
     if not re.search(r"\w", said):
         return None
@@ -192,6 +204,12 @@ def yes_no(text: str, question: str = "") -> bool | None:
     if REFUSES.search(said):
         return None
     return _statement(said, question)
+
+
+def _alike(text: str) -> str:
+    for pattern, word in _SAME:
+        text = pattern.sub(word, text)
+    return text
 
 
 def is_no_answer(text: str, question: str = "") -> bool:
@@ -244,6 +262,9 @@ def _unless_taken_back(word: bool, rest: str, question: str) -> bool | None:
         return None
     first = re.split(r"(?<=[.;!?])\s", rest)[0]
     said = _statement(first, question) if question and _meets(first, question) else None
+    subject = _content(_NORMAL.sub("", _ABNORMAL.sub("", question)))
+    if said is None and subject != _content(question) and subject & _content(first):  # "Is it normal?" "Yes, enlarged."
+        said = _by_normal(first, question)
     return word if said is None or said is word else None
 
 
@@ -287,6 +308,9 @@ def _statement(said: str, question: str) -> bool | None:
             re.search(r"\bnot\b", said, re.I)
         )
     asks_absence = bool(_ASKS_ABSENCE.search(question))
+    free_of = _FREE_OF.search(question)
+    if free_of and not denied and _content(free_of["what"]) & _content(said):
+        return False
     if denied:
         return asks_absence if not question or _content(said) & _content(question) or len(said.split()) < 6 else None
     if question and len(_content(said) & _content(question)) >= max(1, len(_content(question)) // 2):
@@ -317,6 +341,10 @@ def _by_findings(text: str, question: str) -> bool | None:
         for c in claims
         if c.finding in asked and c.polarity != "uncertain"
     }
+    if _ANY_DEVICE.search(question) and any(c.finding in DEVICES and c.polarity == "present" for c in claims):
+        return True
+    if same == {True} and _denies_more(text, question):
+        return False
     if len(same) == 1 and not _place_differs(text, question, same):
         return same.pop()
     if len(same) == 1 and same == {True}:
@@ -346,7 +374,7 @@ def _by_values(text: str, question: str) -> bool | None:
         same = [denied for name, value, denied in said if (name, value) == (v.name, v.value)]
         others = [denied for name, value, denied in said if name == v.name and value != v.value]
         if same and v.name in ("modality", "sequence", "plane", "side", "zone", "size"):
-            return not all(same)
+            return not all(same) and not _denies_more(text, question)
         if (
             others
             and not same
@@ -355,6 +383,13 @@ def _by_values(text: str, question: str) -> bool | None:
         ):
             return False
     return None
+
+
+def _denies_more(text: str, question: str) -> bool:
+    """What the question says beside its findings and values is denied: "fails to reach the stomach"."""
+    tail = _DENIED_TAIL.search(text)
+    values = [text[v.start : v.end] for v in find_values(text) if v.name in ("side", "zone", "size")]
+    return bool(tail) and bool((_content(tail[1]) & _content(question)) - _content(" ".join(values)))
 
 
 def denied(text: str, at: int) -> bool:
