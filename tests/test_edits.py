@@ -26,7 +26,7 @@ from medalign_lite.text.claims import judge
 from medalign_lite.text.diff import diff_spans, edited_tokens, remove_spans, tokens
 from medalign_lite.text.facts import Fact
 from medalign_lite.text.reports import extract_claims
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import NoEdit
 from medalign_lite.world import phrases
 from medalign_lite.world.text import report
 

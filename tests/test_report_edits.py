@@ -16,7 +16,7 @@ from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.evaluate.metrics import Prediction, count, ratios
 from medalign_lite.text.diff import remove_spans
 from medalign_lite.text.reports import read_report
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import NoEdit
 from medalign_lite.world.text import report
 
 REPORT = (

@@ -21,8 +21,8 @@ from medalign_lite.editors.agree import agreement
 from medalign_lite.editors.notes import Note, corrected, item_key, last_judgements, list_items, read_journals
 from medalign_lite.editors.suggest import find_spans
 from medalign_lite.editors.write import write_edited
-from medalign_lite.edits.edit import Edit, asked, edit_of
 from medalign_lite.edits.records import build_records, learnable
+from medalign_lite.edits.repair import Edit, asked, edit_of
 from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.files import write_json
 from medalign_lite.model.lvlm import decoder
@@ -31,7 +31,7 @@ from medalign_lite.run.cohort import read_cohort
 from medalign_lite.run.commands import exit_status
 from medalign_lite.run.pairs import open_run
 from medalign_lite.run.stages import Stage, StageError, read_jsonl
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import NoEdit
 
 BY_PEOPLE = "people"
 

@@ -16,7 +16,7 @@ from medalign_lite.text.claims import Claim, find_attributes
 from medalign_lite.text.diff import diff_spans
 from medalign_lite.text.facts import SIDES, SIZES, ZONES, Fact
 from medalign_lite.text.reports import extract_claims, read_report
-from medalign_lite.text.words import Change, NoEdit
+from medalign_lite.text.spans import Change, NoEdit
 
 _VALUES = {"side": SIDES, "zone": ZONES, "size": SIZES}
 _LEAD = re.compile(r"\W*(yes|no)\b(?=\W*$|\s*[,.;])", re.I)

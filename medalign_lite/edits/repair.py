@@ -9,17 +9,49 @@ refused. A text changes one claim at a time, so two wrong ones in a sentence do 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from medalign_lite.cases.case import Question
 from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
-from medalign_lite.text.facts import SIDES, SIZES, ZONES
+from medalign_lite.text.diff import diff_spans
+from medalign_lite.text.facts import SIDES, SIZES, ZONES, Fact, size_word
 from medalign_lite.text.grammar import broken
 from medalign_lite.text.lexicon import SIZE_WORDS
 from medalign_lite.text.phrases import ATTRIBUTES, Ways, affirm, deny, drop
 from medalign_lite.text.qualifiers import VAGUE, contradicts
 from medalign_lite.text.reports import read_report
-from medalign_lite.text.words import Change, NoEdit, make_changes, size_word
+from medalign_lite.text.spans import Change, NoEdit, Span, make_changes
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A pair that differs in its spans only.
+
+    `evidence`: findings to be seen in the image that the edited true statement is about; empty where it is about
+    something absent. `how`: what decided which of the two is true.
+    """
+
+    chosen: str
+    rejected: str
+    spans_chosen: tuple[Span, ...]
+    spans_rejected: tuple[Span, ...]
+    source: str  # "corrected" | "counterfactual"
+    evidence: tuple[str, ...]
+    how: str
+
+
+def asked(question: Question | None, facts: Sequence[Fact]) -> tuple[str, ...]:
+    """The question's finding, if it is there to be seen."""
+    return tuple(f.finding for f in facts if question and f.visible and f.finding == question.finding)[:1]
+
+
+def edit_of(chosen: str, rejected: str, source: str, evidence: tuple[str, ...], how: str) -> Edit:
+    """The edit of two texts, whoever wrote them, with the spans in which they differ."""
+    spans_chosen, spans_rejected = diff_spans(chosen, rejected)
+    return Edit(chosen, rejected, spans_chosen, spans_rejected, source, evidence, how)
+
 
 MOST_REPAIRS = 8
 _VALUES = {"side": SIDES, "zone": ZONES, "size": SIZES}

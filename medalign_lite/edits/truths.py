@@ -19,8 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.edits.edit import Edit, asked, edit_of
-from medalign_lite.edits.repair import corrected, turns
+from medalign_lite.edits.repair import Edit, asked, corrected, edit_of, turns
 from medalign_lite.text.answer_values import by_name, find_values
 from medalign_lite.text.answers import (
     content,
@@ -28,6 +27,7 @@ from medalign_lite.text.answers import (
     exchange_option,
     falsify_answer,
     normalise,
+    option_of,
     same_answer,
     strict_match,
     swap_option,
@@ -35,11 +35,10 @@ from medalign_lite.text.answers import (
 from medalign_lite.text.claims import Claim, Verdict, judge
 from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
-from medalign_lite.text.options import option_of
 from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, stated, supports
 from medalign_lite.text.reports import extract_claims, read_report
 from medalign_lite.text.says import is_no_answer, yes_no
-from medalign_lite.text.words import NoEdit, make_changes
+from medalign_lite.text.spans import NoEdit, make_changes
 
 BY_FACTS = "claims against the table of facts"
 BY_GOLD = "gold answer"
@@ -402,7 +401,9 @@ def _says(text: str, gold: str) -> bool:
 
 def _may_agree(text: str, other: str) -> bool:
     """Both say the same values, or the words of one lie within the other; and both deny or both affirm."""
-    if same_answer(text, other):
+    one, two = (by_name(find_values(t)) for t in (text, other))
+    mri = [("sequence" in a and "MRI" in b.get("modality", ())) for a, b in ((one, two), (two, one))]  # T2 is one
+    if same_answer(text, other) or any(mri):
         return True
     said, right = (set(normalise(t).split()) for t in (text, other))
     denies_ = [bool(found & _DENIALS) for found in (said, right)]

@@ -13,9 +13,9 @@ from scipy.special import expit
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.agreement import affirmed
 from medalign_lite.evaluate.short_answers import lmms_normalise
+from medalign_lite.text.answers import option_of
 from medalign_lite.text.claims import find_attributes
 from medalign_lite.text.facts import SIDES, Fact
-from medalign_lite.text.options import option_of
 from medalign_lite.text.says import yes_no
 
 CHANGES = ("hidden", "moved")  # conditions in which the picture shows another truth

@@ -18,7 +18,7 @@ from medalign_lite.evaluate.grounding import change_counts, changed_case, fall_c
 from medalign_lite.evaluate.probing import probe_counts
 from medalign_lite.evaluate.short_answers import score_answer
 from medalign_lite.evaluate.style import style_counts
-from medalign_lite.text.options import option_of
+from medalign_lite.text.answers import option_of
 from medalign_lite.text.says import yes_no
 
 CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only", "moved", "lesion", "control")

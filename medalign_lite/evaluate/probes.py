@@ -27,7 +27,7 @@ from medalign_lite.text.claims import judge
 from medalign_lite.text.facts import Fact
 from medalign_lite.text.form import find_report_sentences
 from medalign_lite.text.reports import extract_claims
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import NoEdit
 from medalign_lite.train.pairs import Pair
 
 HELD_OUT = ("test", "shifted")

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
-from medalign_lite.text.facts import SIZES
+from medalign_lite.text.facts import DEGREES, NOUNS, SIZES, size_word
 from medalign_lite.text.form import find_report_sentences
-from medalign_lite.text.words import DEGREES, NOUNS, Change, size_word
+from medalign_lite.text.spans import Change
 
 ATTRIBUTES = ("side", "zone", "size")
 _DETERMINER = (
@@ -65,6 +65,9 @@ _NORMAL = re.compile(
 
 _EITHER = re.compile(r"\s+(?:on|in|at|of) either (?:side|lung|base|apex|hemithorax)\b|\s+(?:bilaterally|anywhere)\b",
                      re.I)
+_JOINED = re.compile(
+    r"(?:,? and| as well as|,?(?<!consistent)(?<!compatible)(?<!keeping) with(?: associated)?)\s+$", re.I
+)
 _JOINT = re.compile(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*")
 
 Ways = Iterator[list[Change]]
@@ -162,7 +165,7 @@ def _deny_noun(answer: str, claim: Claim, claims: Sequence[Claim], begin: int, n
     phrase = case_like(opening[0], answer[begin:]) + opening[1:] + noun
     if _LIGHT.match(answer, end):
         yield [Change(begin, end, phrase), *_both(answer, end, last)]
-    joined = re.search(r"(?:,? and| as well as|,? with(?: associated)?)\s+$", answer[first:begin], re.I)
+    joined = _JOINED.search(answer[first:begin])
     if joined and _LIGHT.match(answer, end):
         yield [Change(first + joined.start(), end, f" but no {noun}"), *_both(answer, end, last)]
     comma = re.compile(r",[^,.;]*(?=[.;]|$)").match(answer, end)

@@ -15,8 +15,7 @@ from medalign_lite.text.claims import Claim
 from medalign_lite.text.context import Reading, find_cues, read_context, read_time
 from medalign_lite.text.form import Sentence, find_report_sentences, normalise, squeeze
 from medalign_lite.text.lexicon import FINDINGS
-from medalign_lite.text.organs import Mention, read_organs
-from medalign_lite.text.places import Place, attach_places, choose_places
+from medalign_lite.text.places import Mention, Place, attach_places, choose_places, read_organs
 from medalign_lite.text.qualifiers import doubts, kind_of, organ_qualifiers, qualifiers
 
 _NAMES = {name.replace(" ", "_"): name for name in FINDINGS}

@@ -325,16 +325,7 @@ def _by_findings(text: str, question: str) -> bool | None:
         return {frozenset({"present"}): True, frozenset({"absent"}): False}.get(frozenset(found))
     asked = {
         c.finding: c.polarity == "absent"
-        for c in read_report(
-            re.sub(
-                r"^\s*(?:is|are|does|do|"
-                r"can)\b",
-                "",
-                question.rstrip("? "),
-                flags=re.I,
-            )
-            + "."
-        )
+        for c in read_report(re.sub(r"^\s*(?:is|are|does|do|can)\b", "", question.rstrip("? "), flags=re.I) + ".")
     }
     same = {
         (c.polarity == "present") is not (asked[c.finding] or bool(_ASKS_ABSENCE.search(question)))
@@ -410,21 +401,13 @@ def _by_normal(text: str, question: str) -> bool | None:
         )
     present = any(c.polarity == "present" for c in read_report(text))
     says_normal = _NORMAL.search(text) and not re.search(
-        r"\b(?:not|n't|isn't|no longer|ab)\s*(?:\w+ )?(?:normal|"
-        r"clear|healthy|intact|unremarkable|midline)",
-        text,
-        re.I,
+        r"\b(?:not|n't|isn't|no longer|ab)\s*(?:\w+ )?(?:normal|clear|healthy|intact|unremarkable|midline)", text, re.I
     )
     says_not = (
         present
         or _ABNORMAL.search(text)
         and not _DENIES.search(text)
-        or re.search(
-            r"\b(?:not|isn't|"
-            r"aren't)\b[^.]*\b(?:normal|clear|healthy|intact|midline)",
-            text,
-            re.I,
-        )
+        or re.search(r"\b(?:not|isn't|aren't)\b[^.]*\b(?:normal|clear|healthy|intact|midline)", text, re.I)
     )
     if says_normal and not says_not:
         return bool(normal)
