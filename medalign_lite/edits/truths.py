@@ -407,7 +407,8 @@ def _may_agree(text: str, other: str) -> bool:
         return True
     said, right = (set(normalise(t).split()) for t in (text, other))
     denies_ = [bool(found & _DENIALS) for found in (said, right)]
-    said, right = said - _PLAIN - _DENIALS, right - _PLAIN - _DENIALS
+    plain = (_PLAIN | _DENIALS) - {"lung"}  # an answer of its own
+    said, right = said - plain, right - plain
     return denies_[0] == denies_[1] and (said <= right or right <= said)
 
 

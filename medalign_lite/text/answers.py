@@ -73,7 +73,7 @@ def falsify_answer(answer: str, rng: np.random.Generator, gold: str | None = Non
     alone = [a for a in said if sum(b.name == a.name for b in said) == 1 and (a.name, a.value) in kept]
     others = {a: other_values(a, answer[a.start : a.end], followed=bool(answer[a.end :].strip(" ."))) for a in alone}
     usable = [a for a in alone if others[a]]
-    if not usable:
+    if not usable or set(normalise(answer).split()) & {"no", "not", "none", "without"}:  # "no kidney nodule" is true
         raise NoEdit("no false answer is known")
     a = usable[int(rng.integers(len(usable)))]
     value = others[a][int(rng.integers(len(others[a])))]
