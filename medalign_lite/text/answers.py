@@ -235,9 +235,8 @@ def _letters(said: str, options: Sequence[str]) -> set[int]:
     for option in sorted(options, key=len, reverse=True):  # "Vitamin D" is no letter
         stripped = re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", " ", stripped, flags=re.I)
     marked = re.findall(
-        rf"(?:^|[\s(\[])([A-{last}])(?=[).:\]])|(?:option|choice|answer|"
-        rf"letter)\s+\(?([A-{last}])(?!\w)|^\(?([A-{last}])(?:\s*[-\u2013:,]|\s*$)"
-        rf"|(?:^|[\s,(])([B-{last}])(?=$|[\s,)]|\.)",
+        rf"(?:^|[\s(\[])([A-{last}])(?=[).:\]])|(?:option|choice|answer|letter)\s+\(?([A-{last}])(?!\w)|"
+        rf"^\(?([A-{last}])(?:\s*[-\u2013:,]|\s*$)|(?:^|[\s,(])([B-{last}])(?=$|[\s,)]|\.)",
         stripped,
     )
     pairs = re.findall(rf"(?<!\w)([A-{last}]) ?(?:and|or|,|/|&) ?([A-{last}])(?!\w)", stripped)

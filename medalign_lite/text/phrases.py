@@ -18,48 +18,39 @@ _DETERMINER = (
 )
 _STOP = re.compile(
     r"[,;:.()!?]|\b(?:and|or|nor|with|but|as well as|is|are|was|were|be|been|has|have|had|shows?|showed|demonstrates?|"
-    r"reveals?|of|in|"
-    r"on|at|from|for|to|by|than|sees?|without|no|not|also|which|that|over|under|through|contains?|there|appears?|"
-    r"remains?|suggests?)\b",
+    r"reveals?|of|in|on|at|from|for|to|by|than|sees?|without|no|not|also|which|that|over|under|through|contains?|there|"
+    r"appears?|remains?|suggests?)\b",
     re.I,
 )
 _EVIDENCE = re.compile(r"\b(?:evidence|signs?|suggestion|indication) of\s+$", re.I)
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|"
-    r"sees?|can be)\b",
+    r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|sees?|can be)\b",
     re.I,
 )
 _BE = re.compile(r"\b(is|are|was|were|appears?|remains?)\s+$", re.I)
 _LIGHT = re.compile(  # what may follow a denied noun phrase as it is
-    r"(?:\s+(?:is|are|was|were|can|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|demonstrated|"
-    r"shown|"
-    r"found|there|in|on|at|of|the|both|either|lungs?|right|left|upper|lower|mid|middle|lobes?|zones?|bases?|apex|"
-    r"apices|"
-    r"hemithorax|sides?|chest|wall|hilum|today|this|film|image|view|over|beneath|under|hemidiaphragm|pleural|space|"
-    r"T?\d+|"
-    r"first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|ribs?|clavicle|scapula|humerus|spine|thoracic|"
-    r"associated|neck|lingula|region|area|side|posteriorly|laterally|lobe|base|basal))*\s*(?=[.,;]|$|\b(?:and|or|but|"
-    r"with)\b)",
+    r"(?:\s+(?:is|are|was|were|can|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|"
+    r"demonstrated|shown|found|there|in|on|at|of|the|both|either|lungs?|right|left|upper|lower|mid|middle|lobes?|"
+    r"zones?|bases?|apex|apices|hemithorax|sides?|chest|wall|hilum|today|this|film|image|view|over|beneath|under|"
+    r"hemidiaphragm|pleural|space|T?\d+|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|ribs?|"
+    r"clavicle|scapula|humerus|spine|thoracic|associated|neck|lingula|region|area|side|posteriorly|laterally|lobe|base|"
+    r"basal))*\s*(?=[.,;]|$|\b(?:and|or|but|with)\b)",
     re.I,
 )
 _UNCOUNTABLE = re.compile(
     r"(?:o?edema|pneumonia|atelectasis|cardiomegaly|congestion|emphysema|air|gas|scoliosis|kyphosis|osteopenia|"
-    r"adenopathy|failure|"
-    r"thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|"
-    r"widening|"
-    r"hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|free air|"
-    r"copd)$"
+    r"adenopathy|failure|thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|"
+    r"widening|hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|"
+    r"free air|copd)$"
 )
 _STATE = re.compile(r"\w+(?:ed|ic|ous|otic|openic|ened|atous|atic)$", re.I)  # "hyperinflated": a state, no noun
 _BOTH = re.compile(
-    r"\b(in|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|"
-    r"ces)?\b",
+    r"\b(in|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|ces)?\b",
     re.I,
 )
 _HEART = {"cardiomegaly": "enlarged", "enlarged mediastinum": "widened"}
 _NORMAL = re.compile(
-    r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ "
-    r")?(?:enlarged|widened))",
+    r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ )?(?:enlarged|widened))",
     re.I,
 )
 
@@ -211,8 +202,7 @@ def _tail(answer: str, at: int, last: int) -> list[Change]:
 def _body(answer: str, first: int, last: int) -> tuple[int, int]:
     """A sentence without the space in front, a leading "Yes,", a header or the mark at its end."""
     lead = re.compile(
-        r"\s*(?:[-*\u2022]\s+|\d+[.)]\s+)?(?:(?:yes|no)[,.]\s+)?(?:[A-Za-z "
-        r"]{3,20}:\s+)?",
+        r"\s*(?:[-*\u2022]\s+|\d+[.)]\s+)?(?:(?:yes|no)[,.]\s+)?(?:[A-Za-z ]{3,20}:\s+)?",
         re.I,
     ).match(answer, first, last)
     body = answer[lead.end() : last]

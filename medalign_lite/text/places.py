@@ -14,10 +14,9 @@ from medalign_lite.text.lexicon import NO_SIDE, NO_SIDE_FINDINGS, ORGANS, SIDE_W
 _ORGAN = re.compile("|".join(rf"(?P<{name}>\b{pattern}(?!\w))" for name, (pattern, _) in ORGANS.items()))
 _NORMAL = (
     r"(?:normal(?! saline)(?! position| course|ly positioned)|clear(?:ed)?(?!ly| of)|unremarkable|"
-    r"within (?:the )?normal (?:limits|range|size)|wnl|intact|"
-    r"not (?:\w+ )?(?:enlarged|widened|increased|engorged|congested|prominent|elevated|raised)|nonenlarged|"
-    r"non-enlarged|sharp|"
-    r"preserved|maintained|negative|nl|(?:limits of|top) normal|no abnormality)"
+    r"within (?:the )?normal (?:limits|range|size)|wnl|intact|not (?:\w+ )?(?:enlarged|widened|increased|engorged|"
+    r"congested|prominent|elevated|raised)|nonenlarged|non-enlarged|sharp|preserved|maintained|negative|nl|"
+    r"(?:limits of|top) normal|no abnormality)"
 )
 _ABNORMAL = (
     r"(?:enlarged|enlargement|increased|widened|prominent|prominence|large|big|dilated|generous|elevated|raised)"

@@ -15,42 +15,35 @@ from medalign_lite.text.reports import read_report
 _HIDDEN = re.compile(r"<think>.*?(?:</think>|$)|<\|[^|>]*\|>|```\w*|\\boxed\{([^}]*)\}|</?\w+[^<>]*>", re.S | re.I)
 _LEAD_IN = re.compile(
     r"(?:(?:assistant|response|output|prediction|a|reply)\s*:|(?:the |my )?(?:final |correct |short |best )?(?:answer|"
-    r"choice|option|response)"
-    r"(?: to (?:the|this|your) question)?\s*(?:(?:is|would be|should be|must be|will be)\s*[:-]?|[:=\u2014-]+)|(?:so|"
-    r"thus|hence|therefore|sure|well|okay|ok|certainly|of course)[,.!:]"
-    r"|(?:based on|looking at|from|according to|in) (?:the|this) (?:\w+ )?(?:image|picture|scan|film|radiograph|"
-    r"x-ray)(?: provided)?,"
-    r"|i (?:would |do |can )?(?:say|think|believe|answer|conclude)(?: that| with)?(?: it is| it's)?(?= (?:yes|no)\b|"
-    r":)|that(?:'s| is)? a(?= (?:yes|no)\b)|it(?:'s| is) a(?= (?:yes|no)\b)"
-    r"|(?:final )?(?:answer|verdict|conclusion)\s*[:-])\s*",
+    r"choice|option|response)(?: to (?:the|this|your) question)?\s*(?:(?:is|would be|should be|must be|"
+    r"will be)\s*[:-]?|[:=\u2014-]+)|(?:so|thus|hence|therefore|sure|well|okay|ok|certainly|of course)[,.!:]|"
+    r"(?:based on|looking at|from|according to|in) (?:the|this) (?:\w+ )?(?:image|picture|scan|film|radiograph|"
+    r"x-ray)(?: provided)?,|i (?:would |do |can )?(?:say|think|believe|answer|conclude)(?: that| with)?(?: it is|"
+    r" it's)?(?= (?:yes|no)\b|:)|that(?:'s| is)? a(?= (?:yes|no)\b)|it(?:'s| is) a(?= (?:yes|no)\b)|"
+    r"(?:final )?(?:answer|verdict|conclusion)\s*[:-])\s*",
     re.I,
 )
 _MARKS = " \t\r\n*_#>`\"'\u201c\u201d\u2018\u2019[]{}():;,."
 REFUSES = re.compile(
-    r"\b(?:(?:can ?no|ca n|can'|could ?n'?|wo n'?|won'|unable|not able|am not|do ?n'?|does ?n'?)t?\s*(?:to |possible "
-    r"to )?(?:\w+ )?(?:see|view|access|open|"
-    r"answer|tell|say|determine|judge|assess|know|provide|interpret|analy[sz]e|be (?:determined|sure|certain|said|"
-    r"assessed|judged|answered|told)|decide|make out|diagnose|comment|help|assist)|"
-    r"(?:image|picture|photo|scan|film)s? (?:is|are|was|were) (?:not|n't) (?:available|provided|attached|visible|"
-    r"shown|given|included|readable|clear|diagnostic)|"
-    r"no (?:image|picture|photo|idea|answer|conclusion|comment|opinion)|film is not available|(?:did|have|has) not "
-    r"(?:receive|reach)\w*|"
-    r"(?:not|isn't|unclear) (?:sure|certain|clear|known|determinable|possible to)|(?:hard|difficult|impossible) to "
-    r"(?:say|tell|determine|judge|know)|sorry|apolog\w+|"
-    r"as an ai|you (?:want|wish|ask|would like)|the question (?:is|asks)|consult (?:a|your|with)|undetermined|"
-    r"indeterminate|inconclusive|unknown|uncertain|equivocal|unclear|ask your|"
-    r"(?:may|might|could) or (?:may|might|could) not|(?:can(?:not|'t)|cannot be) (?:exclude|rule out|excluded|ruled "
-    r"out)|not (?:be )?excluded|"
-    r"possibl[ey]|perhaps|maybe|might be|may be|could be|maybe not|difficult question|need(?:s|ed)? (?:more|further)|"
-    r"insufficient|it depends|n/a|either|both possib)\b",
+    r"\b(?:(?:can ?no|ca n|can'|could ?n'?|wo n'?|won'|unable|not able|am not|do ?n'?|does ?n'?)t?\s*(?:to |"
+    r"possible to )?(?:\w+ )?(?:see|view|access|open|answer|tell|say|determine|judge|assess|know|provide|interpret|"
+    r"analy[sz]e|be (?:determined|sure|certain|said|assessed|judged|answered|told)|decide|make out|diagnose|comment|"
+    r"help|assist)|(?:image|picture|photo|scan|film)s? (?:is|are|was|were) (?:not|n't) (?:available|provided|attached|"
+    r"visible|shown|given|included|readable|clear|diagnostic)|no (?:image|picture|photo|idea|answer|conclusion|comment|"
+    r"opinion)|film is not available|(?:did|have|has) not (?:receive|reach)\w*|(?:not|isn't|unclear) (?:sure|certain|"
+    r"clear|known|determinable|possible to)|(?:hard|difficult|impossible) to (?:say|tell|determine|judge|know)|sorry|"
+    r"apolog\w+|as an ai|you (?:want|wish|ask|would like)|the question (?:is|asks)|consult (?:a|your|with)|"
+    r"undetermined|indeterminate|inconclusive|unknown|uncertain|equivocal|unclear|ask your|(?:may|might|"
+    r"could) or (?:may|might|could) not|(?:can(?:not|'t)|cannot be) (?:exclude|rule out|excluded|ruled out)|"
+    r"not (?:be )?excluded|possibl[ey]|perhaps|maybe|might be|may be|could be|maybe not|difficult question|need(?:s|"
+    r"ed)? (?:more|further)|insufficient|it depends|n/a|either|both possib)\b",
     re.I,
 )
 _CANNOT = re.compile(
-    r"\b(?:i|we|it|this|that) (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|don't) "
-    r"(?:\w+ )?(?:be )?"
-    r"(?:see|view|access|answer|tell|say|determined?|judged?|assess\w*|know|provide|interpret|diagnose|help)\b|"
-    r"\bsorry\b|\bas an ai\b|"
-    r"\b(?:cannot|can't) be (?:determined|answered|assessed|said|told)\b|\bno (?:image|picture) (?:was|is|has)\b",
+    r"\b(?:i|we|it|this|that) (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|"
+    r"don't) (?:\w+ )?(?:be )?(?:see|view|access|answer|tell|say|determined?|judged?|assess\w*|know|provide|interpret|"
+    r"diagnose|help)\b|\bsorry\b|\bas an ai\b|\b(?:cannot|can't) be (?:determined|answered|assessed|said|told)\b|"
+    r"\bno (?:image|picture) (?:was|is|has)\b",
     re.I,
 )
 _YES = r"(?:yes|yeah|yep|yup|affirmative|correct|true|right|indeed|absolutely|definitely|certainly|sure)"
@@ -60,13 +53,11 @@ _LEAN = (
     r"apparently|i (?:think|believe|suppose|guess))[, ]+)*"
 )
 _FIRST = re.compile(
-    rf"{_LEAN}(?:(?P<yes>{_YES})|(?P<no>{_NO}|not|none|neither|unlikely|not really|not at "
-    rf"all))(?![\w-])",
+    rf"{_LEAN}(?:(?P<yes>{_YES})|(?P<no>{_NO}|not|none|neither|unlikely|not really|not at all))(?![\w-])",
     re.I,
 )
 _NOT_AN_ANSWER = re.compile(
-    r"(?:no doubt|not only|not just|without (?:a )?doubt|no question)\b,?(?: about "
-    r"it,?)?\s*",
+    r"(?:no doubt|not only|not just|without (?:a )?doubt|no question)\b,?(?: about it,?)?\s*",
     re.I,
 )
 _FOLLOWED = re.compile(r"(?:yes|no)\s*(?:/|or|and)\s*(?:yes|no)\b|(?:yes\s+no|no\s+yes)\b", re.I)
@@ -77,14 +68,12 @@ _NOT_SO = re.compile(
     re.I,
 )
 ECHO = re.compile(
-    r"(?:is|are|was|were|does|do|did|can|could|has|have|what|which|where|how|why|who|should|would|"
-    r"will)\b",
+    r"(?:is|are|was|were|does|do|did|can|could|has|have|what|which|where|how|why|who|should|would|will)\b",
     re.I,
 )
 _DENIES = re.compile(
-    r"\b(?:no|not|none|nothing|nowhere|neither|nor|never|without|absent|absence|free of|free from|lacks?|\w+n't|"
-    r"cannot|rather than|instead of|"
-    r"negative|excluded|ruled out|resolved|fails|devoid|unlikely|fails to)\b",
+    r"\b(?:no|not|none|nothing|nowhere|neither|nor|never|without|absent|absence|free of|free from|lacks?|\w+n't|cannot|"
+    r"rather than|instead of|negative|excluded|ruled out|resolved|fails|devoid|unlikely|fails to)\b",
     re.I,
 )
 _ASKS_ABSENCE = re.compile(
@@ -105,10 +94,9 @@ _BRIEF = re.compile(
 )
 _STOP = frozenset(
     "a an the is are was were be been does do did has have had this that these those there here it its in on at of to "
-    "and or for with by from "
-    "image picture scan film radiograph x-ray view show shows showing shown see seen visible evidence any patient "
-    "some evident present "
-    "patient's i can you what which where who how yes no not as part side which's located".split()
+    "and or for with by from image picture scan film radiograph x-ray view show shows showing shown see seen visible "
+    "evidence any patient some evident present patient's i can you what which where who how yes no not as part side "
+    "which's located".split()
 )
 _SAME = (  # words that mean one thing, read alike in question and answer
     (re.compile(r"\bspleno-?megaly\b", re.I), "enlarged spleen"),
