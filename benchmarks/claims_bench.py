@@ -153,17 +153,16 @@ def _line(name: str, rows: list[dict], answers: dict, chosen: Callable, asked: C
 
 def _speed(rows: list[dict]) -> list[str]:
     """Markdown: sentences a second of one core, the best of five rounds."""
-    from medalign_lite.text.claims import extract_claims, find_sentences
     from medalign_lite.text.form import find_report_sentences
-    from medalign_lite.text.reports import read_report
+    from medalign_lite.text.reports import extract_claims, read_report
 
     cases = [json.loads(line) for line in (ROOT / "data_samples" / "cases" / "cases.jsonl").open(encoding="utf-8")]
     phantom = [q["answer"] for case in cases for q in case["questions"] if q["kind"] == "report"]
     table = [row["text"] for row in rows] * 3
     lines = ["| reader | texts | sentences | sentences a second of one core |", "|---|---|---:|---:|"]
     for name, about, reader, splitter, texts in (
-        ("`radiology.read_report`", "the table, three times", read_report, find_report_sentences, table),
-        ("`claims.extract_claims`", "the phantom's reports", extract_claims, find_sentences, phantom),
+        ("`reports.read_report`", "the table, three times", read_report, find_report_sentences, table),
+        ("`reports.extract_claims`", "the phantom's reports", extract_claims, find_report_sentences, phantom),
     ):
         sentences, seconds = sum(len(splitter(text)) for text in texts), []
         for _ in range(5):

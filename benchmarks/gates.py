@@ -20,11 +20,11 @@ from medalign_lite.cases.readers import read_cases
 from medalign_lite.edits.truths import Gold, Report
 from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.files import ROOT
+from medalign_lite.text.answers import option_of
 from medalign_lite.text.grammar import broken
-from medalign_lite.text.options import option_of
 from medalign_lite.text.reports import read_report
 from medalign_lite.text.says import yes_no
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import NoEdit
 
 TEXTS = ROOT / "tests" / "texts"
 PAGE = ROOT / "docs" / "GATES.md"

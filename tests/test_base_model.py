@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from medalign_lite.model.lvlm import load_lvlm
-from medalign_lite.text.claims import extract_claims
 from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.reports import extract_claims
 from studies.embedded import card as base_card
 from studies.embedded import reporter
 from studies.embedded import train as base_model

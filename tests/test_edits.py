@@ -19,19 +19,20 @@ from medalign_lite.edits.records import (
     read_records,
     write_records,
 )
-from medalign_lite.edits.repair import rewrite
+from medalign_lite.edits.repair import corrected
 from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, Facts, Gold
 from medalign_lite.text.answer_values import find_values
-from medalign_lite.text.claims import extract_claims, judge
+from medalign_lite.text.claims import judge
 from medalign_lite.text.diff import diff_spans, edited_tokens, remove_spans, tokens
 from medalign_lite.text.facts import Fact
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.reports import extract_claims
+from medalign_lite.text.spans import NoEdit
 from medalign_lite.world import phrases
 from medalign_lite.world.text import report
 
 
-def correct(answer, truth, question=None, **options):
-    return truth_by(truth, question).correct(answer, **options)
+def correct(answer, truth, question=None):
+    return truth_by(truth, question).correct(answer)
 
 
 def counterfactual(answer, truth, rng, question=None):
@@ -121,7 +122,7 @@ def test_tokens_are_the_whole_text(text):
         ([NODULE], "There is a nodule and a small effusion.", "There is a nodule and no effusion."),
         ([], "The lungs are clear except for a nodule.", "The lungs are clear."),
         ([EFFUSION], "No pleural effusion is seen.", "A small right pleural effusion is seen."),
-        ([NODULE], "No nodule in the left upper zone.", "A moderate-sized nodule in the left upper zone."),
+        ([NODULE], "No nodule in the left upper zone.", "Moderate-sized nodule in the left upper zone."),
         ([FRACTURE], "There is no rib fracture.", "There is a right mid rib fracture."),
         ([ATELECTASIS], "There is no volume loss.", "There is right volume loss."),
         ([HEART], "The heart is not enlarged.", "The heart is markedly enlarged."),
@@ -129,15 +130,16 @@ def test_tokens_are_the_whole_text(text):
         ([HEART], "The heart is normal in size.", "The heart is markedly enlarged."),
         ([PNEUMOTHORAX], "Pneumothorax is not seen.", "A small left pneumothorax is seen."),
         ([HEART], "Cardiomegaly is absent.", "Marked cardiomegaly is present."),
-        ([EFFUSION], "No effusion or pneumothorax.", "A small right effusion but no pneumothorax."),
-        ([PNEUMOTHORAX], "No effusion or pneumothorax.", "No effusion but a small left pneumothorax."),
+        ([EFFUSION], "No effusion or pneumothorax.", "Small right effusion but no pneumothorax."),
+        ([PNEUMOTHORAX], "No effusion or pneumothorax.", "No effusion but small left pneumothorax."),
         ([EFFUSION], "No nodule, effusion or pneumothorax.",
-         "No nodule but a small right effusion and no pneumothorax."),
+         "No nodule but small right effusion and no pneumothorax."),
         ([EFFUSION, PNEUMOTHORAX], "No effusion, pneumothorax or nodule.",
-         "A small right effusion and a small left pneumothorax but no nodule."),
+         "Small right effusion and small left pneumothorax but no nodule."),
         ([EFFUSION], "There is no evidence of effusion or nodule.",
          "There is evidence of a small right effusion but no nodule."),
         ([NODULE], "The lungs are clear.", "The lungs are clear except for a moderate-sized left upper zone nodule."),
+        ([EFFUSION], "The film is free of effusion.", "The film shows a small right effusion."),
         ([EFFUSION], "No effusion. A small right effusion.", "A small right effusion."),
         ([], "No effusion. A small right effusion.", "No effusion."),
         ([EFFUSION], "No nodule. A left effusion. A right effusion.", "No nodule. A right effusion."),
@@ -167,21 +169,14 @@ def test_a_right_report_needs_no_correction():
     assert correct("A small right effusion. No nodule.", [EFFUSION]) is None
 
 
-def test_omitted_findings_are_added_only_when_asked():
-    assert correct("No nodule.", [EFFUSION]) is None
-    edit = correct("No nodule.", [EFFUSION], add_omitted=True)
-    assert edit.chosen == "No nodule. There is a small right pleural effusion."
-
-
 @pytest.mark.parametrize(
     ("facts", "said", "reason"),
     [
         ([replace(EFFUSION, visible=False)], "No effusion.", "cannot be seen"),
         ([replace(EFFUSION, visible=False)], "A right effusion. A nodule.", "cannot be seen"),
-        ([EFFUSION], "Bilateral effusions.", "both sides"),
+        ([EFFUSION], "Bilateral effusions.", "no minimal repair"),
         ([EFFUSION], "Neither effusion nor nodule.", "no minimal repair"),
         ([EFFUSION], "A nodule and effusion.", "no minimal repair that reads as true"),
-        ([EFFUSION], "The film is free of effusion.", "no minimal repair of 'free of'"),
     ],
 )
 def test_what_has_no_minimal_correction_is_refused(facts, said, reason):
@@ -212,7 +207,7 @@ SALAD = "no not a A the right left upper zone small nodule effusion heart enlarg
 def test_word_salad_is_corrected_truly_or_refused(words):
     text = " ".join(words)
     try:
-        assert all(judge(c, [NODULE]).verdict == "true" for c in extract_claims(rewrite(text, [NODULE])))
+        assert all(judge(c, [NODULE]).verdict == "true" for c in extract_claims(corrected(text, Facts((NODULE,)))))
     except NoEdit:
         pass
 

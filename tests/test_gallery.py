@@ -65,7 +65,7 @@ def test_a_reference_report_stands_in_for_facts(case, base, aligned, kind):
 
 
 @pytest.mark.parametrize(("question", "text", "false"), [
-    (0, f"{TRUE} {FALSE}", ["a right nodule"]),
+    (0, f"{TRUE} {FALSE}", ["right nodule"]),
     (0, "There is a right effusion. No effusion.", ["right", "No effusion"]),
     (0, "A large left effusion.", ["large"]),
     (0, "There is a right upper rib fracture.", []),  # too faint to see: neither right nor wrong

@@ -6,9 +6,8 @@ from collections import Counter
 import pytest
 
 from benchmarks.gates import GATES, repairs
-from medalign_lite.text.claims import extract_claims
 from medalign_lite.text.grammar import broken
-from medalign_lite.text.reports import read_report
+from medalign_lite.text.reports import extract_claims, read_report
 
 AT_LEAST = {"yes, no, neither": 0.95, "words of reports": 0.98}  # the others: every row
 

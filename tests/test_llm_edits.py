@@ -21,7 +21,7 @@ from medalign_lite.model.lvlm import load_processor
 from medalign_lite.run.cohort import choose_cohort
 from medalign_lite.run.stages import open_stage, write_jsonl
 from medalign_lite.text.facts import Fact
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import NoEdit
 from medalign_lite.train.data import read_pairs
 from medalign_lite.world.text import report
 

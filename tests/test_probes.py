@@ -23,9 +23,10 @@ from medalign_lite.evaluate.probes import (
     truth_record,
     truth_records,
 )
-from medalign_lite.text.claims import extract_claims, judge
+from medalign_lite.text.claims import judge
 from medalign_lite.text.diff import remove_spans
 from medalign_lite.text.facts import Fact
+from medalign_lite.text.reports import extract_claims
 
 SIDE = 96
 REPORT = "No pneumothorax is seen. There is a small nodule in the right upper zone. The heart is not enlarged."

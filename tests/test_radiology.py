@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from test_text import random_facts
 
 from medalign_lite.files import ROOT
-from medalign_lite.text.claims import extract_claims
 from medalign_lite.text.form import find_report_sentences, find_sections, normalise
 from medalign_lite.text.labels import aggregate, as_text, label_report
 from medalign_lite.text.lexicon import CHEXPERT, FINDINGS, HINTS, LABEL_OF, ORGANS
-from medalign_lite.text.reports import read_report
+from medalign_lite.text.reports import extract_claims, read_report
 from medalign_lite.world import phrases
 from medalign_lite.world.text import report
 

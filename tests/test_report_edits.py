@@ -16,7 +16,7 @@ from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.evaluate.metrics import Prediction, count, ratios
 from medalign_lite.text.diff import remove_spans
 from medalign_lite.text.reports import read_report
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import NoEdit
 from medalign_lite.world.text import report
 
 REPORT = (
@@ -41,18 +41,18 @@ def test_only_what_the_report_states_is_decided(said, verdict):
 @pytest.mark.parametrize(("said", "better"), [
     ("There is a small right pleural effusion.", "There is a small left pleural effusion."),
     ("No pleural effusion or pneumothorax is seen.",
-     "No pneumothorax is seen, but there is a small left pleural effusion."),
+     "A small left pleural effusion but no pneumothorax is seen."),
     ("No pneumothorax or pleural effusion is seen.",
-     "No pneumothorax is seen, but there is a small left pleural effusion."),
+     "No pneumothorax but a small left pleural effusion is seen."),
     ("There is no pleural effusion.", "There is a small left pleural effusion."),
     ("No pleural effusion.", "Small left pleural effusion."),
     ("Pleural effusion is not seen.", "A small left pleural effusion is seen."),
     ("The heart size is normal.", "The heart size is mildly increased."),
     ("The heart is not enlarged. Large pneumothorax.", "The heart is mildly enlarged. No pneumothorax."),
-    ("Lungs are clear.", "Lungs are clear except for right lower lobe consolidation."),
+    ("Lungs are clear.", "Lungs are clear except for a right lower lobe consolidation."),
     ("Mild pulmonary edema.", "No pulmonary edema."),
     ("Left lower lobe consolidation. Fracture.", "Right lower lobe consolidation. Fracture."),
-    ("There is no evidence of consolidation.", "There is right lower lobe consolidation."),
+    ("There is no evidence of consolidation.", "There is evidence of a right lower lobe consolidation."),
     ("There is a small left effusion and pulmonary edema.", "There is a small left effusion and no pulmonary edema."),
     ("Severe cardiomegaly.", "Mild cardiomegaly."),
     ("Right upper lobe consolidation.", "Right lower lobe consolidation."),

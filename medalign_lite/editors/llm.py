@@ -25,8 +25,8 @@ from medalign_lite.dials import PresetError
 from medalign_lite.editors.chat import Budget, Chat, ChatError, Endpoint
 from medalign_lite.editors.llm_edits import LlmEditor
 from medalign_lite.editors.write import write_edited
-from medalign_lite.edits.edit import Edit
 from medalign_lite.edits.records import build_records, learnable
+from medalign_lite.edits.repair import Edit
 from medalign_lite.files import bar, write_json
 from medalign_lite.model.lvlm import decoder
 from medalign_lite.model.weights import ModelError

@@ -14,11 +14,11 @@ import numpy as np
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.editors.chat import BadReply, Chat
-from medalign_lite.edits.edit import Edit, edit_of
+from medalign_lite.edits.repair import Edit, edit_of
 from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.text.grammar import broken
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import NoEdit
 
 PROMPTS = Path(__file__).parent / "prompts"
 _CHANGES = {

@@ -19,7 +19,7 @@ from pathlib import Path
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.files import digest, file_sha256, write_text
-from medalign_lite.text.words import Change, make_changes
+from medalign_lite.text.spans import Change, make_changes
 
 MARKS = ("right", "unsure")
 ACTIONS = ("replace", "mark", "clear", "undo")

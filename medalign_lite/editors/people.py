@@ -21,9 +21,9 @@ from medalign_lite.editors.agree import agreement
 from medalign_lite.editors.notes import Note, corrected, item_key, last_judgements, list_items, read_journals
 from medalign_lite.editors.suggest import find_spans
 from medalign_lite.editors.write import write_edited
-from medalign_lite.edits.edit import Edit, asked, edit_of
 from medalign_lite.edits.records import build_records, learnable
-from medalign_lite.edits.truths import Facts, truth_of
+from medalign_lite.edits.repair import Edit, asked, edit_of
+from medalign_lite.edits.truths import Facts, restates, truth_of
 from medalign_lite.files import write_json
 from medalign_lite.model.lvlm import decoder
 from medalign_lite.model.weights import ModelError
@@ -31,9 +31,8 @@ from medalign_lite.run.cohort import read_cohort
 from medalign_lite.run.commands import exit_status
 from medalign_lite.run.pairs import open_run
 from medalign_lite.run.stages import Stage, StageError, read_jsonl
-from medalign_lite.text.claims import Claim
 from medalign_lite.text.qualifiers import VAGUE
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import NoEdit
 
 BY_PEOPLE = "people"
 
@@ -90,14 +89,8 @@ def _check(better: str, worse: str, case: Case, question: Question) -> None:
     if question.kind == "report":
         kept = truth.read(better)
         true = [claim for claim in truth.read(worse) if truth.judge(claim).verdict == "true"]
-        if not all(any(_says(other, claim) for other in kept) for claim in true if claim.finding not in VAGUE):
+        if not all(any(restates(other, claim) for other in kept) for claim in true if claim.finding not in VAGUE):
             raise NoEdit("people take out what the case's own truth bears out")
-
-
-def _says(claim: Claim, other: Claim) -> bool:
-    """All that `other` says: the finding or its denial, and each attribute that it states."""
-    attributes = zip(claim.said[2:], other.said[2:])
-    return claim.said[:2] == other.said[:2] and all(wanted in (None, stated) for stated, wanted in attributes)
 
 
 def people_editor(folder: Path | str) -> PeopleEditor:

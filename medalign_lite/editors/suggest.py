@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from medalign_lite.cases.case import Case
-from medalign_lite.edits.repair import rewrite
-from medalign_lite.edits.report import turns
+from medalign_lite.edits.repair import corrected, turns
+from medalign_lite.edits.truths import Facts
 from medalign_lite.text.answers import case_like, like_word
-from medalign_lite.text.claims import Claim, extract_claims, find_attributes
+from medalign_lite.text.claims import Claim, find_attributes
 from medalign_lite.text.diff import diff_spans
 from medalign_lite.text.facts import SIDES, SIZES, ZONES, Fact
-from medalign_lite.text.reports import read_report
-from medalign_lite.text.words import Change, NoEdit
+from medalign_lite.text.reports import extract_claims, read_report
+from medalign_lite.text.spans import Change, NoEdit
 
 _VALUES = {"side": SIDES, "zone": ZONES, "size": SIZES}
 _LEAD = re.compile(r"\W*(yes|no)\b(?=\W*$|\s*[,.;])", re.I)
@@ -107,7 +107,7 @@ def _turned(answer: str, claim: Claim, claims: Sequence[Claim]) -> list[Choice]:
 
 def _repairs(answer: str, world: Sequence[Fact]) -> tuple[Change, ...]:
     try:
-        return differences(answer, rewrite(answer, world))
+        return differences(answer, corrected(answer, Facts(tuple(world))))
     except NoEdit:
         return ()
 

@@ -13,13 +13,12 @@ import numpy as np
 
 from medalign_lite.cases.case import Case, Question, prompt_of
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.edits.edit import Edit
+from medalign_lite.edits.repair import Edit
 from medalign_lite.edits.truths import edit_answer, truth_of
 from medalign_lite.text.answers import WHOLE_ANSWER_WORDS
 from medalign_lite.text.diff import edited_tokens, remove_spans, tokens
 from medalign_lite.text.says import yes_no
-from medalign_lite.text.spans import KINDS, Span
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.spans import KINDS, NoEdit, Span
 
 Editor = Callable[[Rollout, Case, Question, np.random.Generator], Edit]  # raises NoEdit with the reason
 HELD_OUT = ("test", "shifted")  # validation has records too: they are looked at, never learnt from

@@ -1,223 +1,251 @@
-"""Make a report agree with a table of facts by changing only the words that disagree.
+"""Minimal edits: what a truth contradicts is repaired, or one thing that a text says is made false.
 
-Each false claim has one smallest repair in its own sentence: another side, zone or size word; "A small right" -> "No";
-"No" -> "A small right"; "No X or Y" -> "No X but a small left Y". What has none is refused.
+For each wrong claim there are ways to say it right, the smallest first: another word for side, zone or size; the noun
+phrase denied or affirmed; the clause; the sentence. Every way is read again by the reader, which must find exactly what
+was meant and all else as it was, and looked at by `grammar`, which knows nothing of findings. What passes neither is
+refused. A text changes one claim at a time, so two wrong ones in a sentence do not get into each other's way.
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from medalign_lite.text.claims import Claim, extract_claims, find_sentences, judge, run_start, wrong_attributes
-from medalign_lite.text.facts import Fact
-from medalign_lite.text.words import DEGREES, NOUNS, Change, NoEdit, article, make_changes, size_word
+from medalign_lite.cases.case import Question
+from medalign_lite.text.answers import case_like, like_word
+from medalign_lite.text.claims import Claim
+from medalign_lite.text.diff import diff_spans
+from medalign_lite.text.facts import SIDES, SIZES, ZONES, Fact, size_word
+from medalign_lite.text.grammar import broken
+from medalign_lite.text.lexicon import SIZE_WORDS
+from medalign_lite.text.phrases import ATTRIBUTES, Ways, affirm, deny, drop
+from medalign_lite.text.qualifiers import VAGUE, contradicts
+from medalign_lite.text.reports import read_report
+from medalign_lite.text.spans import Change, NoEdit, Span, make_changes
 
-_HEART_STATE = ("enlarged", "increased")
-_JOINTS = re.compile(r"\s*(?:,\s*)?(?:\b(?:or|and)\b)?\s*")
-_EXCEPTION = re.compile(r"\s+(?:except(?: for)?|apart from|other than)\s+$", re.I)
-_EVIDENCE = re.compile(r"\s+((?:\w+ )?(?:evidence|signs?) of\s)", re.I)
+
+@dataclass(frozen=True)
+class Edit:
+    """A pair that differs in its spans only.
+
+    `evidence`: findings to be seen in the image that the edited true statement is about; empty where it is about
+    something absent. `how`: what decided which of the two is true.
+    """
+
+    chosen: str
+    rejected: str
+    spans_chosen: tuple[Span, ...]
+    spans_rejected: tuple[Span, ...]
+    source: str  # "corrected" | "counterfactual"
+    evidence: tuple[str, ...]
+    how: str
 
 
-def rewrite(text: str, facts: Sequence[Fact], *, add_omitted: bool = False) -> str:
-    """`text` with every false claim repaired; `text` itself where none is false.
+def asked(question: Question | None, facts: Sequence[Fact]) -> tuple[str, ...]:
+    """The question's finding, if it is there to be seen."""
+    return tuple(f.finding for f in facts if question and f.visible and f.finding == question.finding)[:1]
 
-    With `add_omitted` a sentence is added for each visible fact that the text does not mention.
+
+def edit_of(chosen: str, rejected: str, source: str, evidence: tuple[str, ...], how: str) -> Edit:
+    """The edit of two texts, whoever wrote them, with the spans in which they differ."""
+    spans_chosen, spans_rejected = diff_spans(chosen, rejected)
+    return Edit(chosen, rejected, spans_chosen, spans_rejected, source, evidence, how)
+
+
+MOST_REPAIRS = 8
+_VALUES = {"side": SIDES, "zone": ZONES, "size": SIZES}
+_SIDED = {
+    "right": "left",
+    "left": "right",
+    "rul": "lul",
+    "lul": "rul",
+    "rll": "lll",
+    "lll": "rll",
+    "rt": "lt",
+    "lt": "rt",
+}
+_ZONED = {
+    ("upper", "apex"): "apex",
+    ("lower", "base"): "base",
+    ("upper", "apical"): "apical",
+    ("lower", "basal"): "basal",
+    ("lower", "basilar"): "basilar",
+}
+
+
+class Truth(Protocol):
+    """What repairs go by: a table of facts or a report (see `truths`)."""
+
+    claims: Sequence[Claim]
+
+    def read(self, text: str) -> tuple[Claim, ...]:
+        """The claims of a text."""
+
+    def wrong(self, text: str) -> list[Claim]:
+        """Those that the truth contradicts."""
+
+    def says(self, claim: Claim) -> bool:
+        """Whether it bears a claim out."""
+
+
+def corrected(answer: str, truth: Truth) -> str:
+    """`answer` with every claim that the truth contradicts repaired by what it says; itself where there is none.
 
     Raises:
-        NoEdit: where a claim is about what cannot be seen, where a false claim has no minimal repair, or where the
-            repaired text does not read as true.
+        NoEdit: where one has no repair that reads as meant and is whole English.
     """
-    claims = extract_claims(text)
-    verdicts = [judge(c, facts).verdict for c in claims]
-    if "unverifiable" in verdicts:
-        raise NoEdit("a claim about what cannot be seen")
-    wrong = [c for c, v in zip(claims, verdicts, strict=True) if v == "false"]
-    changes: list[Change] = []
-    for claim in wrong:
-        others = [c for c in claims if c not in wrong and c.finding == claim.finding]
-        removal = _drop_sentence(text, claim, claims) if others else None
-        if removal:
-            changes.append(removal)
-        elif claim.polarity == "present":
-            changes += _repair_present(text, claim, facts)
-    removed = [(c.start, c.end) for c in changes]
-    for cue in sorted({c.parts["cue"] for c in wrong if c.polarity == "absent"}):
-        if any(a <= cue[0] < b for a, b in removed):
-            continue
-        group = [c for c in claims if c.polarity == "absent" and c.parts["cue"] == cue]
-        changes += _repair_absent(text, group, [c for c in group if c in wrong], facts)
-    repaired = make_changes(text, changes)
-    if add_omitted:
-        repaired = _add(repaired, [f for f in facts if f.visible and f.finding not in {c.finding for c in claims}])
-    bad = [c for c in extract_claims(repaired) if judge(c, facts).verdict != "true"]
-    if bad:
-        raise NoEdit(f"no minimal repair that reads as true ({bad[0].finding})")
-    return repaired
+    for _ in range(MOST_REPAIRS):
+        found = truth.wrong(answer)
+        if not found:
+            return answer
+        claims = truth.read(answer)
+        tried = (
+            make_changes(answer, changes)
+            for claim in found
+            for changes in _repairs(answer, claim, claims, truth)
+            if _sound(answer, changes, claim, claims, truth.says, truth.read)
+        )
+        better = next(tried, None)
+        if better is None:
+            raise NoEdit(f"no minimal repair that reads as true ({found[0].finding})")
+        answer = better
+    raise NoEdit("more repairs than an edit may have")
 
 
-def noun_phrase(fact: Fact, noun: str, *, skip: Sequence[str] = ()) -> str:
-    """ "a small right upper zone nodule": everything in front of the noun, but the attributes in `skip`."""
-    words = [] if "size" in skip or not fact.size else [size_word(fact.finding, fact.size)]
-    words += [fact.side] if fact.side and "side" not in skip else []
-    if fact.zone and "zone" not in skip:
-        words += [fact.zone] if re.search(r"\bribs?\b", noun) else [fact.zone, "zone"]
-    return article(fact.finding, " ".join([*words, noun]))
+def turns(
+    answer: str, claim: Claim, claims: Sequence[Claim], read: Callable = read_report
+) -> Iterator[tuple[str, tuple[Change, ...]]]:
+    """(in words, changes) of all that a claim may say instead: another side, zone or size, or the other polarity.
+
+    Each is made when it is asked for, and is sound: it reads as meant, changes nothing else and breaks no sentence.
+    """
+    for label, ways in _turns(answer, claim, claims):
+        for changes in ways:
+            if _sound(answer, changes, claim, claims, lambda new: new.said != claim.said, read, alone=True):
+                yield label, tuple(changes)
+                break
 
 
-def _fact_for(claim: Claim, facts: Sequence[Fact]) -> Fact | None:
-    """The visible fact that the claim comes closest to."""
-    able = [f for f in facts if f.visible and f.finding == claim.finding]
-    return min(able, key=lambda f: len(wrong_attributes(claim, f)), default=None)
+def _turns(answer: str, claim: Claim, claims: Sequence[Claim]) -> Iterator[tuple[str, Ways]]:
+    if claim.unsure:
+        return
+    for name in ATTRIBUTES:
+        said = getattr(claim, name)
+        for value in (
+            _VALUES[name] if said in _VALUES[name] and name in claim.parts and name not in claim.unsure else ()
+        ):
+            if value != said and claim.polarity == "present":
+                yield value, iter([_other_value(answer, claim, name, value)])
+    if claim.polarity == "present":
+        yield "not there", deny(answer, claim, claims)
+    elif claim.polarity == "absent":
+        yield "there", affirm(answer, claim, claims, None)
 
 
-def _drop_sentence(text: str, claim: Claim, claims: Sequence[Claim]) -> Change | None:
-    """Take out the sentence of a claim that another sentence contradicts, if it holds nothing else."""
-    sentences = find_sentences(text)
-    start, end = next((s, e) for s, e in sentences if s <= claim.start < e)
-    inside = [c for c in claims if start <= c.start < end]
-    if len(inside) > 1 or len(sentences) == 1:
-        return None
-    return Change(start, end, "") if text[:start].strip() else Change(0, _skip_space(text, end), "")
+def _sound(
+    answer: str, changes: Sequence[Change], claim: Claim, claims: Sequence[Claim], right: Callable, read: Callable,
+    alone: bool = False,
+) -> bool:
+    """Whether the changed text says of the finding what is right, of all others what it said, in whole English.
 
-
-def _skip_space(text: str, at: int) -> int:
-    return at + len(text[at:]) - len(text[at:].lstrip())
-
-
-def _repair_present(text: str, claim: Claim, facts: Sequence[Fact]) -> list[Change]:
-    fact = _fact_for(claim, facts)
-    if fact is None:
-        return [_deny(text, claim)]
-    changes = []
-    for name in wrong_attributes(claim, fact):
-        start, end = claim.parts[name]
-        said = text[start:end]
-        if said.lower() in ("both", "bilateral", "bilaterally"):
-            raise NoEdit("a statement about both sides has no one-word repair")
-        new = _size_like(said, fact) if name == "size" else getattr(fact, name)
-        changes.append(Change(start, end, _cased(new, said)))
-        changes += _refit_article(text, start, new)
-    return changes
-
-
-def _size_like(said: str, fact: Fact) -> str:
-    """The fact's size in the form of the word it replaces: "mildly" -> "markedly", "small" -> "moderate-sized"."""
-    return DEGREES[fact.size] if said.lower().endswith("ly") else size_word(fact.finding, fact.size)
-
-
-def _cased(new: str, like: str) -> str:
-    return new[0].upper() + new[1:] if like[:1].isupper() else new
-
-
-def _refit_article(text: str, at: int, new: str) -> list[Change]:
-    found = re.search(r"\b(an?)\s+$", text[:at], re.I)
-    fits = "an" if new[0].lower() in "aeiou" else "a"
-    if not found or found.group(1).lower() == fits:
-        return []
-    return [Change(*found.span(1), _cased(fits, found.group(1)))]
-
-
-def _deny(text: str, claim: Claim) -> Change:
-    """A false finding: only what stands in front of its name changes, the place behind it stays."""
-    start, end = claim.parts["finding"]
-    if text[start:end].lower() in _HEART_STATE:
-        begin = claim.parts["size"][0] if "size" in claim.parts and claim.parts["size"][0] < start else start
-        return Change(begin, start, "not ")
-    begin = run_start(text, 0, start)
-    determiner = re.search(r"\b(?:an?|the)\s+$", text[:begin], re.I)
-    begin = determiner.start() if determiner else begin
-    exception = _EXCEPTION.search(text[:begin])
-    if exception:
-        return Change(exception.start(), claim.end, "")
-    evidence = re.search(r"\b(?:evidence|signs?) of\s+$", text[:begin], re.I)
-    if evidence:
-        return Change(evidence.start(), start, "no " + evidence.group())
-    if begin == start and text[start].isupper():
-        return Change(start, start + 1, "No " + text[start].lower())
-    return Change(begin, start, _cased("no ", text[begin:]))
-
-
-def _repair_absent(text: str, group: list[Claim], wrong: list[Claim], facts: Sequence[Fact]) -> list[Change]:
-    """False denials that share one cue."""
-    cue_start, cue_end = group[0].parts["cue"]
-    cue, first = text[cue_start:cue_end].lower(), group[0]
-    if cue in ("clear", "intact", "normal", "within normal limits", "unremarkable"):
-        return [_except_for(text, wrong, facts)]
-    name = text[slice(*first.parts["finding"])].lower()
-    if name in _HEART_STATE and cue == "not" and first in wrong:
-        return [Change(cue_start, first.parts["finding"][0], f"{DEGREES[_fact_for(first, facts).size]} ")]
-    if cue_start > first.start:
-        return _affirm_before(text, group, facts)
-    if cue in ("no", "without"):
-        return [_affirm_list(text, group, wrong, facts)]
-    raise NoEdit(f"no minimal repair of {cue!r}")
-
-
-def _except_for(text: str, wrong: list[Claim], facts: Sequence[Fact]) -> Change:
-    """ "The lungs are clear except for a small nodule"; "The heart size is mildly increased"."""
-    start, end = wrong[0].parts["cue"]
-    phrases = [_fact_for(c, facts) for c in wrong]
-    if wrong[0].finding == "cardiomegaly":
-        state = "increased" if text[slice(*wrong[0].parts["finding"])].lower().endswith("size") else "enlarged"
-        tail = re.compile(r"\s+in size\b").match(text, end)
-        new = f"{DEGREES[phrases[0].size]} {state}"
-        return Change(start, tail.end() if tail else end, _cased(new, text[start:end]))
-    listed = " and ".join(noun_phrase(f, NOUNS[f.finding][0]) for f in phrases)
-    return Change(end, end, f" except for {listed}")
-
-
-def _affirm_before(text: str, group: list[Claim], facts: Sequence[Fact]) -> list[Change]:
-    """ "Pneumothorax is not seen" -> "A small left pneumothorax is seen"."""
-    claim = group[0]
-    cue_start, cue_end = claim.parts["cue"]
-    cue = text[cue_start:cue_end].lower()
-    if len(group) > 1 or cue not in ("not", "absent"):
-        raise NoEdit(f"no minimal repair of {cue!r} behind what it denies")
-    begin = run_start(text, 0, claim.parts["finding"][0])
-    determiner = re.search(r"\b(?:an?|the)\s+$", text[:begin], re.I)
-    begin = determiner.start() if determiner else begin
-    noun = text[slice(*claim.parts["finding"])]
-    phrase = noun_phrase(_fact_for(claim, facts), noun[0].lower() + noun[1:], skip=_behind(claim))
-    gone = (
-        Change(cue_start, _skip_space(text, cue_end), "") if cue == "not" else Change(cue_start, cue_end, "present")
+    With `alone` nothing else that it says may contradict what it says now.
+    """
+    try:
+        new = make_changes(answer, changes)
+    except NoEdit:
+        return False
+    if new == answer or broken(new, answer):
+        return False
+    now = [c for c in read(new) if c.finding not in VAGUE]
+    mine = (claim.finding, claim.parts["finding"])
+    kept = Counter(
+        (c.said, c.unsure) for c in claims if (c.finding, c.parts["finding"]) != mine and c.finding not in VAGUE
     )
-    return [Change(begin, claim.parts["finding"][1], _cased(phrase, text[begin:])), gone]
+    after = Counter((c.said, c.unsure) for c in now)
+    added = after - kept
+    if kept - after:
+        return False
+    if not added:  # a sentence taken out, of a finding of which another one speaks
+        return any(c[0] == claim.finding for c, _ in kept) and not any(change.new for change in changes)
+    about = [c for c in now if (c.said, c.unsure) in added]
+    mine = [c for c in about if c.finding == claim.finding]
+    same_organ = all(
+        c.finding == claim.finding or "organ" in c.parts and c.parts == mine[0].parts for c in about if mine
+    )
+    others = [c for c in now if c not in about]
+    denied = {c.finding for c in about if c.polarity == "absent"}
+    if any(c.polarity == "uncertain" and c.finding in denied for c in others):  # "No effusion. There may be one."
+        return False
+    if alone and any(contradicts(others, c) or contradicts([c], other) for c in about for other in others):
+        return False
+    return bool(mine) and same_organ and all(not c.unsure and right(c) for c in about)
 
 
-def _behind(claim: Claim) -> list[str]:
-    """Attributes that the claim states behind the finding's name, which stay where they are."""
-    return [n for n in ("side", "zone", "size") if claim.parts.get(n, (0, 0))[0] > claim.parts["finding"][0]]
+def _repairs(answer: str, claim: Claim, claims: Sequence[Claim], truth: Truth) -> Ways:
+    same = (c for c in claims if c.finding == claim.finding and c.qualifiers <= claim.qualifiers)
+    if any(contradicts([c], claim) and truth.says(c) for c in same):
+        yield from drop(answer, claim, claims)
+    there = [c for c in truth.claims if c.finding == claim.finding and c.polarity == "present"]
+    if claim.polarity == "absent":
+        for right in sorted(there, key=lambda c: len(_wrong(claim, c))):
+            yield from affirm(answer, claim, claims, right)
+        return
+    for right in sorted(there, key=lambda c: len(_wrong(claim, c))):
+        names = _wrong(claim, right)
+        for own in (True, False) if names else ():
+            swaps = [
+                _other_value(answer, claim, name, getattr(right, name), right.words if own else "") for name in names
+            ]
+            if all(swaps):
+                yield [change for some in swaps for change in some]
+    if not there or any(c.polarity == "absent" and c.finding == claim.finding for c in truth.claims):
+        yield from deny(answer, claim, claims)
 
 
-def _affirm_list(text: str, group: list[Claim], wrong: list[Claim], facts: Sequence[Fact]) -> Change:
-    """ "No X, Y or Z" with some of them there, in the same order: "No X but a small Y and no Z"."""
-    start, cue_end = group[0].parts["cue"]
-    cue = text[start:cue_end]
-    for a, b in zip(group, group[1:], strict=False):
-        if not _JOINTS.fullmatch(text[a.end : b.start]):
-            raise NoEdit("a list of denials with more in it than findings")
-    evidence = _EVIDENCE.match(text, cue_end)
-    lead = evidence.group(1) if evidence else ""
-    head = text[start : group[0].parts["finding"][0]]
-    out, turned = "", False
-    for i, claim in enumerate(group):
-        said = text[claim.parts["finding"][0] : claim.end]
-        there, before = claim in wrong, i > 0 and group[i - 1] in wrong
-        last_of_run = i + 1 == len(group) or group[i + 1] in wrong
-        if there:
-            said = noun_phrase(_fact_for(claim, facts), said, skip=_behind(claim))
-        if i == 0:
-            opening = "with " if cue.lower() == "without" else ""
-            out = f"{opening}{lead}{said}" if there else head + said
-        elif there == before:
-            out += (" and " if there else " or " if last_of_run else ", ") + said
-        else:
-            link = " and " if turned else " but "
-            out += link + (said if there else f"no {said}")
-            turned = True
-    return Change(start, group[-1].end, _cased(out, cue))
+def _wrong(claim: Claim, right: Claim) -> list[str]:
+    pairs = {name: (getattr(claim, name), getattr(right, name)) for name in ATTRIBUTES}
+    return [name for name, (said, true) in pairs.items() if None not in (said, true) and said != true]
 
 
-def _add(text: str, missing: Sequence[Fact]) -> str:
-    for fact in missing:
-        text += f" There is {noun_phrase(fact, NOUNS[fact.finding][0])}."
-    return text
+def _other_value(answer: str, claim: Claim, name: str, value: str, like: str = "") -> list[Change]:
+    """Another side, zone or size in the place of the word there; nothing where that word holds more than it."""
+    start, end = claim.parts[name]
+    said = answer[start:end]
+    low = said.lower().removesuffix("-sided")
+    if name == "side":
+        word = _SIDED.get(low) if value in ("right", "left") else None
+    elif name == "zone":
+        word = "middle" if value == "mid" and answer[end:].lstrip().startswith("lobe") else value
+        word = (
+            _ZONED.get(
+                (value, low),
+                {"apex": "base", "base": "apex", "apical": "basal", "basal": "apical", "basilar": "apical"}.get(low)
+                if value in ("upper", "lower")
+                else None,
+            )
+            if low in ("apex", "base", "apical", "basal", "basilar")
+            else word
+            if low in (*ZONES, "middle")
+            else None
+        )
+    else:
+        known = re.search(rf"\b(?:{SIZE_WORDS[value]})\b(?!-)", like, re.I) if like and value in SIZE_WORDS else None
+        word = like_word(value, said, name)
+        if low not in ("mild", "marked", "severe") and not low.endswith("ly"):
+            word = size_word(claim.finding, value)
+        if like:
+            word = known.group().lower() if known and not low.endswith("ly") else None
+    if not word or value not in _VALUES[name]:
+        return []
+    word = word.upper() if said.isupper() and len(said) > 1 else case_like(word, said)
+    return [Change(start, start + len(low), word), *_article_fit(answer, start, word)]
+
+
+def _article_fit(answer: str, at: int, word: str) -> list[Change]:
+    found = re.search(r"\b(an?)\s+$", answer[max(at - 6, 0) : at], re.I)
+    fits = "an" if word[0].lower() in "aeiou" else "a"
+    if not found or found[1].lower() == fits:
+        return []
+    shift = max(at - 6, 0)
+    return [Change(shift + found.start(1), shift + found.end(1), case_like(fits, found[1]))]

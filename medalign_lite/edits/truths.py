@@ -19,9 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.edits.edit import Edit, asked, edit_of
-from medalign_lite.edits.repair import rewrite
-from medalign_lite.edits.report import correct_report, turns
+from medalign_lite.edits.repair import Edit, asked, corrected, edit_of, turns
 from medalign_lite.text.answer_values import by_name, find_values
 from medalign_lite.text.answers import (
     content,
@@ -29,18 +27,18 @@ from medalign_lite.text.answers import (
     exchange_option,
     falsify_answer,
     normalise,
+    option_of,
     same_answer,
     strict_match,
     swap_option,
 )
-from medalign_lite.text.claims import Claim, Verdict, extract_claims, judge
+from medalign_lite.text.claims import Claim, Verdict, judge
 from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
-from medalign_lite.text.options import option_of
 from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, stated, supports
-from medalign_lite.text.reports import read_report
+from medalign_lite.text.reports import extract_claims, read_report
 from medalign_lite.text.says import is_no_answer, yes_no
-from medalign_lite.text.words import NoEdit, make_changes
+from medalign_lite.text.spans import NoEdit, make_changes
 
 BY_FACTS = "claims against the table of facts"
 BY_GOLD = "gold answer"
@@ -83,21 +81,38 @@ class Facts:
         """By the table."""
         return judge(claim, self.facts)
 
-    def correct(self, answer: str, *, add_omitted: bool = False) -> Edit | None:
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What is there to be seen."""
+        seen = (f for f in self.facts if f.visible)
+        return tuple(Claim(f.finding, "present", f.side, f.zone, f.size, 0, 0, {}) for f in seen)
+
+    def says(self, claim: Claim) -> bool:
+        """The table bears it out."""
+        return self.judge(claim).verdict == "true"
+
+    def wrong(self, text: str) -> list[Claim]:
+        """The claims of a text that are false. Raises NoEdit for one that cannot be judged."""
+        judged = [(claim, self.judge(claim).verdict) for claim in self.read(text)]
+        if any(verdict == "unverifiable" for _, verdict in judged):
+            raise NoEdit("a claim about what cannot be seen")
+        return [claim for claim, verdict in judged if verdict == "false"]
+
+    def correct(self, answer: str) -> Edit | None:
         """Raises NoEdit where something said cannot be seen, or has no minimal repair."""
-        chosen = rewrite(answer, self.facts, add_omitted=add_omitted)
+        chosen = corrected(answer, self)
         return None if chosen == answer else self._edit(chosen, answer, "corrected")
 
     def falsify(self, answer: str, rng: np.random.Generator) -> Edit:
         """The answer agrees with a table in which one stated fact has another side, zone or size, is gone, or one
         denied finding is there. Raises NoEdit where the answer is not right, or no variant can be verified."""
         claims = extract_claims(answer)
-        if any(self.judge(c).verdict != "true" for c in claims):
+        if any(not self.says(c) for c in claims):
             raise NoEdit("a claim that is not verified true")
         worlds = [world for c in claims for world in _false_worlds(c, self.facts, rng)]
         for i in rng.permutation(len(worlds)):
             try:
-                rejected = rewrite(answer, worlds[i])
+                rejected = corrected(answer, Facts(worlds[i]))
             except NoEdit:
                 continue
             if any(self.judge(c).verdict == "false" for c in extract_claims(rejected)):
@@ -167,6 +182,10 @@ class Report:
         """Nothing is outlined for a report's statements."""
         return ()
 
+    def says(self, claim: Claim) -> bool:
+        """It states it."""
+        return supports(self.claims, claim)
+
     def wrong(self, text: str) -> list[Claim]:
         """The claims of a text that the report contradicts."""
         return [claim for claim in read_report(text) if contradicts(self.claims, claim)]
@@ -175,7 +194,7 @@ class Report:
         """What the report contradicts is repaired; what it does not mention stays. Raises NoEdit."""
         if not self.wrong(answer):
             return None
-        chosen = correct_report(answer, self.wrong, self.claims, lambda c: supports(self.claims, c))
+        chosen = corrected(answer, self)
         self.verify(chosen, answer, answer)
         return edit_of(chosen, answer, "corrected", (), self.how)
 
@@ -272,16 +291,14 @@ class Gold:
             other = others[int(rng.integers(len(others)))]
             return self._edit(answer, exchange_option(answer, right, other, self.options), "counterfactual")
         try:
-            rejected = falsify_answer(answer, rng, self.words)
+            return self._edit(answer, falsify_answer(answer, rng, self.words), "counterfactual")
         except NoEdit:
             if not self.facts or not extract_claims(answer):
                 raise
             return Facts(self.facts).falsify(answer, rng)
-        if same_answer(rejected, self.words):
-            raise NoEdit("the false answer is the gold answer")
-        return self._edit(answer, rejected, "counterfactual")
 
     def _edit(self, chosen: str, rejected: str, source: str) -> Edit:
+        self.verify(chosen, rejected, rejected if source == "corrected" else chosen)
         return edit_of(chosen, rejected, source, self.evidence(chosen, rejected), self.how)
 
     def evidence(self, true: str, false: str) -> tuple[str, ...]:
@@ -355,10 +372,15 @@ def _key(claim: Claim) -> tuple:
     return (*claim.said, claim.qualifiers, claim.kind)
 
 
+def restates(claim: Claim, other: Claim) -> bool:
+    """Whether a claim says all that the other says: the finding or its denial, and each attribute that it states."""
+    attributes = zip(claim.said[2:], other.said[2:], strict=True)
+    return claim.said[:2] == other.said[:2] and all(wanted in (None, stated) for stated, wanted in attributes)
+
+
 def _check_removed(better: Sequence[Claim], true: Sequence[Claim]) -> None:
     """What an edit takes away is judged as what it adds: a claim of the worse answer that is not false stays said."""
-    said = {(c.finding, c.polarity) for c in better}
-    if any((c.finding, c.polarity) not in said for c in true if c.finding not in VAGUE):
+    if any(not any(restates(c, known) for c in better) for known in true if known.finding not in VAGUE):
         raise NoEdit("the better answer leaves out something that is not wrong")
 
 
@@ -384,11 +406,14 @@ def _says(text: str, gold: str) -> bool:
 
 def _may_agree(text: str, other: str) -> bool:
     """Both say the same values, or the words of one lie within the other; and both deny or both affirm."""
-    if same_answer(text, other):
+    one, two = (by_name(find_values(t)) for t in (text, other))
+    mri = [("sequence" in a and "MRI" in b.get("modality", ())) for a, b in ((one, two), (two, one))]  # T2 is one
+    if same_answer(text, other) or any(mri):
         return True
     said, right = (set(normalise(t).split()) for t in (text, other))
     denies_ = [bool(found & _DENIALS) for found in (said, right)]
-    said, right = said - _PLAIN - _DENIALS, right - _PLAIN - _DENIALS
+    plain = (_PLAIN | _DENIALS) - {"lung"}  # an answer of its own
+    said, right = said - plain, right - plain
     return denies_[0] == denies_[1] and (said <= right or right <= said)
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from medalign_lite.edits.truths import Facts, Report
-from medalign_lite.text.claims import Claim, by_side, extract_claims, wrong_attributes
+from medalign_lite.text.claims import Claim, by_side, wrong_attributes
 from medalign_lite.text.facts import Fact
 from medalign_lite.text.qualifiers import contradicts
+from medalign_lite.text.reports import extract_claims
 
 ATTRIBUTES = ("side", "zone", "size")
 

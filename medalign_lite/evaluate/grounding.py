@@ -13,6 +13,7 @@ from scipy.special import expit
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate.agreement import affirmed
 from medalign_lite.evaluate.short_answers import lmms_normalise
+from medalign_lite.text.answers import option_of
 from medalign_lite.text.claims import find_attributes
 from medalign_lite.text.facts import SIDES, Fact
 from medalign_lite.text.says import yes_no
@@ -23,28 +24,29 @@ ASKS_PRESENCE = ("presence", "on-side", "twin")
 PLACES = {"side": ("side",), "zone": ("zone",), "where": ("side", "zone")}  # topic: the attributes of its answer
 
 
-def answer_changed(kind: str, first: str, second: str) -> bool:
+def answer_changed(kind: str, first: str, second: str, question: str = "", options: Sequence[str] = ()) -> bool:
     """Whether two answers to one question say something else: yes for no, other affirmed findings, or other words.
 
-    Closed answers are compared by what `yes_no` reads where it can read both, reports by the findings, sides, zones and
-    sizes that they affirm, everything else by `lmms_normalise`.
+    Closed answers are compared by what `yes_no` reads, and options by `option_of`, where both can be read,
+    reports by the findings, sides, zones and sizes that they affirm, everything else by `lmms_normalise`.
     """
     if kind == "report":
         said = [{(c.finding, c.side, c.zone, c.size) for c in affirmed(text)} for text in (first, second)]
         return said[0] != said[1]
-    read = [yes_no(text) for text in (first, second)]
-    if kind == "closed" and None not in read:
+    read = [option_of(text, options) if options else yes_no(text, question) for text in (first, second)]
+    if (options or kind == "closed") and None not in read:
         return read[0] != read[1]
     return lmms_normalise(first) != lmms_normalise(second)
 
 
-def change_counts(kind: str, clean: str, lesion: str, control: str) -> dict[str, float]:
+def change_counts(question: Question, clean: str, lesion: str, control: str) -> dict[str, float]:
     """Columns of `metrics`: is the answer another one with the lesion corrupted, and with as much of the rest.
 
     A report may change in what it says of something else, so only answers to questions count as grounded ones: changed
     by the lesion and not by the rest.
     """
-    changed = answer_changed(kind, clean, lesion), answer_changed(kind, clean, control)
+    kind, asked = question.kind, (question.text, question.options)
+    changed = [answer_changed(kind, clean, other, *asked) for other in (lesion, control)]
     row = {
         "changes": 1, "changed_lesion": changed[0], "changed_control": changed[1],
         "changed_gap": int(changed[0]) - int(changed[1]),

@@ -18,7 +18,7 @@ from medalign_lite.evaluate.grounding import change_counts, changed_case, fall_c
 from medalign_lite.evaluate.probing import probe_counts
 from medalign_lite.evaluate.short_answers import score_answer
 from medalign_lite.evaluate.style import style_counts
-from medalign_lite.text.options import option_of
+from medalign_lite.text.answers import option_of
 from medalign_lite.text.says import yes_no
 
 CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only", "moved", "lesion", "control")
@@ -203,7 +203,7 @@ def count(
     for key in answers[arm, "real"].keys() & answers[arm, "lesion"].keys() & answers[arm, "control"].keys():
         case, texts = by_id[key[0]], [answers[arm, name][key] for name in ("real", "lesion", "control")]
         if question_of(case, key[1]).visible:
-            rows[case.group].update(change_counts(question_of(case, key[1]).kind, *texts))
+            rows[case.group].update(change_counts(question_of(case, key[1]), *texts))
     for margin in margins:
         if margin.arm == arm and margin.case_id in by_id:
             rows[by_id[margin.case_id].group].update(_grounding(margin))

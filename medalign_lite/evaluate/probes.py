@@ -23,9 +23,11 @@ from medalign_lite.edits.records import Record, check_record, make_record
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.evaluate.grounding import changed_case
 from medalign_lite.files import whole
-from medalign_lite.text.claims import extract_claims, find_sentences, judge
+from medalign_lite.text.claims import judge
 from medalign_lite.text.facts import Fact
-from medalign_lite.text.words import NoEdit
+from medalign_lite.text.form import find_report_sentences
+from medalign_lite.text.reports import extract_claims
+from medalign_lite.text.spans import NoEdit
 from medalign_lite.train.pairs import Pair
 
 HELD_OUT = ("test", "shifted")
@@ -212,7 +214,7 @@ def _statements(case: Case) -> list[tuple[Question, str]]:
         return [(q, q.answer.strip()) for q in case.questions if q.kind != "report" and q.visible]
     found = []
     for question in (q for q in case.questions if q.kind == "report"):
-        for start, end in find_sentences(question.answer):
+        for start, end in find_report_sentences(question.answer):
             claims = extract_claims(question.answer[start:end])
             true = all(judge(claim, case.facts).verdict == "true" for claim in claims)
             if true and any(claim.polarity == "present" for claim in claims):

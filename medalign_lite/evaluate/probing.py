@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from medalign_lite.cases.case import Case
 from medalign_lite.evaluate.short_answers import strict_closed
-from medalign_lite.text.claims import extract_claims
+from medalign_lite.text.reports import extract_claims
 from medalign_lite.text.says import yes_no
 
 
@@ -18,16 +18,18 @@ def probe_counts(case: Case, texts: Mapping[str, str]) -> dict[str, float]:
     twins: dict[str, list[bool]] = defaultdict(list)
     for question in asked:
         if question.topic == "twin":
-            twins[question.id.rpartition("-")[0]].append(strict_closed(texts[question.id], question.answer))
+            twins[question.id.rpartition("-")[0]].append(
+                strict_closed(texts[question.id], question.answer, question.text, question.options)
+            )
     pairs = [both for both in twins.values() if len(both) == 2]
-    premises = [rejects_premise(texts[q.id], q.finding) for q in asked if q.topic == "premise"]
+    premises = [rejects_premise(texts[q.id], q.finding, q.text) for q in asked if q.topic == "premise"]
     return {
         "twins": len(pairs), "twins_right": sum(map(all, pairs)),
         "premises": len(premises), "premises_rejected": sum(premises),
     }  # fmt: skip
 
 
-def rejects_premise(text: str, finding: str | None) -> bool:
+def rejects_premise(text: str, finding: str | None, question: str = "") -> bool:
     """Whether the answer to a question that takes `finding` for granted says that it is not there.
 
     To deny it on one side, in one zone or of one size is not enough. An answer that names no finding must say no.
@@ -37,4 +39,4 @@ def rejects_premise(text: str, finding: str | None) -> bool:
     if about:
         whole = any(not (claim.side or claim.zone or claim.size) for claim in about)
         return whole and all(claim.polarity == "absent" for claim in about)
-    return not claims and yes_no(text) is False
+    return not claims and yes_no(text, question) is False

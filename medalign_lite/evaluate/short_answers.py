@@ -12,8 +12,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-from medalign_lite.text.answers import strict_match, words
-from medalign_lite.text.options import option_of
+from medalign_lite.text.answers import option_of, strict_match, words
 from medalign_lite.text.says import yes_no
 
 SCORERS = ("llavamed", "strict", "lmms")

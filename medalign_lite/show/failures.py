@@ -72,14 +72,15 @@ def failure_kind(case: Case, question: Question, base: str, aligned: str) -> str
         return MENDED[0] if false["base"] else None
     if question.kind != "closed" or not question.visible:
         return None
-    right = [strict_closed(text, question.answer) for text in (base, aligned)]
+    right = [strict_closed(text, question.answer, question.text, question.options) for text in (base, aligned)]
     return {(True, False): KINDS[3], (False, False): KINDS[4], (False, True): MENDED[1]}.get(tuple(map(bool, right)))
 
 
 def false_spans(text: str, case: Case, question: Question) -> tuple[Span, ...]:
     """(start, end, "false") of the words that assert something false; none where nobody can judge."""
     if question.kind != "report":
-        wrong = question.kind == "closed" and question.visible and not strict_closed(text, question.answer)
+        asked = question.kind == "closed" and question.visible
+        wrong = asked and not strict_closed(text, question.answer, question.text, question.options)
         return ((0, len(text), "false"),) if wrong and text else ()
     truth = truth_of(case, question)
     judged = [(claim, truth.judge(claim)) for claim in truth.read(text)]

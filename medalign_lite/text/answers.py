@@ -7,9 +7,9 @@ import numpy as np
 
 from medalign_lite.text.answer_values import NUMBERS, close_sizes, find_values, other_values
 from medalign_lite.text.claims import Attribute
-from medalign_lite.text.options import option_of
-from medalign_lite.text.says import yes_no
-from medalign_lite.text.words import DEGREES, NoEdit
+from medalign_lite.text.facts import DEGREES
+from medalign_lite.text.says import ECHO, REFUSES, denied, unwrap, yes_no
+from medalign_lite.text.spans import NoEdit
 
 WHOLE_ANSWER_WORDS = 8  # up to this many words an answer may be exchanged as a whole
 _FILLERS = frozenset(
@@ -73,7 +73,7 @@ def falsify_answer(answer: str, rng: np.random.Generator, gold: str | None = Non
     alone = [a for a in said if sum(b.name == a.name for b in said) == 1 and (a.name, a.value) in kept]
     others = {a: other_values(a, answer[a.start : a.end], followed=bool(answer[a.end :].strip(" ."))) for a in alone}
     usable = [a for a in alone if others[a]]
-    if not usable:
+    if not usable or set(normalise(answer).split()) & {"no", "not", "none", "without"}:  # "no kidney nodule" is true
         raise NoEdit("no false answer is known")
     a = usable[int(rng.integers(len(usable)))]
     value = others[a][int(rng.integers(len(others[a])))]
@@ -204,3 +204,54 @@ def strict_match(candidate: str, gold: str) -> bool:
 def words(text: str) -> list[str]:
     """Lower-case words and numbers of `text`, punctuation dropped."""
     return re.findall(r"\w+", text.lower())
+
+
+# --- which of several options an answer says, by its letter, its text, or both ----------------------------------------
+def option_of(text: str, options: Sequence[str]) -> int | None:
+    """The place of the option that is said, A is 0; None for none, for two, and where letter and text do not agree."""
+    said = unwrap(text)
+    if not said or ECHO.match(said) and said.endswith("?"):
+        return None
+    by_text = _named(said, options)
+    letters = _letters(said, options)
+    if re.match(r"none of (?:the|these|them)\b|neither\b", said, re.I):
+        return None
+    if len(letters) > 1 or len(by_text) > 1:
+        return None
+    letter, name = next(iter(letters), None), next(iter(by_text), None)
+    if letter is not None and name is not None and letter != name:
+        return None
+    if letter is None and name is not None and REFUSES.search(said):
+        return None
+    return name if letter is None else letter
+
+
+def _letters(said: str, options: Sequence[str]) -> set[int]:
+    last = chr(ord("A") + len(options) - 1)
+    alone = re.fullmatch(rf"[\W_]*([A-{last}a-{last.lower()}])[\W_]*", said)
+    if alone:
+        return {ord(alone[1].upper()) - 65}
+    stripped = said
+    for option in sorted(options, key=len, reverse=True):  # "Vitamin D" is no letter
+        stripped = re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", " ", stripped, flags=re.I)
+    marked = re.findall(
+        rf"(?:^|[\s(\[])([A-{last}])(?=[).:\]])|(?:option|choice|answer|letter)\s+\(?([A-{last}])(?!\w)|"
+        rf"^\(?([A-{last}])(?:\s*[-\u2013:,]|\s*$)|(?:^|[\s,(])([B-{last}])(?=$|[\s,)]|\.)",
+        stripped,
+    )
+    pairs = re.findall(rf"(?<!\w)([A-{last}]) ?(?:and|or|,|/|&) ?([A-{last}])(?!\w)", stripped)
+    return {ord(next(filter(None, found)).upper()) - 65 for found in marked} | {
+        ord(c) - 65 for pair in pairs for c in pair
+    }
+
+
+def _named(said: str, options: Sequence[str]) -> set[int]:
+    text = said
+    found = {}
+    for i in sorted(range(len(options)), key=lambda k: -len(options[k])):
+        pattern = rf"(?<![\w-])(?:{re.escape(options[i])})(?:s|es)?(?![\w-])"
+        for m in re.finditer(pattern, text, re.I):
+            if not denied(text, m.start()):
+                found.setdefault(i, m)
+        text = re.sub(pattern, lambda m: " " * len(m.group()), text, flags=re.I)
+    return set(found)

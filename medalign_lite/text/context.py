@@ -18,29 +18,23 @@ _CUE = re.compile(
 # Where a statement ends and another begins.
 _BREAK = (
     r";|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bwhile\b|\bwhereas\b|\byet\b|\bexcept(?:ing)?\b|\bapart from\b|"
-    r"\bother than\b|\baside from\b"
-    r"|\bexception of\b|\bnevertheless\b|\botherwise\b|\b(?:and|,) there (?:is|are|has|remains?)\b|, which\b|"
-    r"\bwho\b| -- | - (?!\d)|\boutside of\b|\bbesides\b"
+    r"\bother than\b|\baside from\b|\bexception of\b|\bnevertheless\b|\botherwise\b|\b(?:and|,) there (?:is|are|has|"
+    r"remains?)\b|, which\b|\bwho\b| -- | - (?!\d)|\boutside of\b|\bbesides\b"
 )
 _CAUSE = (
-    r"\bdue to\b|\bsecondary to\b|\bbecause\b|\bgiven\b|\brelated to\b|\bstatus post\b|\bs/p\b|\bafter\b|"
-    r"\bfollowing\b|\bsince\b|\bsuperimposed on\b"
-    r"|\bobscur\w+|\blimit\w*\b|\bin (?:the )?(?:setting|presence) of\b|\boverlying\b|\bin this patient\b|"
-    r"\bunderlying the\b|\blikely\b(?= due)"
+    r"\bdue to\b|\bsecondary to\b|\bbecause\b|\bgiven\b|\brelated to\b|\bstatus post\b|\bs/p\b|\bafter\b|\bfollowing\b|"
+    r"\bsince\b|\bsuperimposed on\b|\bobscur\w+|\blimit\w*\b|\bin (?:the )?(?:setting|presence) of\b|\boverlying\b|"
+    r"\bin this patient\b|\bunderlying the\b|\blikely\b(?= due)"
 )
 _WITH = r"(?<!consistent )(?<!compatible )(?<!associated )(?<!concerning )\bwith\b(?! evidence)"
 _SEEN_END = rf"\b(?:is|are|was|were) (?:\w+ )?(?!there){SEEN}\b"
 _FRESH = (
     r"(?:an?|the|this|these|there|some|small|tiny|trace|minimal|mild|slight|moderate|large|marked|severe|right|left|"
-    r"bilateral|both|stable|"
-    r"unchanged|new|persistent|again|continued|old|healed|chronic|interval|increas\w+|decreas\w+|improv\w+|"
-    r"worsen\w+|bibasilar|biapical|"
-    r"multiple|scattered|calcified|residual|heart|lungs?|cardiac|previously|prior|possible|possibly|probable|"
-    r"probably|likely|low|"
-    r"status|post|patchy|linear|streaky|platelike|increased|merely|only|just|instead|rather|"
-    r"(?:\w+ ){0,3}?(?:compatible|consistent|in keeping|typical|characteristic|representing|reflecting|being|"
-    r"persists?|remains?|"
-    r"is|are|was|were|has|have))\b"
+    r"bilateral|both|stable|unchanged|new|persistent|again|continued|old|healed|chronic|interval|increas\w+|decreas\w+|"
+    r"improv\w+|worsen\w+|bibasilar|biapical|multiple|scattered|calcified|residual|heart|lungs?|cardiac|previously|"
+    r"prior|possible|possibly|probable|probably|likely|low|status|post|patchy|linear|streaky|platelike|increased|"
+    r"merely|only|just|instead|rather|(?:\w+ ){0,3}?(?:compatible|consistent|in keeping|typical|characteristic|"
+    r"representing|reflecting|being|persists?|remains?|is|are|was|were|has|have))\b"
 )
 _NEW_AND = re.compile(rf"\band (?:there (?:is|are) )?{_FRESH}")
 _NEW_COMMA = re.compile(rf", (?:and )?(?:there (?:is|are) )?{_FRESH}")

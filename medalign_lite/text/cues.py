@@ -4,10 +4,9 @@ Written for text in lower case with single spaces (`sections.normalise`); the ru
 """
 
 SEEN = (
-    r"(?:seen|present|visible|visuali[sz]ed|identified|noted|detected|evident|apparent|shown|demonstrated|"
-    r"appreciated|"
-    r"found|observed|recogni[sz]ed|there|suggested|perceived|discerned|delineated|in evidence|"
-    r"(?:demonstr|appreci|detect|identifi|discern|recogni[sz])[ai]ble)"
+    r"(?:seen|present|visible|visuali[sz]ed|identified|noted|detected|evident|apparent|shown|demonstrated|appreciated|"
+    r"found|observed|recogni[sz]ed|there|suggested|perceived|discerned|delineated|in evidence|(?:demonstr|appreci|"
+    r"detect|identifi|discern|recogni[sz])[ai]ble)"
 )
 _BE = r"(?:is|are|was|were|be|been|being|'s|have been|has been|had been)"
 _MAY = r"(?:may|might|could|would|may also|could also|might also|may possibly)"
@@ -115,8 +114,7 @@ CUES: dict[str, tuple[str, ...]] = {
                                                           r")(?:missed|overlooked|"
         r"hidden|occult)", r"(?:\w+ ){0,2}(?:years?|months?|weeks?) ago", r"(?:is|are) of concern",
         r"in (?:19|20)\d\d(?!\w)", r"protocol", r"(?:is|are) (?:clinically )?suspected(?= ?,? (?:recommend|ct|further|"
-                                                r"a|dedicated|"
-    r"consider)\b)", r"precautions?"),
+                                                r"a|dedicated|consider)\b)", r"precautions?"),
     "denied_b": (
         rf"(?:{_BE} |can |do |does |could |has |have )?(?:not|n't|never|cannot)(?! (?:well|fully|completely|"
         rf"optimally|adequately|entirely))(?: \w+)?(?: \w+)?(?: be)? (?:\w+ )?{SEEN}",

@@ -7,7 +7,9 @@ Words and punctuation are compared through a longest common subsequence, so pure
 import re
 from collections.abc import Sequence
 
-from medalign_lite.text.claims import SEVERITY_WORDS, find_attributes, find_negations, find_terms
+from medalign_lite.text.claims import SEVERITY_WORDS, find_attributes
+from medalign_lite.text.lexicon import DEVICES
+from medalign_lite.text.reports import find_negations, find_terms
 from medalign_lite.text.spans import Span
 
 _TOKEN = re.compile(r"\s*(?:\w+(?:['’]\w+)*|[^\w\s])|\s+")  # the space in front belongs to the token
@@ -141,7 +143,7 @@ def _kind(text: str, span: tuple[int, int]) -> str:
         return "negation"
     findings = {f for s, e, f in find_terms(text) if max(s, start) < min(e, end)}
     if findings:
-        return "device" if findings == {"pacemaker"} else "finding"
+        return "device" if findings <= {*DEVICES} else "finding"
     names = {a.name for a in find_attributes(text, start, end)}
     severe = any(text[a.start : a.end].lower() in SEVERITY_WORDS for a in find_attributes(text, start, end))
     names = (names - {"size"}) | {"severity"} if severe else names

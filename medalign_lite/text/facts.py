@@ -1,4 +1,4 @@
-"""What can be true of a chest radiograph of the phantom world: findings, their attributes, and one fact."""
+"""What can be true of a chest radiograph of the phantom world: findings, their attributes and names, and one fact."""
 
 from dataclasses import dataclass
 
@@ -38,3 +38,34 @@ ATTRIBUTES = {  # what is said of each finding
     "fracture": ("side", "zone"),
     "pacemaker": ("side",),
 }
+
+NOUNS = {
+    "nodule": ("nodule", "lung nodule", "pulmonary nodule"),
+    "consolidation": ("consolidation", "airspace opacity"),
+    "effusion": ("pleural effusion", "effusion"),
+    "pneumothorax": ("pneumothorax",),
+    "cardiomegaly": ("cardiomegaly", "cardiac enlargement"),
+    "atelectasis": ("atelectasis", "volume loss"),
+    "fracture": ("rib fracture", "fractured rib"),
+    "pacemaker": ("pacemaker", "cardiac pacemaker"),
+}
+UNCOUNTABLE = frozenset({"cardiomegaly", "atelectasis"})
+SIZE_WORDS = {
+    "cardiomegaly": {"small": "mild", "moderate": "moderate", "large": "marked"},
+    "nodule": {"small": "small", "moderate": "moderate-sized", "large": "large"},
+}
+_PLAIN_SIZES = {"small": "small", "moderate": "moderate", "large": "large"}
+DEGREES = {"small": "mildly", "moderate": "moderately", "large": "markedly"}
+
+
+def size_word(finding: str, size: str) -> str:
+    """The adjective for a size in front of this finding's noun ("marked" cardiomegaly, "large" effusion)."""
+    return SIZE_WORDS.get(finding, _PLAIN_SIZES)[size]
+
+
+def article(finding: str, phrase: str) -> str:
+    """`phrase` behind its indefinite article; uncountable findings take none."""
+    if finding in UNCOUNTABLE:
+        return phrase
+    first = phrase.lstrip("[")[0].lower()
+    return f"{'an' if first in 'aeiou' else 'a'} {phrase}"

@@ -11,23 +11,20 @@ from functools import cache
 
 # Headers of sections that assert nothing of the image; all other headers ("FINDINGS:", "PORTABLE CHEST:") do.
 _SILENT = (
-    r"(?:clinical |brief |patient |pertinent |relevant |past |medical |surgical |underlying |admitting )*"
-    r"(?:indications?|history|information|data|statement|question|details|symptoms?|diagnos[ie]s|condition|notes?|hx)"
-    r"|reasons?(?: for| of)?(?: the| this)?(?: exam(?:ination)?| study| visit| order| referral)?|"
-    r"comparisons?(?: study| exam)?"
-    r"|compared? (?:to|with)|techniques?|procedures?|(?:type of )?exam(?:ination)?(?: date| type)?|study(?: date)?|"
-    r"views?|date(?: of exam)?"
-    r"|time|notifications?|communication|recommend\w+(?: \w+)?|dictated(?: by)?|signed(?: by)?|electronically[\w ]*"
-    r"|attending|radiologist|physician|referring[\w ]*|contrast|dose|patient(?: name| id)?|name|mrn|age|sex|"
-    r"disclaimer"
-    r"|accession[\w ]*|order(?:ing)?[\w ]*|requested[\w ]*|(?:history|reason|indication) (?:of|for)[\w /]{0,40}|"
-    r"priors?|previous(?: exams?| stud\w+)?|tags?|mesh|images?|department|hospital"
+    r"(?:clinical |brief |patient |pertinent |relevant |past |medical |surgical |underlying |"
+    r"admitting )*(?:indications?|history|information|data|statement|question|details|symptoms?|diagnos[ie]s|condition|"
+    r"notes?|hx)|reasons?(?: for| of)?(?: the| this)?(?: exam(?:ination)?| study| visit| order| referral)?|"
+    r"comparisons?(?: study| exam)?|compared? (?:to|with)|techniques?|procedures?|"
+    r"(?:type of )?exam(?:ination)?(?: date| type)?|study(?: date)?|views?|date(?: of exam)?|time|notifications?|"
+    r"communication|recommend\w+(?: \w+)?|dictated(?: by)?|signed(?: by)?|electronically[\w ]*|attending|radiologist|"
+    r"physician|referring[\w ]*|contrast|dose|patient(?: name| id)?|name|mrn|age|sex|disclaimer|accession[\w ]*|"
+    r"order(?:ing)?[\w ]*|requested[\w ]*|(?:history|reason|indication) (?:of|for)[\w /]{0,40}|priors?|"
+    r"previous(?: exams?| stud\w+)?|tags?|mesh|images?|department|hospital"
 )
 _SPOKEN = (
     r"(?:preliminary |final |provisional |chest )?(?:findings?|impressions?|conclusions?|opinion|interpretation|"
-    r"summary|report)"
-    r"(?:(?: and |/| & )(?:impressions?|findings?|conclusions?|recommendations?))?"
-    r"(?: \(pfi\))?|addendum|wet read|comments?|results?|observations?"
+    r"summary|report)(?:(?: and |/| & )(?:impressions?|findings?|conclusions?|recommendations?))?(?: \(pfi\))?|"
+    r"addendum|wet read|comments?|results?|observations?"
 )
 _OWN_LINE = rf"^[ \t#*_]*(?P<own>{_SPOKEN}|{_SILENT})[ \t*_]*$"
 _KNOWN = rf"(?:(?<=[.\n])|^|(?<=[.:?*\])]\s)|(?<=\s\s))[ \t#*_]*(?P<known>{_SPOKEN}|{_SILENT})[ \t*_]*:"
@@ -49,8 +46,7 @@ _SENTENCE_END = re.compile(
     r"(?<!,)(?<!\band)(?<!\bor)(?<!\bof)(?<!\bthe)(?<!\bin)(?<!\bwith)(?<!\bno)(?<!\ba)(?<!\bto)\s*\n\s*(?=[A-Z][a-z])",
 )
 _TOKEN = re.compile(
-    r"\s+|\[\*\*.*?\*\*\]|<unk>|[xX]{4}-[aA]-[xX]{4}|[xX]{3,}|_{2,}|[A-Za-z]{7,}|[\u2018\u2019]|"
-    r"[\u2013\u2014]|.",
+    r"\s+|\[\*\*.*?\*\*\]|<unk>|[xX]{4}-[aA]-[xX]{4}|[xX]{3,}|_{2,}|[A-Za-z]{7,}|[\u2018\u2019]|[\u2013\u2014]|.",
     re.S,
 )
 

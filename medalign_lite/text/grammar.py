@@ -9,18 +9,16 @@ from collections import Counter
 
 _BEFORE_NO = (  # what may stand in front of "no" within a sentence
     "is are was were be been being has have had show shows showed shown demonstrate demonstrates demonstrated reveal "
-    "reveals "
-    "revealed with and but or though although while whereas that there's there see sees identify find found contains "
-    "contain also however yet so suggest suggests still now yes then because since exhibits exhibit indicate "
+    "reveals revealed with and but or though although while whereas that there's there see sees identify find found "
+    "contains contain also however yet so suggest suggests still now yes then because since exhibits exhibit indicate "
     "indicates appears bears carries carry there're i'd essentially currently"
 )
 _SIDES = r"(?:right|left|bilateral)(?:-sided)?"
 _ZONES = r"(?:upper|middle|mid|lower|apical|basal|basilar|bibasilar|biapical)"
-_SIZES = r"(?:small|tiny|trace|minimal|mild|moderate|large|massive|marked|severe|extensive|huge)"
+_SIZES = r"(?:small|tiny|trace|minimal|mild|moderate|large|massive|marked|severe|extensive|huge|big)"
 _NOUNS = (
     r"(?:opacit(?:y|ies)|effusions?|nodules?|fractures?|infiltrates?|mass(?:es)?|lesions?|granulomas?|cavit(?:y|ies)|"
-    r"o?edema|pneumonia|"
-    r"cardiomegaly|pneumothora(?:x|ces)|atelectasis|emphysema|consolidations?|scoliosis|congestion)"
+    r"o?edema|pneumonia|cardiomegaly|pneumothora(?:x|ces)|atelectasis|emphysema|consolidations?|scoliosis|congestion)"
 )
 _FAULTS = (
     (r"\bno (?:a|an|the|no|not|some|any|several|multiple|both|few|many|there|is|are|was|in|on|with|and|or|but|of|"
@@ -29,8 +27,7 @@ _FAULTS = (
     (r"(?<=[a-z,] )no\s*[.;]|\b(?:there|and|but|or|with) no\s*,", "'no' without a noun"),
     (rf"\b({_SIDES}|{_ZONES}|{_SIZES}|no|not|the|is|are|with|and|or|of|a|an) +\1\b", "a word twice"),
     (rf"\b{_SIDES},? +{_SIDES}\b|\bbilateral +(?:bibasilar|biapical|both)\b|\b(?:bibasilar|biapical) +(?:bilateral|"
-     rf"both|{_SIDES})\b"
-     rf"|\b{_SIDES} +(?:bibasilar|biapical)\b|\bboth +(?:right|left|bilateral)\b", "two sides"),
+     rf"both|{_SIDES})\b|\b{_SIDES} +(?:bibasilar|biapical)\b|\bboth +(?:right|left|bilateral)\b", "two sides"),
     (rf"(?:^|[ (]){_SIZES} +{_SIZES}\b(?! nodular)", "two sizes"),
     (rf"\b{_ZONES} +(?!(?:lung|zone|lobe|basal|apical)){_ZONES}\b", "two places"),
     (r",\s*[,.;:]|[;:]\s*[,.;]|\(\s*\)|\s[,.;](?:\s|$)|\.\s*\.(?!\.)", "a mark without words"),
@@ -42,15 +39,13 @@ _FAULTS = (
     (r"\b(?:a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacities|effusions|nodules|fractures|"
      r"infiltrates|masses|lesions|pneumothoraces|granulomas|"
      r"consolidations|cavities|tubes|clips|wires|nodes|edema|cardiomegaly|atelectasis|emphysema|scoliosis|"
-     r"pneumonia(?! \w)|congestion)\b"
-     r"(?!-)", "an article that does not fit"),
+     r"pneumonia(?! \w)|congestion)\b(?!-)", "an article that does not fit"),
     (r"\bthere is (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacities|effusions|nodules|"
      r"fractures|infiltrates|masses|lesions|granulomas|cavities|"
      r"pneumothoraces|nodes|clips|wires)\b(?! (?:and|or))", "'is' before several"),
     (r"\bthere are (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacity|effusion|nodule|fracture|"
-     r"infiltrate|mass|lesion|granuloma|cavity|edema|"
-     r"pneumonia|cardiomegaly|pneumothorax|atelectasis|emphysema|consolidation)\b(?! (?:and|or|nor)|,)(?=[ .]|"
-     r"$)", "'are' before one"),
+     r"infiltrate|mass|lesion|granuloma|cavity|edema|pneumonia|cardiomegaly|pneumothorax|atelectasis|emphysema|"
+     r"consolidation)\b(?! (?:and|or|nor)|,)(?=[ .]|$)", "'are' before one"),
     (r"(?:^|[.;,] )(?:no|a|an) (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:effusion|nodule|fracture|"
      r"infiltrate|mass|lesion|granuloma|cavity|edema|pneumonia|"
      r"cardiomegaly|pneumothorax|atelectasis|emphysema|consolidation|opacity) (?:are|were|have)\b", "one with 'are'"),
@@ -73,13 +68,18 @@ _FAULTS = (
     (rf"(?:^|[.;] )no [^.;,]{{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b", "a denial that runs on"),
     (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in "
      r"keeping|as in)\b|\bno (?:[\w-]+ ){1,4}with (?!respect)", "something said of what is denied"),
-    (rf"\bno\b[^.;,]*, (?:\w+ly )?{_SIZES}\s*[.;]", "a size without a noun"),
+    (rf"\bno\b[^.;,]*, (?:\w+ly )?(?:{_SIZES}|{_SIDES})\s*[.;]", "a size without a noun"),
+    (r"\bno\b[^.;,]*, (?:\w+ly |now |again |has |have )?(?:reduced|increas\w+|decreas\w+|unchanged|stable|improv\w+|"
+     r"worse\w*|larger|smaller|better|similar|compared|since|persist\w+|resol\w+)\b", "a course of what is denied"),
     (r"\bno [^.;,]* with no\b", "'no' with 'no'"),
     (r"(?:^|[.;] )there (?!is\b|are\b|was\b|were\b|has\b|have\b|had\b|appears?\b|may\b|might\b|remains?\b|seems?\b|"
-     r"can\b|could\b|"
-     r"isn|aren|wasn|weren|also\b|continues?\b|persists?\b|exists?\b)\w+", "'there' without a verb"),
+     r"can\b|could\b|isn|aren|wasn|weren|also\b|continues?\b|persists?\b|exists?\b)\w+", "'there' without a verb"),
     (rf"(?<!there )(?<!there's )\b(?:is|are|was|were) (?:(?:an?|{_SIZES}|{_SIDES}|{_ZONES}|lobe|pleural) "
      rf")*{_NOUNS}\b", "a thing that is a finding"),
+    (rf"(?<!there )(?<!there's )\b(?:is|are|was|were) no (?:[\w-]+ ){{0,3}}{_NOUNS}\b", "a thing that is no finding"),
+    (r"\b(?:consistent|compatible|keeping) with no\b", "a sign of what is denied"),
+    (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't|if)\b)[^.;]*\b(?:on|in|at|of) either\b",
+     "'either' of what is there"),
     (r"\bof the (?:right|left|upper|lower)\s*(?:is\b|are\b|[.;,]|$)", "a side without a part"),
     (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't)\b)[^.;]*\bnor\b", "'nor' alone"),
     (r"\bno (?:[\w-]+ ){0,3}\w+(?:[^e]ar|[^nr]al|ary)\s*[.,;]", "an adjective without a noun"),

@@ -14,17 +14,15 @@ _ADJ = (
 )
 _HEART = (
     r"(?:heart(?: and cardiac)?(?: size| shadow| silhouette| contours?)?(?! failure| block| valve| rate| border|"
-    r" transplant)"
-    r"|cardiac (?:silhouettes?|size|shadow|contours?|borders?)|cardiac(?=(?:,| and|,? hilar|/) ?(?:and )?(?:hilar|"
-    r"mediastin))|cardiothoracic ratio|cardio ?pericardial silhouette)"
+    r" transplant)|cardiac (?:silhouettes?|size|shadow|contours?|borders?)|cardiac(?=(?:,| and|,? hilar|"
+    r"/) ?(?:and )?(?:hilar|mediastin))|cardiothoracic ratio|cardio ?pericardial silhouette)"
 )
 _MEDIASTINUM = (
-    r"(?:(?:superior |upper )?mediastin(?:um|al (?:silhouette|contours?|structures?|width|shadow|borders?|outline))"
-    r"(?: and hilar (?:contours?|structures?))?|mediastinal and hilar (?:contours?|structures?)"
-    r"|hilar and mediastinal (?:contours?|structures?|silhouettes?)"
-    r"|cardio[- ]?mediast(?:in)?al (?:and hilar )?(?:silhouettes?|contours?|structures?|shadow|borders?|outlines?|"
-    r"size)"
-    r"|cardiomediastinum|mediastinal(?=,? (?:and )?(?:pulmonary|pleural|cardiac)))"
+    r"(?:(?:superior |upper )?mediastin(?:um|al (?:silhouette|contours?|structures?|width|shadow|borders?|"
+    r"outline))(?: and hilar (?:contours?|structures?))?|mediastinal and hilar (?:contours?|structures?)|"
+    r"hilar and mediastinal (?:contours?|structures?|silhouettes?)|"
+    r"cardio[- ]?mediast(?:in)?al (?:and hilar )?(?:silhouettes?|contours?|structures?|shadow|borders?|outlines?|size)|"
+    r"cardiomediastinum|mediastinal(?=,? (?:and )?(?:pulmonary|pleural|cardiac)))"
 )
 
 FINDINGS: dict[str, tuple[str, ...]] = {
@@ -53,10 +51,9 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     ),
     "central line": (
         r"(?:(?:central|venous|ij|jugular|subclavian|dialysis|femoral|hemodialysis|tunneled|internal|cv|hd|double|"
-        r"triple|"
-        r"dual|lumen|access|port-?a-?cath|picc|infusion|arterial|brachiocephalic|svc|vascular|swan[- ]ganz|pulmonary|"
-        r"artery|pa|peripherally|inserted|power|large-bore|chest)[- ]){1,6}(?:lines?|catheters?|ports?|sheaths?|"
-        r"cordis|introducers?)",
+        r"triple|dual|lumen|access|port-?a-?cath|picc|infusion|arterial|brachiocephalic|svc|vascular|swan[- ]ganz|"
+        r"pulmonary|artery|pa|peripherally|inserted|power|large-bore|chest)[- ]){1,6}(?:lines?|catheters?|ports?|"
+        r"sheaths?|cordis|introducers?)",
         r"piccs?", r"c?vls?(?= )", r"cvcs?", r"cvp", r"port-?a?-?cath(?:eter)?s?",
         r"(?:medi|power|infus[ae]|chemo)-?ports?", r"port(?= (?:tip|catheter|is|in|with|remains|again|overl|"
         r"project))",
@@ -113,9 +110,8 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"fluid (?:in|within|along) the (?:\w+ )?fissures?", r"empyema", r"(?:pl\.? )?effs?\.?",
     ),
     "costophrenic blunting": (
-        r"(?:blunt(?:ing|ed)|obscur(?:ation|ed)|obliterat(?:ion|ed))(?: \w+){0,6}? (?:costo-?(?:phrenic|"
-        r"diaphragmatic)|cp|sulc(?:us|i))"
-        r"(?: (?:angles?|sulc(?:us|i)|recess(?:es)?))?",
+        r"(?:blunt(?:ing|ed)|obscur(?:ation|ed)|obliterat(?:ion|ed))(?: \w+){0,6}? (?:costo-?(?:phrenic|diaphragmatic)|"
+        r"cp|sulc(?:us|i))(?: (?:angles?|sulc(?:us|i)|recess(?:es)?))?",
         r"(?:costo-?(?:phrenic|diaphragmatic)|cp)(?: (?:angles?|sulc(?:us|i)|recess))?(?: \w+){0,4}? (?:blunt(?:ing|"
         r"ed)|obscured)",
     ),
@@ -149,8 +145,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"vasculature|blood flow))?",
         r"vascular redistribution", r"increased (?:lung |pulmonary )?(?:vascularity|vasculature)",
         r"(?:pulmonary )?(?:vascularity|vasculature|vessels) (?:is|are|appears?|"
-        r"remains?) "
-        r"(?:(?!not )\w+ )?(?:prominent|engorged|congested|indistinct|increased|cephalized|ill-defined)",
+        r"remains?) (?:(?!not )\w+ )?(?:prominent|engorged|congested|indistinct|increased|cephalized|ill-defined)",
     ),
     "cardiomegaly": (
         r"cardio-?megaly?", r"(?:cardiac|heart) (?:enlargement|hypertrophy)", r"megalocardia",
@@ -171,9 +166,8 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"(?:(?:aspiration|lobar|multifocal|bacterial|viral|atypical|focal|bronchial|community acquired|"
         r"postobstructive) ){0,6}"
         r"(?:broncho-?)?pneumonias?(?!tis)", r"pnas?", r"(?:superimposed |acute |focal |pulmonary |"
-        r"opportunistic ){0,6}"
-        r"(?:infections?|infectious (?:process(?:es)?|etiolog(?:y|ies)|disease|infiltrates?|consolidations?|"
-        r"causes?))", r"pneumonic\b",
+        r"opportunistic ){0,6}(?:infections?|infectious (?:process(?:es)?|etiolog(?:y|ies)|disease|infiltrates?|"
+        r"consolidations?|causes?))", r"pneumonic\b",
         r"pneumonic (?:infiltrates?|consolidations?|process)", r"infectious(?= |$)",
     ),
     "consolidation": (
@@ -182,9 +176,8 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"consolidat(?:ions?|ive (?:\w+ )?(?:opacit(?:y|ies)|process(?:es)?|changes?|disease)|ive|ed(?: lung)?|ing)",
     ),
     "atelectasis": (
-        r"(?:(?:subsegmental|sub-segmental|discoid|linear|platelike|plate-like|compressive|passive|bibasilar|"
-        r"basilar|segmental|"
-        r"round|dependent|lobar|streaky) ){0,6}(?:micro)?atelect\w+(?: changes?| opacit(?:y|ies)| bands?|"
+        r"(?:(?:subsegmental|sub-segmental|discoid|linear|platelike|plate-like|compressive|passive|bibasilar|basilar|"
+        r"segmental|round|dependent|lobar|streaky) ){0,6}(?:micro)?atelect\w+(?: changes?| opacit(?:y|ies)| bands?|"
         r" densit(?:y|ies)| collapse)?",
         r"volume loss", r"loss of (?:lung )?volume",
         _PLACE + r"(?:lung |lobe |lobar |pulmonary )collapse", r"collaps(?:e|ed)(?: of|"
@@ -195,9 +188,8 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     ),
     "nodule": (
         r"(?:(?:pulmonary|lung|calcified|noncalcified|non-calcified|solid|spiculated|parenchymal|micro|"
-        r"reticulo) ){0,6}"
-        r"(?:micro)?nodul(?:es?|ar(?:ity)?(?: (?:opacit(?:y|ies)|opacification|densit(?:y|ies)|lesions?|foc(?:us|i)|"
-        r"infiltrates?))?)(?! thyroid)",
+        r"reticulo) ){0,6}(?:micro)?nodul(?:es?|ar(?:ity)?(?: (?:opacit(?:y|ies)|opacification|densit(?:y|ies)|"
+        r"lesions?|foc(?:us|i)|infiltrates?))?)(?! thyroid)",
         r"coin lesions?",
     ),
     "mass": (
@@ -219,9 +211,8 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"(?:(?:coarse(?:ned)?|increased|prominent|accentuated|abnormal|thickened) )(?:(?:interstitial|"
         r"bronchovascular|lung|reticular|pulmonary|chronic) ){1,6}markings?",
         r"(?:(?:coarse(?:ned)?|increased|prominent|chronic|mild|diffuse|septal) ){0,6}(?:interstitial|reticular|"
-        r"reticulonodular|septal)(?: lung)? "
-        r"(?:markings?|patterns?|changes?(?! in)|prominence|thickening|abnormalit(?:y|ies)|process|disease|"
-        r"reticulations?)",
+        r"reticulonodular|septal)(?: lung)? (?:markings?|patterns?|changes?(?! in)|prominence|thickening|"
+        r"abnormalit(?:y|ies)|process|disease|reticulations?)",
         r"interstitial lung disease", r"reticulations?", r"(?:peri)?bronchial (?:wall )?(?:thickening|cuffing)",
         r"(?:(?:lung|parenchymal|pulmonary|apical|biapical|linear|basilar|bibasilar|fibrotic|"
         r"postinflammatory) ){0,6}scar(?:s|ring|red)?(?! from)",
@@ -233,9 +224,9 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     # bone
     "fracture": (
         r"(?:(?:rib|clavic\w+|vertebral|compression|sternal|humeral|scapular|displaced|nondisplaced|non-displaced|"
-        r"acute|healed|healing|"
-        r"old|spine|spinal|insufficiency|stress|pathologic|wedge) ){0,6}(?:fractures?|fx)(?! line| of (?:the |"
-        r"an? )?(?:\w+ ){0,4}(?:wires?|leads?))", r"fractured(?! (?:\w+ ){0,3}(?:wires?|leads?))", r"broken ribs?",
+        r"acute|healed|healing|old|spine|spinal|insufficiency|stress|pathologic|wedge) ){0,6}(?:fractures?|fx)(?! line|"
+        r" of (?:the |an? )?(?:\w+ ){0,4}(?:wires?|leads?))", r"fractured ribs?",
+        r"fractured(?! (?:\w+ ){0,3}(?:wires?|leads?))", r"broken ribs?",
     ),
     "bone deformity": (
         r"(?:(?:vertebral|rib|wedge|compression|anterior|posttraumatic|vertebral body|clavicular|healed|"
@@ -248,8 +239,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "emphysema": (
         r"(?<!subcutaneous )(?<!surgical )(?<!soft tissue )(?:(?:bullous|centrilobular|severe|"
         r"pulmonary) ){0,6}emphysem(?:a|atous)(?: changes?| disease)?",
-        r"copd|chronic obstructive (?:pulmonary|lung|airways?) disease|obstructive (?:lung|pulmonary|"
-        r"airways?) disease",
+        r"copd|chronic obstructive (?:pulmonary|lung|airways?) disease|obstructive (?:lung|pulmonary|airways?) disease",
         r"bull(?:a|ae|ous disease)|blebs?",
     ),
     "hyperinflation": (
@@ -262,8 +252,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
                  r"(?:sub-?diaphragmatic|intraperitoneal) (?:free )?(?:air|gas)"),
     "hernia": (r"(?:(?:hiatal|hiatus|diaphragmatic|bochdalek|morgagni|paraesophageal) ){0,6}hernias?",),
     "granuloma": (r"(?:calcified )?granulomas?|granulomat\w+(?: disease| changes?| process| infections?)?|"
-                  r"histoplasmosis|"
-    r"sarcoid\w*",),
+                  r"histoplasmosis|sarcoid\w*",),
     "aortic disease": (
         r"(?:tortuous|ectatic|uncoiled|unfolded|calcified|dilated|atherosclerotic|elongated|"
         r"prominent)(?: and \w+)?(?: thoracic| descending| ascending)* aort\w+",
@@ -292,8 +281,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"enlarged (?:\w+ )?lymph nodes?",
     ),
     "raised diaphragm": (
-        r"(?:elevat(?:ed|ion)|eventrat(?:ed|ion)|raised|"
-        r"tenting)(?: of)?(?: the)?(?: \w+){0,2} (?:hemi-?)?diaphragms?",
+        r"(?:elevat(?:ed|ion)|eventrat(?:ed|ion)|raised|tenting)(?: of)?(?: the)?(?: \w+){0,2} (?:hemi-?)?diaphragms?",
         r"eventration", r"hemi-?diaphragm (?:is |remains |appears )?(?:(?!not )\w+ )?(?:elevated|elevation)",
     ),
     "aspiration": (r"aspiration(?! pneumon)(?: event| pneumonitis)?|pneumonitis",),
@@ -305,14 +293,12 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "foreign body": (r"(?:radio-?opaque |metallic )?foreign (?:body|bodies|objects?)|bullet(?: fragments?)?|"
     r"shrapnel",),
     "abnormality": (
-        r"(?:(?:significant|radiographic|radiologic|focal|definite|new|visible|gross|other) ){0,6}"
-        r"(?:acute|active|intrathoracic|intra-thoracic|cardiopulmonary|cardiothoracic|pulmonary|cardiac|thoracic)"
-        r"(?:/| or | and |, | )(?:(?:acute|active|focal|intrathoracic|cardiopulmonary|pulmonary|cardiac|pleural|"
-        r"thoracic|chest|or|and|infectious|"
-        r"radiographic|traumatic|lung|disease)[ /]){0,8}"
-        r"(?:process(?:es)?|diseases?|abnormalit(?:y|ies)|findings?(?! (?:to|suspicious|concerning|suggest|of|"
-        r"consistent))|patholog(?:y|ies)|"
-        r"changes?(?! (?:in|of|from|since))|illness|injury)",
+        r"(?:(?:significant|radiographic|radiologic|focal|definite|new|visible|gross|other) ){0,6}(?:acute|active|"
+        r"intrathoracic|intra-thoracic|cardiopulmonary|cardiothoracic|pulmonary|cardiac|thoracic)(?:/| or | and |, |"
+        r" )(?:(?:acute|active|focal|intrathoracic|cardiopulmonary|pulmonary|cardiac|pleural|thoracic|chest|or|and|"
+        r"infectious|radiographic|traumatic|lung|disease)[ /]){0,8}(?:process(?:es)?|diseases?|abnormalit(?:y|ies)|"
+        r"findings?(?! (?:to|suspicious|concerning|suggest|of|consistent))|patholog(?:y|ies)|changes?(?! (?:in|of|from|"
+        r"since))|illness|injury)",
         r"abnormalit(?:y|ies)",
     ),
     "bone abnormality": (
@@ -330,13 +316,13 @@ DEVICES = (
 
 # --- organs: name -> (regular expression, findings that "normal" or "clear" denies) ----------------------------------
 ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "density": (r"bone (?:mineral )?density|bone mineraliz\w+", ("osteopenia",)),
     "mediastinum": (_MEDIASTINUM, ("enlarged mediastinum",)),
     "heart": (_HEART, ("cardiomegaly",)),
     "lungs": (
         r"(?:lungs?(?: fields?| parenchyma| bases?| apices)?(?! volumes?| disease| markings?| nodules?| mass| scar|"
-        r" cancer)"
-        r"|pulmonary parenchyma|airspaces|hemithora(?:x|ces))",
-        ("opacity", "consolidation", "nodule", "atelectasis"),
+        r" cancer)|pulmonary parenchyma|airspaces|hemithora(?:x|ces))",
+        ("nodule", "opacity", "consolidation", "atelectasis"),
     ),
     "pleura": (
         r"(?:pleural (?:spaces?|surfaces?|margins?|reflections?)|pleurae?|(?:costo-?phrenic|cp|costo-?diaphragmatic) "
@@ -345,8 +331,7 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "bones": (
         r"(?:(?:osseous|bony|skeletal|bone) (?:structures?|thorax|elements?|framework)|bony|bones|ribs?|clavicles?|"
-        r"thoracic cage"
-        r"|skeletal structures?|visuali[sz]ed skeleton|skeleton|osseous)",
+        r"thoracic cage|skeletal structures?|visuali[sz]ed skeleton|skeleton|osseous)",
         ("fracture",),
     ),
     "vessels": (
@@ -366,9 +351,7 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
 _UNEVEN = r"(?:greater|more|worse|larger|bigger|> ?|slightly \w+|increased|more so|more \w+|much \w+)"
 SIDE_WORDS: dict[str, str] = {
     "bilateral": r"(?:right|left) n?or (?:the )?(?:right|left)|bilateral(?:ly)?|both|b/l|bilat|bibasil\w+|biapical|"
-                 r"bihilar|bibasal|bi-basilar|biapices|(?:lung|"
-    r"both) bases|"
-    r"r ?> ?l|l ?> ?r|r ?>> ?l|l ?>> ?r|"
+                 r"bihilar|bibasal|bi-basilar|biapices|(?:lung|both) bases|r ?> ?l|l ?> ?r|r ?>> ?l|l ?>> ?r|"
     rf"right(?: side)?,? {_UNEVEN}(?: \w+)?(?: than)?(?: the| on the)? left|"
     rf"left(?: side)?,? {_UNEVEN}(?: \w+)?(?: than)?(?: the| on the)? right",
     "right": r"right(?:-sided)?|rul|rml|rll|rt|r",
@@ -382,7 +365,7 @@ ZONE_WORDS: dict[str, str] = {
 SIZE_WORDS: dict[str, str] = {
     "small": r"small(?:-sized)?|tiny|trace|minimal(?:ly)?|mild(?:ly)?|slight(?:ly)?|minor|little|minute|subtle|faint",
     "moderate": r"moderate(?:ly|-sized)?|medium(?:-sized)?",
-    "large": r"large(?:-sized)?|massive(?:ly)?|marked(?:ly)?|severe(?:ly)?|extensive|huge|gross(?:ly)? enlarged|"
+    "large": r"large(?:-sized)?|big|massive(?:ly)?|marked(?:ly)?|severe(?:ly)?|extensive|huge|gross(?:ly)? enlarged|"
     r"sizable",
 }
 # Sides that are no place of a finding: chambers and vessels in which a device ends, a rotated patient.

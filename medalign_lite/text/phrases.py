@@ -4,13 +4,13 @@ Nothing here is trusted: every way is read again and checked by `report` before 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
-from medalign_lite.text.facts import SIZES
+from medalign_lite.text.facts import DEGREES, NOUNS, SIZES, size_word
 from medalign_lite.text.form import find_report_sentences
-from medalign_lite.text.words import DEGREES, Change
+from medalign_lite.text.spans import Change
 
 ATTRIBUTES = ("side", "zone", "size")
 _DETERMINER = (
@@ -18,50 +18,48 @@ _DETERMINER = (
 )
 _STOP = re.compile(
     r"[,;:.()!?]|\b(?:and|or|nor|with|but|as well as|is|are|was|were|be|been|has|have|had|shows?|showed|demonstrates?|"
-    r"reveals?|of|in|"
-    r"on|at|from|for|to|by|than|sees?|without|no|not|also|which|that|over|under|through|contains?|there|appears?|"
-    r"remains?|suggests?)\b",
+    r"reveals?|of|in|on|at|from|for|to|by|than|sees?|without|no|not|also|which|that|over|under|through|contains?|there|"
+    r"appears?|remains?|suggests?)\b",
     re.I,
 )
 _EVIDENCE = re.compile(r"\b(?:evidence|signs?|suggestion|indication) of\s+$", re.I)
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|"
-    r"sees?)\b",
+    r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|sees?|can be)\b",
     re.I,
 )
 _BE = re.compile(r"\b(is|are|was|were|appears?|remains?)\s+$", re.I)
 _LIGHT = re.compile(  # what may follow a denied noun phrase as it is
-    r"(?:\s+(?:is|are|was|were|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|demonstrated|"
-    r"shown|"
-    r"found|there|in|on|at|of|the|both|either|lungs?|right|left|upper|lower|mid|middle|lobes?|zones?|bases?|apex|"
-    r"apices|"
-    r"hemithorax|sides?|chest|wall|hilum|today|this|film|image|view|over|beneath|under|hemidiaphragm|pleural|space|"
-    r"T?\d+|"
-    r"first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|ribs?|clavicle|scapula|humerus|spine|thoracic|"
-    r"associated|neck|lingula|region|area|side|posteriorly|laterally|lobe|base|basal))*\s*(?=[.,;]|$|\b(?:and|or|but|"
-    r"with)\b)",
+    r"(?:\s+(?:is|are|was|were|can|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|"
+    r"demonstrated|shown|found|there|in|on|at|of|the|both|either|lungs?|right|left|upper|lower|mid|middle|lobes?|"
+    r"zones?|bases?|apex|apices|hemithorax|sides?|chest|wall|hilum|today|this|film|image|view|over|beneath|under|"
+    r"hemidiaphragm|pleural|space|T?\d+|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|ribs?|"
+    r"clavicle|scapula|humerus|spine|thoracic|associated|neck|lingula|region|area|side|posteriorly|laterally|lobe|base|"
+    r"basal))*\s*(?=[.,;]|$|\b(?:and|or|but|with)\b)",
     re.I,
 )
 _UNCOUNTABLE = re.compile(
     r"(?:o?edema|pneumonia|atelectasis|cardiomegaly|congestion|emphysema|air|gas|scoliosis|kyphosis|osteopenia|"
-    r"adenopathy|failure|"
-    r"thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|consolidation|"
-    r"widening|"
-    r"hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|free air|"
-    r"copd)$"
+    r"adenopathy|failure|thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|"
+    r"widening|hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|"
+    r"free air|copd)$"
 )
 _STATE = re.compile(r"\w+(?:ed|ic|ous|otic|openic|ened|atous|atic)$", re.I)  # "hyperinflated": a state, no noun
 _BOTH = re.compile(
-    r"\b(in|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|"
-    r"ces)?\b",
+    r"\b(in|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|ces)?\b",
     re.I,
 )
 _HEART = {"cardiomegaly": "enlarged", "enlarged mediastinum": "widened"}
 _NORMAL = re.compile(
-    r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ "
-    r")?(?:enlarged|widened))",
+    r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ )?(?:enlarged|widened))",
     re.I,
 )
+
+_EITHER = re.compile(r"\s+(?:on|in|at|of) either (?:side|lung|base|apex|hemithorax)\b|\s+(?:bilaterally|anywhere)\b",
+                     re.I)
+_JOINED = re.compile(
+    r"(?:,? and| as well as|,?(?<!consistent)(?<!compatible)(?<!keeping) with(?: associated)?)\s+$", re.I
+)
+_JOINT = re.compile(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*")
 
 Ways = Iterator[list[Change]]
 
@@ -99,6 +97,16 @@ def _plain_noun(answer: str, claim: Claim) -> str:
     return noun if noun.isupper() else noun.lower()
 
 
+def drop(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
+    """The sentence of a claim taken out, if it holds nothing else and is not the only one."""
+    start, end = _sentence(answer, claim.start)
+    end += len(answer[end:]) - len(answer[end:].lstrip(".!"))
+    alone = all(c == claim for c in claims if start <= c.start < end)
+    if alone and (answer[:start].strip() or answer[end:].strip()):
+        before, behind = len(answer[:start].rstrip()), len(answer) - len(answer[end:].lstrip())
+        yield [Change(before, end if before else behind, "")]
+
+
 def deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
     """ "There is a small effusion" -> "There is no effusion"; "The heart is mildly enlarged" -> "is not enlarged"."""
     start, end = claim.parts["finding"]
@@ -122,25 +130,41 @@ def deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
     if inner:
         yield [*lead, Change(start + inner.start(), start + inner.end(), f"{inner[1]} not ")]
     begin, _ = _phrase(answer, claim)
-    noun = _plain_noun(answer, claim)
+    exception = re.search(r"\s+(?:except(?: for)?|apart from|other than)\s+$", answer[first:begin], re.I)
+    if exception:
+        yield [*lead, Change(first + exception.start(), max(end, claim.end), "")]
     named = re.compile(r"\s*:\s*[^.;]*").match(answer, end)
     if named and begin == start:
         yield [*lead, Change(end, named.end(), ": none")]
+    full = _plain_noun(answer, claim)
+    for noun in dict.fromkeys([_without(full, claim.qualifiers), full]):  # "no effusion", else "no loculated effusion"
+        yield from ([*lead, *way] for way in _deny_noun(answer, claim, claims, begin, noun))
+
+
+def _without(noun: str, words: Iterable[str]) -> str:
+    *front, head = noun.split()
+    return " ".join([*(w for w in front if w not in words or not w.endswith(("ed", "ing"))), head])
+
+
+def _deny_noun(answer: str, claim: Claim, claims: Sequence[Claim], begin: int, noun: str) -> Ways:
+    """The noun phrase that begins at `begin` denied by `noun`, alone, with what is joined to it, or as a sentence."""
+    start, end = claim.parts["finding"]
+    first, last = _sentence(answer, start)
     if _STATE.match(noun.split()[-1]) and noun != claim.finding:  # "osteopenic bones"
         noun = claim.finding
-    opening = "no evidence of " if _EVIDENCE.search(answer[begin:start]) else "no "
+    opening = "no evidence of " if re.match(r"(?:\w+ )?evidence of ", answer[begin:start], re.I) else "no "
     phrase = case_like(opening[0], answer[begin:]) + opening[1:] + noun
     if _LIGHT.match(answer, end):
-        yield [*lead, Change(begin, end, phrase), *_both(answer, end, last)]
-    joined = re.search(r"(?:,? and| as well as|,? with(?: associated)?)\s+$", answer[first:begin], re.I)
+        yield [Change(begin, end, phrase), *_both(answer, end, last)]
+    joined = _JOINED.search(answer[first:begin])
     if joined and _LIGHT.match(answer, end):
-        yield [*lead, Change(first + joined.start(), end, f" but no {noun}"), *_both(answer, end, last)]
+        yield [Change(first + joined.start(), end, f" but no {noun}"), *_both(answer, end, last)]
     comma = re.compile(r",[^,.;]*(?=[.;]|$)").match(answer, end)
     if comma and not any(comma.start() <= c.start < comma.end() for c in claims):
-        yield [*lead, Change(begin, end, phrase), Change(*comma.span(), "")]
+        yield [Change(begin, end, phrase), Change(*comma.span(), "")]
     alone = {c.parts["finding"] for c in claims if first <= c.start < last} == {claim.parts["finding"]}
     if alone:
-        yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, f"no {noun}", noun))]
+        yield [Change(*_body(answer, first, last), _clause(answer, first, last, f"no {noun}", noun))]
 
 
 def _yes(answer: str, first: int, claims: Sequence[Claim], word: str) -> list[Change]:
@@ -150,7 +174,7 @@ def _yes(answer: str, first: int, claims: Sequence[Claim], word: str) -> list[Ch
         not found
         or found[1].lower() == word
         or first > found.end() + 2
-        or len({c.parts["finding"] for c in claims}) > 1
+        or len({c.parts["finding"] for c in claims if first <= c.start < _sentence(answer, first)[1]}) > 1
     ):
         return []
     return [Change(*found.span(1), case_like(word, found[1]))]
@@ -178,8 +202,7 @@ def _tail(answer: str, at: int, last: int) -> list[Change]:
 def _body(answer: str, first: int, last: int) -> tuple[int, int]:
     """A sentence without the space in front, a leading "Yes,", a header or the mark at its end."""
     lead = re.compile(
-        r"\s*(?:[-*\u2022]\s+|\d+[.)]\s+)?(?:(?:yes|no)[,.]\s+)?(?:[A-Za-z "
-        r"]{3,20}:\s+)?",
+        r"\s*(?:[-*\u2022]\s+|\d+[.)]\s+)?(?:(?:yes|no)[,.]\s+)?(?:[A-Za-z ]{3,20}:\s+)?",
         re.I,
     ).match(answer, first, last)
     body = answer[lead.end() : last]
@@ -196,6 +219,13 @@ def _clause(answer: str, first: int, last: int, phrase: str, noun: str) -> str:
 
 def _plural(noun: str) -> bool:
     return bool(re.search(r"[^sxiu]s$|ces$|masses$", noun)) and not _UNCOUNTABLE.search(noun)
+
+
+def _agreeing(answer: str, at: int, noun: str) -> list[Change]:
+    """The verb at a place in the number of the noun."""
+    found = re.compile(r"\s*(is|was|are|were)(?=n't|\b)").match(answer, at)
+    fits = {"are": "is", "were": "was"} if not _plural(noun) else {"is": "are", "was": "were"}
+    return [Change(*found.span(1), fits[found[1]])] if found and found[1] in fits else []
 
 
 def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | None) -> Ways:
@@ -217,39 +247,46 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     said = re.search(r"(?:not|n't)\s*", answer[cue_start:cue_end])
     if said and len(group) == 1:
         gone = Change(cue_start + said.start(), cue_start + said.end(), "" if said.group().startswith("not") else " ")
-        if cue_start > end:
-            tail = [Change(cue_start, cue_end, "is present")] if cue in ("is absent", "absent") else [gone]
+        for p in phrases if cue_start > end else ():
             begin, _ = _phrase(answer, claim)
-            spoken = [_with_article(p) if _VERB.search(answer, first, last) else p for p in phrases]
-            yield from ([*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), *tail] for p in spoken)
-        yield [*lead, gone]
+            p = _with_article(p) if _VERB.search(answer, first, last) else p
+            fit = _agreeing(answer, cue_start, p)
+            yield [*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), gone, *fit]
+        if _plural(phrases[0]) == _plural(_plain_noun(answer, claim)):
+            yield [*lead, gone]
     elif cue.endswith("negative for") and len(group) == 1:
         yield [*lead, Change(cue_end - len("negative for"), cue_end, "positive for")]
     elif cue_start > end and len(group) == 1 and cue in ("is absent", "are absent"):
-        yield [*lead, Change(cue_start, cue_end, cue.split()[0] + " present")]
+        begin, _ = _phrase(answer, claim)
+        for p in map(_with_article, phrases):
+            there = [Change(begin, end, case_like(p[0], answer[begin:]) + p[1:])]
+            yield [*lead, *there, Change(cue_start, cue_end, ("are" if _plural(p) else "is") + " present")]
+    but = re.search(r"\bbut\s+$", answer[first:cue_start], re.I)
+    also = [Change(first + but.start(), first + but.start() + 3, "and")] if but else []  # "A but no B" -> "A and a B"
     be = re.match(r"(is|are|was|were)(?:n't| not)(?: any| an?)?$", cue)
     free = re.match(r"(is|are|was|were)?\s*(?:free|clear|devoid) (?:of|from)$", cue)
     for p in phrases if cue_end <= start else ():
         if (be or free) and len(group) == 1:
             verb_in_front = _BE.search(answer[first:cue_start]) if free else None
             begin = first + verb_in_front.start() if verb_in_front else cue_start
-            yield [*lead, Change(begin, end, f"{be[1] if be else 'show'} {_with_article(p)}")]
+            one = (verb_in_front or be or free)[1] in ("is", "was")
+            yield [*lead, Change(begin, end, f"{be[1] if be else 'shows' if one else 'show'} {_with_article(p)}")]
             continue
-        verb = bool(_VERB.search(answer, first, last))
-        p = _with_article(p) if verb else p
+        p = _with_article(p) if _VERB.search(answer) else p
         there = re.match(r"there (?:is|are)(?=\b)|there's", cue)
         head = ("there are " if _plural(p) else "there is ") if there else "with " if cue.startswith("without") else ""
+        evidence = re.search(r"\b(?:evidence|signs?) of$", cue)
+        head += f"{evidence.group()} " if evidence else ""
         if len(group) == 1 and cue != "neither":
             new = head + p
-            number = re.compile(r"\s+(is|was|are|were)\b").match(answer, end)
-            agree = {"are": "is", "were": "was"} if not _plural(p) else {"is": "are", "was": "were"}
-            fit = [Change(*number.span(1), agree[number[1]])] if number and number[1] in agree else []
+            either = _EITHER.search(answer, end, last)  # "on either side" is said of what is not there
+            fit = _agreeing(answer, end, p) + ([Change(*either.span(), "")] if either else [])
             front = re.search(r"\b(is|was|are|were)\s+$", answer[first:cue_start])
-            if front and front[1] in agree:
-                fit.append(Change(first + front.start(1), first + front.end(1), agree[front[1]]))
-            yield [*lead, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
-        else:
-            yield [*lead, *_out_of_list(answer, claim, group, (cue_start, cue_end), p, (first, last))]
+            fit += _agreeing(answer, first + front.start(), p) if front else []
+            yield [*lead, *also, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
+        elif cue != "neither":
+            also = also if group[0] == (start, end) else []
+            yield [*lead, *also, *_out_of_list(answer, claim, group, head, p, first)]
     inside = {c.parts["finding"] for c in claims if first <= c.start < last}
     if inside == {claim.parts["finding"]}:
         noun = _plain_noun(answer, claim)
@@ -259,40 +296,30 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
 
 
 def _out_of_list(
-    answer: str,
-    claim: Claim,
-    group: Sequence[tuple[int, int]],
-    cue: tuple[int, int],
-    phrase: str,
-    sentence: tuple[int, int],
+    answer: str, claim: Claim, group: Sequence[tuple[int, int]], opening: str, phrase: str, first: int
 ) -> list[Change]:
-    """ "No X, Y or Z is seen" -> "No X or Z is seen, but there is a small Y"."""
+    """ "No X, Y or Z is seen" -> "No X but a small Y and no Z is seen"; `opening`: what is left of "there is no"."""
+    gaps = [answer[a[1] : b[0]] for a, b in zip(group, group[1:], strict=False)]
+    if not all(_JOINT.fullmatch(gap) for gap in gaps):
+        return []
     place = group.index(claim.parts["finding"])
-    items = [answer[group[0][0] : group[0][1]], *(answer[a:b] for a, b in group[1:])]
-    between = [answer[a[1] : b[0]] for a, b in zip(group, group[1:], strict=False)]
-    if not all(
-        re.fullmatch(
-            r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute "
-            r")*",
-            gap,
-        )
-        for gap in between
-    ):
-        return []
-    rest = items[:place] + items[place + 1 :]
-    if not rest:
-        return []
-    rest = [r if r.isupper() or i == 0 and place else r[0].lower() + r[1:] for i, r in enumerate(rest)]
-    word = " nor " if answer[slice(*cue)].lower() == "neither" else " or "
-    listed = rest[0] if len(rest) == 1 else ", ".join(rest[:-1]) + word + rest[-1]
-    begin, end = _body(answer, *sentence)
-    tail = answer[group[-1][1] : end]
-    if len(rest) == 1 and not _plural(rest[0]):
-        tail = re.sub(r"^(\s+)are\b", r"\1is", re.sub(r"^(\s+)were\b", r"\1was", tail))
-    elif len(rest) == 1:
-        tail = re.sub(r"^(\s+)is\b", r"\1are", tail)
-    new = f"{listed}{tail}, but there {'are' if _plural(phrase) else 'is'} {_with_article(phrase)}"
-    return [Change(group[0][0], end, new)]
+    items = [answer[a:b] for a, b in group]
+    link = " and " if re.search(r"\bbut\b", answer[first : claim.parts["cue"][0]], re.I) else " but "
+    start = group[0][0]
+    if place:
+        said = f"{_listed(items[:place])}{link}{phrase}"
+        said += f" and no {_listed(items[place + 1 :])}" if items[place + 1 :] else ""
+    else:
+        start = claim.parts["cue"][0]
+        said = case_like(opening[:1] or phrase[0], answer[start:]) + (opening + phrase)[1:]
+        said += f" but no {_listed(items[1:])}"
+    last = phrase if place == len(items) - 1 else items[-1]
+    return [Change(start, group[-1][1], said), *_agreeing(answer, group[-1][1], last)]
+
+
+def _listed(items: Sequence[str]) -> str:
+    lower = [items[0], *(i if i.isupper() else i[0].lower() + i[1:] for i in items[1:])]
+    return " or ".join(filter(None, (", ".join(lower[:-1]), lower[-1])))
 
 
 def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> Ways:
@@ -302,7 +329,8 @@ def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> W
     if denied:
         yield [Change(max(start - 30, 0) + denied.start(), max(start - 30, 0) + denied.end(), "")]
     if state:
-        tail = re.compile(r"\s+in size\b").match(answer, end)
+        tail = re.compile(r"\s+(?:in )?size\b").match(answer, end)
+        start -= 3 if answer[:start].endswith(" of ") else 0
         degree = f"{DEGREES[right.size]} " if right and right.size in DEGREES else ""
         state = "increased" if answer[slice(*claim.parts["finding"])].lower().endswith("size") else state
         if _NORMAL.fullmatch(cue):
@@ -315,32 +343,42 @@ def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> W
         return
     if cue.startswith("not "):
         yield [Change(start, start + 4, "")]
-    for phrase in _noun_phrases(claim.finding, claim, right) if cue == "clear" else ():
-        yield [Change(end, end, f" except for {_with_article(phrase)}")]
+    if cue in ("clear", "intact"):
+        except_for = re.compile(r" except(?: for)? ").match(answer, end)
+        for phrase in map(_with_article, _noun_phrases("", claim, right)):
+            if except_for:
+                yield [Change(except_for.end(), except_for.end(), f"{phrase} and ")]
+            else:
+                yield [Change(end, end, f" except for {phrase}")]
 
 
 def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
-    """What is there, in words: as the reference says it, else the answer's noun with the size and side of `right`."""
-    noun = _plain_noun(answer, claim) if answer != claim.finding else claim.finding
+    """What is there, in words: as the reference says it, else the answer's noun with size, side and zone of `right`,
+    but for those that stand behind the noun already."""
+    noun = _plain_noun(answer, claim) if answer else NOUNS.get(claim.finding, (claim.finding,))[0]
     noun = re.sub(r"^(?:focal|acute|definite|large|any|evidence of) ", "", noun)
     if right is None:
         return [noun]
+    behind = {n for n in ATTRIBUTES if claim.parts.get(n, (0, 0))[0] > claim.parts["finding"][0]}
     found = []
     text = right.words
     after = any(a > right.parts["finding"][0] for name, (a, _) in right.parts.items() if name in ATTRIBUTES)
-    if text and not after and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
+    if text and not after and not behind and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
         found.append(text if text.isupper() else text[0].lower() + text[1:])
-    if _plural(noun) and not _plural(right.words) and right.side != "bilateral":
+    if _plural(noun) and not _plural(text) and right.side != "bilateral":
         noun = re.sub(r"(?:(?<=ss)e|)s$", "", noun)
-    size = right.size if right.size in SIZES and "size" not in right.unsure else None
-    if size and _UNCOUNTABLE.search(noun):
-        size = like_word(size, "mild", "size")
-    side = right.side
+    size = right.size if right.size in SIZES and not {"size"} & (right.unsure | behind) else None
+    if size:
+        size = like_word(size, "mild", "size") if _UNCOUNTABLE.search(noun) else size_word(claim.finding, size)
+    side = None if "side" in behind else right.side
     if side == "bilateral" and not _plural(noun) and not _UNCOUNTABLE.search(noun):
         noun += "es" if noun.endswith("s") else "s"
-    zone = re.search(r"\b(?:upper|middle|lower) (?:lobe|zone)\b", right.words, re.I)
-    if zone and "zone" not in right.unsure:
-        found.append(" ".join(filter(None, (size, side, zone.group().lower(), noun))))
+    zone = re.search(r"\b(?:upper|middle|lower) (?:lobe|zone)\b", text, re.I)
+    zone = zone.group().lower() if zone else None
+    if right.zone and not text:  # of a table of facts
+        zone = right.zone if re.search(r"\bribs?\b", noun) else f"{right.zone} zone"
+    if zone and not {"zone"} & (right.unsure | behind):
+        found.append(" ".join(filter(None, (size, side, zone, noun))))
     found.append(" ".join(filter(None, (size, side, noun))))
     return list(dict.fromkeys(found))
 

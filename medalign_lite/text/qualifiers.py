@@ -57,29 +57,24 @@ SEVERAL = frozenset({  # a second one may well be there, so another place is no 
 
 _PLAIN = frozenset(
     "a an the any some this these that there is are was were be been of in on at to evidence sign signs visible "
-    "radiographic radiographically radiologic radiological pleural pulmonary lung lungs parenchymal airspace air "
-    "space cardiac heart chest "
-    "thoracic vascular seen identified noted present evident visualized visualised detected demonstrated appreciated "
-    "shown found observed demonstrable detectable discernible either both each side sides zone zones lobe lobes base "
-    "bases field fields hemithorax hemithoraces thorax today film image view views radiograph study exam examination "
-    "currently now "
-    "anywhere residual remaining persistent has have had it we i can also again still however yes no not suggest "
-    "suggestion indication indicate definitely clearly bony osseous size within by feature again together as "
-    "negative positive for without free from nil zero devoid lack lacks lacking absence absent neither nor nothing "
-    "nowhere none "
-    "longer more never cannot not n't resolved cleared gone completely fully entirely now since resolution complete "
-    "interval been "
-    "excluded ruled out rules excludes unaccompanied accompanied be do does did could can removed clear way normal "
-    "limits range "
-    "unremarkable intact preserved sharp wnl maintained enlarged widened increased congested prominent engorged "
-    "nonenlarged also elevated raised mediastinal mediastinum congestive costophrenic angle angles hemidiaphragm "
-    "diaphragm diaphragmatic under beneath over along ct mr mri see any multiple several few scattered".split()
+    "radiographic radiographically radiologic radiological pleural pulmonary lung lungs parenchymal airspace air space "
+    "cardiac heart chest thoracic vascular seen identified noted present evident visualized visualised detected "
+    "demonstrated appreciated shown found observed demonstrable detectable discernible either both each side sides "
+    "zone zones lobe lobes base bases field fields hemithorax hemithoraces thorax today film image view views "
+    "radiograph study exam examination currently now anywhere residual remaining persistent has have had it we i can "
+    "also again still however yes no not suggest suggestion indication indicate definitely clearly bony osseous size "
+    "within by feature again together as negative positive for without free from nil zero devoid lack lacks lacking "
+    "absence absent neither nor nothing nowhere none longer more never cannot not n't resolved cleared gone completely "
+    "fully entirely now since resolution complete interval been excluded ruled out rules excludes unaccompanied "
+    "accompanied be do does did could can removed clear way normal limits range unremarkable intact preserved sharp "
+    "wnl maintained enlarged widened increased congested prominent engorged nonenlarged also elevated raised "
+    "mediastinal mediastinum congestive costophrenic angle angles hemidiaphragm diaphragm diaphragmatic under beneath "
+    "over along ct mr mri see any multiple several few scattered".split()
 )
 _FIRST_ONLY = frozenset("focal pleural pulmonary bony".split())  # "no focal consolidation, effusion or pneumothorax"
 _STOPS = re.compile(
-    r"[,;:.()/]|\b(?:and|or|nor|with|but|is|are|was|were|has|have|had|shows?|showed|demonstrates?|reveals?|of|in|on|"
-    r"at|from|"
-    r"for|to|by|than|see|sees?|there|without|no|not|nil|also|which|that|over|under|through|contains?)\b"
+    r"[,;:.()/]|\b(?:and|or|nor|with|but|is|are|was|were|has|have|had|shows?|showed|demonstrates?|reveals?|of|in|on|at|"
+    r"from|for|to|by|than|see|sees?|there|without|no|not|nil|also|which|that|over|under|through|contains?)\b"
 )
 _CLAUSE = re.compile(r"[,;:.()]|\b(?:and|or|nor|but|with|although|though|while|whereas|however|which)\b")
 _PHRASE_END = re.compile(r"[,;:.()]|\b(?:but|with|although|though|while|whereas|however|which)\b")
@@ -87,18 +82,15 @@ _WORD = re.compile(r"[a-z][\w'-]*|\d[\w.]*")
 _PLACE = re.compile(rf"(?:{'|'.join([*SIDE_WORDS.values(), *ZONE_WORDS.values(), *SIZE_WORDS.values()])})")
 _CHARGED = re.compile(  # words that deny, doubt or ask: one that no cue has accounted for makes the reading unsure
     r"\b(?:no|not|nor|none|nothing|nowhere|never|neither|without|cannot|\w+n't|w/o|free|negative|absent|absence|nil|"
-    r"zero|"
-    r"devoid|lack\w*|exclud\w+|rule[sd]? out|unlikely|rather than|instead of|if|whether|unless|seems?|hardly|scarcely|"
-    r"gone|"
-    r"cleared|resolved|disappeared|questionabl\w+|might|perhaps|equivocal|difficult|limited|misinterpret\w+|mimic\w*|"
-    r"look\w* like|resembl\w+|when)\b|\?"
+    r"zero|devoid|lack\w*|exclud\w+|rule[sd]? out|unlikely|rather than|instead of|if|whether|unless|seems?|hardly|"
+    r"scarcely|gone|cleared|resolved|disappeared|questionabl\w+|might|perhaps|equivocal|difficult|limited|"
+    r"misinterpret\w+|mimic\w*|look\w* like|resembl\w+|when)\b|\?"
 )
 _LIST = re.compile(r"\b(?:or|nor|and)\b|/")
 _LINKS = ("or", "and")
 _SEVERAL = {
     "size": re.compile(
-        r"\b(?:small|minimal|mild|slight|moderate|trace)(?:ly)?(?: |-)to(?: |-)(?:moderate|"
-        r"large|severe|marked)"
+        r"\b(?:small|minimal|mild|slight|moderate|trace)(?:ly)?(?: |-)to(?: |-)(?:moderate|large|severe|marked)"
     )
 }
 _KINDS = {

@@ -8,45 +8,71 @@ complete. Words are in `lexicon` and `cues`, the form of a report in `sections`,
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
+from medalign_lite.text import facts
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.context import Reading, find_cues, read_context, read_time
 from medalign_lite.text.form import Sentence, find_report_sentences, normalise, squeeze
 from medalign_lite.text.lexicon import FINDINGS
-from medalign_lite.text.organs import Mention, read_organs
-from medalign_lite.text.places import Place, attach_places, choose_places
+from medalign_lite.text.places import Mention, Place, attach_places, choose_places, read_organs
 from medalign_lite.text.qualifiers import doubts, kind_of, organ_qualifiers, qualifiers
 
 _NAMES = {name.replace(" ", "_"): name for name in FINDINGS}
 _MENTION = re.compile("|".join(rf"(?P<{g}>\b(?:{'|'.join(FINDINGS[n])})(?!\w))" for g, n in _NAMES.items()))
 
+_WORLD = {("opacity", kind): "consolidation" for kind in ("opacity", "infiltrate", "air-space disease")} | {
+    ("other device", "other device"): "pacemaker"
+}
+_PLACE_TAIL = re.compile(r"(?: lung)?[ -](?:zones?|lungs?|ribs?|sided?|hemithorax|lobes?)\b")  # "in the left lung"
 
-def read_report(report: str) -> tuple[Claim, ...]:
+
+def read_report(report: str, *, world: bool = False) -> tuple[Claim, ...]:
     """Every mention of a finding or device that the report asserts, doubts or denies, in reading order.
 
     Findings are those of `lexicon.FINDINGS`. A mention of two sides with sizes of their own ("large right and small
     left effusions") gives a claim for each. What is only asked for or remembered gives none. Any text is read.
+    `world`: in the words of the synthetic world, where an opacity is a consolidation.
     """
     claims: list[Claim] = []
     short, places = squeeze(report)
     for start, end in find_report_sentences(short):
-        claims += _read_sentence(normalise(short, start, end))
-    claims = [replace(claim, words=" ".join(short[claim.start : claim.end].split())) for claim in claims]
-    return tuple(claims) if len(short) == len(report) else tuple(_moved(claim, places) for claim in claims)
+        sentence = normalise(short, start, end)
+        claims += [_placed(claim, sentence, short, places) for claim in _read_sentence(sentence.text, world)]
+    return tuple(claims)
 
 
-def _moved(claim: Claim, places: Sequence[int]) -> Claim:
-    parts = {name: (places[a], places[b]) for name, (a, b) in claim.parts.items()}
-    return replace(claim, start=places[claim.start], end=places[claim.end], parts=parts)
+def extract_claims(text: str) -> tuple[Claim, ...]:
+    """What a text says of the findings of the synthetic world."""
+    return tuple(claim for claim in read_report(text, world=True) if claim.finding in facts.FINDINGS)
 
 
-def _read_sentence(sentence: Sentence) -> list[Claim]:
-    text = sentence.text
+def find_terms(text: str) -> tuple[tuple[int, int, str], ...]:
+    """(start, end, finding) of every name of a finding."""
+    return tuple((*m.span(), _NAMES[m.lastgroup]) for m in _MENTION.finditer(text.lower()))
+
+
+def find_negations(text: str) -> tuple[tuple[int, int], ...]:
+    """The characters of every denying word, before or behind what it denies."""
+    return tuple(cue[2:] for cue in find_cues(text.lower()) if cue.kind == "denied")
+
+
+def _placed(claim: Claim, sentence: Sentence, short: str, places: Sequence[int]) -> Claim:
+    """A claim of a sentence with the characters of the report."""
+    start, end = sentence.span(claim.start, claim.end)
+    spans = {name: sentence.span(*span) for name, span in claim.parts.items()}
+    parts = {name: (places[a], places[b]) for name, (a, b) in spans.items()}
+    words = " ".join(short[start:end].split())
+    return replace(claim, start=places[start], end=places[end], parts=parts, words=words)
+
+
+@lru_cache(maxsize=4096)  # an edit reads most sentences of an answer again
+def _read_sentence(text: str, world: bool) -> tuple[Claim, ...]:
     named = [Mention((_NAMES[m.lastgroup],), *m.span(), None) for m in _MENTION.finditer(text)]
     spans = [(m.start, m.end) for m in named]
     mentions = sorted(named + read_organs(text, spans), key=lambda m: m.start)
     if not mentions:
-        return []
+        return ()
     # A cue inside a name is a part of it ("increased markings"); "old" of "old fracture" still counts.
     cues = [c for c in find_cues(text) if c.kind == "old" or not any(m.start <= c.start < m.end for m in mentions)]
     readings = []
@@ -66,12 +92,14 @@ def _read_sentence(sentence: Sentence) -> list[Claim]:
         words = organ_qualifiers(text, span, reading) if mention.reading else qualifiers(text, span, spans, reading)
         for finding in mention.findings:
             kind = kind_of(finding, text[slice(*span)]) if not mention.reading else finding
+            finding = _WORLD.get((finding, kind), finding) if world else finding
             for chosen in choose_places(text, finding, mention, places):
-                claims.append(_claim(sentence, finding, mention, reading, chosen, kind, words, unsure))
+                claims.append(_claim(text, finding, mention, reading, chosen, kind, words, unsure))
+    claims = list({(c.said, c.start, c.parts["finding"]): c for c in claims}.values())  # "clear" of two words for one
     affirmed = [c for c in claims if c.polarity != "absent"]
     organs = [c for c in claims if c.polarity == "absent" and "organ" in c.parts]
     over = [c for c in organs if any(_meets(c, a) for a in affirmed)]
-    return [c for c in claims if c not in over]
+    return tuple(c for c in claims if c not in over)
 
 
 def _meets(organ: Claim, other: Claim) -> bool:
@@ -85,14 +113,16 @@ def _several(places: Sequence[Place]) -> frozenset[str]:
 
 
 def _claim(
-    sentence: Sentence, finding: str, mention: Mention, reading: Reading, chosen: Mapping[str, Place], kind: str,
+    text: str, finding: str, mention: Mention, reading: Reading, chosen: Mapping[str, Place], kind: str,
     words: frozenset[str], unsure: frozenset[str],
 ) -> Claim:  # fmt: skip
-    parts = {"finding": sentence.span(mention.start, mention.end)}
-    parts |= {name: sentence.span(p.start, p.end) for name, p in chosen.items()}
+    parts = {"finding": (mention.start, mention.end)} | {name: (p.start, p.end) for name, p in chosen.items()}
+    last = max([mention.end, *(p.end for p in chosen.values())])
+    tail = _PLACE_TAIL.match(text, last) if last > mention.end else None
     start, end = min(a for a, _ in parts.values()), max(b for _, b in parts.values())
+    end = tail.end() if tail else end
     if reading.cue:
-        parts["cue"] = sentence.span(*reading.cue)
+        parts["cue"] = reading.cue
     if mention.reading:
         parts["organ"] = parts["finding"]
     side, zone, size = (chosen[name].value if name in chosen else None for name in ("side", "zone", "size"))

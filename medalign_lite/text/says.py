@@ -9,48 +9,41 @@ import json
 import re
 
 from medalign_lite.text.answer_values import find_values
-from medalign_lite.text.claims import extract_claims
+from medalign_lite.text.lexicon import DEVICES
 from medalign_lite.text.reports import read_report
 
 _HIDDEN = re.compile(r"<think>.*?(?:</think>|$)|<\|[^|>]*\|>|```\w*|\\boxed\{([^}]*)\}|</?\w+[^<>]*>", re.S | re.I)
 _LEAD_IN = re.compile(
     r"(?:(?:assistant|response|output|prediction|a|reply)\s*:|(?:the |my )?(?:final |correct |short |best )?(?:answer|"
-    r"choice|option|response)"
-    r"(?: to (?:the|this|your) question)?\s*(?:(?:is|would be|should be|must be|will be)\s*[:-]?|[:=\u2014-]+)|(?:so|"
-    r"thus|hence|therefore|sure|well|okay|ok|certainly|of course)[,.!:]"
-    r"|(?:based on|looking at|from|according to|in) (?:the|this) (?:\w+ )?(?:image|picture|scan|film|radiograph|"
-    r"x-ray)(?: provided)?,"
-    r"|i (?:would |do |can )?(?:say|think|believe|answer|conclude)(?: that| with)?(?: it is| it's)?(?= (?:yes|no)\b|"
-    r":)|that(?:'s| is)? a(?= (?:yes|no)\b)|it(?:'s| is) a(?= (?:yes|no)\b)"
-    r"|(?:final )?(?:answer|verdict|conclusion)\s*[:-])\s*",
+    r"choice|option|response)(?: to (?:the|this|your) question)?\s*(?:(?:is|would be|should be|must be|"
+    r"will be)\s*[:-]?|[:=\u2014-]+)|(?:so|thus|hence|therefore|sure|well|okay|ok|certainly|of course)[,.!:]|"
+    r"(?:based on|looking at|from|according to|in) (?:the|this) (?:\w+ )?(?:image|picture|scan|film|radiograph|"
+    r"x-ray)(?: provided)?,|i (?:would |do |can )?(?:say|think|believe|answer|conclude)(?: that| with)?(?: it is|"
+    r" it's)?(?= (?:yes|no)\b|:)|that(?:'s| is)? a(?= (?:yes|no)\b)|it(?:'s| is) a(?= (?:yes|no)\b)|"
+    r"(?:final )?(?:answer|verdict|conclusion)\s*[:-])\s*",
     re.I,
 )
 _MARKS = " \t\r\n*_#>`\"'\u201c\u201d\u2018\u2019[]{}():;,."
 REFUSES = re.compile(
-    r"\b(?:(?:can ?no|ca n|can'|could ?n'?|wo n'?|won'|unable|not able|am not|do ?n'?|does ?n'?)t?\s*(?:to |possible "
-    r"to )?(?:\w+ )?(?:see|view|access|open|"
-    r"answer|tell|say|determine|judge|assess|know|provide|interpret|analy[sz]e|be (?:determined|sure|certain|said|"
-    r"assessed|judged|answered|told)|decide|make out|diagnose|comment|help|assist)|"
-    r"(?:image|picture|photo|scan|film)s? (?:is|are|was|were) (?:not|n't) (?:available|provided|attached|visible|"
-    r"shown|given|included|readable|clear|diagnostic)|"
-    r"no (?:image|picture|photo|idea|answer|conclusion|comment|opinion)|film is not available|(?:did|have|has) not "
-    r"(?:receive|reach)\w*|"
-    r"(?:not|isn't|unclear) (?:sure|certain|clear|known|determinable|possible to)|(?:hard|difficult|impossible) to "
-    r"(?:say|tell|determine|judge|know)|sorry|apolog\w+|"
-    r"as an ai|you (?:want|wish|ask|would like)|the question (?:is|asks)|consult (?:a|your|with)|undetermined|"
-    r"indeterminate|inconclusive|unknown|uncertain|equivocal|unclear|ask your|"
-    r"(?:may|might|could) or (?:may|might|could) not|(?:can(?:not|'t)|cannot be) (?:exclude|rule out|excluded|ruled "
-    r"out)|not (?:be )?excluded|"
-    r"possibl[ey]|perhaps|maybe|might be|may be|could be|maybe not|difficult question|need(?:s|ed)? (?:more|further)|"
-    r"insufficient|it depends|n/a|either|both possib)\b",
+    r"\b(?:(?:can ?no|ca n|can'|could ?n'?|wo n'?|won'|unable|not able|am not|do ?n'?|does ?n'?)t?\s*(?:to |"
+    r"possible to )?(?:\w+ )?(?:see|view|access|open|answer|tell|say|determine|judge|assess|know|provide|interpret|"
+    r"analy[sz]e|be (?:determined|sure|certain|said|assessed|judged|answered|told)|decide|make out|diagnose|comment|"
+    r"help|assist)|(?:image|picture|photo|scan|film)s? (?:is|are|was|were) (?:not|n't) (?:available|provided|attached|"
+    r"visible|shown|given|included|readable|clear|diagnostic)|no (?:image|picture|photo|idea|answer|conclusion|comment|"
+    r"opinion)|film is not available|(?:did|have|has) not (?:receive|reach)\w*|(?:not|isn't|unclear) (?:sure|certain|"
+    r"clear|known|determinable|possible to)|(?:hard|difficult|impossible) to (?:say|tell|determine|judge|know)|sorry|"
+    r"apolog\w+|as an ai|you (?:want|wish|ask|would like)|the question (?:is|asks)|consult (?:a|your|with)|"
+    r"undetermined|indeterminate|inconclusive|unknown|uncertain|equivocal|unclear|ask your|(?:may|might|"
+    r"could) or (?:may|might|could) not|(?:can(?:not|'t)|cannot be) (?:exclude|rule out|excluded|ruled out)|"
+    r"not (?:be )?excluded|possibl[ey]|perhaps|maybe|might be|may be|could be|maybe not|difficult question|need(?:s|"
+    r"ed)? (?:more|further)|insufficient|it depends|n/a|either|both possib)\b",
     re.I,
 )
 _CANNOT = re.compile(
-    r"\b(?:i|we|it|this|that) (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|don't) "
-    r"(?:\w+ )?(?:be )?"
-    r"(?:see|view|access|answer|tell|say|determined?|judged?|assess\w*|know|provide|interpret|diagnose|help)\b|"
-    r"\bsorry\b|\bas an ai\b|"
-    r"\b(?:cannot|can't) be (?:determined|answered|assessed|said|told)\b|\bno (?:image|picture) (?:was|is|has)\b",
+    r"\b(?:i|we|it|this|that) (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|"
+    r"don't) (?:\w+ )?(?:be )?(?:see|view|access|answer|tell|say|determined?|judged?|assess\w*|know|provide|interpret|"
+    r"diagnose|help)\b|\bsorry\b|\bas an ai\b|\b(?:cannot|can't) be (?:determined|answered|assessed|said|told)\b|"
+    r"\bno (?:image|picture) (?:was|is|has)\b",
     re.I,
 )
 _YES = r"(?:yes|yeah|yep|yup|affirmative|correct|true|right|indeed|absolutely|definitely|certainly|sure)"
@@ -60,13 +53,11 @@ _LEAN = (
     r"apparently|i (?:think|believe|suppose|guess))[, ]+)*"
 )
 _FIRST = re.compile(
-    rf"{_LEAN}(?:(?P<yes>{_YES})|(?P<no>{_NO}|not|none|neither|unlikely|not really|not at "
-    rf"all))(?![\w-])",
+    rf"{_LEAN}(?:(?P<yes>{_YES})|(?P<no>{_NO}|not|none|neither|unlikely|not really|not at all))(?![\w-])",
     re.I,
 )
 _NOT_AN_ANSWER = re.compile(
-    r"(?:no doubt|not only|not just|without (?:a )?doubt|no question)\b,?(?: about "
-    r"it,?)?\s*",
+    r"(?:no doubt|not only|not just|without (?:a )?doubt|no question)\b,?(?: about it,?)?\s*",
     re.I,
 )
 _FOLLOWED = re.compile(r"(?:yes|no)\s*(?:/|or|and)\s*(?:yes|no)\b|(?:yes\s+no|no\s+yes)\b", re.I)
@@ -77,14 +68,12 @@ _NOT_SO = re.compile(
     re.I,
 )
 ECHO = re.compile(
-    r"(?:is|are|was|were|does|do|did|can|could|has|have|what|which|where|how|why|who|should|would|"
-    r"will)\b",
+    r"(?:is|are|was|were|does|do|did|can|could|has|have|what|which|where|how|why|who|should|would|will)\b",
     re.I,
 )
 _DENIES = re.compile(
-    r"\b(?:no|not|none|nothing|nowhere|neither|nor|never|without|absent|absence|free of|free from|lacks?|\w+n't|"
-    r"cannot|rather than|instead of|"
-    r"negative|excluded|ruled out|resolved|fails|devoid|unlikely|fails to)\b",
+    r"\b(?:no|not|none|nothing|nowhere|neither|nor|never|without|absent|absence|free of|free from|lacks?|\w+n't|cannot|"
+    r"rather than|instead of|negative|excluded|ruled out|resolved|fails|devoid|unlikely|fails to)\b",
     re.I,
 )
 _ASKS_ABSENCE = re.compile(
@@ -105,11 +94,20 @@ _BRIEF = re.compile(
 )
 _STOP = frozenset(
     "a an the is are was were be been does do did has have had this that these those there here it its in on at of to "
-    "and or for with by from "
-    "image picture scan film radiograph x-ray view show shows showing shown see seen visible evidence any patient "
-    "some evident present "
-    "patient's i can you what which where who how yes no not as part side which's located".split()
+    "and or for with by from image picture scan film radiograph x-ray view show shows showing shown see seen visible "
+    "evidence any patient some evident present patient's i can you what which where who how yes no not as part side "
+    "which's located".split()
 )
+_SAME = (  # words that mean one thing, read alike in question and answer
+    (re.compile(r"\bspleno-?megaly\b", re.I), "enlarged spleen"),
+    (re.compile(r"\bhepato-?megaly\b", re.I), "enlarged liver"),
+    (re.compile(r"\b(?:cerebral |brain )?infarct(?:s|ions?)?\b|\bcva\b", re.I), "stroke"),
+    (re.compile(r"\benhanc(?:es|ing|ed)\b", re.I), "enhancement"),
+)
+_NON = re.compile(r"\bnon-?([a-z]{5,})", re.I)  # "nonobstructive" denies an obstruction that was asked for
+_FREE_OF = re.compile(r"\b(?:(?:free|clear|devoid) (?:of|from)|without|absence of|lack of)\s+(?P<what>[^?]+)", re.I)
+_DENIED_TAIL = re.compile(r"\b(?:without|fails? to|does not|doesn't|lacks?)\s+([^,.;]+)", re.I)
+_ANY_DEVICE = re.compile(r"\b(?:devices?|hardware)\b", re.I)
 _CJK = re.compile(r"[\u4e00-\u9fff]")
 _ZH_NEITHER = re.compile(
     "无法|不能确定|不确定|不清楚|不知道|看不清|难以|可能|也许|或许|抱歉|对不起|没有图像|没有提供|请|[?？吗呢]"
@@ -147,8 +145,9 @@ def unwrap(text: str) -> str:
 
 def yes_no(text: str, question: str = "") -> bool | None:
     """Yes, no or (None) neither. The question tells what a sentence without the word says to it."""
-    question = question if re.search(r"\w", question) else ""
-    said = _without(unwrap(text), question).lstrip("([{")
+    question = _alike(question) if re.search(r"\w", question) else ""
+    said = _alike(_without(unwrap(text), question)).lstrip("([{")
+    said = _NON.sub(lambda m: f"no {m[1]}" if _content(m[1]) & _content(question) else m[0], said)
     said = re.sub(r"\b(?:there(?:'s| is) )?no (?:question|doubt) (?:that|but)\s+", "", said, flags=re.I)
     if not re.search(r"\w", said):
         return None
@@ -193,6 +192,12 @@ def yes_no(text: str, question: str = "") -> bool | None:
     if REFUSES.search(said):
         return None
     return _statement(said, question)
+
+
+def _alike(text: str) -> str:
+    for pattern, word in _SAME:
+        text = pattern.sub(word, text)
+    return text
 
 
 def is_no_answer(text: str, question: str = "") -> bool:
@@ -245,6 +250,9 @@ def _unless_taken_back(word: bool, rest: str, question: str) -> bool | None:
         return None
     first = re.split(r"(?<=[.;!?])\s", rest)[0]
     said = _statement(first, question) if question and _meets(first, question) else None
+    subject = _content(_NORMAL.sub("", _ABNORMAL.sub("", question)))
+    if said is None and subject != _content(question) and subject & _content(first):  # "Is it normal?" "Yes, enlarged."
+        said = _by_normal(first, question)
     return word if said is None or said is word else None
 
 
@@ -288,6 +296,9 @@ def _statement(said: str, question: str) -> bool | None:
             re.search(r"\bnot\b", said, re.I)
         )
     asks_absence = bool(_ASKS_ABSENCE.search(question))
+    free_of = _FREE_OF.search(question)
+    if free_of and not denied and _content(free_of["what"]) & _content(said):
+        return False
     if denied:
         return asks_absence if not question or _content(said) & _content(question) or len(said.split()) < 6 else None
     if question and len(_content(said) & _content(question)) >= max(1, len(_content(question)) // 2):
@@ -296,28 +307,23 @@ def _statement(said: str, question: str) -> bool | None:
 
 
 def _by_findings(text: str, question: str) -> bool | None:
-    claims = [*read_report(text)] or [*extract_claims(text)]
+    claims = read_report(text)
     if not question:
         found = {c.polarity for c in claims}
         return {frozenset({"present"}): True, frozenset({"absent"}): False}.get(frozenset(found))
     asked = {
         c.finding: c.polarity == "absent"
-        for c in read_report(
-            re.sub(
-                r"^\s*(?:is|are|does|do|"
-                r"can)\b",
-                "",
-                question.rstrip("? "),
-                flags=re.I,
-            )
-            + "."
-        )
+        for c in read_report(re.sub(r"^\s*(?:is|are|does|do|can)\b", "", question.rstrip("? "), flags=re.I) + ".")
     }
     same = {
         (c.polarity == "present") is not (asked[c.finding] or bool(_ASKS_ABSENCE.search(question)))
         for c in claims
         if c.finding in asked and c.polarity != "uncertain"
     }
+    if _ANY_DEVICE.search(question) and any(c.finding in DEVICES and c.polarity == "present" for c in claims):
+        return True
+    if same == {True} and _denies_more(text, question):
+        return False
     if len(same) == 1 and not _place_differs(text, question, same):
         return same.pop()
     if len(same) == 1 and same == {True}:
@@ -347,7 +353,7 @@ def _by_values(text: str, question: str) -> bool | None:
         same = [denied for name, value, denied in said if (name, value) == (v.name, v.value)]
         others = [denied for name, value, denied in said if name == v.name and value != v.value]
         if same and v.name in ("modality", "sequence", "plane", "side", "zone", "size"):
-            return not all(same)
+            return not all(same) and not _denies_more(text, question)
         if (
             others
             and not same
@@ -356,6 +362,13 @@ def _by_values(text: str, question: str) -> bool | None:
         ):
             return False
     return None
+
+
+def _denies_more(text: str, question: str) -> bool:
+    """What the question says beside its findings and values is denied: "fails to reach the stomach"."""
+    tail = _DENIED_TAIL.search(text)
+    values = [text[v.start : v.end] for v in find_values(text) if v.name in ("side", "zone", "size")]
+    return bool(tail) and bool((_content(tail[1]) & _content(question)) - _content(" ".join(values)))
 
 
 def denied(text: str, at: int) -> bool:
@@ -376,21 +389,13 @@ def _by_normal(text: str, question: str) -> bool | None:
         )
     present = any(c.polarity == "present" for c in read_report(text))
     says_normal = _NORMAL.search(text) and not re.search(
-        r"\b(?:not|n't|isn't|no longer|ab)\s*(?:\w+ )?(?:normal|"
-        r"clear|healthy|intact|unremarkable|midline)",
-        text,
-        re.I,
+        r"\b(?:not|n't|isn't|no longer|ab)\s*(?:\w+ )?(?:normal|clear|healthy|intact|unremarkable|midline)", text, re.I
     )
     says_not = (
         present
         or _ABNORMAL.search(text)
         and not _DENIES.search(text)
-        or re.search(
-            r"\b(?:not|isn't|"
-            r"aren't)\b[^.]*\b(?:normal|clear|healthy|intact|midline)",
-            text,
-            re.I,
-        )
+        or re.search(r"\b(?:not|isn't|aren't)\b[^.]*\b(?:normal|clear|healthy|intact|midline)", text, re.I)
     )
     if says_normal and not says_not:
         return bool(normal)

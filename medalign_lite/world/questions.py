@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medalign_lite.cases.case import Question
-from medalign_lite.text import words
-from medalign_lite.text.facts import FINDINGS, SIDES, ZONES, Fact
+from medalign_lite.text.facts import FINDINGS, NOUNS, SIDES, ZONES, Fact, article, size_word
 from medalign_lite.world import phrases
 
 REPORT_PROMPTS = {
@@ -85,7 +84,7 @@ class _Asker:
 
     def word(self, wordings: Sequence[str], finding: str, topic: int) -> tuple[str, str, str]:
         """(wording, finding, noun) whose wording and noun belong to the bank together."""
-        nouns = words.NOUNS[finding]
+        nouns = NOUNS[finding]
         pairs = [(w, n) for w in range(len(wordings)) for n in range(len(nouns))]
         allowed = [p for p in pairs if phrases.in_bank(self.bank, finding, *p, topic)] or pairs
         wording, noun = self.choose(allowed)
@@ -147,7 +146,7 @@ def _yes(truth: bool) -> str:
 
 
 def _fill(wording: str, finding: str, noun: str, **values: str) -> str:
-    text = wording.format(noun=noun, np=words.article(finding, noun), **values)
+    text = wording.format(noun=noun, np=article(finding, noun), **values)
     return text[0].upper() + text[1:]
 
 
@@ -209,7 +208,7 @@ def _twin(a: _Asker) -> list[_Draft]:
     fact = a.fact("side")
     if not fact:
         return []
-    noun = a.choose(words.NOUNS[fact.finding])
+    noun = a.choose(NOUNS[fact.finding])
     change = a.choose(("side", "zone", "finding") if fact.zone else ("side", "finding"))
     true = _located(fact.finding, noun, fact.side, fact.zone)
     other = fact.finding
@@ -221,7 +220,7 @@ def _twin(a: _Asker) -> list[_Draft]:
         other = a.absentee([f for f in SIDED if (f in ZONED) == bool(fact.zone)])
         if not other:
             return []
-        false = _located(other, a.choose(words.NOUNS[other]), fact.side, fact.zone)
+        false = _located(other, a.choose(NOUNS[other]), fact.side, fact.zone)
     wording = a.choose(PRESENT)
     pair = [(wording.format(np=true), YES, fact.finding), (wording.format(np=false), NO, other)]
     pair = [(text[0].upper() + text[1:], answer, finding) for text, answer, finding in pair]
@@ -230,7 +229,7 @@ def _twin(a: _Asker) -> list[_Draft]:
 
 def _located(finding: str, noun: str, side: str, zone: str | None) -> str:
     place = f"in the {side} {zone} zone" if zone else f"on the {side}"
-    return f"{words.article(finding, noun)} {place}"
+    return f"{article(finding, noun)} {place}"
 
 
 def _which_side(a: _Asker) -> list[_Draft]:
@@ -256,7 +255,7 @@ def _size(a: _Asker) -> list[_Draft]:
     if not fact:
         return []
     wordings = HOW_SEVERE if fact.finding == "cardiomegaly" else HOW_LARGE
-    word = words.size_word(fact.finding, fact.size)
+    word = size_word(fact.finding, fact.size)
     return [(_fill(*a.word(wordings, fact.finding, 7)), f"{word.capitalize()}.", fact.finding)]
 
 

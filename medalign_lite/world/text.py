@@ -9,8 +9,7 @@ from itertools import product
 import numpy as np
 
 from medalign_lite.cases.case import Question
-from medalign_lite.text import words
-from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.facts import DEGREES, FINDINGS, NOUNS, Fact, article, size_word
 from medalign_lite.world import phrases
 from medalign_lite.world.questions import REPORT_PROMPTS, ask
 
@@ -104,7 +103,7 @@ def _pick(options: list[tuple[_Statement, bool]], rng: np.random.Generator, long
 
 def _affirm(fact: Fact, rng: np.random.Generator, bank: str) -> _Statement:
     finding = fact.finding
-    nouns, places = words.NOUNS[finding], phrases.PLACES[finding]
+    nouns, places = NOUNS[finding], phrases.PLACES[finding]
     options = []
     for f, n, p in product(range(len(phrases.FRAMES)), range(len(nouns)), range(len(places))):
         if phrases.in_bank(bank, finding, f, n, p):
@@ -112,16 +111,16 @@ def _affirm(fact: Fact, rng: np.random.Generator, bank: str) -> _Statement:
             phrase = _noun_phrase(fact, nouns[n], places[p])
             options.append((_Statement(frame.format(np=phrase), (finding,), "present"), is_long))
     if finding == "cardiomegaly":
-        heart = [(frame.format(degree=words.DEGREES[fact.size]), is_long) for frame, _, is_long in _heart(bank)]
+        heart = [(frame.format(degree=DEGREES[fact.size]), is_long) for frame, _, is_long in _heart(bank)]
         heart = [(_Statement(template, (finding,), "present"), is_long) for template, is_long in heart]
         options = heart if rng.random() < 0.5 else options
     return _pick(options, rng, _STYLES[bank].long)
 
 
 def _noun_phrase(fact: Fact, noun: str, place: str) -> str:
-    size = words.size_word(fact.finding, fact.size) if fact.size else ""
+    size = size_word(fact.finding, fact.size) if fact.size else ""
     core = place.format(size=size, side=fact.side, zone=fact.zone, noun=noun).strip()
-    return words.article(fact.finding, f"[{core}]")
+    return article(fact.finding, f"[{core}]")
 
 
 def _heart(bank: str) -> list[tuple[str, str, bool]]:
@@ -153,7 +152,7 @@ def _deny_one(finding: str, rng: np.random.Generator, bank: str) -> _Statement:
 
 def _deny_together(findings: list[str], rng: np.random.Generator, bank: str) -> _Statement:
     """ "No pleural effusion, nodule or pneumothorax is seen." """
-    nouns = [words.NOUNS[f] for f in findings]
+    nouns = [NOUNS[f] for f in findings]
     chosen = [int(rng.integers(len(n))) for n in nouns]
     listed = [f"[{n[c]}]" for n, c in zip(nouns, chosen, strict=True)]
     phrase = ", ".join(listed[:-1]) + " or " + listed[-1] if len(listed) > 1 else listed[0]

@@ -20,7 +20,7 @@ from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.corrupt import corrupt
 from medalign_lite.corruption.masks import dilate, lesion_mask
-from medalign_lite.edits.edit import Edit
+from medalign_lite.edits.repair import Edit
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.files import ROOT, read_json, read_jsonl, write_json
 from medalign_lite.show.draw import lesions_of, named
