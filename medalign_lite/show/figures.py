@@ -1,15 +1,21 @@
 """Figures: helpers that take an axis and draw one thing on it.
 
 One palette, safe for colour-blind readers (Okabe and Ito 2008): grey base, blue aligned, green chosen, red rejected,
-orange lesion, sky-blue control. Text is drawn in a fixed-width font, never read as mathematics.
+orange lesion, sky-blue control. No colour is the only sign: lines differ in dashes, bars in hatches, points in shape.
+Text is drawn in a fixed-width font, never read as mathematics.
 """
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from statsmodels.stats.proportion import proportion_confint
 
@@ -21,6 +27,7 @@ CHOSEN, REJECTED = "#007D5A", "#B84800"  # as dark as small text needs, 4.5 : 1 
 LESION, CONTROL = "#E69F00", "#56B4E9"
 SERIES = (ALIGNED, REJECTED, CHOSEN, LESION, "#CC79A7", BASE)
 DASHES = ("solid", "dashed", "dotted", "dashdot")
+HATCHES = ("", "///", "...", "xx", "--", "\\\\\\")
 DIVERGING = LinearSegmentedColormap.from_list("red-white-blue", [REJECTED, "#FFFFFF", ALIGNED])
 SEQUENTIAL = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", "#8CC4E8", ALIGNED])
 RATES = (
@@ -39,8 +46,40 @@ RATES = (
 LOWER_IS_BETTER = ("hallucination_rate", "overclaim_lesion_hidden")
 FONT_PT = 9
 ENOUGH = 10  # questions in a bin of p(yes)
+CSS_PX = 88  # of a browser to an inch of a figure
 _GLYPH_WIDTH = 0.602  # of the font size, in DejaVu Sans Mono
 _LINE_HEIGHT = 1.75  # of the font size
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure: PNG bytes with a title, a caption, and in `alt` what is to be seen, for who cannot.
+
+    Jupyter shows it with that text (title and caption where there is none); on a narrow page it scrolls sideways.
+    """
+
+    title: str
+    png: bytes
+    caption: str = ""
+    alt: str = ""
+    inches: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"figure: {self.alt or self.title}"
+
+    def _repr_html_(self) -> str:
+        said, wide = escape(self.alt or f"{self.title}. {self.caption}"), round(self.inches * CSS_PX)
+        size = f"width:{wide}px;max-width:100%;min-width:min({wide}px,36rem);height:auto;background:#fff"
+        uri = "data:image/png;base64," + base64.b64encode(self.png).decode()
+        return (f'<div role="region" tabindex="0" aria-label="{escape(self.title)}" style="overflow-x:auto">'
+                f'<img alt="{said}" src="{uri}" style="{size}"></div>')
+
+
+def picture(figure: Figure, title: str, caption: str = "", *, alt: str = "", dpi: int = 120) -> Picture:
+    """A matplotlib figure as a Picture on white; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return Picture(title, buffer.getvalue(), caption, alt, figure.get_figwidth())
 
 
 def overlay(
@@ -120,8 +159,8 @@ def token_heatmap(
 ) -> Axes:
     """The text with each token on a colour for its value (weight, Δ or KL).
 
-    Values of both signs get red for negative, white for 0, blue for positive; others white to blue. `limit` is the
-    value at full colour (default: the largest there is).
+    Values of both signs get red for negative, which is underlined too, white for 0, blue for positive; others white to
+    blue. `limit` is the value at full colour (default: the largest there is).
     """
     values = np.asarray(values, float)
     if len(tokens) != len(values):
@@ -129,7 +168,8 @@ def token_heatmap(
     limit = limit or float(np.max(np.abs(values), initial=0)) or 1.0
     signed = bool(np.any(values < 0))
     scale = ScalarMappable(Normalize(-limit if signed else 0, limit), DIVERGING if signed else SEQUENTIAL)
-    pieces = [(str(token), {"background": scale.to_rgba(value)}) for token, value in zip(tokens, values, strict=True)]
+    pieces = [(str(token), {"background": scale.to_rgba(value), "line": "below" if value < 0 else ""})
+              for token, value in zip(tokens, values, strict=True)]
     bar = ax.figure.colorbar(scale, ax=ax, fraction=0.02, pad=0.01)
     bar.set_label(label, fontsize=FONT_PT)
     bar.ax.tick_params(labelsize=FONT_PT - 1)
@@ -223,7 +263,7 @@ def _cell(ax: Axes, text: str, row: int, column: int, style: dict) -> None:
                 parse_math=False,
             )
     if style.get("line") and text.strip():
-        drop = 0.12 if style["line"] == "under" else -0.17
+        drop, colour = {"under": (0.12, colour), "through": (-0.17, colour), "below": (0.3, REJECTED)}[style["line"]]
         start = x + (len(text) - len(text.lstrip())) * glyph
         ax.plot([start, x + span], [y + drop * line] * 2, color=colour, linewidth=1.1, solid_capstyle="butt")
 
@@ -235,13 +275,22 @@ def is_dark(colour) -> bool:
 
 
 def series_style(i: int) -> dict:
-    """Keywords of `plot` for line i of a figure: the colours of `SERIES`, then the same ones in other dashes.
+    """Keywords of `plot` for line i of a figure: its neighbours differ from it in colour and in dashes.
 
     Raises ValueError where two lines would look the same.
     """
     if not 0 <= i < len(SERIES) * len(DASHES):
         raise ValueError(f"line {i}: a figure can tell {len(SERIES) * len(DASHES)} lines apart, draw fewer in one")
-    return {"color": SERIES[i % len(SERIES)], "linestyle": DASHES[i // len(SERIES)], "linewidth": 1.4}
+    return {"color": SERIES[i % len(SERIES)], "linestyle": DASHES[(i + i // len(SERIES)) % len(DASHES)], "linewidth": 1.6}
+
+
+def lines(ax: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]], *, xlabel="", ylabel="") -> Axes:
+    """One line a series, all over the same x."""
+    for i, (name, values) in enumerate(series.items()):
+        ax.plot(x, values, label=name, **series_style(i))
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(frameon=False, fontsize=FONT_PT - 1)
+    return _plain(ax)
 
 
 def curves(
@@ -360,7 +409,8 @@ def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, ti
             if row is None or not row.images:
                 continue
             label = ("co-finding in the image" if there else "co-finding not in the image") if i == 0 else None
-            ax.barh(i + shift, row.false / row.images, height=0.34, color=colour, label=label)
+            ax.barh(i + shift, row.false / row.images, height=0.34, color=colour, label=label,
+                    hatch="///" if there else "", edgecolor="white")
             ax.text(row.false / row.images, i + shift, f" {row.false}/{row.images}", va="center", fontsize=FONT_PT - 2)
     ax.set_yticks(range(len(pairs)), [f"{finding}\n(with {cofinding})" for finding, cofinding in pairs])
     ax.set_ylim(len(pairs) - 0.5, -0.5)
@@ -378,7 +428,8 @@ def token_gradients(ax: Axes, tokens: Sequence[str], gradients: Mapping[str, Seq
     places = np.arange(len(tokens))
     for i, (name, values) in enumerate(gradients.items()):
         shift = (i - (len(gradients) - 1) / 2) * width
-        ax.bar(places + shift, values, width, color=SERIES[i % len(SERIES)], label=name)
+        look = {"color": SERIES[i % len(SERIES)], "hatch": HATCHES[i % len(HATCHES)], "edgecolor": "white"}
+        ax.bar(places + shift, values, width, label=name, linewidth=0.5, **look)
     ax.axhline(0, color=FAINT, linewidth=1)
     ax.set_xticks(places, [str(token).strip() or "␣" for token in tokens], rotation=45, ha="right", parse_math=False)
     ax.set_ylabel("∂L / ∂ log π")
@@ -392,7 +443,7 @@ def histogram(ax: Axes, groups: Mapping[str, Sequence[float]], *, bins: int = 30
     edges = np.histogram_bin_edges(pooled, bins)
     for i, (name, values) in enumerate(groups.items()):
         ax.hist(values, edges, histtype="stepfilled", alpha=0.18, color=SERIES[i % len(SERIES)])
-        ax.hist(values, edges, histtype="step", color=SERIES[i % len(SERIES)], label=name, linewidth=1.4)
+        ax.hist(values, edges, histtype="step", label=name, **series_style(i))
     ax.set(xlabel=xlabel, ylabel="count")
     ax.legend(frameon=False, fontsize=FONT_PT - 1)
     return _plain(ax)

@@ -2,7 +2,6 @@
 
 import base64
 import datetime
-import io
 import os
 import platform
 import re
@@ -13,7 +12,6 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from medalign_lite import __version__
 from medalign_lite.evaluate.constants import COMMONEST, NO
@@ -22,7 +20,7 @@ from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.evaluate.style import FEW_WORDS
 from medalign_lite.files import write_text
 from medalign_lite.show.failures import Failure
-from medalign_lite.show.figures import split_spans, spoken
+from medalign_lite.show.figures import Picture, split_spans, spoken
 
 NOT_MEASURABLE = "not measurable: no structured truth"
 MEANING = {
@@ -102,16 +100,6 @@ LIMITS = {
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One figure of the report: PNG bytes with a title, a caption, and in `alt` what is to be seen, for who cannot."""
-
-    title: str
-    png: bytes
-    caption: str = ""
-    alt: str = ""
-
-
-@dataclass(frozen=True)
 class Report:
     """What the page shows; all but `results` may be missing.
 
@@ -137,13 +125,6 @@ class Report:
     failures: Sequence[Failure] = ()
     left_out: Mapping[str, Sequence[tuple[object, object]]] | None = None
     limits: Sequence[str] = LIMITS["phantom"]
-
-
-def picture(figure: Figure, title: str, caption: str = "", *, alt: str = "", dpi: int = 120) -> Picture:
-    """A matplotlib figure as a Picture on white; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return Picture(title, buffer.getvalue(), caption, alt)
 
 
 def run_facts(command: str, *, seed: int) -> dict[str, str]:
