@@ -20,6 +20,7 @@ from matplotlib.patches import Rectangle
 from statsmodels.stats.proportion import proportion_confint
 
 from medalign_lite.evaluate.calibration import Reliability
+from medalign_lite.evaluate.stats import TEST_SPLITS
 
 FAINT = "#6B757F"  # lines at known values and words for what is missing: 4.7 : 1 on white
 BASE, ALIGNED = "#5A6570", "#0072B2"
@@ -178,6 +179,17 @@ def token_heatmap(
     return ax
 
 
+def token_heatmaps(texts: Mapping[str, tuple[Sequence[str], Sequence[float]]], *, label: str = "nats") -> Figure:
+    """A `token_heatmap` for each {title: (tokens, values)}, one below the other, with one scale of colours."""
+    heights = [2 + sum(map(len, tokens)) // 95 for tokens, _ in texts.values()]
+    limit = max((abs(value) for _, values in texts.values() for value in values), default=1.0)
+    figure = Figure(figsize=(10, 0.34 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(texts), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for ax, (title, (tokens, values)) in zip(axes, texts.items(), strict=True):
+        token_heatmap(ax, tokens, values, label=label, title=title, limit=limit)
+    return figure
+
+
 def edit_diff(ax: Axes, chosen: str, rejected: str, spans_chosen: Sequence, spans_rejected: Sequence) -> Axes:
     """y+ above y-, their spans [start, end, kind] coloured: green and underlined, red and struck through."""
     pieces: list[tuple[str, dict]] = []
@@ -316,6 +328,29 @@ def curves(
     return _plain(ax)
 
 
+def training_curves(
+    ax: Axes, logs: Mapping[str, Sequence[Mapping]], key: str, *, title: str = "", width: int = 12, smooth: bool = True
+) -> Axes:
+    """One recipe a line, from the rows of each log.jsonl: means of `width` steps, and a point for each validation.
+
+    Not `smooth`: the validations alone, from 0 before the first step.
+    """
+    for i, (name, rows) in enumerate(logs.items()):
+        steps = [row for row in rows if "learning_rate" in row and key in row] if smooth else []
+        spans = [steps[max(0, n + 1 - width) : n + 1] for n in range(len(steps))]
+        style, means = series_style(i), [sum(row[key] for row in span) / len(span) for span in spans]
+        ax.plot([row["step"] for row in steps], means, label=name, **style)
+        seen = [(row["step"], row[f"eval_{key}"]) for row in rows if f"eval_{key}" in row]
+        seen = seen if smooth or not seen else [(0, 0.0), *seen]
+        style |= {"marker": "osD^v<>P"[i % 8], "markersize": 5} | ({"linestyle": "none"} if smooth else {})
+        ax.plot([x for x, _ in seen], [y for _, y in seen], **style)
+    if key != "loss":
+        ax.axhline(0, color=FAINT, linewidth=0.8)
+    ax.set(title=title, xlabel="optimiser step")
+    ax.margins(x=0.02)
+    return _plain(ax)
+
+
 def forest(ax: Axes, results: Mapping, split: str = "test", names: Sequence[str] = RATES) -> Axes:
     """Base (grey circle) and aligned (blue diamond) with 95 % intervals, one row a metric; unmeasured rows say so."""
     names = [name for name in names if name in results["base"][split]]
@@ -339,6 +374,39 @@ def forest_difference(ax: Axes, results: Mapping, split: str = "test", names: Se
     _rows(ax, names)
     ax.set(title=f"{split}: aligned − base")
     return ax
+
+
+def forests(results: Mapping) -> Figure:
+    """`forest` and `forest_difference` side by side, a row for each split in which some rate could be measured."""
+    measured = {split: [name for name in RATES if results["base"][split].get(name, {"value": None})["value"] is not None]
+                for split in TEST_SPLITS}
+    measured = {split: names for split, names in measured.items() if names}
+    figure = Figure(figsize=(11, 0.6 + 3.9 * len(measured)), layout="constrained")
+    axes = figure.subplots(len(measured), 2, squeeze=False)
+    for (left, right), (split, names) in zip(axes, measured.items(), strict=True):
+        forest(left, results, split, names)
+        forest_difference(right, results, split, names).set_yticklabels([])
+    return figure
+
+
+def margin_histograms(arms: Mapping[str, Sequence]) -> Figure:
+    """Margins (`metrics.Margins`) with a lesion and a control under v, v' and v°, a panel for each named arm.
+
+    The outermost 1 % are drawn at the edges.
+    """
+    figure = Figure(figsize=(5.5 * len(arms), 3.4), layout="constrained")
+    for ax, (title, rows) in zip(figure.subplots(1, len(arms), sharex=True, sharey=True), arms.items(), strict=True):
+        both = [(m.clean, m.lesion, m.control) for m in rows if None not in (m.lesion, m.control)]
+        if both:
+            groups = dict(zip(("v", "v′ lesion gone", "v° another place gone"), zip(*both, strict=True), strict=True))
+            ends = np.percentile(both, [1, 99])
+            histogram(ax, {name: np.clip(values, *ends) for name, values in groups.items()}, bins=28,
+                      xlabel="log π(y⁺) − log π(y⁻), nats (outermost 1 % at the edges)")
+        else:
+            ax.text(0.5, 0.5, "not measurable: no lesion masks", ha="center", transform=ax.transAxes, color=FAINT)
+        ax.axvline(0, color=FAINT, linewidth=1)
+        ax.set_title(title, fontsize=FONT_PT + 1)
+    return figure
 
 
 def _point(ax: Axes, entry: Mapping, y: float, colour: str, marker: str, *, label=None, face=None) -> None:

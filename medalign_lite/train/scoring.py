@@ -207,3 +207,17 @@ def answer_kl(
         found += [tuple(row[keep].tolist()) for row, keep in zip(scored.forward_kl, scored.valid, strict=True)]
     return found
 
+
+@torch.no_grad()
+def word_shift(policy: Lvlm, pairs: Sequence[Pair]) -> list[tuple[list[str], list[float]]]:
+    """Of each pair's rejected answer under the clean picture: its tokens as text, and Δ_t = log π - log π_ref in nats."""
+    inputs, side = PairInputs(policy), ("clean", "rejected")
+    terms = score(policy.model, inputs, pairs, {side: ALL_SIDES[side]}, reference=LiveReference(policy.model))
+    seen, shifts = terms.sides[side], []
+    for n, pair in enumerate(pairs):
+        made = inputs.sequences([Row(pair, *side)])
+        ids = made.inputs["input_ids"][0][made.completion[0]][:, None]  # (C, 1), the end token last
+        words = policy.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        delta = (seen.logp - seen.ref_logp)[n][seen.valid[n]].tolist()
+        shifts.append((words[:-1], delta[:-1]))
+    return shifts
