@@ -140,6 +140,14 @@ def corruption_gallery(
         ax.set_axis_off()
 
 
+def gallery(pictures: Mapping[str, object], lesion: np.ndarray | None = None, *, title: str = "", sides=True) -> Figure:
+    """`corruption_gallery` in one row of a figure of its own."""
+    figure = Figure(figsize=(2.4 * len(pictures), 2.9), layout="constrained")
+    corruption_gallery(figure.subplots(1, len(pictures), squeeze=False), pictures, lesion, sides=sides)
+    figure.suptitle(title, fontsize=FONT_PT)
+    return figure
+
+
 def contact_sheet(axes: Sequence[Axes], tiles: Sequence[tuple[object, np.ndarray | None, str]]) -> None:
     """A sheet of (image, lesion mask or None, title)."""
     axes = np.ravel(axes)
@@ -293,7 +301,8 @@ def series_style(i: int) -> dict:
     """
     if not 0 <= i < len(SERIES) * len(DASHES):
         raise ValueError(f"line {i}: a figure can tell {len(SERIES) * len(DASHES)} lines apart, draw fewer in one")
-    return {"color": SERIES[i % len(SERIES)], "linestyle": DASHES[(i + i // len(SERIES)) % len(DASHES)], "linewidth": 1.6}
+    dashes = DASHES[(i + i // len(SERIES)) % len(DASHES)]
+    return {"color": SERIES[i % len(SERIES)], "linestyle": dashes, "linewidth": 1.6}
 
 
 def lines(ax: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]], *, xlabel="", ylabel="") -> Axes:
@@ -378,9 +387,9 @@ def forest_difference(ax: Axes, results: Mapping, split: str = "test", names: Se
 
 def forests(results: Mapping) -> Figure:
     """`forest` and `forest_difference` side by side, a row for each split in which some rate could be measured."""
-    measured = {split: [name for name in RATES if results["base"][split].get(name, {"value": None})["value"] is not None]
-                for split in TEST_SPLITS}
-    measured = {split: names for split, names in measured.items() if names}
+    base = results["base"]
+    known = {split: [name for name in RATES if base[split][name]["value"] is not None] for split in TEST_SPLITS}
+    measured = {split: names for split, names in known.items() if names}
     figure = Figure(figsize=(11, 0.6 + 3.9 * len(measured)), layout="constrained")
     axes = figure.subplots(len(measured), 2, squeeze=False)
     for (left, right), (split, names) in zip(axes, measured.items(), strict=True):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from medalign_lite.losses.objective import Side, Terms, margins
+from medalign_lite.losses.objective import Losses, Side, Terms, margins, objective
 from medalign_lite.losses.recipes import EVERYWHERE, Reads, Recipe
 from medalign_lite.model.batches import Sequences
 from medalign_lite.model.lvlm import Lvlm, adapters_off, base_of, layers_recomputing
@@ -209,8 +209,15 @@ def answer_kl(
 
 
 @torch.no_grad()
+def pair_losses(policy: Lvlm, pairs: Sequence[Pair], recipe: Recipe) -> Losses:
+    """The objective of a batch of pairs, and its parts, against the policy's own reference."""
+    reference = LiveReference(policy.model)
+    return objective(score(policy.model, PairInputs(policy), pairs, recipe.sides(), reference=reference), recipe)
+
+
+@torch.no_grad()
 def word_shift(policy: Lvlm, pairs: Sequence[Pair]) -> list[tuple[list[str], list[float]]]:
-    """Of each pair's rejected answer under the clean picture: its tokens as text, and Δ_t = log π - log π_ref in nats."""
+    """Of each pair's rejected answer under the clean picture: its tokens, and Δ_t = log π - log π_ref in nats."""
     inputs, side = PairInputs(policy), ("clean", "rejected")
     terms = score(policy.model, inputs, pairs, {side: ALL_SIDES[side]}, reference=LiveReference(policy.model))
     seen, shifts = terms.sides[side], []

@@ -46,7 +46,7 @@ def chances(ax: Axes, values: Sequence[float], estimate: Estimate) -> Axes:
 
 
 def forest(ax: Axes, claims: Sequence[Mapping], *, title: str = "") -> Axes:
-    """The claims of one metric: estimate and 95 % interval, shape and colour by verdict; right of 0 the claim holds, and
+    """The claims of one metric: estimate and 95 % interval, shape and colour by verdict; right of 0 it holds, and
     inside the band an effect does not matter."""
     shown = [claim for claim in claims if claim["estimate"] is not None]
     for y, claim in enumerate(shown):
