@@ -385,37 +385,85 @@ def forest_difference(ax: Axes, results: Mapping, split: str = "test", names: Se
     return ax
 
 
-def forests(results: Mapping) -> Figure:
+def forests(results: Mapping) -> Picture:
     """`forest` and `forest_difference` side by side, a row for each split in which some rate could be measured."""
-    base = results["base"]
+    base, new = results["base"], results["aligned"]
     known = {split: [name for name in RATES if base[split][name]["value"] is not None] for split in TEST_SPLITS}
     measured = {split: names for split, names in known.items() if names}
-    figure = Figure(figsize=(11, 0.6 + 3.9 * len(measured)), layout="constrained")
-    axes = figure.subplots(len(measured), 2, squeeze=False)
-    for (left, right), (split, names) in zip(axes, measured.items(), strict=True):
+    figure = Figure(figsize=(11, 0.6 + 3.9 * max(len(measured), 1)), layout="constrained")
+    for (left, right), (split, names) in zip(_panels(figure, len(measured), 2), measured.items(), strict=True):
         forest(left, results, split, names)
         forest_difference(right, results, split, names).set_yticklabels([])
-    return figure
+    told = ["; ".join([split, *(f"{spoken(name)} {base[split][name]['value']:.2f} to {new[split][name]['value']:.2f}"
+                                for name in names if new[split][name]["value"] is not None)])
+            for split, names in measured.items()]
+    return picture(figure, "Base and aligned", "Points with 95 % intervals; ↓ lower is better. Right: aligned minus "
+                   "base, paired; filled where the interval leaves out 0.", alt="From base to aligned. " + ". ".join(told))
 
 
-def margin_histograms(arms: Mapping[str, Sequence]) -> Figure:
-    """Margins (`metrics.Margins`) with a lesion and a control under v, v' and v°, a panel for each named arm.
-
-    The outermost 1 % are drawn at the edges.
-    """
-    figure = Figure(figsize=(5.5 * len(arms), 3.4), layout="constrained")
-    for ax, (title, rows) in zip(figure.subplots(1, len(arms), sharex=True, sharey=True), arms.items(), strict=True):
+def margin_histograms(arms: Mapping[str, Sequence]) -> Picture:
+    """Margins (`metrics.Margins`) with a lesion and a control under v, v' and v°, a panel for each named arm."""
+    figure, told = Figure(figsize=(5.5 * len(arms), 3.4), layout="constrained"), []
+    for ax, (title, rows) in zip(_panels(figure, 1, len(arms), sharex=True, sharey=True)[0], arms.items(), strict=True):
         both = [(m.clean, m.lesion, m.control) for m in rows if None not in (m.lesion, m.control)]
-        if both:
-            groups = dict(zip(("v", "v′ lesion gone", "v° another place gone"), zip(*both, strict=True), strict=True))
-            ends = np.percentile(both, [1, 99])
-            histogram(ax, {name: np.clip(values, *ends) for name, values in groups.items()}, bins=28,
-                      xlabel="log π(y⁺) − log π(y⁻), nats (outermost 1 % at the edges)")
-        else:
-            ax.text(0.5, 0.5, "not measurable: no lesion masks", ha="center", transform=ax.transAxes, color=FAINT)
-        ax.axvline(0, color=FAINT, linewidth=1)
         ax.set_title(title, fontsize=FONT_PT + 1)
-    return figure
+        if not both:
+            _nothing(ax, "not measurable: no lesion masks")
+            continue
+        groups = dict(zip(("v", "v′ lesion gone", "v° another place gone"), zip(*both, strict=True), strict=True))
+        ends = np.percentile(both, [1, 99])
+        histogram(ax, {name: np.clip(values, *ends) for name, values in groups.items()}, bins=28,
+                  xlabel="log π(y⁺) − log π(y⁻), nats (outermost 1 % at the edges)")
+        ax.axvline(0, color=FAINT, linewidth=1)
+        means = ", ".join(f"{np.mean(values):.1f} nats under {name}" for name, values in groups.items())
+        told.append(f"{title}: on average {means}")
+    return picture(figure, "Margins with and without the evidence", "True statements about a lesion against their "
+                   "minimal false edits; lesion and control replaced by healthy texture. Test and shifted.",
+                   alt=f"Histograms. {'; '.join(told) or 'No lesion masks, so nothing could be measured'}.")
+
+
+def reliability_picture(arms: Mapping[str, Reliability]) -> Picture:
+    """`reliability_lines` of the arms that were asked yes/no questions."""
+    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+    ax = figure.subplots()
+    if arms:
+        reliability_lines(ax, arms)
+    else:
+        _nothing(ax, "not measurable: no yes/no questions")
+    told = [f"{name}: " + ", ".join(f"{share:.2f} are yes at p(yes) {p:.2f}" for p, share, n in zip(
+        arm.mean_p, arm.yes_share, arm.n, strict=True) if n >= ENOUGH) for name, arm in arms.items()]
+    return picture(figure, "Reliability of p(yes)", "Yes/no questions on test by p(yes), bins with enough of them; "
+                   "bars are 95 % intervals. On the dashed line p(yes) means what it says.", alt=". ".join(told))
+
+
+def company_bars(errors: Mapping[tuple[str, str], Sequence], pairs: Sequence[tuple[str, str]]) -> Picture:
+    """`prior_bars` of each {(arm, split): rows}, the base in the left column, for these (finding, cofinding)."""
+    figure = Figure(figsize=(11, 7.4 if pairs else 3), layout="constrained")
+    arms, told = list(dict.fromkeys(arm for arm, _ in errors)), []
+    axes = _panels(figure, len(errors) // len(arms), len(arms), sharex=True, sharey=True).T.flat
+    for n, (ax, ((arm, split), rows)) in enumerate(zip(axes, errors.items(), strict=True)):
+        title = f"{split}: {'base' if arm == 'base' else 'aligned'}"
+        if not pairs:
+            _nothing(ax, f"{title}: too few images")
+            continue
+        prior_bars(ax, rows, pairs, title=title).set_xlabel("share of images without the finding")
+        if n:
+            ax.get_legend().remove()
+        counts = {(r.finding, r.cofinding, r.cofinding_present): f"{r.false} of {r.images}" for r in rows}
+        told += [f"{title}: {a} affirmed in {counts.get((a, b, True), 'none')} images with {b}, "
+                 f"{counts.get((a, b, False), 'none')} without" for a, b in pairs[:2]]
+    return picture(figure, "False findings by company", "How often a finding that is not there is affirmed, with and "
+                   "without the co-finding; the pairs where the base is pulled most on test.", alt="; ".join(told))
+
+
+def _panels(figure: Figure, rows: int, columns: int, **shared) -> np.ndarray:
+    """(rows, columns) axes; none where there is no row."""
+    return figure.subplots(rows, columns, squeeze=False, **shared) if rows else np.empty((0, columns))
+
+
+def _nothing(ax: Axes, why: str) -> None:
+    ax.text(0.5, 0.5, why, ha="center", transform=ax.transAxes, color=FAINT)
+    ax.set_axis_off()
 
 
 def _point(ax: Axes, entry: Mapping, y: float, colour: str, marker: str, *, label=None, face=None) -> None:
