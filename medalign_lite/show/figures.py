@@ -348,10 +348,12 @@ def training_curves(
         steps = [row for row in rows if "learning_rate" in row and key in row] if smooth else []
         spans = [steps[max(0, n + 1 - width) : n + 1] for n in range(len(steps))]
         style, means = series_style(i), [sum(row[key] for row in span) / len(span) for span in spans]
-        ax.plot([row["step"] for row in steps], means, label=name, **style)
+        ax.plot([row["step"] for row in steps], means, **style)
         seen = [(row["step"], row[f"eval_{key}"]) for row in rows if f"eval_{key}" in row]
         seen = seen if smooth or not seen else [(0, 0.0), *seen]
-        style |= {"marker": "osD^v<>P"[i % 8], "markersize": 5} | ({"linestyle": "none"} if smooth else {})
+        style |= {"marker": "osD^v<>P"[i % 8], "markersize": 5}
+        ax.plot([], [], label=name, **style)
+        style |= {"linestyle": "none"} if smooth else {}
         ax.plot([x for x, _ in seen], [y for _, y in seen], **style)
     if key != "loss":
         ax.axhline(0, color=FAINT, linewidth=0.8)
@@ -398,7 +400,7 @@ def forests(results: Mapping) -> Picture:
                                 for name in names if new[split][name]["value"] is not None)])
             for split, names in measured.items()]
     return picture(figure, "Base and aligned", "Points with 95 % intervals; ↓ lower is better. Right: aligned minus "
-                   "base, paired; filled where the interval leaves out 0.", alt="From base to aligned. " + ". ".join(told))
+                   "base, paired; filled where the interval leaves out 0.", alt="Base to aligned. " + ". ".join(told))
 
 
 def margin_histograms(arms: Mapping[str, Sequence]) -> Picture:
