@@ -202,17 +202,6 @@ def trainable_by_tower(model: nn.Module) -> dict[str, int]:
     return counts
 
 
-def size_by_tower(model: nn.Module) -> dict[str, dict[str, int]]:
-    """{tower: {"weights", "bytes"}} of a loaded model; a 4-bit weight counts as one, and takes what it takes."""
-    towers = find_towers(base_of(model))
-    sizes = {tower: {"weights": 0, "bytes": 0} for tower in TOWERS}
-    for name, parameter in model.named_parameters():
-        packed = parameter.dtype == torch.uint8
-        sizes[towers.of(name)]["weights"] += parameter.quant_state.shape.numel() if packed else parameter.numel()
-        sizes[towers.of(name)]["bytes"] += parameter.numel() * parameter.element_size()
-    return sizes
-
-
 @contextmanager
 def adapters_off(model: nn.Module) -> Iterator[None]:
     """Within it the model is the reference: adapters are off. A model without adapters is its own reference."""

@@ -20,7 +20,8 @@ from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.evaluate.style import FEW_WORDS
 from medalign_lite.files import write_text
 from medalign_lite.show.failures import Failure
-from medalign_lite.show.figures import Picture, split_spans, spoken
+from medalign_lite.show.figures import split_spans, spoken
+from medalign_lite.show.panels import Picture
 
 NOT_MEASURABLE = "not measurable: no structured truth"
 MEANING = {

@@ -1,6 +1,6 @@
 """Arms: one adapter a recipe, trained on the same pairs from the same base, side by side in two processes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,15 +54,6 @@ def train_arms(
         jobs.append(TrainJob(model, left, tuple(pairs), tuple(validation), folder, work, reference, max_side))
     run_shards(_train, [job for job in jobs if job.settings], tick=lambda: _progress(settings, len(pairs), work))
     return paths
-
-
-def log_summary(rows: Sequence[Mapping]) -> dict[str, float]:
-    """The rows of an arm's log.jsonl in one: steps, seconds a step, first loss, last loss (a mean of 8), MB."""
-    steps = [row for row in rows if "learning_rate" in row]
-    late = [row["loss"] for row in steps[-8:]]
-    pace = (steps[-1]["seconds"] - steps[0]["seconds"]) / max(len(steps) - 1, 1)
-    return {"steps": len(steps), "s a step": pace, "first loss": steps[0]["loss"], "last loss": sum(late) / len(late),
-            "MB": steps[-1]["peak_mb"]}
 
 
 def share_out(settings: Sequence[TrainSettings], shards: int) -> list[list[TrainSettings]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from medalign_lite.losses.objective import Losses, Side, Terms, margins, objective
+from medalign_lite.losses.objective import Side, Terms, margins
 from medalign_lite.losses.recipes import EVERYWHERE, Reads, Recipe
 from medalign_lite.model.batches import Sequences
 from medalign_lite.model.lvlm import Lvlm, adapters_off, base_of, layers_recomputing
@@ -207,24 +207,3 @@ def answer_kl(
         found += [tuple(row[keep].tolist()) for row, keep in zip(scored.forward_kl, scored.valid, strict=True)]
     return found
 
-
-@torch.no_grad()
-def pair_losses(policy: Lvlm, pairs: Sequence[Pair], recipe: Recipe) -> Losses:
-    """The objective of a batch of pairs, and its parts, against the policy's own reference."""
-    reference = LiveReference(policy.model)
-    return objective(score(policy.model, PairInputs(policy), pairs, recipe.sides(), reference=reference), recipe)
-
-
-@torch.no_grad()
-def word_shift(policy: Lvlm, pairs: Sequence[Pair]) -> list[tuple[list[str], list[float]]]:
-    """Of each pair's rejected answer under the clean picture: its tokens, and Δ_t = log π - log π_ref in nats."""
-    inputs, side = PairInputs(policy), ("clean", "rejected")
-    terms = score(policy.model, inputs, pairs, {side: ALL_SIDES[side]}, reference=LiveReference(policy.model))
-    seen, shifts = terms.sides[side], []
-    for n, pair in enumerate(pairs):
-        made = inputs.sequences([Row(pair, *side)])
-        ids = made.inputs["input_ids"][0][made.completion[0]][:, None]  # (C, 1), the end token last
-        words = policy.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        delta = (seen.logp - seen.ref_logp)[n][seen.valid[n]].tolist()
-        shifts.append((words[:-1], delta[:-1]))
-    return shifts
