@@ -116,9 +116,11 @@ def forests(results: Mapping) -> Picture:
     for (left, right), (split, names) in zip(_panels(figure, len(measured), 2), measured.items(), strict=True):
         figures.forest(left, results, split, names)
         figures.forest_difference(right, results, split, names).set_yticklabels([])
-    told = ["; ".join([split, *(f"{figures.spoken(name)} {base[split][name]['value']:.2f} to "
-                                f"{new[split][name]['value']:.2f}" for name in names if new[split][name]["value"] is not None)])
-            for split, names in measured.items()]
+    told = []
+    for split, names in measured.items():
+        values = {name: (base[split][name]["value"], new[split][name]["value"]) for name in names}
+        told.append("; ".join([split, *(f"{figures.spoken(name)} {was:.2f} to {now:.2f}"
+                                        for name, (was, now) in values.items() if now is not None)]))
     return picture(figure, "Base and aligned", "Points with 95 % intervals; ↓ lower is better. Right: aligned minus "
                    "base, paired; filled where the interval leaves out 0.", alt="Base to aligned. " + ". ".join(told))
 
