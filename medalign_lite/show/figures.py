@@ -351,7 +351,7 @@ def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
         held = arm.n >= ENOUGH
         p, share, n = arm.mean_p[held] + 0.008 * shift, arm.yes_share[held], arm.n[held]
         low, high = proportion_confint(np.round(share * n), n, method="wilson")
-        ax.plot(p, share, color=colour, linewidth=1.4, label=name)
+        ax.plot(p, share, color=colour, linestyle=DASHES[shift % len(DASHES)], marker=marker, linewidth=1.4, label=name)
         ax.vlines(p, low, high, color=colour, linewidth=1.2)
         ax.scatter(p, share, 12 + 90 * n / most, color=colour, marker=marker, alpha=0.75, linewidths=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))

@@ -163,14 +163,15 @@ def reliability_picture(arms: Mapping[str, Reliability]) -> Picture:
 def company_bars(errors: Mapping[tuple[str, str], Sequence], pairs: Sequence[tuple[str, str]]) -> Picture:
     """`prior_bars` of each {(arm, split): rows}, the base in the left column, for these (finding, cofinding)."""
     figure = Figure(figsize=(11, 7.4 if pairs else 3), layout="constrained")
-    arms, told = list(dict.fromkeys(arm for arm, _ in errors)), []
+    arms, splits, told = list(dict.fromkeys(arm for arm, _ in errors)), [split for _, split in errors], []
     axes = _panels(figure, len(errors) // len(arms), len(arms), sharex=True, sharey=True).T.flat
     for n, (ax, ((arm, split), rows)) in enumerate(zip(axes, errors.items(), strict=True)):
         title = f"{split}: {'base' if arm == 'base' else 'aligned'}"
         if not pairs:
             _nothing(ax, f"{title}: too few images")
             continue
-        figures.prior_bars(ax, rows, pairs, title=title).set_xlabel("share of images without the finding")
+        figures.prior_bars(ax, rows, pairs, title=title)
+        ax.set_xlabel("share of images without the finding" if split == splits[-1] else "")
         if n:
             ax.get_legend().remove()
         counts = {(r.finding, r.cofinding, r.cofinding_present): f"{r.false} of {r.images}" for r in rows}
