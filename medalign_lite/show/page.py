@@ -234,8 +234,10 @@ def _not_asked(report: Report) -> str:
     lacking = {arm: names for arm, names in lacking.items() if names}
     if not lacking:
         return ""
-    columns = " and ".join(dict.fromkeys(name for names in lacking.values() for name in names))
-    return f"{', '.join(lacking)}: asked for reports alone, to save time, so {columns} are not measured."
+    columns = list(dict.fromkeys(name for names in lacking.values() for name in names))
+    verb = "is" if len(columns) == 1 else "are"
+    told = f"so {' and '.join(columns)} {verb} not measured."
+    return f"{', '.join(lacking)}: asked for reports alone, to save time, {told}"
 
 
 def _rows(results: Mapping, split: str) -> list[dict]:
