@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from medalign_lite.evaluate.calibration import calibration_table, reliability
 from medalign_lite.evaluate.false_findings import ErrorRow
+from medalign_lite.evaluate.metrics import Margins
 from medalign_lite.losses.recipes import RECIPES
-from medalign_lite.show import figures
+from medalign_lite.show import figures, panels
 
 matplotlib.use("Agg")
 HOSTILE = ("<b>bold</b>", " $x^2$", " \\frac{", "\n", " left", "", " a" * 90)
@@ -145,3 +146,27 @@ def test_gradients_and_histograms():
 
 def test_text_on_colour_is_readable():
     assert figures.is_dark(figures.ALIGNED) and not figures.is_dark("white")
+
+
+def test_what_a_report_shows_says_in_words_what_is_to_be_seen():
+    entry, none = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, {"value": None, "low": None, "high": None, "n": 0}
+    block = {split: dict.fromkeys(figures.RATES, none) | {"fact_f1": entry} for split in ("test", "shifted")}
+    shown = panels.forests(dict.fromkeys(("base", "aligned", "difference"), block))
+    assert "test; fact F1 0.50 to 0.50" in shown.alt and shown.alt in shown._repr_html_()
+    rows = [Margins("r", "c", "base", 2.0, 0.0, 1.5), Margins("q", "c", "base", 1.0)]
+    assert "base: on average 2.0 nats under v, 0.0 nats under v′" in panels.margin_histograms({"base": rows}).alt
+    assert "nothing could be measured" in panels.margin_histograms({"base": rows[1:], "new": []}).alt
+    errors = [ErrorRow("cofinding", "effusion", n, 10, None, "nodule", there) for n, there in ((4, True), (1, False))]
+    bars = panels.company_bars({("base", "test"): errors, ("new", "test"): errors}, [("effusion", "nodule")])
+    assert "effusion affirmed in 4 of 10 images with nodule, 1 of 10 without" in bars.alt
+    assert panels.company_bars({("base", "test"): [], ("new", "test"): []}, []).png
+    assert panels.reliability_picture({}).png
+
+
+def test_neighbouring_lines_differ_in_more_than_colour():
+    styles = [figures.series_style(i) for i in range(24)]
+    assert all(a["linestyle"] != b["linestyle"] for a, b in zip(styles, styles[1:], strict=False))
+    logs = {"dpo": [{"step": n, "loss": 1.0, "learning_rate": 0.1} for n in (1, 2)] + [{"step": 2, "eval_loss": 0.8}]}
+    ax = drawn(panels.training_curves(axis(), logs, "loss"))
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[1, 2], [], [2]]
+    assert panels.training(logs).alt == "dpo: loss from 1.00 to 1.00"

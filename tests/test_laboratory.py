@@ -359,7 +359,7 @@ def test_the_page_is_true_of_any_subset(bench, arms):
     assert all(set(claim) == {"id", "statement", "estimate", "low", "high", "matters", "p_holm", "p_same",
                                  "verdict"}
                for claim in told["claims"])
-    figures = page.draw_figures(bench.keep, told, judged, found)
+    figures = page.draw_figures(bench.keep, told, found)
     path = bench.keep.parent / "RESULTS.md"
     page.write_page(path, bench=bench, results=found, found=told, judged=judged, goal=goal, others={}, figures=figures,
                     command="make claims")

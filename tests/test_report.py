@@ -14,7 +14,8 @@ from PIL import Image
 from medalign_lite.evaluate.stats import RESULT_METRICS
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.show.failures import Failure
-from medalign_lite.show.page import ABOUT, LIMITS, Report, picture, run_facts, verdict, write_report
+from medalign_lite.show.page import ABOUT, LIMITS, Report, run_facts, verdict, write_report
+from medalign_lite.show.panels import picture
 
 matplotlib.use("Agg")
 CHROMIUM = "/usr/bin/chromium"
@@ -182,3 +183,12 @@ def test_a_silent_arm_is_said_not_called_unmeasurable(tmp_path):
     assert verdict(results).startswith("One arm affirms no finding at all: on 480 test images fact F1 went from")
     page = write_report(tmp_path / "report.html", Report(results, {})).read_text(encoding="utf-8")
     assert "no structured truth" not in page
+
+
+def test_the_first_table_says_why_it_has_gaps(tmp_path):
+    whole = {name: entry(0.5) for name in ("fact_f1", "closed_accuracy")}
+    arms = {"base": {"aligned": whole}, "grounded": {"aligned": whole}, "dpo": {"aligned": {"fact_f1": entry(0.6)}}}
+    path = write_report(tmp_path / "a.html", Report(made_up(), {}, "grounded", arms=arms))
+    assert "dpo: asked for reports alone, to save time, so closed accuracy is not measured" in path.read_text()
+    path = write_report(tmp_path / "b.html", Report(made_up(), {}, "grounded", arms={"base": {"aligned": whole}}))
+    assert "asked for reports alone" not in path.read_text()

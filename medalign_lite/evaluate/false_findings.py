@@ -1,5 +1,6 @@
 """False findings of reports by finding, side and company: where a language prior shows."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,23 @@ def error_table(
     known = {name for truth in truths.values() for name in truth.mentioned}
     findings = [name for name in FINDINGS if name in known] + sorted(known - {*FINDINGS})
     return [row for finding in findings for row in _errors_of(finding, findings, truths, said)]
+
+
+def rate(rows: Iterable[ErrorRow], kind: str, finding: str, **where) -> float:
+    """The share of images of one row, NaN where it counts none; `where` names its side, or co-finding and presence."""
+    row = next(r for r in rows if (r.kind, r.finding) == (kind, finding) and vars(r) | where == vars(r))
+    return row.false / row.images if row.images else math.nan
+
+
+def most_pulled(rows: Sequence[ErrorRow], *, pairs: int = 5, images: int = 8) -> list[tuple[str, str]]:
+    """The (finding, cofinding) whose company raises false reports most; both kinds of image at least `images` times."""
+    counts = {(r.finding, r.cofinding, r.cofinding_present): r for r in rows if r.kind == "cofinding"}
+    pulls = {}
+    for (finding, other, there), row in counts.items():
+        alone = counts.get((finding, other, False))
+        if there and row.images >= images and alone and alone.images:
+            pulls[finding, other] = row.false / row.images - alone.false / alone.images
+    return sorted(pulls, key=pulls.get, reverse=True)[:pairs]
 
 
 def _errors_of(finding: str, findings: Sequence[str], truths: Mapping[str, Stated], said: Mapping[str, set]):

@@ -65,6 +65,14 @@ def margin_counts(lesion: float, control: float) -> dict[str, float]:
     return {"selectivity_n": 1, "selectivity": control - lesion, "evidence_lower": lower}
 
 
+def margin_means(margins: Iterable) -> dict[str, float | None]:
+    """Of `metrics.Margins` with a lesion and a control: how many, mean nats under v, v' and v°, GS, share of v' < 0."""
+    rows = [(m.clean, m.lesion, m.control) for m in margins if None not in (m.lesion, m.control)]
+    clean, lesion, control = np.mean(rows, axis=0).tolist() if rows else (None,) * 3
+    return {"pairs": len(rows), "v": clean, "v′": lesion, "v°": control, "GS": control - lesion if rows else None,
+            "flip": float(np.mean([lesion < 0 for _, lesion, _ in rows])) if rows else None}
+
+
 def fall_counts(lesion: float, control: float) -> dict[str, float]:
     """Columns of `metrics` from log p(right) - log p(wrong) of a yes/no question: how much further p(right) falls
     without the evidence than without as much of the rest."""

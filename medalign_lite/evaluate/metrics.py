@@ -256,6 +256,16 @@ def answers_of(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> 
     return answers
 
 
+def answered(
+    cases: Iterable[Case], predictions: Iterable[Prediction], *, arm: str, kind: str, condition: str = "real"
+) -> list[tuple[Case, Question, str]]:
+    """(case, question, answer) of an arm's answers to the questions of one kind of these cases."""
+    by_id = {case.id: case for case in cases}
+    found = answers_of(by_id, predictions)[arm, condition].items()
+    rows = [(by_id[case_id], question_of(by_id[case_id], question_id), text) for (case_id, question_id), text in found]
+    return [row for row in rows if row[1].kind == kind]
+
+
 def question_of(case: Case, question_id: str) -> Question:
     """The case's question of this id; raises ValueError where it has none."""
     for question in case.questions:

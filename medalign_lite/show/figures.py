@@ -1,7 +1,8 @@
 """Figures: helpers that take an axis and draw one thing on it.
 
 One palette, safe for colour-blind readers (Okabe and Ito 2008): grey base, blue aligned, green chosen, red rejected,
-orange lesion, sky-blue control. Text is drawn in a fixed-width font, never read as mathematics.
+orange lesion, sky-blue control. No colour is the only sign: lines differ in dashes, bars in hatches, points in shape.
+Text is drawn in a fixed-width font, never read as mathematics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ CHOSEN, REJECTED = "#007D5A", "#B84800"  # as dark as small text needs, 4.5 : 1 
 LESION, CONTROL = "#E69F00", "#56B4E9"
 SERIES = (ALIGNED, REJECTED, CHOSEN, LESION, "#CC79A7", BASE)
 DASHES = ("solid", "dashed", "dotted", "dashdot")
+HATCHES = ("", "///", "...", "xx", "--", "\\\\\\")
 DIVERGING = LinearSegmentedColormap.from_list("red-white-blue", [REJECTED, "#FFFFFF", ALIGNED])
 SEQUENTIAL = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", "#8CC4E8", ALIGNED])
 RATES = (
@@ -108,8 +110,8 @@ def token_heatmap(
 ) -> Axes:
     """The text with each token on a colour for its value (weight, Δ or KL).
 
-    Values of both signs get red for negative, white for 0, blue for positive; others white to blue. `limit` is the
-    value at full colour (default: the largest there is).
+    Values of both signs get red for negative, which is underlined too, white for 0, blue for positive; others white to
+    blue. `limit` is the value at full colour (default: the largest there is).
     """
     values = np.asarray(values, float)
     if len(tokens) != len(values):
@@ -117,7 +119,8 @@ def token_heatmap(
     limit = limit or float(np.max(np.abs(values), initial=0)) or 1.0
     signed = bool(np.any(values < 0))
     scale = ScalarMappable(Normalize(-limit if signed else 0, limit), DIVERGING if signed else SEQUENTIAL)
-    pieces = [(str(token), {"background": scale.to_rgba(value)}) for token, value in zip(tokens, values, strict=True)]
+    pieces = [(str(token), {"background": scale.to_rgba(value), "line": "below" if value < 0 else ""})
+              for token, value in zip(tokens, values, strict=True)]
     bar = ax.figure.colorbar(scale, ax=ax, fraction=0.02, pad=0.01)
     bar.set_label(label, fontsize=FONT_PT)
     bar.ax.tick_params(labelsize=FONT_PT - 1)
@@ -201,7 +204,7 @@ def _cell(ax: Axes, text: str, row: int, column: int, style: dict) -> None:
         if not letter.isspace():
             ax.text(x + (i + 0.5) * glyph, y, letter, ha="center", va="baseline", family="DejaVu Sans Mono", **look)
     if style.get("line") and text.strip():
-        drop = 0.12 if style["line"] == "under" else -0.17
+        drop, colour = {"under": (0.12, colour), "through": (-0.17, colour), "below": (0.3, REJECTED)}[style["line"]]
         start = x + (len(text) - len(text.lstrip())) * glyph
         ax.plot([start, x + span], [y + drop * line] * 2, color=colour, linewidth=1.1, solid_capstyle="butt")
 
@@ -213,13 +216,23 @@ def is_dark(colour) -> bool:
 
 
 def series_style(i: int) -> dict:
-    """Keywords of `plot` for line i of a figure: the colours of `SERIES`, then the same ones in other dashes.
+    """Keywords of `plot` for line i of a figure: its neighbours differ from it in colour and in dashes.
 
     Raises ValueError where two lines would look the same.
     """
     if not 0 <= i < len(SERIES) * len(DASHES):
         raise ValueError(f"line {i}: a figure can tell {len(SERIES) * len(DASHES)} lines apart, draw fewer in one")
-    return {"color": SERIES[i % len(SERIES)], "linestyle": DASHES[i // len(SERIES)], "linewidth": 1.4}
+    dashes = DASHES[(i + i // len(SERIES)) % len(DASHES)]
+    return {"color": SERIES[i % len(SERIES)], "linestyle": dashes, "linewidth": 1.6}
+
+
+def lines(ax: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]], *, xlabel="", ylabel="") -> Axes:
+    """One line a series, all over the same x."""
+    for i, (name, values) in enumerate(series.items()):
+        ax.plot(x, values, label=name, **series_style(i))
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(frameon=False, fontsize=FONT_PT - 1)
+    return _plain(ax)
 
 
 def curves(
@@ -316,7 +329,7 @@ def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
         held = arm.n >= ENOUGH
         p, share, n = arm.mean_p[held] + 0.008 * shift, arm.yes_share[held], arm.n[held]
         low, high = proportion_confint(np.round(share * n), n, method="wilson")
-        ax.plot(p, share, color=colour, linewidth=1.4, label=name)
+        ax.plot(p, share, color=colour, linestyle=DASHES[shift % len(DASHES)], marker=marker, linewidth=1.4, label=name)
         ax.vlines(p, low, high, color=colour, linewidth=1.2)
         ax.scatter(p, share, 12 + 90 * n / most, color=colour, marker=marker, alpha=0.75, linewidths=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
@@ -338,7 +351,8 @@ def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, ti
             if row is None or not row.images:
                 continue
             label = ("co-finding in the image" if there else "co-finding not in the image") if i == 0 else None
-            ax.barh(i + shift, row.false / row.images, height=0.34, color=colour, label=label)
+            ax.barh(i + shift, row.false / row.images, height=0.34, color=colour, label=label,
+                    hatch="///" if there else "", edgecolor="white")
             ax.text(row.false / row.images, i + shift, f" {row.false}/{row.images}", va="center", fontsize=FONT_PT - 2)
     ax.set_yticks(range(len(pairs)), [f"{finding}\n(with {cofinding})" for finding, cofinding in pairs])
     ax.set_ylim(len(pairs) - 0.5, -0.5)
@@ -356,7 +370,8 @@ def token_gradients(ax: Axes, tokens: Sequence[str], gradients: Mapping[str, Seq
     places = np.arange(len(tokens))
     for i, (name, values) in enumerate(gradients.items()):
         shift = (i - (len(gradients) - 1) / 2) * width
-        ax.bar(places + shift, values, width, color=SERIES[i % len(SERIES)], label=name)
+        look = {"color": SERIES[i % len(SERIES)], "hatch": HATCHES[i % len(HATCHES)], "edgecolor": "white"}
+        ax.bar(places + shift, values, width, label=name, linewidth=0.5, **look)
     ax.axhline(0, color=FAINT, linewidth=1)
     ax.set_xticks(places, [str(token).strip() or "␣" for token in tokens], rotation=45, ha="right")
     ax.set_ylabel("∂L / ∂ log π")
@@ -370,7 +385,7 @@ def histogram(ax: Axes, groups: Mapping[str, Sequence[float]], *, bins: int = 30
     edges = np.histogram_bin_edges(pooled, bins)
     for i, (name, values) in enumerate(groups.items()):
         ax.hist(values, edges, histtype="stepfilled", alpha=0.18, color=SERIES[i % len(SERIES)])
-        ax.hist(values, edges, histtype="step", color=SERIES[i % len(SERIES)], label=name, linewidth=1.4)
+        ax.hist(values, edges, histtype="step", label=name, **series_style(i))
     ax.set(xlabel=xlabel, ylabel="count")
     ax.legend(frameon=False, fontsize=FONT_PT - 1)
     return _plain(ax)

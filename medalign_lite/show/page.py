@@ -2,7 +2,6 @@
 
 import base64
 import datetime
-import io
 import os
 import platform
 import re
@@ -13,7 +12,6 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from medalign_lite import __version__
 from medalign_lite.evaluate.constants import COMMONEST, NO
@@ -23,6 +21,7 @@ from medalign_lite.evaluate.style import FEW_WORDS
 from medalign_lite.files import write_text
 from medalign_lite.show.failures import Failure
 from medalign_lite.show.figures import split_spans, spoken
+from medalign_lite.show.panels import Picture
 
 NOT_MEASURABLE = "not measurable: no structured truth"
 MEANING = {
@@ -63,7 +62,7 @@ NEEDS_FACTS = ("fact_precision", "fact_recall", "fact_f1", "hallucination_rate",
                "size_accuracy")  # fmt: skip
 HEADLINE = {  # the columns of the first table
     "fact_f1": "fact F1", "hallucination_rate": "false findings", "closed_accuracy": "closed accuracy",
-    "grounding_selectivity": "grounding, nats",
+    "grounding_probability": "grounding",
 }  # fmt: skip
 ABOUT = {  # an arm in one line
     "base": "the model as it was, adapters off",
@@ -102,16 +101,6 @@ LIMITS = {
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One figure of the report: PNG bytes with a title, a caption, and in `alt` what is to be seen, for who cannot."""
-
-    title: str
-    png: bytes
-    caption: str = ""
-    alt: str = ""
-
-
-@dataclass(frozen=True)
 class Report:
     """What the page shows; all but `results` may be missing.
 
@@ -137,13 +126,6 @@ class Report:
     failures: Sequence[Failure] = ()
     left_out: Mapping[str, Sequence[tuple[object, object]]] | None = None
     limits: Sequence[str] = LIMITS["phantom"]
-
-
-def picture(figure: Figure, title: str, caption: str = "", *, alt: str = "", dpi: int = 120) -> Picture:
-    """A matplotlib figure as a Picture on white; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return Picture(title, buffer.getvalue(), caption, alt)
 
 
 def run_facts(command: str, *, seed: int) -> dict[str, str]:
@@ -209,7 +191,7 @@ def write_report(path: Path | str, report: Report) -> Path:
     headline, _, detail = verdict(results).partition(". ")
     page = _environment().get_template("page.html.j2").render(
         report=report, headline=headline.removesuffix(".") + ".", detail=detail,
-        arms=_arm_rows(report), arm_names=_measured(report.arms or {}),
+        arms=_arm_rows(report), arm_names=_measured(report.arms or {}), not_asked=_not_asked(report),
         tables=[(split, _rows(results, split)) for split in TEST_SPLITS if split in results["difference"]],
         controls=_control_rows(results, controls), control_names=_control_names(controls),
         changed=[(what, _rows(block, "test")) for what, block in changed.items()],
@@ -237,6 +219,25 @@ def _arm_rows(report: Report) -> list[dict]:
         rows.append({"name": arm, "about": ABOUT.get(arm, "a setting of your own"), "aligned": arm == report.aligned,
                      "cells": cells})
     return rows
+
+
+def _not_asked(report: Report) -> str:
+    """Why the first table has gaps: which recipes were asked for less than the aligned one."""
+    arms = report.arms or {}
+
+    def has(arm: str, name: str) -> bool:
+        return arms.get(arm, {"aligned": {}})["aligned"].get(name, {"value": None})["value"] is not None
+
+    gaps = [name for name in _measured(arms) if has(report.aligned, name)]
+    others = [arm for arm in arms if arm not in ("base", report.aligned, NO, COMMONEST)]
+    lacking = {arm: [HEADLINE[name] for name in gaps if not has(arm, name)] for arm in others}
+    lacking = {arm: names for arm, names in lacking.items() if names}
+    if not lacking:
+        return ""
+    columns = list(dict.fromkeys(name for names in lacking.values() for name in names))
+    verb = "is" if len(columns) == 1 else "are"
+    told = f"so {' and '.join(columns)} {verb} not measured."
+    return f"{', '.join(lacking)}: asked for reports alone, to save time, {told}"
 
 
 def _rows(results: Mapping, split: str) -> list[dict]:

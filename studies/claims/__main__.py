@@ -59,7 +59,7 @@ def report(bench: store.Bench, *, say=print) -> dict:
     folder, path = bench.out, bench.out / page_name
     if bench.committed:
         folder, path = bench.keep / "confirm" if bench.fresh else bench.keep, ROOT / "docs" / page_name
-    figures = page.draw_figures(folder, found, judged, results)
+    figures = page.draw_figures(folder, found, results)
     for place in {folder, bench.out}:
         place.mkdir(parents=True, exist_ok=True)
         (place / "claims.json").write_text(dumps(found), encoding="utf-8")

@@ -42,21 +42,14 @@ def write_page(
     path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
-def draw_figures(folder: Path, found: Mapping, judged: Sequence[Judged], results: Results) -> dict[str, Path]:
+def draw_figures(folder: Path, found: Mapping, results: Results) -> dict[str, Path]:
     """{caption: file} of the figures for which there are numbers."""
-    metric = {one.claim.id: one.claim.contrasts[0].metric for one in judged}
-    groups = {name: [c for c in found["claims"] if metric[c["id"]] == name and c["estimate"] is not None]
-              for name in dict.fromkeys(metric.values())}
-    groups = {name: claims for name, claims in groups.items() if claims}
-    figures = {}
+    groups, figures = plots.by_metric(found["claims"]), {}
     if groups:
-        def forests(axes) -> None:
-            for ax, (name, claims) in zip(axes if len(groups) > 1 else [axes], groups.items(), strict=True):
-                plots.forest(ax, claims, title=f"difference in {plots.spoken(name)}")
-
         tall = 1.2 + 0.36 * max(map(len, groups.values()))
         figures["The claims: estimates with 95 % intervals; right of 0 the claim holds"] = plots.save(
-            folder / "forest.png", forests, size=(5.0 * len(groups), tall), columns=len(groups))
+            folder / "forest.png", lambda axes: plots.forests(axes, found["claims"]), size=(5.0 * len(groups), tall),
+            columns=len(groups))
     families = {name: plots.family_of(name, ours=OURS, controls=DERIVED) for name in found["arms"]}
     if len(found["arms"]) > 1:
         def both(axes) -> None:

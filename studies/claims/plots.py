@@ -8,23 +8,51 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from medalign_lite.show.figures import ALIGNED, BASE, CHOSEN, CONTROL, LESION, REJECTED, series_style
+from studies.claims.hypotheses import CLAIMS
+from studies.claims.verdicts import Estimate
 
-COLOURS = {"supported": CHOSEN, "refuted": REJECTED, "inconclusive": BASE}  # no effect that matters: CONTROL
-FAMILIES = {  # colour by what an arm is
-    "base": (BASE, "the model itself"), "ours": (ALIGNED, "ours"), "fire-mpo": (REJECTED, "the paper's method"),
-    "control": (LESION, "its controls and parts"), "other": (CONTROL, "other published methods"),
+LOOKS = {"supported": (CHOSEN, "^"), "refuted": (REJECTED, "v"), "inconclusive": (BASE, "o")}  # else: no effect
+FAMILIES = {  # colour and shape by what an arm is
+    "base": (BASE, "X", "the model itself"), "ours": (ALIGNED, "D", "ours"),
+    "fire-mpo": (REJECTED, "^", "the paper's method"), "control": (LESION, "v", "its controls and parts"),
+    "other": (CONTROL, "o", "other published methods"),
 }  # fmt: skip
 PAGE = {"dpi": 110, "bbox_inches": "tight", "metadata": {"Software": None}}
 
 
+def by_metric(claims: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    """{metric: the claims about it that have an estimate}."""
+    metric = {claim.id: claim.contrasts[0].metric for claim in CLAIMS}
+    groups = {name: [claim for claim in claims if metric[claim["id"]] == name and claim["estimate"] is not None]
+              for name in dict.fromkeys(metric.values())}
+    return {name: some for name, some in groups.items() if some}
+
+
+def forests(axes: Sequence[Axes], claims: Sequence[Mapping]) -> None:
+    """`forest` of each metric, side by side."""
+    for ax, (name, some) in zip(np.ravel(axes), by_metric(claims).items(), strict=True):
+        forest(ax, some, title=f"difference in {spoken(name)}")
+
+
+def chances(ax: Axes, values: Sequence[float], estimate: Estimate) -> Axes:
+    """One estimate: each seed's value, the interval that drawing images alone gives, and that of seeds and images."""
+    ax.plot(values, np.zeros_like(values), "o", color=ALIGNED)
+    for y, ends in enumerate([estimate.sampling, (estimate.low, estimate.high)], start=1):
+        ax.plot(ends, [y, y], lw=3, color=BASE)
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks([0, 1, 2], ["each seed", "images alone", "seeds and images"])
+    ax.set(ylim=(-0.5, 2.5), xlabel=f"{estimate.contrast.says} in {spoken(estimate.contrast.metric)}")
+    return _plain(ax)
+
+
 def forest(ax: Axes, claims: Sequence[Mapping], *, title: str = "") -> Axes:
-    """The claims of one metric: estimate and 95 % interval, coloured by verdict; right of 0 the claim holds, and inside
-    the band an effect does not matter."""
+    """The claims of one metric: estimate and 95 % interval, shape and colour by verdict; right of 0 it holds, and
+    inside the band an effect does not matter."""
     shown = [claim for claim in claims if claim["estimate"] is not None]
     for y, claim in enumerate(shown):
-        colour = COLOURS.get(claim["verdict"], CONTROL)
+        colour, shape = LOOKS.get(claim["verdict"], (CONTROL, "s"))
         ax.plot([claim["low"], claim["high"]], [y, y], color=colour, lw=2, solid_capstyle="butt")
-        ax.plot(claim["estimate"], y, "o", color=colour, ms=6)
+        ax.plot(claim["estimate"], y, shape, color=colour, ms=7)
     ax.axvline(0, color="black", lw=0.8)
     for claim in shown[:1]:
         ax.axvspan(-claim["matters"], claim["matters"], color=CONTROL, alpha=0.12, lw=0)
@@ -46,10 +74,10 @@ def trade_off(
         if across["value"] is None or up["value"] is None:
             continue
         family = (families or {}).get(name, "other")
-        colour, label = FAMILIES[family]
+        colour, shape, label = FAMILIES[family]
         bars = [[[point["value"] - point["low"]], [point["high"] - point["value"]]] if point["low"] is not None
                 and len(arm["seeds"]) > 1 else None for point in (across, up)]
-        ax.errorbar(across["value"], up["value"], xerr=bars[0], yerr=bars[1], fmt="o", color=colour, ms=5, lw=0.8,
+        ax.errorbar(across["value"], up["value"], xerr=bars[0], yerr=bars[1], fmt=shape, color=colour, ms=5, lw=0.8,
                     alpha=0.85, label=None if family in drawn else label)
         points.append((up["value"], across["value"], name))
         drawn.add(family)
