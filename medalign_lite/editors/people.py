@@ -23,7 +23,7 @@ from medalign_lite.editors.suggest import find_spans
 from medalign_lite.editors.write import write_edited
 from medalign_lite.edits.records import build_records, learnable
 from medalign_lite.edits.repair import Edit, asked, edit_of
-from medalign_lite.edits.truths import Facts, restates, truth_of
+from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.files import write_json
 from medalign_lite.model.lvlm import decoder
 from medalign_lite.model.weights import ModelError
@@ -89,7 +89,7 @@ def _check(better: str, worse: str, case: Case, question: Question) -> None:
     if question.kind == "report":
         kept = truth.read(better)
         true = [claim for claim in truth.read(worse) if truth.judge(claim).verdict == "true"]
-        if not all(any(restates(other, claim) for other in kept) for claim in true if claim.finding not in VAGUE):
+        if not all(any(other.restates(claim) for other in kept) for claim in true if claim.finding not in VAGUE):
             raise NoEdit("people take out what the case's own truth bears out")
 
 

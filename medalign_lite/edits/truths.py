@@ -135,7 +135,8 @@ class Facts:
             raise NoEdit("the better answer is not verified true by the facts")
         if not any(self.judge(c).verdict == "false" for c in others):
             raise NoEdit("the worse answer is not verified false by the facts")
-        _check_removed(claims, [c for c in others if self.judge(c).verdict == "true"])
+        true = [c for c in others if self.judge(c).verdict == "true"]
+        _check_removed(claims, true, true)
         _check_new_words(better, answer, known=_read_words(better, claims))
 
     def is_against(self, better: str, worse: str) -> bool:
@@ -228,7 +229,8 @@ class Report:
             raise NoEdit("the better answer still contradicts the reference report")
         if not any(contradicts(self.claims, c) for c in others if _key(c) not in shared):
             raise NoEdit("the worse answer is not verified false by the reference report")
-        _check_removed(claims, [c for c in others if not contradicts(self.claims, c)])
+        open_ones = [c for c in others if not contradicts(self.claims, c)]
+        _check_removed(claims, open_ones, [c for c in open_ones if supports(self.claims, c)])
         _check_new_words(better, answer, known=f"{self.report} {_read_words(better, claims)}")
 
     def is_against(self, better: str, worse: str) -> bool:
@@ -372,15 +374,12 @@ def _key(claim: Claim) -> tuple:
     return (*claim.said, claim.qualifiers, claim.kind)
 
 
-def restates(claim: Claim, other: Claim) -> bool:
-    """Whether a claim says all that the other says: the finding or its denial, and each attribute that it states."""
-    attributes = zip(claim.said[2:], other.said[2:], strict=True)
-    return claim.said[:2] == other.said[:2] and all(wanted in (None, stated) for stated, wanted in attributes)
-
-
-def _check_removed(better: Sequence[Claim], true: Sequence[Claim]) -> None:
-    """What an edit takes away is judged as what it adds: a claim of the worse answer that is not false stays said."""
-    if any(not any(restates(c, known) for c in better) for known in true if known.finding not in VAGUE):
+def _check_removed(better: Sequence[Claim], worse: Sequence[Claim], true: Sequence[Claim]) -> None:
+    """What an edit takes away is judged as what it adds: of the worse answer's claims that are not wrong each finding
+    and denial stays said, and of those that are `true` each attribute too."""
+    said = {(c.finding, c.polarity) for c in better}
+    lost = any((c.finding, c.polarity) not in said for c in worse if c.finding not in VAGUE)
+    if lost or any(not any(c.restates(known) for c in better) for known in true if known.finding not in VAGUE):
         raise NoEdit("the better answer leaves out something that is not wrong")
 
 

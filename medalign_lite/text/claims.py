@@ -57,6 +57,11 @@ class Claim:
         """What it says, wherever it stands."""
         return self.finding, self.polarity, self.side, self.zone, self.size
 
+    def restates(self, other: "Claim") -> bool:
+        """Whether it says all that the other says: the finding or its denial, and each attribute that it states."""
+        attributes = zip(self.said[2:], other.said[2:], strict=True)
+        return self.said[:2] == other.said[:2] and all(wanted in (None, stated) for stated, wanted in attributes)
+
 
 class Attribute(NamedTuple):
     """A side, zone or size word: `name` "side" | "zone" | "size", `value` as in a `Fact`, characters."""
