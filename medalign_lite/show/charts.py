@@ -117,22 +117,26 @@ def case_sheet(cases: Iterable[Case], *, count: int = 10) -> Drawing:
 
 
 def bars(rows: Mapping[str, Mapping[str, float]], *, xlabel: str, title: str = "", stacked: bool = False,
-         note: Mapping[str, str] | None = None) -> Drawing:
-    """Horizontal bars: a line a row, a bar or a part of it for each series. `note` stands behind a row's bar."""
+         share: bool = False) -> Drawing:
+    """Horizontal bars: a line a row, a bar or a part of it for each series; `share` makes a row's parts sum to 1, and
+    writes what they were behind it."""
+    sums = {name: sum(row.values()) for name, row in rows.items()}
+    if share:
+        rows = {name: {part: n / (sums[name] or 1) for part, n in row.items()} for name, row in rows.items()}
     series = list(dict.fromkeys(name for row in rows.values() for name in row))
     thick = 0.7 if stacked else 0.8 / max(len(series), 1)
     figure = Figure(figsize=(8, 1.1 + max(len(rows), 2) * (0.3 if stacked else 0.12 + 0.14 * len(series))),
                     layout="constrained")
     ax, ends = figure.subplots(), np.zeros(len(rows))
     for i, name in enumerate(series):
-        values = np.array([row.get(name, 0) or 0 for row in rows.values()], float)
+        values = np.nan_to_num([float(row.get(name) or 0) for row in rows.values()])
         places = np.arange(len(rows)) + (0 if stacked else (i - (len(series) - 1) / 2) * thick)
         colour, hatch = FILLS[i % len(FILLS)]
         ax.barh(places, values, 0.9 * thick, left=ends if stacked else 0, color=colour, hatch=hatch,
                 edgecolor="white", linewidth=0.4, label=name)
         ends = ends + values if stacked else np.maximum(ends, values)
-    for y, (name, end) in enumerate(zip(rows, ends)):
-        ax.text(end, y, f"  {(note or {}).get(name, '')}", va="center", fontsize=8)
+    for y, (name, end) in enumerate(zip(rows, ends) if share else ()):
+        ax.text(end, y, f"  {sums[name]:g}", va="center", fontsize=8)
     ax.set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
     ax.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
     ax.margins(x=0.12)
@@ -178,12 +182,13 @@ def histograms(panels: Mapping[str, Mapping[str, Sequence[float]]], *, bins=30, 
 def marked_texts(texts: Mapping[str, tuple[Sequence[str], Sequence[float]]], *, label: str, height: float = 1.9,
                  limit: float | None = None, say: str = "") -> Drawing:
     """Texts piece by piece, coloured by a value, one below the other: {title: (pieces, values)}."""
-    figure = Figure(figsize=(10, 0.3 + height * len(texts)), layout="constrained")
-    for ax, (title, (pieces, values)) in zip(figure.subplots(len(texts), 1, squeeze=False)[:, 0], texts.items()):
-        figures.token_heatmap(ax, pieces, values, label=label, title=title, limit=limit)
+    figure = Figure(figsize=(10, 0.3 + height * max(len(texts), 1)), layout="constrained")
+    axes = figure.subplots(max(len(texts), 1), 1, squeeze=False)[:, 0]
+    for ax, (title, (parts, values)) in zip(axes, texts.items()):
+        figures.token_heatmap(ax, parts, values, label=label, title=title, limit=limit)
     most = [f"{title}: the highest are " + ", ".join(
-        f"{pieces[i].strip() or 'a space'} ({values[i]:.2f})" for i in np.argsort(values)[::-1][:3])
-        for title, (pieces, values) in texts.items()]
+        f"{parts[i].strip() or 'a space'} ({values[i]:.2f})" for i in np.argsort(values)[::-1][:3])
+        for title, (parts, values) in texts.items()]
     return drawing(figure, f"Text coloured by {label}. {'. '.join(most)}. {say}".strip())
 
 
@@ -191,7 +196,7 @@ def edits(found: Iterable) -> Drawing:
     """Edits (anything with chosen, rejected and their spans), y+ above y−."""
     found = list(found)
     longest = max((len(edit.chosen) + len(edit.rejected) for edit in found), default=0)
-    figure = Figure(figsize=(10, (0.8 + 0.2 * (longest // 100)) * len(found)), layout="constrained")
+    figure = Figure(figsize=(10, (0.8 + 0.2 * (longest // 100)) * max(len(found), 1)), layout="constrained")
     for ax, edit in zip(figure.subplots(max(len(found), 1), 1, squeeze=False)[:, 0], found):
         figures.edit_diff(ax, edit.chosen, edit.rejected, edit.spans_chosen, edit.spans_rejected)
     told = "; ".join(" · ".join(f"{edit.rejected[a:b]} becomes {edit.chosen[c:d]}" for (a, b, _), (c, d, _) in zip(
@@ -235,3 +240,12 @@ def four_pictures(image: Image.Image, masks: Masks, damaged: Image.Image, edit: 
     return drawing(figure, f"Four pictures. 1: the image with its {about} outlined. 2: the answer and its correction: "
                            f"{changed}. 3: the image with the {about} filled{twin}. 4: the answer with weight on "
                            f"{sum(w > 0 for w in weights)} of {len(tokens)} tokens, those of the correction.")
+
+
+def pieces(text: str, spans: Iterable[tuple[int, int, float]]) -> tuple[list[str], list[float]]:
+    """A text cut at its spans (start, end, value), with the value of each piece: 0 outside, the last span counts."""
+    value = np.zeros(len(text))
+    for start, end, told in spans:
+        value[start:end] = told
+    cuts = [0, *(np.flatnonzero(np.diff(value)) + 1), len(text)]
+    return [text[a:b] for a, b in zip(cuts, cuts[1:])], [float(value[a]) for a in cuts[:-1] if a < len(text)]
