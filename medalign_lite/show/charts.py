@@ -23,7 +23,7 @@ from medalign_lite.show.draw import lesions_of, with_lesions
 from medalign_lite.show.failures import false_spans
 from medalign_lite.text.words import NoEdit
 
-FILLS = (("#2B6CA3", ""), ("#F2A65A", "///"), ("#CFD6DC", "..."), ("#7A4B8C", "xxx"))  # told apart in grey too
+FILLS = (("#2B6CA3", ""), ("#F2A65A", "///"), ("#5B2A6E", "xxx"), ("#CFD6DC", "..."))  # told apart in grey too
 INCH = 96  # pixels on the page
 
 

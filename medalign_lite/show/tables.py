@@ -48,7 +48,7 @@ def table(rows: Sequence[Mapping] | Mapping[str, Mapping], *, title: str = "", d
     if isinstance(rows, Mapping):
         rows = [{"": name, **row} for name, row in rows.items()]
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
-    values = [[row.get(column) for column in columns] for row in rows]
+    values = [[_plain(row.get(column)) for column in columns] for row in rows]
     numeric = tuple(all(v is None or isinstance(v, Real | Mapping) for v in column)
                     for column in zip(*values, strict=True))
     cells = tuple(tuple(_cell(value, digits) for value in row) for row in values)
@@ -75,6 +75,11 @@ def cohort_table(cases: Iterable[Case]) -> Table:
             "findings": len(facts) or sum(len(case.lesions) for case in part),
             "too faint": sum(not fact.visible for fact in facts)}
     return table(rows, title="the cases, by split")
+
+
+def _plain(value):
+    """A number of NumPy or torch as Python's own."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
 
 
 def _cell(value, digits: int) -> str:
