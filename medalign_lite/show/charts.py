@@ -24,7 +24,7 @@ from medalign_lite.show.failures import false_spans
 from medalign_lite.text.words import NoEdit
 
 FILLS = (("#2B6CA3", ""), ("#F2A65A", "///"), ("#5B2A6E", "xxx"), ("#CFD6DC", "..."))  # told apart in grey too
-INCH = 96  # pixels on the page
+INCH, LEAST = 96, 560  # pixels on the page: of an inch, and the narrowest that a figure is drawn: it scrolls then
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Drawing:
 
     def _repr_html_(self) -> str:
         address = base64.b64encode(self.png).decode()
-        about = f'alt="{escape(self.alt)}" width="{self.width}" style="max-width:100%;height:auto;background:#fff"'
-        return f'<img {about} src="data:image/png;base64,{address}">'
+        style = f"max-width:100%;min-width:{min(self.width, LEAST)}px;height:auto;background:#fff"
+        image = f'<img alt="{escape(self.alt)}" width="{self.width}" style="{style}" '
+        return f'<div tabindex="0" style="overflow-x:auto">{image}src="data:image/png;base64,{address}"></div>'
 
 
 def drawing(figure: Figure, alt: str) -> Drawing:

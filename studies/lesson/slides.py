@@ -49,7 +49,8 @@ def as_slides(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     after_text = False
     for cell in notebook.cells:
         tags = set(cell.metadata.get("tags", []))
-        plumbing = tags & {"parameters", "injected-parameters", "interactive"} or "open_stage(" in cell.source
+        shows = any("text/html" in output.get("data", {}) for output in cell.get("outputs", []))
+        plumbing = tags & {"parameters", "injected-parameters", "interactive"} or "open_stage(" in cell.source and not shows
         if plumbing or "stage.finish()" in cell.source:
             kind = "skip"
         elif cell.cell_type == "markdown":
