@@ -99,7 +99,7 @@ def gallery(pictures: Mapping[str, tuple | Image.Image], *, columns: int = 5, si
     rows = max(1, -(-len(pictures) // columns))
     figure = Figure(figsize=(2.3 * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes:
+    for ax in axes[len(pictures) :]:
         ax.set_axis_off()
     for ax, (title, parts) in zip(axes, pictures.items()):
         figures.overlay(ax, *(parts if isinstance(parts, tuple) else (parts,)), title=title, sides=sides)
@@ -180,10 +180,12 @@ def histograms(panels: Mapping[str, Mapping[str, Sequence[float]]], *, bins=30, 
     return drawing(figure, f"Histograms. {'. '.join(told)}.")
 
 
-def marked_texts(texts: Mapping[str, tuple[Sequence[str], Sequence[float]]], *, label: str, height: float = 1.9,
+def marked_texts(texts: Mapping[str, tuple[Sequence[str], Sequence[float]]], *, label: str,
                  limit: float | None = None, say: str = "") -> Drawing:
     """Texts piece by piece, coloured by a value, one below the other: {title: (pieces, values)}."""
-    figure = Figure(figsize=(10, 0.3 + height * max(len(texts), 1)), layout="constrained")
+    longest = max((len("".join(parts)) for parts, _ in texts.values()), default=0)
+    height = max(1.2, 0.5 + 0.23 * (longest // 95 + 1))
+    figure = Figure(figsize=(10, height * max(len(texts), 1)), layout="constrained")
     axes = figure.subplots(max(len(texts), 1), 1, squeeze=False)[:, 0]
     for ax, (title, (parts, values)) in zip(axes, texts.items()):
         figures.token_heatmap(ax, parts, values, label=label, title=title, limit=limit)
@@ -197,7 +199,7 @@ def edits(found: Iterable) -> Drawing:
     """Edits (anything with chosen, rejected and their spans), y+ above y−."""
     found = list(found)
     longest = max((len(edit.chosen) + len(edit.rejected) for edit in found), default=0)
-    figure = Figure(figsize=(10, (0.8 + 0.2 * (longest // 100)) * max(len(found), 1)), layout="constrained")
+    figure = Figure(figsize=(10, (0.62 + 0.2 * (longest // 100)) * max(len(found), 1)), layout="constrained")
     for ax, edit in zip(figure.subplots(max(len(found), 1), 1, squeeze=False)[:, 0], found):
         figures.edit_diff(ax, edit.chosen, edit.rejected, edit.spans_chosen, edit.spans_rejected)
     told = "; ".join(" · ".join(f"{edit.rejected[a:b]} becomes {edit.chosen[c:d]}" for (a, b, _), (c, d, _) in zip(

@@ -50,7 +50,8 @@ def as_slides(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         tags = set(cell.metadata.get("tags", []))
         shows = any("text/html" in output.get("data", {}) for output in cell.get("outputs", []))
-        plumbing = tags & {"parameters", "injected-parameters", "interactive"} or "open_stage(" in cell.source and not shows
+        opens = "open_stage(" in cell.source and not shows
+        plumbing = tags & {"parameters", "injected-parameters", "interactive"} or opens
         if plumbing or "stage.finish()" in cell.source:
             kind = "skip"
         elif cell.cell_type == "markdown":
