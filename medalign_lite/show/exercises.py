@@ -57,7 +57,7 @@ def same(said, wanted, tolerance: float) -> bool:
     if isinstance(wanted, Mapping):
         keys = isinstance(said, Mapping) and said.keys() == wanted.keys()
         return keys and all(same(said[key], wanted[key], tolerance) for key in wanted)
-    said, wanted = ([x.item() if np.ndim(x) == 0 and hasattr(x, "item") else x for x in (said, wanted)])
+    said, wanted = ([x.item() if hasattr(x, "item") and np.ndim(x) == 0 else x for x in (said, wanted)])
     if isinstance(wanted, bool | str) or wanted is None:
         return type(said) is type(wanted) and said == wanted
     if isinstance(wanted, int | float):
