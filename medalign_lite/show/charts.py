@@ -199,9 +199,10 @@ def edits(found: Iterable) -> Drawing:
     """Edits (anything with chosen, rejected and their spans), y+ above y−."""
     found = list(found)
     longest = max((len(edit.chosen) + len(edit.rejected) for edit in found), default=0)
-    figure = Figure(figsize=(10, (0.62 + 0.2 * (longest // 100)) * max(len(found), 1)), layout="constrained")
+    figure = Figure(figsize=(10, (0.78 + 0.2 * (longest // 100)) * max(len(found), 1)), layout="constrained")
     for ax, edit in zip(figure.subplots(max(len(found), 1), 1, squeeze=False)[:, 0], found):
         figures.edit_diff(ax, edit.chosen, edit.rejected, edit.spans_chosen, edit.spans_rejected)
+        ax.spines["bottom"].set(visible=True, color="#B8C0C8")
     told = "; ".join(" · ".join(f"{edit.rejected[a:b]} becomes {edit.chosen[c:d]}" for (a, b, _), (c, d, _) in zip(
         edit.spans_rejected, edit.spans_chosen)) for edit in found)
     return drawing(figure, f"{len(found)} pairs, y+ underlined, y− struck through: {told}.")
