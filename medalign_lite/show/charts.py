@@ -93,11 +93,12 @@ def wrong_answer(case: Case, question: Question, text: str) -> Drawing:
 
 
 def gallery(pictures: Mapping[str, tuple | Image.Image], *, columns: int = 5, sides: bool = False,
-            say: str = "", height: float = 2.6) -> Drawing:
+            say: str = "") -> Drawing:
     """Pictures in rows, by title; each an image or (image, lesion mask or None, control mask or None)."""
     columns = max(1, min(columns, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
-    figure = Figure(figsize=(2.3 * columns, height * rows), layout="constrained")
+    lines = max((title.count("\n") + 1 for title in pictures), default=1)
+    figure = Figure(figsize=(2.3 * columns, (2.4 + 0.18 * lines) * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[len(pictures) :]:
         ax.set_axis_off()
@@ -114,7 +115,7 @@ def case_sheet(cases: Iterable[Case], *, count: int = 10) -> Drawing:
     chosen = list({case.id: case for case in (*first, *train)}.values())[:count]
     shown = {"\n".join([case.id, *(case.findings or ("no finding",))[:3]]): (read_image(case.image), lesion_mask(case))
              for case in chosen}
-    return gallery(shown, sides=all(case.frontal for case in chosen), say="Lesions are outlined.", height=2.95)
+    return gallery(shown, sides=all(case.frontal for case in chosen), say="Lesions are outlined.")
 
 
 def bars(rows: Mapping[str, Mapping[str, float]], *, xlabel: str, title: str = "", stacked: bool = False,
