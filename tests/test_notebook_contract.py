@@ -21,8 +21,8 @@ STANDARD = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "O
 TAGS = {"parameters", "figure", "interactive", "exercise"}
 MEDIAN, LONGEST, TOGETHER = 8, 20, 1500  # lines of code: of a notebook's cells, of any cell, of the eight notebooks
 HOLDS = re.compile(r"^\s*assert |stage\.check\(", re.MULTILINE)
-KIND_OF_DATA = r"facts is (not )?None|[!=]= ['\"]phantom['\"]|stage\.cases\b"
-SET_BY_HAND = r"\{[^{}\n]*:[<>^]?\d+(\.\d+)?[a-z%]?\}"  # a column's width in an f-string
+KIND_OF_DATA = r"\bif\b.*\bfacts is (not )?None|[!=]= ['\"]phantom['\"]|stage\.cases\b"
+SET_BY_HAND = r"(\{[^{}\n]*:[<>^]?\d+(\.\d+)?[a-z%]?\}.*){2}"  # columns' widths in an f-string
 FORBIDDEN = {
     r"^\s*[!%]": "a shell command or magic",
     r"\bpip install\b": "an installation",
