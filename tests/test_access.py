@@ -14,13 +14,15 @@ from medalign_lite.files import ROOT
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import lesion_mask
-from medalign_lite.show import exercises, tables, widgets
+from medalign_lite.show import charts, exercises, tables, widgets
 cases = read_cases(ROOT / "data_samples/cases").cases
 case = next(case for case in cases if case.facts)
 widgets.case_browser(cases)""",
     'widgets.token_heatmap({"one": (["No", " effusion"], {"gap": [0.5, -1.0], "KL": [0.0, 0.2]})})',
     "widgets.corruption_explorer(read_image(case.image), lesion_mask(case), id=case.id, seed=7)",
     'exercises.quiz("Which word hurts most?", ["small", "no", "left"], right="no", why="It hides a finding.")',
+    "charts.case_sheet(cases)",
+    'widgets.ask_box(lambda case, text: "No.", cases, "Is there an effusion?")',
     'tables.table({"base": {"fact F1": 0.7}, "aligned": {"fact F1": None}}, title="test")',
 ]
 

@@ -1,11 +1,16 @@
 """Exercises, quizzes and tables: a wrong answer never passes, hints come one by one, nothing is run or lost."""
 
+import ast
+
 import ipywidgets as ipw
+import nbformat
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medalign_lite.cases.readers import read_cases
+from medalign_lite.files import ROOT
 from medalign_lite.show.exercises import Quiz, check, quiz, same
 from medalign_lite.show.tables import results_table, table
 
@@ -15,6 +20,7 @@ EVIL = "<script>alert(1)</script>"
 @pytest.mark.parametrize(("answer", "right"), [
     (0.6932, 0.693), (np.float64(0.693), 0.693), (np.array([1.0, 2.0]), [1, 2]), ((1, "a"), [1, "a"]), (3, 3.0),
     ({"base": 0.5}, {"base": 0.5}), ({"a", "b"}, {"b", "a"}), ("left", "left"), (np.True_, True), (None, None),
+    (((5, 9), None), ((5, 9), None)),
 ])  # fmt: skip
 def test_a_right_answer_is_right(answer, right):
     assert check(answer, right, hints=("look",)).right
@@ -23,6 +29,7 @@ def test_a_right_answer_is_right(answer, right):
 @pytest.mark.parametrize(("answer", "right"), [
     (0.7, 0.693), (float("nan"), 0.693), (float("nan"), float("nan")), (None, 0.0), ("0.693", 0.693), (True, 1),
     (1, True), ([1, 2, 3], [1, 2]), ([1], [1, 2]), ([], [0]), ({}, {"a": 1}), ({"a": 1, "b": 2}, {"a": 1}),
+    ((5, 9), ((5, 9), None)), (((5, 8), None), ((5, 9), None)),
     ("lef", "left"), (0, ""), (0, None), (set(), {"a"}), (["a"], {"a"}), ("ab", ["a", "b"]), (print, 1.0), (1j, 1.0),
     (float("inf"), 1.0),
 ])  # fmt: skip
@@ -101,3 +108,37 @@ def test_results_are_shown_as_far_as_they_were_measured():
     assert repr(results_table(results)).splitlines()[-1].split() == ["fact", "F1", "0.100", "0.100", "0.100", "4"]
     results = dict.fromkeys(results, {"test": {"fact_f1": nothing}})
     assert "no case could be scored" in repr(results_table(results))
+
+
+WRONG = ("return None", "return 0", "return ''", "raise ValueError('x')")
+
+
+def code_of(path, tag=None):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return [ast.parse(cell.source).body for cell in cells if tag in (None, *cell.metadata.get("tags", []))]
+
+
+@pytest.mark.parametrize("name", ["00_start", "01_rollout", "02_edits", "03_corruption"])
+def test_an_exercise_takes_its_solution_and_nothing_wrong(name):
+    """Each exercise cell is run with the function of the solutions in place of the empty one, and with wrong ones."""
+    notebook, solved = ROOT / f"notebooks/{name}.ipynb", ROOT / f"notebooks/solutions/{name}_solutions.ipynb"
+    known = {"samples": read_cases(ROOT / "data_samples/cases").cases}
+    lines = [line for body in (*code_of(notebook), *code_of(solved)) for line in body]
+    shown = [line for line in lines if ast.unparse(line).startswith(("PAIRS =", "def replacements_only"))]
+    run([line for line in lines if isinstance(line, ast.Import | ast.ImportFrom)] + shown, known)
+    functions = {line.name: line for body in code_of(solved) for line in body if isinstance(line, ast.FunctionDef)}
+    exercises = [body for body in code_of(notebook, "exercise") if isinstance(body[0], ast.FunctionDef)]
+    assert len(exercises) == 4
+    for empty, *rest in exercises:
+        assert marked(rest, [functions[empty.name]], dict(known)).right, empty.name
+        for line in WRONG:
+            assert not marked(rest, ast.parse(f"def {empty.name}(*a, **k): {line}").body, dict(known)).right, line
+
+
+def run(lines, names):
+    exec(compile(ast.Module(list(lines), []), "<notebook>", "exec"), names)
+
+
+def marked(rest, function, names):
+    run([*function, *rest[:-1]], names)
+    return eval(compile(ast.Expression(rest[-1].value), "<notebook>", "eval"), names)

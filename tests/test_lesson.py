@@ -13,6 +13,7 @@ from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.files import ROOT
+from medalign_lite.show.notebook_page import beside, write_html
 from studies.lesson import copies, real, site, slides, wheels
 
 SLAKE = Path(os.environ.get("SLAKE_FULL", Path(__file__).parents[2] / "shared" / "real" / "slake_full"))
@@ -110,6 +111,15 @@ def test_five_real_pictures_are_made_small_and_can_be_read(tmp_path):
     assert all(max(read_image(case.image).size) <= real.SIDE and lesion_mask(case).any() for case in cases)
     assert "Creative Commons Attribution 4.0" in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 400_000
+
+
+def test_pages_that_lie_beside_each_other_have_no_dead_link(tmp_path):
+    for path in NOTEBOOKS:
+        write_html(nbformat.read(path, as_version=4), tmp_path / f"{path.stem}.html", folder=path.parent)
+    assert site.dead_links(tmp_path) == []
+    assert 'href="01_rollout.html"' in (tmp_path / "00_start.html").read_text(encoding="utf-8")
+    assert beside("[a](01_b.ipynb#c) [d](../e.md) [f](https://g.h) ![i](j.png)") == (
+        "[a](01_b.html#c) d [f](https://g.h) ![i](j.png)")
 
 
 def test_what_is_no_slake_is_refused(capsys):

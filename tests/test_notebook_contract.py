@@ -2,6 +2,7 @@
 
 import ast
 import re
+import statistics
 
 import nbformat
 import pytest
@@ -18,7 +19,10 @@ NUMBERED = sorted(FOLDER.glob("*.ipynb"))
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 STANDARD = {"PRESET": "auto", "CASES": "", "MODEL": "", "SEED": DEFAULT_SEED, "OUT": ""}
 TAGS = {"parameters", "figure", "interactive", "exercise"}
+MEDIAN, LONGEST, TOGETHER = 8, 20, 1500  # lines of code: of a notebook's cells, of any cell, of the eight notebooks
 HOLDS = re.compile(r"^\s*assert |stage\.check\(", re.MULTILINE)
+KIND_OF_DATA = r"\bif\b.*\bfacts is (not )?None|[!=]= ['\"]phantom['\"]|stage\.cases\b"
+SET_BY_HAND = r"(\{[^{}\n]*:[<>^]?\d+(\.\d+)?[a-z%]?\}.*){2}"  # columns' widths in an f-string
 FORBIDDEN = {
     r"^\s*[!%]": "a shell command or magic",
     r"\bpip install\b": "an installation",
@@ -130,13 +134,39 @@ def test_it_saves_and_says_what_it_wrote(path):
 
 
 @numbered
-def test_three_to_five_exercises_and_the_way_on(path):
-    exercises = set(re.findall(r"Exercise (\d+)", text(path)))
-    assert exercises == {str(number) for number in range(1, len(exercises) + 1)}
-    assert 3 <= len(exercises) <= 5
+def test_four_exercises_that_check_themselves(path):
+    assert re.findall(r"\*\*Exercise (\d+)", text(path)) == ["1", "2", "3", "4"]
+    practised = "\n".join(cell.source for cell in code(path) if "exercise" in tags(cell))
+    assert len(re.findall(r"(?<!stage\.)\bcheck\(", practised)) >= 4
+    assert "quiz(" in practised, "a question that marks itself"
+    assert re.search(r"\bpredict", practised + text(path), re.IGNORECASE), "a question before the cell is run"
     assert f"solutions/{path.stem}" in text(path), "a link to the solutions"
+
+
+@numbered
+def test_it_ends_with_what_to_remember_and_the_way_on(path):
+    last = read(path).cells[-1]
+    assert last.cell_type == "markdown" and re.match(r"## What to remember$", last.source, re.MULTILINE)
+    assert len(re.findall(r"^- ", last.source, re.MULTILINE)) == 3
     following = STAGES[STAGES.index(path.stem) + 1 :][:1]
-    assert all(f"]({stage}.ipynb)" in text(path) for stage in following), "a link to the next notebook"
+    assert all(f"]({stage}.ipynb)" in last.source for stage in following), "a link to the next notebook"
+
+
+@numbered
+def test_one_idea_a_cell(path):
+    lengths = [len(cell.source.splitlines()) for cell in code(path)]
+    assert statistics.median(lengths) <= MEDIAN, f"median {statistics.median(lengths)} lines"
+
+
+def test_the_eight_notebooks_together_are_short():
+    assert sum(len(cell.source.splitlines()) for path in NUMBERED for cell in code(path)) <= TOGETHER
+
+
+@numbered
+def test_the_package_shows_tables_and_the_data_says_what_it_has(path):
+    for number, cell in enumerate(code(path)):
+        assert not re.search(SET_BY_HAND, cell.source), f"cell {number}: a table set by an f-string"
+        assert not re.search(KIND_OF_DATA, cell.source), f"cell {number}: a branch on the kind of data"
 
 
 @numbered
@@ -152,7 +182,7 @@ def test_cells_are_short_plain_and_known(path):
         assert tags(cell) <= TAGS, where
         if cell.cell_type != "code":
             continue
-        assert len(cell.source.splitlines()) <= 25, f"{where}: more than 25 lines"
+        assert len(cell.source.splitlines()) <= LONGEST, f"{where}: more than {LONGEST} lines"
         for pattern, what in FORBIDDEN.items():
             assert not re.search(pattern, cell.source, re.MULTILINE), f"{where}: {what}"
         ast.parse(cell.source)

@@ -149,3 +149,14 @@ def test_lesions_are_called_by_name_in_places_of_their_own():
     rows = np.nonzero((told == 0).all(axis=-1).any(axis=1))[0]
     assert told.shape == (SIDE, SIDE, 3) and not (plain == 0).any()
     assert np.count_nonzero(np.diff(rows) > 1) == 1  # two black labels, one above the other
+
+
+def test_the_ask_box_asks_about_the_first_case_and_escapes_the_answer(cases):
+    asked = []
+    box = widgets.ask_box(lambda case, text: asked.append((case.id, text)) or EVIL, cases[:2], "Is there one?")
+    labelled(box, "Question").value = "Is there an effusion?"  # what Enter does
+    assert asked == [("a", "Is there an effusion?")]
+    assert "&lt;script&gt;" in html(box) and "<script" not in html(box) and 'role="status"' in html(box)
+    labelled(box, "Case").value = cases[1]
+    labelled(box, "Ask").click()
+    assert asked[-1] == ("b", "Is there an effusion?") and 'alt="The image of case b"' in html(box)

@@ -105,6 +105,16 @@ class Case:
     source: str = ""
     folder: Path = Path(".")
 
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What is there: findings of the table of facts, and labels of lesions."""
+        return tuple(dict.fromkeys([fact.finding for fact in self.facts or ()] + [x.label for x in self.lesions]))
+
+    @property
+    def frontal(self) -> bool:
+        """Whether the patient's right is known to be on the picture's left: of real pictures nobody wrote it down."""
+        return self.facts is not None
+
 
 @dataclass(frozen=True)
 class CaseSet:

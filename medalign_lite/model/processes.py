@@ -84,8 +84,12 @@ def _ticking(tick: Callable[[], str] | None, every: float):
     stop = threading.Event()
 
     def say() -> None:
+        last = ""
         while not stop.wait(every):
-            print(tick(), flush=True)
+            line = tick()
+            if line != last:
+                print(line, flush=True)
+            last = line
 
     thread = threading.Thread(target=say, daemon=True)
     if tick:

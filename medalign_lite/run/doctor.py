@@ -71,6 +71,15 @@ def as_text(lines: Iterable[Line]) -> str:
     return "\n".join(rows)
 
 
+def in_short(lines: Iterable[Line]) -> str:
+    """One line where all is right; else the lines that are not, and how many are."""
+    lines = list(lines)
+    wrong = [line for line in lines if line.state != "ok"]
+    chosen = next((line.found for line in lines if line.name == "preset"), "")
+    told = f"{len(lines) - len(wrong)} of {len(lines)} checks are ok; preset {chosen}"
+    return "\n".join(filter(None, [as_text(wrong), told]))
+
+
 def pinned() -> dict[str, str]:
     """{package: version} of constraints.txt: the set that was tested together."""
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")

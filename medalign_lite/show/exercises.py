@@ -46,7 +46,8 @@ def check(answer, right, *, hints: Sequence[str], tolerance: float = 1e-3) -> Ma
         except Exception as error:  # whatever a learner's code raises
             return Mark(False, f"{type(error).__name__}: {error}\n{_hint(hints)}")
         if not same(said, wanted, tolerance):
-            where = f"with {', '.join(map(repr, arguments))} it gives {said!r}. " if arguments is not None else ""
+            given = f"with {_short(', '.join(map(repr, arguments)))} " if arguments else ""
+            where = f"{given}it gives {_short(repr(said))}. " if arguments is not None else ""
             return Mark(False, where + _hint(hints))
     return Mark(True, "")
 
@@ -56,7 +57,7 @@ def same(said, wanted, tolerance: float) -> bool:
     if isinstance(wanted, Mapping):
         keys = isinstance(said, Mapping) and said.keys() == wanted.keys()
         return keys and all(same(said[key], wanted[key], tolerance) for key in wanted)
-    said, wanted = ([x.item() if np.ndim(x) == 0 and hasattr(x, "item") else x for x in (said, wanted)])
+    said, wanted = ([x.item() if hasattr(x, "item") and np.ndim(x) == 0 else x for x in (said, wanted)])
     if isinstance(wanted, bool | str) or wanted is None:
         return type(said) is type(wanted) and said == wanted
     if isinstance(wanted, int | float):
@@ -65,6 +66,10 @@ def same(said, wanted, tolerance: float) -> bool:
         return isinstance(said, set | frozenset) and said == wanted
     sized = not isinstance(said, str) and hasattr(said, "__len__") and hasattr(said, "__getitem__")
     return sized and len(said) == len(wanted) and all(same(a, b, tolerance) for a, b in zip(said, wanted, strict=True))
+
+
+def _short(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _hint(hints: Sequence[str]) -> str:

@@ -20,6 +20,8 @@ CODE_OR_MATH = re.compile(
     r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$", re.S
 )
 PLACE = f"formula-{secrets.token_hex(8)}-{{}}-"  # no text of a notebook can hold it
+LOCAL = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?![a-z]+:|#)([^()\s]+)\)")  # a link to a file
+PAGE = re.compile(r"(\d\d_\w+)\.ipynb(#\S*)?")
 FETCHED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>", re.I)
 
 
@@ -36,7 +38,7 @@ def write_html(
     notebook, formulas = without_widgets(notebook), []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = take_formulas(cell.source, formulas)
+            cell.source = take_formulas(beside(cell.source), formulas)
     exporter = exporter or HTMLExporter(template_name="lab", embed_images=True)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(folder), "name": path.stem}})
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.S | re.I)
@@ -44,6 +46,17 @@ def write_html(
     if asked := FETCHED.search(page):
         raise ValueError(f"{path.name} would fetch {asked.group(0)[:120]}: embed it in the notebook instead")
     write_text(path, page)
+
+
+def beside(markdown: str) -> str:
+    """The text with links that hold in a folder of pages: a notebook's becomes its page's, other files' words only."""
+
+    def place(match: re.Match) -> str:
+        if page := PAGE.fullmatch(match[2]):
+            return f"[{match[1]}]({page[1]}.html{page[2] or ''})"
+        return match[1]
+
+    return LOCAL.sub(place, markdown)
 
 
 def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

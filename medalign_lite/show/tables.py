@@ -1,10 +1,12 @@
 """Tables: HTML in Jupyter, aligned text in a terminal, from rows of plain values."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral, Real
 
+from medalign_lite.cases.case import KINDS, SPLITS, Case
 from medalign_lite.show.figures import spoken
 
 
@@ -32,6 +34,8 @@ class Table:
 
         head = row(self.columns, 'th scope="col"', 'th scope="col"')
         body = "".join(row(cells, 'th scope="row"', "td") for cells in self.rows)
+        if not self.rows:
+            return f"<p>{escape(self.title)}</p>"
         caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
         return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
 
@@ -44,7 +48,7 @@ def table(rows: Sequence[Mapping] | Mapping[str, Mapping], *, title: str = "", d
     if isinstance(rows, Mapping):
         rows = [{"": name, **row} for name, row in rows.items()]
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
-    values = [[row.get(column) for column in columns] for row in rows]
+    values = [[_plain(row.get(column)) for column in columns] for row in rows]
     numeric = tuple(all(v is None or isinstance(v, Real | Mapping) for v in column)
                     for column in zip(*values, strict=True))
     cells = tuple(tuple(_cell(value, digits) for value in row) for row in values)
@@ -57,6 +61,25 @@ def results_table(results: Mapping, split: str = "test") -> Table:
     rows = {spoken(name): {"base": base[name]["value"], "aligned": aligned[name]["value"], "difference": gap,
                            "images": gap["n"]} for name, gap in gaps.items() if gap["value"] is not None}
     return table(rows, title=split if rows else f"{split}: no case could be scored")
+
+
+def cohort_table(cases: Iterable[Case]) -> Table:
+    """Images, groups, questions by kind, findings and unseen ones of each split that has cases."""
+    cases, rows = list(cases), {}
+    for split in (s for s in SPLITS if any(case.split == s for case in cases)):
+        part = [case for case in cases if case.split == split]
+        kinds = Counter(question.kind for case in part for question in case.questions)
+        facts = [fact for case in part for fact in case.facts or ()]
+        rows[split] = {"images": len(part), "groups": len({case.group for case in part})} | {
+            kind: kinds[kind] for kind in KINDS if kinds[kind]} | {
+            "findings": len(facts) or sum(len(case.lesions) for case in part),
+            "too faint": sum(not fact.visible for fact in facts)}
+    return table(rows, title="the cases, by split")
+
+
+def _plain(value):
+    """A number of NumPy or torch as Python's own."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
 
 
 def _cell(value, digits: int) -> str:

@@ -261,6 +261,26 @@ def corruption_explorer(
     return ipw.VBox(rows)
 
 
+def ask_box(ask: Callable[[Case, str], str], cases: Sequence[Case], question: str) -> ipw.VBox:
+    """Put questions to a model: the first case is chosen, Enter asks. `ask(case, question)` returns the answer."""
+    which = ipw.Dropdown(options=[(case.id, case) for case in cases], description="Case")
+    box = ipw.Text(value=question, description="Question", continuous_update=False, layout={"width": "36em"})
+    button, reply, picture = ipw.Button(description="Ask"), ipw.HTML(), Picture()
+
+    def show(_=None) -> None:
+        picture.show(png(outlined(read_image(which.value.image))), f"The image of case {which.value.id}")
+        reply.value = ""
+
+    def answer(_=None) -> None:
+        reply.value = f'<p role="status">{isolated(ask(which.value, box.value))}</p>'
+
+    which.observe(show, "value")
+    box.observe(answer, "value")
+    button.on_click(answer)
+    show()
+    return ipw.VBox([which, picture, ipw.HBox([box, button]), reply])
+
+
 def metric_explorer(arms: Mapping[str, Mapping], draw: Callable, *, metrics: Sequence[str], **drawn_with) -> ipw.VBox:
     """Arms in two metrics of one's choice: `draw(ax, arms, x=, y=, split=, **drawn_with)` is shown as a picture."""
     across = ipw.Dropdown(options=metrics, value=metrics[-1], description="Across")

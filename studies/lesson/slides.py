@@ -49,7 +49,9 @@ def as_slides(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     after_text = False
     for cell in notebook.cells:
         tags = set(cell.metadata.get("tags", []))
-        plumbing = tags & {"parameters", "injected-parameters", "interactive"} or "open_stage(" in cell.source
+        shows = any("text/html" in output.get("data", {}) for output in cell.get("outputs", []))
+        opens = "open_stage(" in cell.source and not shows
+        plumbing = tags & {"parameters", "injected-parameters", "interactive"} or opens
         if plumbing or "stage.finish()" in cell.source:
             kind = "skip"
         elif cell.cell_type == "markdown":
