@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medalign_lite import __version__
+from medalign_lite.cases.case import Case
 from medalign_lite.evaluate.constants import COMMONEST, NO
 from medalign_lite.evaluate.short_answers import CLOSED_SCORER, OPEN_SCORER
 from medalign_lite.evaluate.stats import TEST_SPLITS
@@ -98,6 +99,11 @@ LIMITS = {
         "One training seed: the intervals are about the choice of test images, not about training again.",
     ),
 }
+
+
+def limits_of(cases: Iterable[Case]) -> Sequence[str]:
+    """What must not be concluded from a run on these cases."""
+    return LIMITS["phantom" if all(case.source == "phantom" for case in cases) else "real"]
 
 
 @dataclass(frozen=True)
