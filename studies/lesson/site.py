@@ -161,7 +161,7 @@ def dead_links(folder: Path) -> list[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists():
                 problems.append(f"{name}: {address}")
-            elif target in pages and not {parts.fragment, unquote(parts.fragment)} & pages[target].anchors:  # both are tried
+            elif target in pages and not {parts.fragment, unquote(parts.fragment)} & pages[target].anchors:
                 problems.append(f"{name}: {address} (no such place in it)")
     return problems
 
