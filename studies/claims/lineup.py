@@ -15,7 +15,6 @@ EPOCHS, BATCH = 2, 16  # 40 steps
 RANK, ALPHA = 16, 32.0
 RATES, BETAS = (1e-4, 3e-4), (0.1, 0.5)
 BASE = "base"
-OUTSIDE = {"alpha": 0.1, "kl_tokens": "outside", "kl_answers": ("chosen", "rejected")}
 
 
 @dataclass(frozen=True)
