@@ -218,7 +218,8 @@ def _statements(case: Case) -> list[tuple[Question, str]]:
             claims = extract_claims(question.answer[start:end])
             true = all(judge(claim, case.facts).verdict == "true" for claim in claims)
             if true and any(claim.polarity == "present" for claim in claims):
-                found.append((question, question.answer[start:end].strip()))
+                stop = end + question.answer.startswith(".", end)
+                found.append((question, question.answer[start:stop].strip()))
     return found
 
 
