@@ -111,7 +111,6 @@ def _generated(model, inputs: dict, settings: GenerationConfig, ends: set[int]) 
         made = model.generate(
             **inputs,
             generation_config=settings,
-            return_dict_in_generate=True,
             logits_processor=LogitsProcessorList([recorder.logits]),
             stopping_criteria=StoppingCriteriaList([recorder.tokens]),
         )
@@ -231,6 +230,7 @@ def _settings(lvlm: Lvlm, decoding: dict, ends: set[int]) -> GenerationConfig:
         eos_token_id=sorted(ends),
         pad_token_id=pad if pad is not None else min(ends),
         num_beams=1,
+        return_dict_in_generate=True,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
         **(draw if decoding["temperature"] else {"do_sample": False}),
