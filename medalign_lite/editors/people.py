@@ -31,7 +31,7 @@ from medalign_lite.run.cohort import read_cohort
 from medalign_lite.run.commands import exit_status
 from medalign_lite.run.pairs import open_run
 from medalign_lite.run.stages import Stage, StageError, read_jsonl
-from medalign_lite.text.qualifiers import VAGUE
+from medalign_lite.text.qualifiers import drops
 from medalign_lite.text.spans import NoEdit
 
 BY_PEOPLE = "people"
@@ -87,9 +87,8 @@ def _check(better: str, worse: str, case: Case, question: Question) -> None:
     if truth.is_against(better, worse):
         raise NoEdit("the case's own truth is against what people say")
     if question.kind == "report":
-        kept = truth.read(better)
         true = [claim for claim in truth.read(worse) if truth.judge(claim).verdict == "true"]
-        if not all(any(other.restates(claim) for other in kept) for claim in true if claim.finding not in VAGUE):
+        if drops(truth.read(better), true):
             raise NoEdit("people take out what the case's own truth bears out")
 
 

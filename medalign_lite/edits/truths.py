@@ -35,7 +35,7 @@ from medalign_lite.text.answers import (
 from medalign_lite.text.claims import Claim, Verdict, judge
 from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
-from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, stated, supports
+from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, drops, stated, supports
 from medalign_lite.text.reports import extract_claims, read_report
 from medalign_lite.text.says import is_no_answer, yes_no
 from medalign_lite.text.spans import NoEdit, make_changes
@@ -378,8 +378,7 @@ def _check_removed(better: Sequence[Claim], worse: Sequence[Claim], true: Sequen
     """What an edit takes away is judged as what it adds: of the worse answer's claims that are not wrong each finding
     and denial stays said, and of those that are `true` each attribute too."""
     said = {(c.finding, c.polarity) for c in better}
-    lost = any((c.finding, c.polarity) not in said for c in worse if c.finding not in VAGUE)
-    if lost or any(not any(c.restates(known) for c in better) for known in true if known.finding not in VAGUE):
+    if any((c.finding, c.polarity) not in said for c in worse if c.finding not in VAGUE) or drops(better, true):
         raise NoEdit("the better answer leaves out something that is not wrong")
 
 

@@ -239,8 +239,7 @@ def _check_length(tokens: int, limit: int) -> None:
 
 
 def _assemble(rows: _Rows, completions: list[list[int]], *, processor, side: str) -> dict[str, torch.Tensor]:
-    tokenizer = processor.tokenizer
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    pad = padding(processor.tokenizer)
     ids = [prompt + answer for prompt, answer in zip(rows.ids, completions, strict=True)]
     mask = [[1] * len(row) for row in ids]
     inputs = {"input_ids": _stack(ids, fill=pad, side=side), "attention_mask": _stack(mask, side=side)}
@@ -249,6 +248,11 @@ def _assemble(rows: _Rows, completions: list[list[int]], *, processor, side: str
         extended = [value + [kind] * len(answer) for value, answer in zip(values, completions, strict=True)]
         inputs[name] = _stack(extended, side=side)
     return inputs | rows.rest
+
+
+def padding(tokenizer) -> int:
+    """The token that fills up a row."""
+    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
 def _stack(rows: list[list[int]], *, fill: int = 0, side: str = "right") -> torch.Tensor:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from medalign_lite.cases.images import read_image
-from medalign_lite.model.batches import encode_prompts
+from medalign_lite.model.batches import encode_prompts, padding
 from medalign_lite.model.lvlm import Lvlm, base_of
 
 Identity = tuple[str, tuple[int, int]]  # of a picture: its digest and its size
@@ -89,6 +89,21 @@ def beside_tokens(inputs: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tens
     return told, [{name: value[n : n + 1] for name, value in about.items()} for n in range(len(ids))]
 
 
+def unpadded(inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Each row's inputs that stand one per token, without what fills it up."""
+    mask = inputs["attention_mask"].bool()  # (B, T)
+    aligned = {name: value for name, value in inputs.items() if value.shape == mask.shape}
+    return [{name: value[n][mask[n]] for name, value in aligned.items()} for n in range(len(mask))]
+
+
+def padded(rows: Sequence[dict[str, torch.Tensor]], *, tokenizer, side: str) -> dict[str, torch.Tensor]:
+    """Such rows filled up on the left or right: (B, T) each."""
+    fill = {"input_ids": padding(tokenizer)}
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return {name: pad_sequence(column, batch_first=True, padding_value=fill.get(name, 0), padding_side=side)
+            for name, column in columns.items()}  # fmt: skip
+
+
 def _flat(features) -> torch.Tensor:
     """Features of several images, however a family groups them, as one row per image token."""
     if torch.is_tensor(features):
@@ -140,24 +155,14 @@ class KeptFeatures:
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._prompts}
         if new:
             self._read(new)
-        rows = [self._prompts[key] for key in keys]
-        fill = self.lvlm.processor.tokenizer.pad_token_id
-        fill = self.lvlm.processor.tokenizer.eos_token_id if fill is None else fill
-        padded = {
-            name: pad_sequence([row[name] for row in rows], batch_first=True, padding_side="left",
-                               padding_value=fill if name == "input_ids" else 0)
-            for name in rows[0]
-        }  # fmt: skip
-        return padded | self.encoder.inputs_of([self._kept[picture] for picture in pictures])
+        prompts = padded([self._prompts[key] for key in keys], tokenizer=self.lvlm.processor.tokenizer, side="left")
+        return prompts | self.encoder.inputs_of([self._kept[picture] for picture in pictures])
 
     def _read(self, new: dict[tuple[str, tuple[int, int]], Image.Image | Path | str]) -> None:
         """Keep the prompts of these questions and sizes, as the processor writes them beside such an image."""
         made = encode_prompts(self.lvlm.processor, list(new.values()), [question for question, _ in new],
                               device=self.lvlm.device)
-        mask = made["attention_mask"].bool()
-        aligned = {name: value for name, value in made.items() if value.shape == mask.shape}
-        for n, key in enumerate(new):
-            self._prompts[key] = {name: value[n][mask[n]] for name, value in aligned.items()}
+        self._prompts |= zip(new, unpadded(made), strict=True)
 
     def _identify(self, image: Image.Image | Path | str) -> Identity:
         if isinstance(image, Image.Image):

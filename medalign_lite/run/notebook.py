@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -141,7 +142,7 @@ class Kernels:
     imported by its turn what its notebook imports, which takes as long as a short notebook."""
 
     def __init__(self, folder: Path):
-        self.folder, self.running, self.ahead = folder, [], {}
+        self.folder, self.numbers, self.ahead = folder, itertools.count(), {}
 
     def start(self, path: Path, log: Path) -> None:
         """Start the kernel of this notebook, unless it is; what it writes to standard error goes to `log`."""
@@ -151,9 +152,8 @@ class Kernels:
         from jupyter_core.utils import run_sync
 
         # sockets in a folder of our own, not ports that others on the machine can listen to
-        place = str(self.folder / f"socket{len(self.running)}")
+        place = str(self.folder / f"socket{next(self.numbers)}")
         kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=place)
-        self.running.append(kernel)
         log.write_bytes(b"")
         with log.open("ab") as stream:
             run_sync(kernel.start_kernel)(

@@ -209,6 +209,11 @@ def _is_old(claim: Claim) -> bool:
     return claim.temporal == "old" or bool(claim.qualifiers & {"old", "healed", "healing", "chronic", "remote"})
 
 
+def drops(better: Sequence[Claim], true: Sequence[Claim]) -> bool:
+    """Whether some true claim, with each attribute that it states, is no longer said; what is vague may go."""
+    return any(not any(c.restates(known) for c in better) for known in true if known.finding not in VAGUE)
+
+
 def contradicts(truth: Sequence[Claim], claim: Claim) -> bool:
     """Whether a report says otherwise than the claim, without any doubt on either side.
 

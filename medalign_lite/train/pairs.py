@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 
 from medalign_lite.cases.images import read_image
-from medalign_lite.model.batches import Sequences, Span, encode
+from medalign_lite.model.batches import Sequences, Span, encode, padding
 from medalign_lite.model.families import why_unshared
-from medalign_lite.model.features import ImageEncoder, Vision, beside_tokens, identify
+from medalign_lite.model.features import ImageEncoder, Vision, beside_tokens, identify, padded, unpadded
 from medalign_lite.model.lvlm import Lvlm, base_of
 from medalign_lite.train.prefix import (
     Batch,
@@ -122,8 +123,9 @@ class PairInputs:
         if visions is None:
             return self._encode(rows)
         texts = self._text_rows(rows)
-        inputs = {name: _pad([text.inputs[name] for text in texts], fill=self._fill(name)) for name in texts[0].inputs}
-        completion, kinds = _pad([text.completion for text in texts]), _pad([text.kinds for text in texts])
+        inputs = padded([text.inputs for text in texts], tokenizer=self.lvlm.processor.tokenizer, side="right")
+        completion = pad_sequence([text.completion for text in texts], batch_first=True)
+        kinds = pad_sequence([text.kinds for text in texts], batch_first=True)
         return Sequences(inputs | self.encoder.inputs_of(visions), completion, kinds)
 
     def warm(self, pairs: Sequence[Pair], *, images: Sequence[str], batch_size: int = 16) -> None:
@@ -162,9 +164,7 @@ class PairInputs:
         if new:
             made = self._encode(list(new.values()))
             mask = made.inputs["attention_mask"].bool()
-            aligned = {name: value for name, value in made.inputs.items() if value.shape == mask.shape}
-            for n, key in enumerate(new):
-                inputs = {name: value[n][mask[n]] for name, value in aligned.items()}
+            for n, (key, inputs) in enumerate(zip(new, unpadded(made.inputs), strict=True)):
                 self._texts[key] = Text(inputs, made.completion[n][mask[n]], made.kinds[n][mask[n]])
         return [self._texts[key] for key in keys]
 
@@ -198,7 +198,8 @@ class PairInputs:
             image_inputs, about = self.encoder.inputs_of(visions), [vision.about for vision in visions]
         else:
             image_inputs, about = beside_tokens(self._encode(firsts).inputs)
-        return pack(self.body, self._text_rows(rows), groups, image_inputs, about, pad_id=self._fill("input_ids"))
+        return pack(self.body, self._text_rows(rows), groups, image_inputs, about,
+                    pad_id=padding(self.lvlm.processor.tokenizer))
 
     def _may_share(self, rows: Sequence[Row], groups: list[list[int]], longest: int) -> bool:
         """Whether this family can share prefixes; the first time, whether that gives what plain rows give."""
@@ -231,16 +232,7 @@ class PairInputs:
         except ValueError as error:
             raise ValueError(f"records {', '.join(sorted({row.pair.id for row in rows}))}: {error}") from error
 
-    def _fill(self, name: str) -> int:
-        tokenizer = self.lvlm.processor.tokenizer
-        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        return pad if name == "input_ids" else 0
-
 
 def _open(row: Row) -> Image.Image:
     picture = row.pair.picture(row.image)
     return picture if isinstance(picture, Image.Image) else read_image(Path(picture))
-
-
-def _pad(rows: list[torch.Tensor], *, fill: int = 0) -> torch.Tensor:
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
