@@ -11,7 +11,7 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | tr 
 FLOOR := $(shell sed -n 's/^requires-python = ">=\([0-9.]*\)".*/\1/p' pyproject.toml)
 
 # A value reaches a command through the environment, quoted by the shell: make never writes it into a command line.
-VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT LESIONS SMALL CONFIRM
+VARIABLES := PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT LESIONS SMALL REPORT
 $(foreach v,$(VARIABLES) PYTHON,$(if $(findstring $$,$(value $v)),$(error $v= holds a dollar sign, which make would \
 	expand: use python -m medalign_lite, or another name)))
 export $(VARIABLES) PYTHON
@@ -40,7 +40,6 @@ help: ## this list
 	@echo "  LESIONS=mass,nodule            which categories of a COCO list are lesions (default: guessed, and told)"
 	@echo "  STRICT=1                       the first bad case stops the run (default: skipped, counted, reported)"
 	@echo "  SMALL=1                        make claims in a quarter of an hour: fewer people, seeds and arms"
-	@echo "  CONFIRM=1                      make claims about fresh people, ten seeds (about eight hours of one core)"
 
 env: $(READY) ## make or update the environment in .venv
 
@@ -91,7 +90,7 @@ base-model: $(READY) ## train the embedded model from scratch and measure it (ab
 samples: $(READY) ## render the cases in data_samples again
 	$(PY) -m studies.embedded.samples
 
-claims: $(READY) ## which of the method's claims hold: every arm at every seed, docs/RESULTS.md (hours; SMALL=1: minutes)
+claims: $(READY) ## which claims hold: screening, then confirmation on fresh people (hours; SMALL=1: minutes; REPORT=1: the page)
 	@$(PY) -m studies.claims $(ARGUMENTS)
 
 reader-bench: $(READY) ## how the reader of real reports does on its own table, and how fast

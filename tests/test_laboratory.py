@@ -1,6 +1,7 @@
-"""The laboratory: a sound line-up, results that are found again and never mixed up, verdicts known beforehand."""
+"""The laboratory: sound settings, results that are found again and never mixed up, verdicts known beforehand."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,16 @@ from medalign_lite.evaluate.metrics import COLUMNS, RATIOS, ratios
 from medalign_lite.files import ROOT
 from medalign_lite.train.pairs import Pair
 from studies.claims import __main__ as command
-from studies.claims import choice, hypotheses, page, recall, runs, search, store, verdicts
+from studies.claims import choice, hypotheses, lineup, page, recall, runs, screening, store, verdicts
 from studies.claims.hypotheses import F1, Contrast, against
-from studies.claims.lineup import ARMS, BASE, BATCH, CONFIRMED, EPOCHS, PAIRS, Arm, train_settings
+from studies.claims.lineup import BASE, BATCH, CONTROLS, CORE, EPOCHS, FACTORS, METHODS, PAIRS, Setting
 from studies.claims.pool import FULL, POOL_SEEDS, SMALL, Pool
+from studies.claims.screening import Trial, rank
+from studies.claims.store import CONFIRMATION, SCREENING
 
 IMAGES = 300
 SPLITS = ("test", "shifted")
+DPO, FLAT = Setting("dpo"), {name: 0.7 for name in screening.WATCHED}
 
 
 @pytest.fixture
@@ -25,24 +29,31 @@ def bench(tmp_path):
     return store.Bench(str(ROOT / EMBEDDED), FULL, 7, tmp_path / "out", tmp_path / "kept")
 
 
-def test_the_committed_runs_are_found_by_what_the_world_makes(tmp_path):
-    bench = command.bench_of(command.parse([f"OUT={tmp_path}"]))
-    found = sum(len(runs) for runs in verdicts.collect(bench).values())
-    listed = sum(len(runs) for runs in store.read_index(bench.keep).values())
-    assert found == listed > 0
-    table = store.unpack(verdicts.collect(bench)[BASE][0]["counts"]["test"])  # packed before there were LATER ones
-    later = table[:, [COLUMNS.index(name) for name in store.LATER]]
-    assert table[:, COLUMNS.index("evidence_lower")].sum() > 0 == later.sum()
+def committed(tmp_path):
+    kept = store.Store(command.bench_of(command.parse([f"OUT={tmp_path}"])))
+    return kept, *runs.collect(kept)
 
 
-@pytest.mark.parametrize("name", ["1b", "3a", "5c"])
-def test_the_committed_page_says_what_the_raw_files_do(name):
-    results = store.read_index(ROOT / "docs/claims")
+def test_the_committed_runs_are_of_the_shipped_model_and_this_world(tmp_path):
+    kept, chosen, results = committed(tmp_path)
+    lines = [json.loads(line) for path in (ROOT / "docs/claims").glob("*/*.jsonl") for line in path.open()]
+    assert {line["state"] for line in lines} == {kept.state} and len(lines) == len(kept.rows) > 0
+    assert sum(t.figures is not None for t in runs.trials(kept)) + (runs.base_line(kept) is not None) == sum(
+        line["kind"] == SCREENING for line in lines), "every trial is one that is asked for"
+    assert {arm: set(some) for arm, some in results.items() if arm in CORE}.keys() <= chosen.keys()
+    card = (ROOT / EMBEDDED / "README.md").read_text()
+    assert "the world as it is now" in card, "the model was trained on the world that it is measured on"
+
+
+@pytest.mark.parametrize("name", ["1", "5"])
+def test_the_committed_page_says_what_the_raw_files_do(name, tmp_path):
+    *_, results = committed(tmp_path)
     told = next(c for c in json.loads((ROOT / "docs/claims/claims.json").read_text())["claims"] if c["id"] == name)
     [contrast] = next(claim.contrasts for claim in hypotheses.CLAIMS if claim.id == name)
-    raw = [weight * ratios(store.unpack(run["counts"][split]).sum(axis=0), [contrast.metric])[contrast.metric]
-           for arm, weight in contrast.weights for run in results[arm].values() for split in SPLITS]
-    assert sum(raw) / len(SPLITS) / 5 == pytest.approx(told["estimate"], abs=1e-6)
+    seeds = set.intersection(*(set(results[arm]) for arm, _ in contrast.weights))
+    raw = [weight * ratios(store.unpack(results[arm][seed]["counts"][split]).sum(axis=0), [contrast.metric])[
+        contrast.metric] for arm, weight in contrast.weights for seed in seeds for split in SPLITS]
+    assert sum(raw) / len(SPLITS) / len(seeds) == pytest.approx(told["estimate"], abs=1e-6)
 
 
 def counts(rng, *, f1=0.8, selectivity=1.0, closed=0.9):
@@ -72,46 +83,54 @@ def counts(rng, *, f1=0.8, selectivity=1.0, closed=0.9):
 
 def results_of(arms, *, seeds=5, **common):
     """{arm: {seed: result}} for arms of known quality; the base once."""
-    made = {"day": "2026-01-01", "machine": "a machine", "code": "0", "versions": {
-        "torch": "1", "transformers": "1", "peft": "1"}}
-    found = {name: {} for name in ARMS}
+    found = {}
     for n, (arm, quality) in enumerate(arms.items()):
+        found[arm] = {}
         for seed in [0] if arm == BASE else range(1, seeds + 1):
             tables = {split: counts(np.random.default_rng([n, seed, k]), **common | quality)
                       for k, split in enumerate(SPLITS)}
-            found[arm][seed] = {"facts": {"arm": arm, "seed": seed}, "made": made,
-                                "counts": {s: store.pack(t) for s, t in tables.items()},
-                                "seconds": {"train": 60, "exam": 60}, "curves": {"margin": [0.0, 0.5, 1.0]}}
+            found[arm][seed] = {"counts": {s: store.pack(t) for s, t in tables.items()}}
     return found
 
 
-def test_every_arm_is_a_valid_setting_at_every_point_of_its_search():
-    assert {arm for claim in hypotheses.CLAIMS for arm in hypotheses.arms_of(claim)} <= set(ARMS)
-    for arm in ARMS.values():
-        assert arm.like is None or (ARMS[arm.like].like is None and ARMS[arm.like].tier <= arm.tier)
-        if arm.name == BASE:
-            continue
-        source = ARMS[arm.like or arm.name]
-        points = [*source.points(), *source.further(source.points()[0])]
-        assert len({json.dumps(point) for point in points}) == len(points)
-        for point in points:
-            settings = train_settings(arm, point, seed=1)
-            assert (settings.epochs, settings.batch_size) == (EPOCHS, BATCH), "every arm takes the same steps"
-            assert settings.resolved_recipe()
+def test_every_setting_is_valid_and_takes_the_same_steps():
+    settings = [setting for _, setting, _ in lineup.screened()]
+    for name in METHODS:
+        spots = lineup.method_spots(name)
+        edges = range(len(METHODS[name].ranges))
+        settings += [lineup.method_setting(name, spot) for spot in spots]
+        settings += [lineup.method_setting(name, lineup.moved_out(spots[0], dict.fromkeys(edges, side)))
+                     for side in (-1, 1)]
+    assert len({setting for setting in settings}) == len(settings)
+    for setting in settings:
+        training = setting.training(1)
+        assert (training.epochs, training.batch_size) == (EPOCHS, BATCH) and training.resolved_recipe()
+    arms = {arm for claim in hypotheses.CLAIMS for contrast in claim.contrasts for arm, _ in contrast.weights}
+    assert arms <= {*METHODS, *CONTROLS, "best", *(f"{f}={level}" for f, levels in FACTORS.items() for level in levels)}
 
 
-def test_controls_differ_from_the_full_method_in_one_thing():
-    full = train_settings(ARMS["fire-mpo"], ARMS["fire-mpo"].points()[0], seed=1)
-    point = ARMS["fire-mpo"].points()[0]
-    for name in ("same-image", "whole-noise", "control-as-lesion"):
-        assert train_settings(ARMS[name], point, seed=1) == full
-        assert ARMS[name].evidence != ARMS["fire-mpo"].evidence
-    cdpo = train_settings(ARMS["cdpo"], point, seed=1).resolved_recipe()
-    assert cdpo == replace(full.resolved_recipe(), gamma=0.0, smoothing=1 / 11)
-    cells = {name: train_settings(ARMS[name], point, seed=1).resolved_recipe() for name in (
-        "span", "span-forward", "span-reverse", "span-both", "flip", "flip-forward", "flip-reverse", "fire-mpo")}
-    seen = {(r.gamma, r.alpha, r.lam if r.alpha else None) for r in cells.values()}
-    assert len(seen) == 8, "two weights of the flip by four kinds of KL"
+def test_settings_of_the_factors_are_balanced_and_spread_over_their_ranges():
+    levels, settings, pools = zip(*lineup.screened(), strict=True)
+    assert set(Counter(pools).values()) == {120}
+    for factor, names in FACTORS.items():
+        count = Counter(told[factor] for told in levels if factor in told)
+        assert set(count) == set(names) and max(count.values()) - min(count.values()) <= 0.2 * max(count.values())
+    rates = np.log([setting.learning_rate for setting in settings])
+    low, high = np.log(lineup.RATES)
+    assert np.histogram(rates, np.linspace(low, high, 9))[0].min() >= 28
+    assert all(("alpha" in dict(s.overrides)) == (told["kl"] != "none") for told, s in zip(levels, settings))
+    assert all((s.evidence == "removed") == (told["picture"] == "conditional") for told, s in zip(levels, settings))
+
+
+def test_controls_differ_from_the_full_method_in_one_thing(bench):
+    full = lineup.method_setting("fire-mpo", (0.5, 0.5, 0.5))
+    trials = [Trial(full, 1, name="fire-mpo", figures=FLAT)]
+    arms = screening.candidates([*trials, Trial(DPO, 1, levels=(("kl", "none"),))], FLAT)
+    assert arms["fire-mpo"] == full and set(CONTROLS) <= set(arms) and "best" not in arms
+    for name in ("same-image", "whole-noise"):
+        assert arms[name] == replace(full, evidence=arms[name].evidence) != full
+    cdpo = arms["cdpo"].training(1).resolved_recipe()
+    assert cdpo == replace(full.training(1).resolved_recipe(), gamma=0.0, smoothing=1 / 11)
 
 
 def pair(name, **changes):
@@ -119,21 +138,21 @@ def pair(name, **changes):
                 lesion="lesion.png", control="control.png", gold="The pleural spaces are clear.", **changes)
 
 
-def test_a_pool_gives_every_arm_as_many_pairs_and_its_own_images():
+def test_a_pool_gives_every_setting_as_many_pairs_and_its_own_images():
     pairs = tuple(pair(str(n), rejected_ids=(n,)) for n in range(12))
     pool = Pool((), pairs, frozenset(str(n) for n in range(8)), seed=1, count=4)
-    drawn = {arm: pool.draw(ARMS[arm]) for arm in (
-        "dpo", "dpo-reference", "dpo-counterfactual", "same-image", "control-as-lesion")}
+    drawn = {name: pool.draw(replace(DPO, **changes)) for name, changes in {
+        "dpo": {}, "reference": {"pairs": "reference"}, "counterfactual": {"pairs": "counterfactual"},
+        "same": {"evidence": "same"}}.items()}
     assert {len(some) for some in drawn.values()} == {4}
-    assert [p.id for p in drawn["dpo"]] == [p.id for p in drawn["dpo-reference"]] == [p.id for p in drawn["same-image"]]
+    assert [p.id for p in drawn["dpo"]] == [p.id for p in drawn["reference"]] == [p.id for p in drawn["same"]]
     assert {p.id for p in drawn["dpo"]} <= pool.corrected
-    assert not {p.id for p in drawn["dpo-counterfactual"]} & pool.corrected
-    assert {p.chosen for p in drawn["dpo-reference"]} == {"The pleural spaces are clear."}
-    assert {p.rejected for p in drawn["dpo-reference"]} == {"Effusion."}
-    assert {(p.lesion, p.control) for p in drawn["same-image"]} == {("clean.png", "control.png")}
-    assert {(p.lesion, p.control) for p in drawn["control-as-lesion"]} == {("control.png", None)}
+    assert not {p.id for p in drawn["counterfactual"]} & pool.corrected
+    assert {p.chosen for p in drawn["reference"]} == {"The pleural spaces are clear."}
+    assert {p.rejected for p in drawn["reference"]} == {"Effusion."}
+    assert {(p.lesion, p.control) for p in drawn["same"]} == {("clean.png", "control.png")}
     none = Pool((), (replace(pairs[0], lesion=None, control=None),), pool.corrected, seed=1, count=1)
-    assert none.draw(ARMS["whole-noise"])[0].lesion is None, "a missing image never becomes a whole-image haze"
+    assert none.draw(replace(DPO, evidence="whole"))[0].lesion is None, "a missing image never becomes a haze"
 
 
 def test_counts_survive_packing():
@@ -143,88 +162,97 @@ def test_counts_survive_packing():
 
 
 def test_a_result_is_found_by_all_that_it_depends_on(bench):
-    arm, point = ARMS["dpo"], ARMS["dpo"].points()[0]
-    facts = store.run_facts(bench, arm, point, 1)
-    store.write(bench, "runs", facts, {"arm": "dpo"})
-    assert store.read(bench, "runs", facts)["arm"] == "dpo"
-    others = [store.run_facts(bench, arm, point, 2), store.run_facts(bench, arm, arm.points()[1], 1),
-              store.run_facts(bench, ARMS["mask-dpo"], point, 1),
-              store.run_facts(replace(bench, seed=8), arm, point, 1),
-              store.run_facts(bench, ARMS["dpo-reference"], point, 1),
-              store.run_facts(replace(bench, sizes=replace(FULL, test=10)), arm, point, 1)]
-    assert [store.read(bench, "runs", other) for other in others] == [None] * len(others)
+    facts = store.facts_of(bench, DPO, 11, CONFIRMATION)
+    store.write(bench, facts, {"kind": CONFIRMATION, "arm": "dpo", "number": 11})
+    kept = store.Store(bench)
+    assert kept.get(facts)["arm"] == "dpo"
+    others = [store.facts_of(*wanted) for wanted in (
+        (bench, DPO, 12, CONFIRMATION), (bench, DPO, 11, SCREENING),
+        (bench, replace(DPO, recipe="rrpo"), 11, CONFIRMATION), (replace(bench, seed=8), DPO, 11, CONFIRMATION),
+        (bench, replace(DPO, pairs="reference"), 11, CONFIRMATION),
+        (replace(bench, sizes=replace(FULL, test=10)), DPO, 11, CONFIRMATION), (bench, None, 0, CONFIRMATION))]
+    assert [kept.get(other) for other in others] == [None] * len(others)
+    kept.gather()
     elsewhere = replace(bench, out=bench.out / "new")
-    assert store.read(elsewhere, "runs", facts)["arm"] == "dpo", "what is committed is found again"
-    path = store.path_of(elsewhere, "runs", facts)
-    path.write_text(path.read_text().replace('"number": 1', '"number": 2'))
-    with pytest.raises(ValueError, match="delete it"):
-        store.read(elsewhere, "runs", facts)
+    assert store.Store(elsewhere).get(facts)["arm"] == "dpo", "what is committed is found again"
+    assert store.Store(replace(elsewhere, seed=8)).rows == {}, "and not for another state"
 
 
-def test_a_confirmation_asks_other_people_by_other_seeds_and_finds_no_old_run(bench):
-    fresh = command.bench_of(command.parse(["CONFIRM=1"]))
-    assert fresh.committed and not set(fresh.numbers) & set(bench.numbers) and len(fresh.numbers) == 10
-    pools = {bench.seed * POOL_SEEDS + number for number in [0, *bench.numbers, *fresh.numbers]}
-    assert fresh.people not in pools | {bench.people}
-    facts = [store.run_facts(one, ARMS[BASE], {}, 0) for one in (bench, fresh)]
-    assert facts[1] == {**facts[0], "asked": facts[0]["asked"] | {"people": fresh.people}}
-    left = [job for block in runs.plan(replace(fresh, out=bench.out)) for job in block]
-    assert {job.kind for job in left} == {"runs"}, "settings are those of the committed search"
-    assert {job.arm for job in left} == set(CONFIRMED) and len(left) == 1 + 10 * (len(CONFIRMED) - 1)
-
-
-def test_the_same_settings_under_two_names_are_one_run(bench):
-    plain = {"learning_rate": 1e-4, "beta": 0.5}
-    assert store.run_facts(bench, ARMS["mask-dpo"], plain, 1) == store.run_facts(
-        bench, Arm("copy", "", "mask-dpo"), plain, 1)
+def test_the_people_of_the_confirmation_are_nobody_who_was_asked_before(bench):
+    pools = {bench.seed * POOL_SEEDS + number for number in [*lineup.POOLS, *FULL.numbers]}
+    assert bench.fresh not in pools | {bench.seed} and not set(lineup.POOLS) & set(FULL.numbers)
+    assert "people" not in store.facts_of(bench, DPO, 1, SCREENING)["asked"]
 
 
 def test_the_criterion_is_f1_among_what_is_allowed():
     base = {"fact_f1": 0.7, "hallucination_rate": 0.2, "closed_accuracy": 0.9}
     good, false, deaf = ({"fact_f1": f, "hallucination_rate": h, "closed_accuracy": c}
                          for f, h, c in ((0.75, 0.1, 0.9), (0.9, 0.3, 0.9), (0.8, 0.1, 0.8)))
-    assert search.rank([false, deaf, good], base) == 2
-    assert search.rank([false, deaf], base) == 0, "where nothing is allowed, the highest F1"
-    assert search.rank([{"fact_f1": None}, good], base) == 1
+    assert rank([false, deaf, good], base) == 2
+    assert rank([false, deaf], base) == 0, "where nothing is allowed, the highest F1"
+    assert rank([{"fact_f1": None}, good], base) == 1
     with pytest.raises(ValueError, match="diverged"):
-        search.rank([{"fact_f1": None}], base)
+        rank([{"fact_f1": None}], base)
 
 
-def fill_search(bench, figures):
-    base = {name: 0.7 for name in search.WATCHED}
-    store.write(bench, "search", store.search_facts(bench, ARMS[BASE], {}, 0), {"val": base})
-    for arm in ARMS.values():
-        while points := search.missing_points(bench, arm):
-            for point in points:
-                facts = store.search_facts(bench, arm, point, 0)
-                store.write(bench, "search", facts, {"val": base | {"fact_f1": figures(point)}})
+def test_a_method_whose_best_setting_is_the_outermost_is_tried_beyond_it():
+    best = lineup.method_setting("dpo", max(lineup.method_spots("dpo")[: lineup.TRIED]))
+
+    def look(setting, pool):
+        return FLAT | {"fact_f1": 0.9 if setting == best else 0.7}
+
+    own = [trial for trial in screening.wanted_trials(look) if trial.name == "dpo"]
+    assert len(own) == lineup.TRIED + lineup.MORE
+    assert all(t.setting.learning_rate > lineup.RATES[1] for t in own[lineup.TRIED :])
+    unasked = [t for t in screening.wanted_trials(lambda setting, pool: None) if t.name == "dpo"]
+    assert len(unasked) == lineup.TRIED
 
 
-def test_the_search_tries_the_grid_then_the_own_weight_at_its_best(bench):
-    arm = ARMS["fire-mpo"]
-    assert search.missing_points(bench, arm) == arm.points()
-    assert search.chosen(bench, arm) is None and runs.result(bench, ARMS["cdpo"], 1) is None
-    fill_search(bench, lambda point: 0.7 + point["learning_rate"] * 100 + point.get("alpha", 0) + 0.1 * (
-        point.get("beta") == 0.1))
-    assert search.chosen(bench, arm) == {"learning_rate": 3e-4, "beta": 0.1, "alpha": 0.1}
-    assert search.chosen(bench, ARMS["whole-noise"]) == search.chosen(bench, arm)
-    assert len(search.tried(bench, arm)) == 5
-    small = replace(bench, sizes=SMALL)
-    assert search.chosen(small, arm) == search.chosen(bench, arm), "the small run takes what the full search chose"
+def trials_of(worth, *, noise=0.01, pool=0.03):
+    """Trials of all factor settings: F1 is .7, what `worth` gives for the levels, what the pool adds, and noise."""
+    rng = np.random.default_rng(0)
+    return [Trial(setting, number, levels=tuple(levels.items()), figures=FLAT | {
+        "fact_f1": 0.7 + worth(levels) + pool * (number == 2) + noise * rng.normal()})
+        for levels, setting, number in lineup.screened()]
 
 
-def test_recommended_is_the_simplest_of_those_within_what_matters_of_the_best(monkeypatch):
-    gaps = {"tdpo2": [0, 0, 0.005, 0.017], "neutral-nll": [0.009] * 4, "flip-outside": [0.002, 0, 0.009, 0],
-            "neutral": [0.008, 0, 0, 0], "dpo": [0.05, 0, 0, 0]}
-    assert [choice.terms(name) for name in gaps] == [2, 5, 3, 3, 1] and choice.terms("two-rounds") == 5
-    assert choice.near(gaps) == ["flip-outside", "neutral", "neutral-nll"]
+def test_the_worth_of_a_factor_is_found_and_nothing_where_there_is_nothing():
+    trials = screening.level_out(trials_of(lambda levels: 0.05 * (levels["kl"] == "outside")))
+    f1 = {pool: np.mean([t.figures["fact_f1"] for t in trials if t.pool == pool]) for pool in lineup.POOLS}
+    assert f1[1] == pytest.approx(f1[2]), "what a pool adds is taken off"
+    worth = screening.worth(trials, "kl", count=20)
+    assert worth["outside"]["low"] > max(worth[level]["high"] for level in ("none", "edited", "whole"))
+    weights = screening.worth(trials, "weights", count=20)
+    assert weights["all"]["low"] < weights["span"]["value"] < weights["all"]["high"]
+    shares = screening.shares(trials, "fact_f1")
+    assert shares["kl"]["low"] > 0.6 and max(shares[name]["value"] for name in shares if name != "kl") < 0.05
+    assert screening.candidates(trials, FLAT)["best"] == screening.candidates(trials, FLAT)["kl=outside"]
+
+
+def test_the_best_of_some_is_the_mean_over_all_draws():
+    assert screening.expected_best([1, 2, 3], 3) == 3 and screening.expected_best([1, 2, 3], 1) == pytest.approx(2)
+    assert screening.expected_best([1, 2, 3], 2) == pytest.approx((2 + 3 + 3) / 3)
+
+
+def test_every_level_of_a_factor_chooses_from_as_many_settings():
+    trials = trials_of(lambda levels: 0.0)
+    for factor, levels in FACTORS.items():
+        assert len({len(screening.at_level(trials, factor, level)) for level in levels}) == 1
+
+
+def test_recommended_is_the_simplest_of_those_within_what_matters_of_the_best():
+    gaps = {"tdpo2": [0, 0, 0.005, 0.017], "best": [0.009] * 4, "rrpo": [0.002, 0, 0.009, 0],
+            "mask-dpo": [0.008, 0, 0, 0], "dpo": [0.05, 0, 0, 0]}
+    chosen = {"best": Setting("grounded"), **{name: Setting(name) for name in ("tdpo2", "rrpo", "mask-dpo", "dpo")}}
+    assert [choice.terms(chosen[name]) for name in gaps] == [2, 5, 2, 1, 1]
+    assert choice.near(gaps, chosen) == ["mask-dpo", "rrpo", "best"]
     good, bad = {"f1": 0.9}, {"f1": 0.6}
     found = results_of({BASE: {"f1": 0.99}, "dpo": bad, "tdpo2": good, "grounded": bad})
     behind = choice.behind(found)
     assert behind["tdpo2"] == [0] * 4 and min(behind["dpo"]) > 0.2 and BASE not in behind
     assert choice.behind(found, [1])["dpo"] != behind["dpo"]
     assert {e.verdict for e in choice.beaten_by(found, "tdpo2")} == {"supported"}
-    assert choice.near(choice.behind({BASE: {}})) == []
+    assert choice.near(choice.behind({BASE: {}}), {}) == []
 
 
 def test_at_equal_recall_an_arm_keeps_its_precision():
@@ -238,24 +266,36 @@ def test_at_equal_recall_an_arm_keeps_its_precision():
     assert recall.frontier(arms, "test") == ["says little", "says much"]
 
 
+def fill(bench, jobs, figures=lambda setting: FLAT):
+    for job in jobs:
+        facts = store.facts_of(bench, job.setting, job.number, job.kind)
+        told = {"val": figures(job.setting)} if job.kind == SCREENING else {"counts": {}}
+        store.write(bench, facts, {"kind": job.kind, "arm": job.arm, "number": job.number, **told})
+
+
 def test_the_plan_leaves_the_most_that_can_be_said(bench):
-    blocks = runs.plan(bench)
-    assert {job.kind for job in blocks[0]} == {"search"} and blocks[0][0].arm == BASE
-    assert len(blocks[0]) == 1 + sum(len(ARMS[name].points()) for name in {job.arm for job in blocks[0]} - {BASE})
-    assert [job.number for job in blocks[1]] == sorted(job.number for job in blocks[1]), "seed by seed"
-    assert {job.number for job in blocks[1]} == {0, 1, 2, 3} and blocks[2][0].kind == "search"
-    core = {job.arm for job in blocks[1]}
-    wanted = {arm for claim in hypotheses.CLAIMS if claim.id in ("1", "2", "4", "5")
-              for arm in hypotheses.arms_of(claim)}
-    assert wanted <= core
-    jobs = [(job.kind, job.arm, job.number, str(job.point)) for block in blocks for job in block]
-    assert len(set(jobs)) == len(jobs)
-    assert sum(job[0] == "runs" for job in jobs) == 1 + 5 * (len(ARMS) - 1)
-    fill_search(bench, lambda point: 0.7)
-    facts = store.run_facts(bench, ARMS["dpo"], search.chosen(bench, ARMS["dpo"]), 1)
-    store.write(bench, "runs", facts, {"arm": "dpo", "counts": {}})
-    left = [(job.kind, job.arm, job.number) for block in runs.plan(bench) for job in block]
-    assert ("runs", "dpo", 1) not in left and sum(job[0] == "runs" for job in left) == 5 * (len(ARMS) - 1)
+    def left():
+        return runs.plan(store.Store(bench))
+
+    first = left()
+    assert first[0].arm == BASE and {job.arm for job in first[1 : 1 + 8 * len(CORE)]} == set(CORE)
+    assert {job.kind for job in first} == {SCREENING} and len(set(first)) == len(first)
+    fill(bench, [job for job in first if job.arm in (BASE, *CORE)])
+    fill(bench, [job for job in left() if job.arm in CORE])  # those beyond an edge
+    now = left()
+    core = [job for job in now if job.kind == CONFIRMATION]
+    assert now[: len(core)] == core and [job.number for job in core] == sorted(job.number for job in core)
+    assert {job.arm for job in core} == {BASE, *CORE, *CONTROLS} and {job.number for job in core} == {0, 11, 12, 13}
+    rest = now[len(core) :]
+    assert {job.arm for job in rest[:40]} >= {"factors", "rrpo", "simpo"}, "side by side"
+    fill(bench, now)
+    while (jobs := left()) and jobs[0].kind == SCREENING:
+        fill(bench, jobs)
+    assert {job.kind for job in jobs} == {CONFIRMATION} and {job.number for job in jobs} == set(FULL.numbers)
+    assert {"best", "kl=outside", "mmedpo"} <= {job.arm for job in jobs} | {"best", "kl=outside"}
+    assert len({(job.setting, job.number) for job in jobs}) == len(jobs), "the same setting runs once"
+    with pytest.raises(ValueError, match="not complete"):
+        runs.plan(store.Store(replace(bench, sizes=SMALL, seed=8)))
 
 
 def measured(one):
@@ -264,8 +304,9 @@ def measured(one):
 
 
 def test_verdicts_are_those_of_the_truth():
-    found = results_of({BASE: {}, "dpo": {"f1": 0.85}, "dpo-reference": {"f1": 0.7}, "mask-dpo": {"f1": 0.75},
-                        "fire-mpo": {"f1": 0.6, "selectivity": 2.0}, "whole-noise": {"selectivity": 1.0}})
+    found = results_of({BASE: {}, "dpo": {"f1": 0.85}, "dpo-reference": {"f1": 0.7}, "weights=span": {"f1": 0.75},
+                        "weights=all": {"f1": 0.85}, "fire-mpo": {"f1": 0.6, "selectivity": 2.0},
+                        "whole-noise": {"selectivity": 1.0}})
     judged = {one.claim.id: one for one in verdicts.judge(found)}
     assert judged["1"].verdict == "supported" and judged["1"].estimates[0].value == pytest.approx(0.15, abs=0.03)
     assert judged["2"].verdict == "refuted"
@@ -297,10 +338,8 @@ def test_a_claim_of_several_contrasts_is_an_intersection_of_tests(estimates, ver
 
 
 def test_one_image_and_seed_alike_is_no_effect_and_a_small_one_is_told_from_none():
-    same = {BASE: {}, "span": {}, "flip": {}, "span-forward": {}, "flip-forward": {}}
-    found = results_of(same)
-    for name in ("span-forward", "flip-forward"):
-        found[name] = found[name.split("-")[0]]
+    found = results_of({BASE: {}, "kl=none": {}, "kl=outside": {}})
+    found["kl=edited"] = found["kl=none"]
     judged = {one.claim.id: one for one in verdicts.judge(found)}
     assert judged["3a"].verdict == "no effect larger than 0.01" and judged["3b"].verdict == "inconclusive"
 
@@ -334,39 +373,29 @@ def test_a_contrast_is_the_mean_of_its_splits_by_hand():
     assert got.value == pytest.approx(np.mean(by_hand), abs=1e-6)
 
 
-def test_the_goal_is_reached_only_by_a_winner_on_both_splits():
-    rivals = {rival: {"f1": 0.6, "selectivity": 0.0} for rival in hypotheses.RIVALS}
-    ours = {"two-rounds": {"f1": 0.9, "closed": 0.97}}
-    won, closed = verdicts.judge_goal(results_of({BASE: {}, **rivals, **ours}), "two-rounds")
-    assert len(won) == 36 and verdicts.wins(won, closed)
-    rivals["sft-edits"] = {"f1": 0.95, "selectivity": 0.0}
-    won, closed = verdicts.judge_goal(results_of({BASE: {}, **rivals, **ours}), "two-rounds")
-    assert not verdicts.wins(won, closed)
-    deaf = results_of({BASE: {}, **dict.fromkeys(hypotheses.RIVALS, {"f1": 0.6, "selectivity": 0.0}),
-                       "two-rounds": {"f1": 0.9, "closed": 0.6, "selectivity": 1.0}})
-    assert not verdicts.wins(*verdicts.judge_goal(deaf, "two-rounds"))
-
-
 @pytest.mark.parametrize("arms", [{}, {BASE: {}}, {BASE: {}, "dpo": {"f1": 0.9}, "dpo-reference": {}}])
 def test_the_page_is_true_of_any_subset(bench, arms):
-    found = results_of(arms, seeds=2)
-    judged = verdicts.judge(found)
-    if arms:
-        fill_search(bench, lambda point: 0.7)
-    told, goal = verdicts.claims_json(bench, found, judged, None), verdicts.judge_goal(found, page.DEFAULT)
+    results = results_of(arms, seeds=2)
+    judged, trials = verdicts.judge(results), trials_of(lambda levels: 0.0) if arms else []
+    chosen = {arm: Setting("dpo", pairs="reference" if "-" in arm else "edits") for arm in arms if arm != BASE}
+    trials += [Trial(setting, 1, name=arm, figures=FLAT) for arm, setting in chosen.items()]
+    told = verdicts.claims_json(chosen, results, judged, None)
     json.dumps(told, allow_nan=False)
     assert set(told) == {"arms", "claims", "recommended"} and list(told["arms"]) == list(arms)
     assert all(set(claim) == {"id", "statement", "estimate", "low", "high", "matters", "p_holm", "p_same",
                                  "verdict"}
                for claim in told["claims"])
-    figures = page.draw_figures(bench.keep, told, found)
+    made = {"day": "2026-01-01", "machine": "a machine", "code": "0", "versions": dict.fromkeys(
+        ("torch", "transformers", "peft"), "1")}
+    found = page.Findings(bench, trials, FLAT if arms else None, chosen, results, judged,
+                          [{"made": made, "seconds": [60, 60]}] * len(arms))
+    figures = page.draw_figures(bench.keep, found, told)
     path = bench.keep.parent / "RESULTS.md"
-    page.write_page(path, bench=bench, results=found, found=told, judged=judged, goal=goal, others={}, figures=figures,
-                    command="make claims")
+    page.write_page(path, found, told, figures, command="make claims")
     text = path.read_text()
-    assert text.count("not measured yet") == sum(not measured(one) for one in judged) > 0
+    assert text.count("not asked yet") == sum(not measured(one) for one in judged) > 0
     assert all((path.parent / place).is_file() for place in ("kept/forest.png",) if "forest" in text)
-    assert ("2 seeds" in text) == ("dpo" in arms)
+    assert ("4 runs of 2 arms" in text) == ("dpo" in arms) and ("share of the variance" in text) == bool(arms)
     assert str(bench.keep) not in text
 
 
@@ -381,32 +410,35 @@ def test_arguments_are_checked():
 
 
 def test_the_budget_is_there_for_every_size():
-    assert FULL.pairs == PAIRS and min(FULL.test, FULL.shifted) >= 1000 and FULL.seeds == 5
+    assert FULL.pairs == PAIRS and min(FULL.test, FULL.shifted) >= 1000 and FULL.seeds == 10
 
 
 def test_a_very_small_laboratory_runs_to_its_end_and_is_resumed(tmp_path, monkeypatch):
-    sizes = replace(SMALL, pool=14, val=3, test=5, shifted=4, margins=3, drift=2, seeds=1, pairs=8)
-    bench = store.Bench(str(ROOT / EMBEDDED), sizes, 7, tmp_path / "out", tmp_path / "kept", fresh=True)
-    monkeypatch.setattr(runs, "ARMS", {name: ARMS[name] for name in (BASE, "whole-noise")})
-    monkeypatch.setattr(runs, "CONFIRMED", (BASE, "whole-noise"))
+    sizes = replace(SMALL, pool=14, val=3, val_margins=2, test=5, shifted=4, margins=3, drift=2, seeds=1, pairs=8,
+                    arms=("dpo", "whole-noise"))
+    bench = store.Bench(str(ROOT / EMBEDDED), sizes, 7, tmp_path / "out", tmp_path / "kept")
+    whole = replace(Setting("fire-mpo"), evidence="whole")
+    monkeypatch.setattr(runs, "arms", lambda kept: {"dpo": DPO, "whole-noise": whole})
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     said = []
-    runs.do_all(bench, report=lambda: said.append("report"), say=said.append)
+    runs.do_all(bench, report=lambda kept: said.append("report"), say=said.append)
     assert said[-1] == "claims: nothing left to run" and said.count("report") == 1
-    base, trained = runs.result(bench, ARMS[BASE], 0), runs.result(bench, ARMS["whole-noise"], 11)
+    kept = store.Store(bench)
+    base, trained = runs.confirmed(kept, None, 0), runs.confirmed(kept, whole, 11)
     for split, images in (("test", 5), ("shifted", 4)):
         first, second = (store.unpack(run["counts"][split]) for run in (base, trained))
         assert first.shape == second.shape == (images, len(COLUMNS))
         same = ["facts", "closed", "selectivity_n", "kl_tokens", "edit_answers", "asked_about", "right_falls"]
         assert (first[:, [COLUMNS.index(c) for c in same]] == second[:, [COLUMNS.index(c) for c in same]]).all()
         assert first[:, COLUMNS.index("facts")].sum() and not first[:, COLUMNS.index("kl")].any()
-    assert len(trained["curves"]["margin"]) == 2 and trained["curves"]["margin"][0] == 0
-    assert not (bench.cache / "work" / "whole-noise-1").exists()
-    written = store.path_of(bench, "runs", trained["facts"])
-    counts_before = trained["counts"]
-    written.unlink()
-    assert [job.arm for block in runs.plan(bench) for job in block] == ["whole-noise"]
-    runs.do_all(bench, report=lambda: None, say=said.append)
-    again = runs.result(bench, ARMS["whole-noise"], 11)
-    assert again["counts"] == counts_before, "the same again, to the last bit kept"
+    assert not any((bench.cache / "work").iterdir())
+    (bench.out / "runs" / f"{trained['name']}.json").unlink()
+    assert [job.arm for job in runs.plan(store.Store(bench))] == ["whole-noise"]
+    runs.do_all(bench, report=lambda kept: None, say=said.append)
+    again = runs.confirmed(store.Store(bench), whole, 11)
+    assert again["counts"] == trained["counts"], "the same again, to the last bit kept"
+    runs._prepare(bench, SCREENING, say=said.append)
+    runs.do(runs.Job(bench, SCREENING, "dpo", DPO, 11))
+    row = store.Store(bench).get(store.facts_of(bench, DPO, 11, SCREENING))
+    assert set(row["val"]) == set(screening.WATCHED) and row["val"]["fact_f1"] > 0
     runs._desk.cache_clear()

@@ -52,7 +52,7 @@ def make(*arguments, folder=ROOT):
         "RECIPE",
         "STRICT",
         "SMALL",
-        "CONFIRM",
+        "REPORT",
     )
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
     done = subprocess.run(

@@ -34,6 +34,7 @@ from medalign_lite.files import ROOT, digest, tree
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+DOCUMENTS = ("README.md", "LICENSE", "card.json", "curves.png")  # beside a model; they change nothing that it says
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickle, no code
 INDEX = "model.safetensors.index.json"
@@ -101,18 +102,20 @@ def find_model(model: str) -> Path | None:
 
 
 def model_revision(model: str) -> str | None:
-    """The hub's commit for a model in the hub cache, else 12 digits over the folder's files; None if it is absent."""
+    """The hub's commit for a model in the hub cache, else 12 digits over the folder's files but DOCUMENTS; None if it is
+    absent."""
     folder = find_model(model)
     if folder is None or folder.parent.name == "snapshots":
         return folder and folder.name
-    stamp = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()) if p.is_file())
+    stamp = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir())
+                  if p.is_file() and p.name not in DOCUMENTS)
     return _folder_digest(folder, stamp)
 
 
 @lru_cache
 def _folder_digest(folder: Path, stamp: tuple) -> str:
     """Weights can be gigabytes: hashed once a process for each (names, sizes, times)."""
-    return digest(tree(folder))[:12]
+    return digest({name: file for name, file in tree(folder).items() if name not in DOCUMENTS})[:12]
 
 
 @contextmanager

@@ -281,8 +281,8 @@ def ask_box(ask: Callable[[Case, str], str], cases: Sequence[Case], question: st
     return ipw.VBox([which, picture, ipw.HBox([box, button]), reply])
 
 
-def metric_explorer(arms: Mapping[str, Mapping], draw: Callable, *, metrics: Sequence[str], **drawn_with) -> ipw.VBox:
-    """Arms in two metrics of one's choice: `draw(ax, arms, x=, y=, split=, **drawn_with)` is shown as a picture."""
+def metric_explorer(arms: Mapping[str, Mapping], draw: Callable, *, metrics: Sequence[str]) -> ipw.VBox:
+    """Arms in two metrics of one's choice: `draw(ax, arms, x=, y=, split=)` is shown as a picture."""
     across = ipw.Dropdown(options=metrics, value=metrics[-1], description="Across")
     up = ipw.Dropdown(options=metrics, value=metrics[0], description="Up")
     split = ipw.Dropdown(options=("test", "shifted"), description="Split")
@@ -290,7 +290,7 @@ def metric_explorer(arms: Mapping[str, Mapping], draw: Callable, *, metrics: Seq
 
     def show(_=None) -> None:
         figure = Figure(figsize=(8, 5), layout="constrained")
-        draw(figure.add_subplot(), arms, x=across.value, y=up.value, split=split.value, **drawn_with)
+        draw(figure.add_subplot(), arms, x=across.value, y=up.value, split=split.value)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=96)
         picture.show(buffer.getvalue(), f"The arms on {split.value}: {up.value} against {across.value}")

@@ -1,11 +1,10 @@
-"""``make claims``: run or resume every arm at every seed, then write claims.json, figures and docs/RESULTS.md.
+"""``make claims``: run or resume the screening and the confirmation, then write claims.json, figures, docs/RESULTS.md.
 
-    python -m studies.claims [SMALL=1] [CONFIRM=1] [SEED=7] [OUT=artifacts] [REPORT=1]
+    python -m studies.claims [SMALL=1] [SEED=7] [OUT=artifacts] [REPORT=1]
 
 The full run takes hours, over as many occasions as it likes: what is finished is found again, under OUT/claims and in
-docs/claims, and never repeated. SMALL=1 takes a quarter of an hour and leaves docs alone. REPORT=1 runs nothing and
-writes the pages from what there is. CONFIRM=1 asks the published methods and the recommended recipe about fresh people,
-ten seeds each (about eight hours of one core), and writes docs/RESULTS_CONFIRM.md.
+docs/claims, and never repeated. SMALL=1 takes a quarter of an hour, takes its settings from the committed screening and
+leaves docs alone. REPORT=1 runs nothing and writes the page from what there is.
 """
 
 import re
@@ -18,15 +17,13 @@ from medalign_lite.evaluate.stats import dumps
 from medalign_lite.files import ROOT
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.commands import exit_status, read_arguments
-from medalign_lite.train.train import TrainingDiverged
 from studies.claims import choice, page, pool, runs, store, verdicts
 
 ALLOWED = {
-    "SMALL": "1 = fewer people, the core arms, two seeds: about a quarter of an hour on two cores",
-    "CONFIRM": "1 = people and seeds by which nothing was chosen, for the arms that a confirmation is about",
+    "SMALL": "1 = fewer people and arms, two seeds: about a quarter of an hour on two cores",
     "SEED": "a whole number, 0 or more",
     "OUT": "the folder that is written to; empty = artifacts",
-    "REPORT": "1 = run nothing, write the pages from what there is",
+    "REPORT": "1 = run nothing, write the page from what there is",
 }
 
 
@@ -43,35 +40,29 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
 def bench_of(values: dict[str, str]) -> store.Bench:
     """The bench of these arguments; a full run with the kit's seed is the one whose results are committed."""
     small, out = values["SMALL"] == "1", ROOT / Path(values["OUT"] or "artifacts").expanduser()
-    seed = int(values["SEED"] or DEFAULT_SEED)
-    fresh, kept = values["CONFIRM"] == "1", ROOT / "docs/claims"
-    folder = out / ("claims" + "-small" * small + "-confirm" * fresh)
-    sizes = pool.SMALL if small else pool.CONFIRM if fresh else pool.FULL
-    return store.Bench(str(ROOT / EMBEDDED), sizes, seed, folder, kept, fresh)
+    sizes, seed = pool.SMALL if small else pool.FULL, int(values["SEED"] or DEFAULT_SEED)
+    return store.Bench(str(ROOT / EMBEDDED), sizes, seed, out / ("claims" + "-small" * small), ROOT / "docs/claims")
 
 
-def report(bench: store.Bench, *, say=print) -> dict:
+def report(kept: store.Store, *, say=print) -> dict:
     """Write claims.json, figures and page from what there is; what claims.json holds."""
-    results = verdicts.collect(bench)
+    bench, (chosen, results) = kept.bench, runs.collect(kept)
     judged = verdicts.judge(results)
-    found = verdicts.claims_json(bench, results, judged, next(iter(choice.near(choice.behind(results))), None))
-    page_name = f"RESULTS{'_CONFIRM' * bench.fresh}.md"
-    folder, path = bench.out, bench.out / page_name
+    found = page.Findings(bench, runs.trials(kept), runs.base_line(kept), chosen, results, judged,
+                          list(kept.rows.values()))
+    told = verdicts.claims_json(chosen, results, judged, next(iter(choice.near(choice.behind(results), chosen)), None))
+    folder, path = bench.out, bench.out / "RESULTS.md"
     if bench.committed:
-        folder, path = bench.keep / "confirm" if bench.fresh else bench.keep, ROOT / "docs" / page_name
-    figures = page.draw_figures(folder, found, results)
+        folder, path = bench.keep, ROOT / "docs" / "RESULTS.md"
+    figures = page.draw_figures(folder, found, told)
     for place in {folder, bench.out}:
         place.mkdir(parents=True, exist_ok=True)
-        (place / "claims.json").write_text(dumps(found), encoding="utf-8")
-    store.write_index(folder, bench, results)
-    command = "make claims" + " SMALL=1" * (bench.sizes == pool.SMALL) + " CONFIRM=1" * bench.fresh
-    page.write_page(path, bench=bench, results=results, found=found, judged=judged,
-                    goal=verdicts.judge_goal(results, page.DEFAULT), others=verdicts.judge_others(results),
-                    figures=figures, command=command)
-    for one in judged:
-        say(f"  {one.claim.id:3} {one.verdict:25} {one.claim.statement}")
+        (place / "claims.json").write_text(dumps(told), encoding="utf-8")
+    page.write_page(path, found, told, figures, command="make claims" + " SMALL=1" * bool(bench.sizes.arms))
+    for one, row in zip(judged, told["claims"], strict=True):
+        say(f"  {one.claim.id:3} {row['verdict']:25} {one.claim.statement}")
     say(f"claims: {path} and {bench.out / 'claims.json'}")
-    return found
+    return told
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -81,10 +72,10 @@ def main(arguments: Sequence[str]) -> int:
         values = parse(arguments)
         bench = bench_of(values)
         if values["REPORT"] != "1":
-            runs.do_all(bench, report=lambda: report(bench, say=lambda line: None))
-        report(bench)
+            runs.do_all(bench, report=lambda kept: report(kept, say=lambda line: None))
+        report(store.Store(bench))
 
-    return exit_status(work, refused=(ValueError, ModelError), stopped=(TrainingDiverged,))
+    return exit_status(work, refused=(ValueError, ModelError), stopped=())
 
 
 if __name__ == "__main__":

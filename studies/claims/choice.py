@@ -1,9 +1,7 @@
 """Which recipe to recommend: the simplest one that nothing beats.
 
-Of all arms, those whose fact F1 and false findings are, on test and on shifted, within the smallest effect that matters
-of the best arm there; of these the one with the fewest terms in its loss, then the one with the most F1. The rule was
-written on 29 November 2026, after the results of these arms were known: what it names is no finding before fresh people
-were asked.
+Of all arms of the confirmation, those whose fact F1 and false findings are, on test and on shifted, within the smallest
+effect that matters of the best arm there; of these the one with the fewest terms in its loss, then the most F1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,7 @@ import numpy as np
 from medalign_lite.evaluate.metrics import ratios
 from medalign_lite.losses.recipes import WEIGHTS
 from studies.claims.hypotheses import F1, FALSE, LOWER_IS_BETTER, MATTERS, against
-from studies.claims.lineup import ARMS, BASE, train_settings
+from studies.claims.lineup import BASE, Setting
 from studies.claims.store import unpack
 from studies.claims.verdicts import SPLITS, Estimate, Results, correct, measure
 
@@ -22,11 +20,10 @@ RULE = (f"the fewest terms in the loss, among the arms that are within {MATTERS[
         f"within {MATTERS[FALSE]:g} in false findings, on test and on shifted")
 
 
-def terms(name: str) -> int:
-    """How many terms the arm's loss has, and one more for every further round."""
-    arm = ARMS[name]
-    recipe = train_settings(arm, (arm if not arm.like else ARMS[arm.like]).points()[0], seed=0).resolved_recipe()
-    return sum(getattr(recipe, weight) > 0 for weight in WEIGHTS) + arm.rounds - 1
+def terms(setting: Setting) -> int:
+    """How many terms the loss has."""
+    recipe = setting.training(0).resolved_recipe()
+    return sum(getattr(recipe, weight) > 0 for weight in WEIGHTS)
 
 
 def behind(results: Results, seeds: Sequence[int] | None = None) -> dict[str, list[float]]:
@@ -41,11 +38,11 @@ def behind(results: Results, seeds: Sequence[int] | None = None) -> dict[str, li
     return {arm: list(best - signs * row) for arm, row in means.items()}
 
 
-def near(found: Mapping[str, Sequence[float]]) -> list[str]:
+def near(found: Mapping[str, Sequence[float]], chosen: Mapping[str, Setting]) -> list[str]:
     """The arms within what matters of the best everywhere, the one to recommend first."""
     able = [arm for arm, gaps in found.items() if all(
         gap <= MATTERS[metric] for gap, (metric, _) in zip(gaps, PLACES, strict=True))]
-    return sorted(able, key=lambda arm: (terms(arm), found[arm][0] + found[arm][1]))
+    return sorted(able, key=lambda arm: (terms(chosen[arm]), found[arm][0] + found[arm][1]))
 
 
 def beaten_by(results: Results, arm: str) -> list[Estimate]:

@@ -30,22 +30,26 @@ from medalign_lite.train.data import pair_of
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.scoring import answer_kl, pair_margins
 from studies.claims.pool import exam_cases
-from studies.claims.store import LATER, Bench
+from studies.claims.store import Bench
 
 MAX_NEW_TOKENS = 96
 ANSWERED_AT_ONCE, SCORED_AT_ONCE = 256, 32
 KINDS = ("report", "closed")
+VALIDATION = ("val",)
+HANGING = ("changes", "changed_lesion", "changed_control", "asked_about", "changed_only", "right_falls", "right_fall")
 
 
 class Exam:
     """The questions, with all that is made once for them."""
 
     def __init__(self, bench: Bench, *, splits: Sequence[str] = HELD_OUT):
-        self.bench, self.splits = bench, tuple(splits)
-        everyone = exam_cases(bench.sizes, cache=bench.cache, seed=bench.people)
+        self.bench, self.splits, self.screens = bench, tuple(splits), tuple(splits) == VALIDATION
+        people, sizes = bench.seed if self.screens else bench.fresh, bench.sizes
+        everyone = exam_cases(sizes, self.splits, cache=bench.cache, seed=people)
         self.cases = {split: tuple(case for case in everyone if case.split == split) for split in splits}
-        sizes = (bench.sizes.val, bench.sizes.test, bench.sizes.shifted, bench.sizes.margins)
-        self.folder = bench.cache / f"exam-{bench.people}-{'-'.join(map(str, sizes))}"
+        self.margins = sizes.val_margins if self.screens else sizes.margins
+        counts = [len(cases) for cases in self.cases.values()]
+        self.folder = bench.cache / f"exam-{people}-{'-'.join(map(str, [*counts, self.margins]))}"
         self.prompts = {
             split: [_prompt(case, kind) for kind in KINDS for case in cases if _question(case, kind)]
             for split, cases in self.cases.items()
@@ -79,8 +83,8 @@ class Exam:
             for split, prompts in self.prompts.items()
         }
 
-    def take(self, policy: Lvlm, arm: str, *, whole: bool = True) -> dict[str, np.ndarray]:
-        """Counts (images, COLUMNS) by split. `whole` False: no margins and no divergence.
+    def take(self, policy: Lvlm, arm: str) -> dict[str, np.ndarray]:
+        """Counts (images, COLUMNS) by split; in a screening without divergence and lesion questions.
 
         A policy that is the base itself has its kept answers read back.
         """
@@ -88,24 +92,21 @@ class Exam:
         for split, cases in self.cases.items():
             answers = self.base[split] if arm == "base" else self._ask(policy, self.prompts[split], self.features)
             said = [Prediction(r.case_id, r.question_id, r.text, arm) for r in answers]
-            styled = {case.id for case in cases[: self.bench.sizes.margins]}
+            styled = {case.id for case in cases[: self.margins]}
             reference = [Prediction(r.case_id, r.question_id, r.text, "reference") for r in self.base[split]
                          if r.case_id in styled]
-            margins = self._margins(policy, arm, split) if whole else []
-            drift = self._drift(policy, arm, split) if whole else []
+            margins = self._gaps(policy, arm, [(case_id, pair) for case_id, pair, _ in self._truths[split]])
+            drift = [] if self.screens else self._drift(policy, arm, split)
             found[split] = count(cases, said + reference, arm=arm, reference="reference", margins=margins,
                                  kl=drift).table
-            if whole:  # counted apart: closed accuracy stays that of the exam's own questions
-                later = [COLUMNS.index(name) for name in LATER]
-                found[split][:, later] = self._about_lesions(policy, arm, split)[:, later]
+            if not self.screens:  # counted apart: closed accuracy stays that of the exam's own questions
+                columns = [COLUMNS.index(name) for name in HANGING]
+                found[split][:, columns] = self._about_lesions(policy, arm, split)[:, columns]
         return found
 
     def _ask(self, lvlm: Lvlm, prompts: Sequence[Prompt], features: KeptFeatures, resume: Path | None = None):
         return rollout(lvlm, prompts, max_new_tokens=MAX_NEW_TOKENS, batch_size=ANSWERED_AT_ONCE, progress=False,
                        features=features, resume=resume)
-
-    def _margins(self, policy: Lvlm, arm: str, split: str) -> list[Margins]:
-        return self._gaps(policy, arm, [(case_id, pair) for case_id, pair, _ in self._truths[split]])
 
     def _gaps(self, policy: Lvlm, arm: str, pairs: Sequence[tuple[str, Pair]]) -> list[Margins]:
         both = [pair for _, pair in pairs]
@@ -178,7 +179,7 @@ class Exam:
     def _corrupted(self, say: Callable = lambda line: None) -> tuple[list[dict], list]:
         everyone = [case for cases in self.cases.values() for case in cases]
         seed, by_id = self.bench.seed, {case.id: case for case in everyone}
-        records = truth_records(everyone, seed=seed, per_split=self.bench.sizes.margins, splits=self.splits)
+        records = truth_records(everyone, seed=seed, per_split=self.margins, splits=self.splits)
         if not self.ready:
             say(f"exam: corrupting the lesions of {len(records)} images")
             jobs = [(by_id[record.case_id], record.evidence) for record in records]

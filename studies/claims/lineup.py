@@ -1,123 +1,165 @@
-"""The line-up: every arm that the claims are about, which pairs it learns from, and what is searched for it.
+"""The settings that are tried: every published method over ranges of its own, and the factors that methods are made of.
 
-All arms learn from the same number of pairs in the same number of steps. An arm either has a search of its own
-(learning rate x beta, then its own weight), or it is a control and takes what was chosen for the arm that it differs
-from in one thing, so that nothing but that thing can make the difference.
+A screening draws settings quasi-randomly (Sobol): `METHODS` each over its own ranges, and `FACTORS` over all choices
+and numbers at once. All learn from the same number of pairs in the same number of steps. What is chosen from them
+(`screening.py`) is asked about fresh people.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from scipy.stats import qmc
 
 from medalign_lite.losses.recipes import GAMMA
 from medalign_lite.train.settings import TrainSettings
 
-PAIRS = 320  # that each arm learns from
+PAIRS = 320  # that each run learns from
 EPOCHS, BATCH = 2, 16  # 40 steps
 RANK, ALPHA = 16, 32.0
-RATES, BETAS = (1e-4, 3e-4), (0.1, 0.5)
 BASE = "base"
+TRIED, MORE = 8, 4  # settings of a method; and further ones where the best lies on the edge of its range
+SCREENED = 240  # settings of the factors
+SCRAMBLE = 15  # seed of the sequences
+POOLS = (1, 2)  # two pools that settings are tried on, and no result comes from
+
+Range = tuple[float, float]  # of a number, drawn evenly in its logarithm
+RATES, BETAS = (3e-5, 1e-3), (0.1, 4.0)
+BOTH = {"learning_rate": RATES, "beta": BETAS}
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One arm. `says`: what it is, in a phrase. `fixed`: overrides of its recipe.
+class Setting:
+    """What one run learns by. `overrides` of the recipe as (name, value) pairs.
 
     pairs: `edits`, the model's own wrong answer against its correction; `reference`, against the reference text;
     `counterfactual`, its right answer against a false edit. evidence, what a corrupted image shows: `lesion`, noise
     on the lesion; `removed`, the lesion (and as much of another place) filled from its surroundings; `same`, the clean
-    image; `whole`, noise everywhere; `control`, noise beside the lesion. rounds: the budget is divided among them.
-    rates, betas: its grid; own: its own weight and the values of it, the first of which goes with the grid. like: the
-    arm whose settings it takes, in place of a search. tier: 1 is run first.
+    image; `whole`, noise everywhere.
     """
 
-    name: str
-    says: str
-    recipe: str = ""
-    fixed: dict = field(default_factory=dict)
+    recipe: str
+    overrides: tuple[tuple[str, object], ...] = ()
+    learning_rate: float = 1e-4
     pairs: str = "edits"
     evidence: str = "lesion"
-    rounds: int = 1
-    rates: tuple[float, ...] = RATES
-    betas: tuple[float, ...] = BETAS
-    own: tuple[str, tuple[float, ...]] | None = None
-    like: str | None = None
-    ours: bool = False
-    tier: int = 1
 
-    def points(self) -> list[dict]:
-        """The grid without the further values of the own weight: settings by name."""
-        first = {self.own[0]: self.own[1][0]} if self.own else {}
-        return [{"learning_rate": rate} | ({"beta": beta} if beta else {}) | first
-                for rate in self.rates for beta in self.betas or (None,)]
+    def training(self, seed: int) -> TrainSettings:
+        """The training run."""
+        return TrainSettings(
+            recipe=self.recipe, overrides=dict(self.overrides), learning_rate=self.learning_rate, epochs=EPOCHS,
+            batch_size=BATCH, rank=RANK, alpha=ALPHA, seed=seed,
+        )  # fmt: skip
 
-    def further(self, best: dict) -> list[dict]:
-        """The best point of the grid with the other values of the own weight."""
-        return [best | {self.own[0]: value} for value in self.own[1][1:]] if self.own else []
+    @property
+    def says(self) -> str:
+        """Its numbers in a line."""
+        numbers = {"rate": self.learning_rate} | dict(self.overrides)
+        return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+                         for name, value in numbers.items() if not isinstance(value, tuple))
 
 
-def _fire(name: str, says: str, *, tier: int = 2, evidence: str = "lesion", **changes) -> Arm:
-    """A control of fire-mpo: all of its settings but `changes`."""
-    return Arm(name, says, "fire-mpo", changes, evidence=evidence, like="fire-mpo", tier=tier)
+@dataclass(frozen=True)
+class Method:
+    """A published method, or the kit's own: its recipe, and the ranges that its settings are drawn from."""
+
+    says: str
+    recipe: str
+    ranges: Mapping[str, Range] = field(default_factory=lambda: BOTH)
+    pairs: str = "edits"
+    evidence: str = "lesion"
 
 
-ARMS: dict[str, Arm] = {
-    arm.name: arm
-    for arm in (
-        Arm(BASE, "the model itself", rates=()),
-        Arm("dpo", "DPO on the model's own answers, minimally edited", "dpo"),
-        Arm("mask-dpo", "the same over the edited spans only", "mask-dpo"),
-        Arm("fire-mpo", "the paper's method: spans, flip and both KL", "fire-mpo", own=("alpha", (0.01, 0.1))),
-        Arm("dpo-reference", "DPO with the reference text as chosen", "dpo", pairs="reference"),
-        Arm("neutral-control", "ours: no evidence, no opinion; a control; KL outside the spans", "neutral-control",
-            own=("alpha", (0.1, 0.3)), ours=True),
-        Arm("neutral-nll", "ours, with the likelihood of the corrected answer", "neutral-control", {"nll": 0.5},
-            own=("alpha", (0.1, 0.3)), ours=True, tier=2),
-        Arm("grounded", "ours: neutral-nll that prefers the answer with the lesion there to the same with it removed",
-            "grounded", evidence="removed", like="neutral-nll", ours=True, tier=2),
-        _fire("cdpo", "fire-mpo without images: label smoothing in place of the flip", tier=1,
-              gamma=0.0, smoothing=GAMMA / (1 + GAMMA)),
-        _fire("same-image", "fire-mpo with the clean image as the corrupted one", evidence="same", tier=1),
-        _fire("whole-noise", "fire-mpo with noise over the whole image", evidence="whole", tier=1),
-        Arm("sft-edits", "plain likelihood of the corrected answer", "sft-edits",
-            rates=(1e-4, 3e-4, 1e-3), betas=(), tier=2),
-        Arm("sft-gold", "plain likelihood of the reference text", "sft-gold",
-            rates=(3e-5, 1e-4, 3e-4), betas=(), tier=2),
-        Arm("rrpo", "span margin with the forward KL over the whole answer", "rrpo",
-            own=("alpha", (0.01, 0.1)), tier=2),
-        Arm("mdpo", "DPO, conditional on the image, anchored", "mdpo", own=("gamma", (1.0, 0.3)), tier=2),
-        _fire("span", "fire-mpo without flip and without KL", gamma=0.0, alpha=0.0, tier=3),
-        _fire("span-forward", "fire-mpo without flip, forward KL alone", gamma=0.0, lam=1.0, tier=3),
-        _fire("span-reverse", "fire-mpo without flip, reverse KL alone", gamma=0.0, lam=0.0, tier=3),
-        _fire("span-both", "fire-mpo without flip, both KL", gamma=0.0, tier=3),
-        _fire("flip", "fire-mpo without KL", alpha=0.0, tier=3),
-        _fire("flip-forward", "fire-mpo, forward KL alone", lam=1.0, tier=3),
-        _fire("flip-reverse", "fire-mpo, reverse KL alone", lam=0.0, tier=3),
-        _fire("removed-lesion", "fire-mpo with the lesion removed, not covered with noise", evidence="removed", tier=3),
-        _fire("control-as-lesion", "fire-mpo with the noise beside the lesion", evidence="control", tier=3),
-        Arm("flip-outside", "neutral-control with flip in place of neutral and control", "neutral-control",
-            {"ground": "flip", "kappa": 0.0}, like="neutral-control", tier=2),
-        Arm("two-rounds", "neutral-control in two rounds of half the pairs each", "neutral-control", rounds=2,
-            like="neutral-control", ours=True, tier=2),
-        Arm("neutral", "neutral-control without the control", "neutral-control", {"kappa": 0.0},
-            like="neutral-control", tier=4),
-        Arm("dpo-counterfactual", "DPO on right answers against false edits of them", "dpo",
-            pairs="counterfactual", tier=4),
-        Arm("ddpo", "dense DPO (RLHF-V)", "ddpo", own=("w_kind", (5.0, 2.0)), tier=4),
-        Arm("tdpo2", "token-level DPO", "tdpo2", own=("sequence_kl", (0.5, 1.0)), tier=4),
-        Arm("mmedpo", "joint image and text preference (MMedPO)", "mmedpo", tier=4),
-        Arm("simpo", "reference-free, length-normalised", "simpo", betas=(1.0, 2.0),
-            own=("target_margin", (1.0, 0.5)), tier=4),
-    )
+METHODS: dict[str, Method] = {
+    "dpo": Method("DPO on the model's own answers, minimally edited", "dpo"),
+    "mask-dpo": Method("the same over the edited spans only", "mask-dpo"),
+    "fire-mpo": Method("the paper's method: spans, flip and both KL", "fire-mpo", BOTH | {"alpha": (0.01, 3.0)}),
+    "rrpo": Method("span margin with the forward KL over the whole answer", "rrpo", BOTH | {"alpha": (0.01, 3.0)}),
+    "mdpo": Method("DPO, conditional on the image, anchored", "mdpo", BOTH | {"gamma": (0.1, 3.0)}),
+    "tdpo2": Method("token-level DPO", "tdpo2", BOTH | {"sequence_kl": (0.1, 4.0)}),
+    "ddpo": Method("dense DPO (RLHF-V)", "ddpo", BOTH | {"w_kind": (1.5, 8.0)}),
+    "mmedpo": Method("joint image and text preference (MMedPO)", "mmedpo"),
+    "simpo": Method("reference-free, length-normalised", "simpo",
+                    {"learning_rate": RATES, "beta": (0.5, 8.0), "target_margin": (0.2, 2.0)}),
+    "sft-edits": Method("plain likelihood of the corrected answer", "sft-edits", {"learning_rate": RATES}),
+    "sft-gold": Method("plain likelihood of the reference text", "sft-gold", {"learning_rate": RATES}),
+    "fire-mpo-paper": Method("the paper's method with the paper's own numbers; the rate alone is chosen", "fire-mpo",
+                             {"learning_rate": RATES}),
+    "grounded": Method("the kit's default; the rate alone is chosen", "grounded", {"learning_rate": RATES},
+                       evidence="removed"),
+    "dpo-reference": Method("DPO with the reference text as chosen", "dpo", pairs="reference"),
+    "dpo-counterfactual": Method("DPO on right answers against false edits of them", "dpo", pairs="counterfactual"),
 }
+CORE = ("dpo", "fire-mpo", "tdpo2", "dpo-reference")  # tried and confirmed first, with the controls
+CONTROLS = {  # of the paper's method: all of its chosen setting but this
+    "cdpo": ("fire-mpo without images: label smoothing in place of the flip",
+             {"gamma": 0.0, "smoothing": GAMMA / (1 + GAMMA)}, "lesion"),
+    "same-image": ("fire-mpo with the clean image as the corrupted one", {}, "same"),
+    "whole-noise": ("fire-mpo with noise over the whole image", {}, "whole"),
+}  # fmt: skip
+FACTORS: dict[str, tuple[str, ...]] = {
+    "weights": ("all", "span"),
+    "kl": ("none", "edited", "outside", "whole"),
+    "direction": ("forward", "both", "reverse"),
+    "picture": ("none", "flip", "conditional"),
+    "control": ("no", "yes"),
+    "likelihood": ("no", "yes"),
+}
+NUMBERS: dict[str, Range] = BOTH | {"alpha": (0.01, 3.0), "gamma": (0.1, 3.0), "nll": (0.03, 1.0)}
+ONLY_WITH = {"direction": "kl", "control": "picture"}  # a factor that says nothing where the other is "none"
 
-# a confirmation asks about the published methods, the recipe that choice.py names, its neighbours, and the default
-CONFIRMED = (BASE, "dpo", "mask-dpo", "fire-mpo", "dpo-reference", "sft-edits", "sft-gold", "rrpo", "mdpo", "ddpo",
-             "tdpo2", "mmedpo", "simpo", "flip-outside", "neutral", "grounded")
+
+def method_setting(name: str, spot: tuple[float, ...]) -> Setting:
+    """A method's setting at a spot of the unit cube; below 0 and above 1 its ranges go on."""
+    method = METHODS[name]
+    numbers = {key: _between(at, ends) for at, (key, ends) in zip(spot, method.ranges.items(), strict=True)}
+    return Setting(method.recipe, tuple((k, v) for k, v in numbers.items() if k != "learning_rate"),
+                   numbers["learning_rate"], method.pairs, method.evidence)
 
 
-def train_settings(arm: Arm, point: dict, *, seed: int) -> TrainSettings:
-    """The arm's training run at one point of its search; in each of its rounds, where there are several."""
-    overrides = {name: value for name, value in point.items() if name != "learning_rate"} | arm.fixed
-    return TrainSettings(
-        recipe=arm.recipe, overrides=overrides, learning_rate=point["learning_rate"], epochs=EPOCHS, batch_size=BATCH,
-        rank=RANK, alpha=ALPHA, seed=seed,
-    )  # fmt: skip
+def method_spots(name: str) -> list[tuple[float, ...]]:
+    """Where in the unit cube the settings of a method lie: TRIED and MORE of them."""
+    return _sobol(len(METHODS[name].ranges), TRIED + MORE, salt=list(METHODS).index(name))
+
+
+def moved_out(spot: tuple[float, ...], edges: Mapping[int, int]) -> tuple[float, ...]:
+    """The spot with these dimensions beyond the low (-1) or the high (1) end, by at most half a range."""
+    return tuple({-1: -at / 2, 0: at, 1: 1 + at / 2}[edges.get(n, 0)] for n, at in enumerate(spot))
+
+
+@lru_cache(maxsize=1)
+def screened() -> tuple[tuple[dict[str, str], Setting, int], ...]:
+    """The settings of the factors in their order: the levels, the setting, the pool that it is tried on."""
+    return tuple(_screened(spot) for spot in _sobol(len(FACTORS) + len(NUMBERS) + 1, SCREENED, salt=99))
+
+
+def _screened(spot: tuple[float, ...]) -> tuple[dict[str, str], Setting, int]:
+    names = [*FACTORS, *NUMBERS]
+    levels = {name: FACTORS[name][int(at * len(FACTORS[name]))] for name, at in zip(names, spot) if name in FACTORS}
+    number = {name: _between(at, NUMBERS[name]) for name, at in zip(names, spot) if name in NUMBERS}
+    overrides: dict[str, object] = {"beta": number["beta"]}
+    if levels["weights"] == "span":
+        overrides |= {"w_bg": 0.0, "w_kind": 1.0}
+    if levels["kl"] != "none":
+        where = {"edited": "phrase", "outside": "outside", "whole": "all"}[levels["kl"]]
+        overrides |= {"alpha": number["alpha"], "kl_tokens": where, "kl_answers": ("chosen", "rejected"),
+                      "lam": {"forward": 1.0, "both": 0.5, "reverse": 0.0}[levels["direction"]]}
+    if levels["picture"] != "none":
+        overrides |= {"gamma": number["gamma"], "ground": levels["picture"]}
+        overrides |= {"kappa": float(f"{number['gamma'] / 3:.3g}")} if levels["control"] == "yes" else {}
+    if levels["likelihood"] == "yes":
+        overrides["nll"] = number["nll"]
+    evidence = "removed" if levels["picture"] == "conditional" else "lesion"
+    setting = Setting("dpo", tuple(overrides.items()), number["learning_rate"], evidence=evidence)
+    told = {name: level for name, level in levels.items() if levels.get(ONLY_WITH.get(name, "")) != "none"}
+    return told, setting, POOLS[int(spot[-1] * len(POOLS))]
+
+
+def _between(at: float, ends: Range) -> float:
+    low, high = ends
+    return float(f"{low * (high / low) ** at:.3g}")
+
+
+def _sobol(dimensions: int, count: int, *, salt: int) -> list[tuple[float, ...]]:
+    drawn = qmc.Sobol(dimensions, rng=SCRAMBLE * 1000 + salt).random_base2((count - 1).bit_length())
+    return [tuple(map(float, row)) for row in drawn[:count]]

@@ -1,87 +1,118 @@
 """docs/RESULTS.md, written whole from the runs that there are; what can not be computed is history.py's text."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medalign_lite.dials import PRESETS
-from studies.claims import choice, history, plots, recall, search, simulate
+from medalign_lite.files import read_json
+from medalign_lite.model.weights import model_revision
+from studies.claims import choice, history, plots, recall, screening, simulate
 from studies.claims.hypotheses import CLAIMS, F1, FALSE, LOOKS, LOWER_IS_BETTER, MATTERS, NATS
-from studies.claims.lineup import ARMS, BATCH, EPOCHS, RANK
+from studies.claims.lineup import BASE, BATCH, EPOCHS, FACTORS, METHODS, RANK, Setting
+from studies.claims.screening import Trial
 from studies.claims.seeds import MANY
-from studies.claims.store import Bench, name_of
-from studies.claims.verdicts import LEVEL, LOST_CLOSED, SPLITS, Estimate, Judged, Results, measure, wins
+from studies.claims.store import Bench
+from studies.claims.verdicts import LEVEL, SPLITS, Estimate, Judged, Results, measure
 
 SHOWN = 10  # arms in the table of the recommendation
-CURVED = ("dpo", "mask-dpo", "fire-mpo", "neutral-control")
-OURS = tuple(arm.name for arm in ARMS.values() if arm.ours)
-DERIVED = tuple(arm.name for arm in ARMS.values() if arm.like and not arm.ours)
 TABLE = ("fact_f1", "hallucination_rate", "closed_accuracy", "grounding_probability", "change_grounded",
          "right_answer_fall", "grounding_selectivity", "flip_rate", "invariance_rate", "kl_to_reference",
          "style_edit_distance")
-FRESH = """ A confirmation: these people were asked about by no arm before, and settings,
-claims and rule stood in the code before they were drawn."""
 DEFAULT = PRESETS["ci"].recipes[-1]
+LEAST = 40  # settings of the factors before anything is said about them
 
 
-def write_page(
-    path: Path, *, bench: Bench, results: Results, found: Mapping, judged: Sequence[Judged],
-    goal: tuple[list[Estimate], list[Estimate]], others: Mapping[str, Sequence[Estimate]], figures: Mapping[str, Path],
-    command: str,
-) -> None:
-    """The page; `found` is what claims.json holds, `goal` and `others` the comparisons of the kit's default recipe and
-    of further arms, `figures` {caption: file}."""
-    parts = [
-        _head(bench, results, command), history.TEXT, _claims(judged), _nats(judged, results), _figures(path, figures),
-        _recommended(results), _default(goal, others), _recall(found["arms"]), _arms(found["arms"]), _contrasts(judged),
-        _test(), _search(bench), _conditions(bench, results),
-    ]
+@dataclass(frozen=True)
+class Findings:
+    """All that the page is written from: the trials of the screening and the base there, the settings of the
+    confirmation's arms ({} while the screening is not complete), its results, the judged claims, and the rows of all
+    runs."""
+
+    bench: Bench
+    trials: Sequence[Trial]
+    base: Mapping | None
+    chosen: Mapping[str, Setting]
+    results: Results
+    judged: Sequence[Judged]
+    rows: Sequence[Mapping]
+
+    @property
+    def tried(self) -> list[Trial]:
+        """The trials that were run, levelled out between pools."""
+        return screening.level_out(self.trials)
+
+
+def write_page(path: Path, found: Findings, told: Mapping, figures: Mapping[str, Path], *, command: str) -> None:
+    """The page; `told` is what claims.json holds, `figures` {caption: file}."""
+    parts = [_head(found, command), _screening(found), _claims(found.judged), _nats(found.judged, found.results),
+             _figures(path, figures), _recommended(found), _recall(told["arms"]), _arms(told["arms"]),
+             _contrasts(found.judged), _test(), _chosen(found), history.TEXT, _conditions(found)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
-def draw_figures(folder: Path, found: Mapping, results: Results) -> dict[str, Path]:
+def draw_figures(folder: Path, found: Findings, told: Mapping) -> dict[str, Path]:
     """{caption: file} of the figures for which there are numbers."""
-    groups, figures = plots.by_metric(found["claims"]), {}
+    figures, tried = {}, found.tried
+    factors = [t for t in tried if t.levels]
+    if len(factors) >= LEAST:
+        def by_factor(axes) -> None:
+            for ax, name in zip(axes.flat, FACTORS, strict=True):
+                plots.factor(ax, factors, name)
+
+        figures["Screening: every setting by the level of each factor; bars: the best of as many settings"] = (
+            plots.save(folder / "factors.png", by_factor, size=(12.0, 6.4), columns=3, rows=2))
+    own = {name: [t for t in tried if t.name == name] for name in ("dpo", "fire-mpo")}
+    if all(len(some) > 1 for some in own.values()):
+        def over(axes) -> None:
+            for ax, (number, metric) in zip(axes.flat, [(n, m) for m in (F1, FALSE) for n in ("learning_rate", "beta")],
+                                            strict=True):
+                plots.over_number(ax, own, number, metric=metric)
+
+        figures["Screening: dpo and fire-mpo over learning rate and β"] = plots.save(
+            folder / "numbers.png", over, size=(10.0, 6.8), columns=2, rows=2)
+    groups = plots.by_metric(told["claims"])
     if groups:
         tall = 1.2 + 0.36 * max(map(len, groups.values()))
         figures["The claims: estimates with 95 % intervals; right of 0 the claim holds"] = plots.save(
-            folder / "forest.png", lambda axes: plots.forests(axes, found["claims"]), size=(5.0 * len(groups), tall),
+            folder / "forest.png", lambda axes: plots.forests(axes, told["claims"]), size=(5.0 * len(groups), tall),
             columns=len(groups))
-    families = {name: plots.family_of(name, ours=OURS, controls=DERIVED) for name in found["arms"]}
-    if len(found["arms"]) > 1:
-        def both(axes) -> None:
-            for ax, split in zip(axes, SPLITS, strict=True):
-                plots.trade_off(ax, found["arms"], split=split, families=families)
-
+    if len(told["arms"]) > 1:
         figures["Accuracy against drift from the base"] = plots.save(
-            folder / "trade_off.png", both, size=(12.0, 5.2), columns=2)
+            folder / "trade_off.png", lambda axes: _both(axes, told["arms"]), size=(12.0, 5.2), columns=2)
 
         def over_recall(axes) -> None:
             for ax, (metric, split) in zip(axes.flat, choice.PLACES, strict=True):
-                plots.trade_off(ax, found["arms"], x="fact_recall", y=metric, split=split, families=families)
+                plots.trade_off(ax, told["arms"], x="fact_recall", y=metric, split=split)
 
         figures["Fact F1 and false findings over recall"] = plots.save(
             folder / "recall.png", over_recall, size=(12.0, 10.4), columns=2, rows=2)
-    curves = {name: [run["curves"]["margin"] for run in results[name].values() if run.get("curves", {}).get("margin")]
-              for name in CURVED}
-    curves = {name: seeds for name, seeds in curves.items() if seeds}
-    if curves:
-        figures["The margin m(v) in training, with the range over seeds"] = plots.save(
-            folder / "curves.png", lambda ax: plots.training_curves(ax, curves, what="margin m(v)"), size=(6.5, 3.6))
     return figures
 
 
-def _head(bench: Bench, results: Results, command: str) -> str:
-    sizes, seeds = bench.sizes, Counter(len(found) for name, found in results.items() if name != "base")
-    told = ", ".join(f"{arms} with {number} seed{'s' * (number != 1)}" for number, arms in sorted(seeds.items()))
+def _both(axes, arms: Mapping) -> None:
+    for ax, split in zip(axes, SPLITS, strict=True):
+        plots.trade_off(ax, arms, split=split)
+
+
+def _head(found: Findings, command: str) -> str:
+    sizes, seeds = found.bench.sizes, [len(runs) for arm, runs in found.results.items() if arm != BASE and runs]
+    done = sum(trial.figures is not None for trial in found.trials)
+    told = f"{sum(seeds)} runs of {len(seeds)} arms" if seeds else "**not run yet: no claim has a verdict**"
     return f"""# Which of the method's claims hold
 
-Written by `{command}`; do not edit.{FRESH * bench.fresh} Of {len(ARMS) - 1} arms: {told} (of {sizes.seeds} planned).
+Written by `{command}`; do not edit. Of the embedded model `{model_revision(found.bench.model)}`. Screening: {done} of
+{len(found.trials)} settings. Confirmation: {told}.
 
-Every arm starts from the embedded model and learns from {sizes.pairs} pairs in {EPOCHS} epochs of batch {BATCH} with
+*Screening*, on {sizes.val} validation people and two pools alone: settings drawn quasi-randomly, of every published
+method over its own ranges, and over all choices and numbers that methods are made of. It says what each factor is worth
+when the others are tuned. *Confirmation*, on fresh people that no setting was tried on: every published method, the
+controls of the paper's, and the best setting at each level of each factor, each chosen by one rule, with {sizes.seeds}
+seeds. Verdicts come from the confirmation alone.
+
+Every run starts from the embedded model and learns from {sizes.pairs} pairs in {EPOCHS} epochs of batch {BATCH} with
 LoRA of rank {RANK}. A seed is a seed of the training and other people to learn from. All arms are asked about the same
 {sizes.test} test people and {sizes.shifted} people of a world whose correlations are broken (shifted). A claim's
 estimate is a difference averaged over both. Intervals are 95 %, of the mean over seeds, with seeds and images both
@@ -93,6 +124,55 @@ over both tests of all {len(CLAIMS)} claims. *supported*, *refuted* and *no effe
 p < {LEVEL:g}, the last before the others; all else is *inconclusive*. With one seed there is no test."""
 
 
+def _screening(found: Findings) -> str:
+    tried = found.tried
+    factors = [t for t in tried if t.levels]
+    alive = [t for t in factors if t.figures[F1] is not None]
+    if len(alive) < LEAST or found.base is None:
+        return f"## The screening\n\n{len(alive)} settings of the factors were run; below {LEAST} nothing is said."
+    rows = []
+    for factor, levels in FACTORS.items():
+        per = [[t for t in alive if dict(t.levels).get(factor) == level] for level in levels]
+        count = min(map(len, per)) // 2
+        if not count:
+            continue
+        f1, looks = (screening.worth(alive, factor, count=count, metric=m) for m in (F1, LOOKS))
+        rows += [[factor, level, len(some), count, _cell(f1.get(level)), _cell(looks.get(level))]
+                 for level, some in zip(levels, per, strict=True)]
+    table = _table(("factor", "level", "settings", "best of", "fact F1 to expect", "grounding to expect"), rows)
+    parts = [f"""## The screening: what a factor is worth when the others are tuned
+
+{len(factors)} settings of the factors, {len(factors) - len(alive)} of which diverged. *To expect* is the mean of the
+best of so many settings at a level, with the interval that drawing the settings anew gives. The base: fact F1
+{_number(found.base[F1])}, false findings {_number(found.base[FALSE])}, grounding {_number(found.base[LOOKS])}.
+
+{table}"""]
+    try:
+        by_metric = {metric: screening.shares(factors, metric) for metric in (F1, FALSE, LOOKS)}
+    except ValueError:
+        return "\n\n".join(parts)
+    rows = [[f"`{name}`", *(_cell(by_metric[m][name]) for m in by_metric)] for name in by_metric[F1]]
+    heads = ("", *(f"share of the variance of {plots.spoken(m)}" for m in by_metric))
+    parts.append(f"""How much of the variance between settings each factor or number explains alone (a functional
+analysis of variance: a step for each level, a parabola in each number's logarithm):
+
+{_table(heads, rows)}
+
+{_looking(found, alive)}""")
+    return "\n\n".join(parts)
+
+
+def _looking(found: Findings, alive: Sequence[Trial]) -> str:
+    """Whether any setting looks better at the picture than the base."""
+    base, least = found.base[LOOKS], MATTERS[LOOKS]
+    better = [t for t in alive if t.figures[LOOKS] >= base + least]
+    kept = [t for t in better if t.figures[F1] >= found.base[F1]]
+    top = max(alive, key=lambda t: t.figures[LOOKS])
+    return f"""Does any setting look better at the picture than the base? Of {len(alive)} settings {len(better)} have a
+grounding probability of {least:g} or more above the base's, {len(kept)} of them at no less F1. The highest is
+{_number(top.figures[LOOKS])} ({top.setting.says}). A maximum of so many is partly luck; the confirmation asks again."""
+
+
 def _claims(judged: Sequence[Judged]) -> str:
     rows = []
     for one in judged:
@@ -101,7 +181,7 @@ def _claims(judged: Sequence[Judged]) -> str:
         rows.append([one.claim.id, one.claim.statement, hard.contrast.says + several, len(hard.seeds),
                      _number(hard.value, signed=True), _interval(hard.low, hard.high), f"{one.claim.matters:g}",
                      _p(one.p_holm), _p(one.p_same),
-                     f"{one.verdict}: not measured yet" if hard.value is None else f"**{one.verdict}**"])
+                     "not asked yet" if hard.value is None else f"**{one.verdict}**"])
     heads = ("", "claim", "arms", "seeds", "estimate", "95 % interval", "matters from", "p of a difference (Holm)",
              "p of none that matters (Holm)", "verdict")
     return "## The claims\n\n" + _table(heads, rows)
@@ -115,6 +195,8 @@ def _nats(judged: Sequence[Judged], results: Results) -> str:
             found = measure(replace(contrast, metric=NATS), results)
             rows.append([one.claim.id, contrast.says, _number(found.value, signed=True),
                          _interval(found.low, found.high)])
+    if not any(results.values()):
+        return ""
     return f"""The claims about grounding in raw nats, which scale buys (METHOD): a description, and no verdict follows.
 
 {_table(("claim", "contrast", "selectivity, nats", "95 % interval"), rows)}"""
@@ -123,65 +205,36 @@ def _nats(judged: Sequence[Judged], results: Results) -> str:
 def _figures(path: Path, figures: Mapping[str, Path]) -> str:
     lines = []
     for caption, file in figures.items():
-        place = file.relative_to(path.parent) if file.is_relative_to(path.parent) else file.name
-        lines.append(f"![{caption}]({place.as_posix() if isinstance(place, Path) else place})\n\n*{caption}.*")
+        place = file.relative_to(path.parent) if file.is_relative_to(path.parent) else Path(file.name)
+        lines.append(f"![{caption}]({place.as_posix()})\n\n*{caption}.*")
     return "\n\n".join(lines)
 
 
-def _recommended(results: Results) -> str:
-    found = choice.behind(results)
-    named = choice.near(found)
-    if not found:
-        return "## The recommended recipe\n\nNot chosen yet: no arm is measured."
-    seeds = sorted({seed for arm in found for seed in results[arm]})
-    without = [choice.near(choice.behind(results, [s for s in seeds if s != left])) for left in seeds]
+def _recommended(found: Findings) -> str:
+    gaps = choice.behind(found.results)
+    if not gaps:
+        return f"## The recommended recipe\n\nNot chosen yet: nobody was asked. The kit's default is `{DEFAULT}`."
+    named, results = choice.near(gaps, found.chosen), found.results
+    seeds = sorted({seed for arm in gaps for seed in results[arm]})
+    without = [choice.near(choice.behind(results, [s for s in seeds if s != left]), found.chosen) for left in seeds]
     stable = "; ".join(f"without seed {left}: {f'`{names[0]}`' if names else 'none'}"
                        for left, names in zip(seeds, without, strict=True))
     beats = [e for e in choice.beaten_by(results, named[0]) if e.verdict == "refuted"] if named else []
     told = ", ".join(f"`{_rival(e, named[0])}` in {e.contrast.metric} on {e.contrast.splits[0]}" for e in beats)
-    close = sorted(found, key=lambda arm: max(found[arm]))[:SHOWN]
-    rows = [[f"`{arm}`", choice.terms(arm), *(f"{gap:.4f}" for gap in found[arm]), "named" if [arm] == named[:1] else
-             "within" if arm in named else ""] for arm in close]
+    close = sorted(gaps, key=lambda arm: max(gaps[arm]))[:SHOWN]
+    rows = [[f"`{arm}`", choice.terms(found.chosen[arm]), *(f"{gap:.4f}" for gap in gaps[arm]),
+             "named" if [arm] == named[:1] else "within" if arm in named else ""] for arm in close]
     heads = ("arm", "terms", *(f"{metric}, {split}: behind the best by" for metric, split in choice.PLACES), "")
     return f"""## The recommended recipe: {f"`{named[0]}`" if named else "none"}
 
-The rule: {choice.RULE}.
-**Rule and arms were chosen after test had been seen** (the section on what was decided when has the commits), and the
-confirmation on fresh people has not been run: this is a choice for a laboratory's next step, and no finding. Leaving
-out a seed in turn gives {stable}. By tests (Holm over every
-other arm, both metrics and both splits), what is shown to be better than the one named: {told or "nothing"}. The kit's
-default is still `{DEFAULT}`: to change it moves every record and result, and waits for that confirmation. An arm with a
-KL outside the spans and without a picture term is not in the line-up; LOG.md's wider search has one that is as good on
-validation.
+The rule: {choice.RULE}. Leaving out a seed in turn gives {stable}. By tests (Holm over every other arm, both metrics
+and both splits), what is shown to be better than the one named: {told or "nothing"}. The kit's default is `{DEFAULT}`.
 
 {_table(heads, rows)}"""
 
 
-def _default(goal: tuple[list[Estimate], list[Estimate]], others: Mapping[str, Sequence[Estimate]]) -> str:
-    won, closed = goal
-    measured = [estimate for estimate in won if estimate.value is not None]
-    if not measured:
-        return ""
-    good = sum(estimate.verdict == "supported" for estimate in won)
-    reached = "It does" if wins(won, closed) else "It does not"
-    likelihood = sum(e.verdict == "supported" and _rival(e, DEFAULT).startswith("sft-") for e in won)
-    false = [e for e in won if e.contrast.metric == FALSE and not _rival(e, DEFAULT).startswith("sft-")]
-    text = f"""## What the default recipe, `{DEFAULT}`, does and does not beat
-
-Asked: to beat each rival in fact F1, false findings and grounding, on test and on shifted, after Holm over these
-{len(won)} tests (measured: {len(measured)}), and to lose no closed accuracy (interval above -{LOST_CLOSED:g}).
-{reached}: {good} of {len(won)} won. {likelihood} of them are over the two likelihood arms, and of the {len(false)}
-comparisons in false findings with the others {sum(e.verdict == "supported" for e in false)} are won. In fact F1 and
-false findings alone, with Holm over those tests: {_others_told(others)}.
-Differences are so signed that above 0 is better."""
-    rows = [[e.contrast.metric, e.contrast.splits[0], _rival(e, DEFAULT), len(e.seeds),
-             _number(e.value, signed=True), _interval(e.low, e.high), _p(e.p_holm),
-             {"supported": "won", "refuted": "lost"}.get(e.verdict, "open")] for e in won]
-    rows += [[e.contrast.metric, e.contrast.splits[0], _rival(e, DEFAULT), len(e.seeds),
-              _number(e.value, signed=True), _interval(e.low, e.high), "",
-              "open" if e.low is None else "kept" if e.low > -LOST_CLOSED else "not shown"] for e in closed]
-    heads = ("metric", "split", "against", "seeds", "difference", "95 % interval", "p (Holm)", "")
-    return text + "\n\n" + _table(heads, rows)
+def _rival(estimate: Estimate, recommended: str) -> str:
+    return next(arm for arm, _ in estimate.contrast.weights if arm != recommended)
 
 
 def _recall(arms: Mapping[str, Mapping]) -> str:
@@ -205,40 +258,28 @@ says more at the same precision. Arms that no other has both more recall and few
 
 
 def _test() -> str:
-    if not simulate.KEPT.is_file():
-        return ""
     rows = [[f"{row['level']:.4f}", row["seeds"], f"{row['share']:g}", *(f"{row[name]:.2f}" for name in simulate.TESTS)]
-            for row in json.loads(simulate.KEPT.read_text(encoding="utf-8"))]
+            for row in read_json(simulate.KEPT)]
     return f"""## The test, and its error rates
 
 How often a test rejects where there is nothing, as a multiple of its level (1 is right), by the share of the variance
-of the mean that seeds give; in the contrasts of this page that share is 0 to .92. Simulated by `python -m
-studies.claims.simulate`, {simulate.SIMULATIONS:,} times a row. *Satterthwaite* is what this page used until 29
-November: three to four times too generous far out in the tail with five seeds. *Cochran* weighs Student's critical
-values of both sources of chance by their variance; it is used because it is the least timid one whose rates hold.
+of the mean that seeds give. Simulated by `python -m studies.claims.simulate`, {simulate.SIMULATIONS:,} times a row.
+*Cochran* weighs Student's critical values of both sources of chance by their variance; it is used because it is the
+least timid one whose rates hold.
 
 {_table(("level", "seeds", "share of seeds", *simulate.TESTS), rows)}"""
 
 
-def _others_told(others: Mapping[str, Sequence[Estimate]]) -> str:
-    return ", ".join(f"`{arm}` {sum(e.verdict == 'supported' for e in every)} of {len(every)}"
-                     for arm, every in others.items())
-
-
-def _rival(estimate: Estimate, recommended: str) -> str:
-    return next(arm for arm, _ in estimate.contrast.weights if arm != recommended)
-
-
 def _arms(arms: Mapping[str, Mapping]) -> str:
     if not arms:
-        return "## The arms\n\nNone is measured yet."
+        return ""
     parts = ["## The arms"]
     for split in SPLITS:
         rows = [[f"`{name}`", len(arm["seeds"]), *(_cell(arm[split][metric]) for metric in TABLE)]
                 for name, arm in arms.items()]
         heads = ("arm", "seeds", *(f"{plots.spoken(m)}{' (lower is better)' * (m in LOWER_IS_BETTER)}" for m in TABLE))
         parts.append(f"### {split}\n\n" + _table(heads, rows))
-    parts.append("What each arm is:\n\n" + "\n".join(f"- `{arm.name}`: {arm.says}" for arm in ARMS.values()))
+    parts.append("What each arm is:\n\n" + "\n".join(f"- `{arm}`: {screening.says(arm)}" for arm in arms))
     return "\n\n".join(parts)
 
 
@@ -246,7 +287,9 @@ def _contrasts(judged: Sequence[Judged]) -> str:
     rows = [[one.claim.id, e.contrast.says, e.contrast.metric, len(e.seeds), _number(e.value, signed=True),
              _interval(e.low, e.high), _interval(*(e.sampling or (None, None))), _number(e.spread), _p(e.p),
              _p(e.p_same), _number(e.seen), "–" if e.p is None else e.needed or f"> {MANY}"]
-            for one in judged for e in one.estimates]
+            for one in judged for e in one.estimates if e.value is not None]
+    if not rows:
+        return ""
     heads = ("claim", "contrast", "metric", "seeds", "estimate", "95 % interval", "of the images alone",
              "spread over seeds", "p", "p of none that matters", "could have seen", "seeds needed")
     return f"""## Every contrast
@@ -260,41 +303,35 @@ not, images say more than seeds would.
 {_table(heads, rows)}"""
 
 
-def _search(bench: Bench) -> str:
+def _chosen(found: Findings) -> str:
     rows = []
-    base = search.base_line(bench)
-    for arm in ARMS.values():
-        point = search.chosen(bench, arm)
-        for tried, figures in search.tried(bench, arm):
-            settings = ", ".join(f"{name} {value:g}" for name, value in tried.items())
-            picked = "chosen" if tried == point and settings else ""
-            rows.append([f"`{arm.name}`", settings, *(_number(figures.get(name)) for name in search.WATCHED), picked])
-    if not rows or base is None:
-        return "## The search\n\nNothing was searched here: the settings are those of the committed search, else the "\
-               "second of each grid."
-    likes = [f"`{arm.name}` takes those of `{arm.like}`" for arm in ARMS.values() if arm.like]
-    heads = ("arm", "settings", *(plots.spoken(name) for name in search.WATCHED), "")
-    return f"""## The search
+    for name in METHODS:
+        for trial in (t for t in found.tried if t.name == name):
+            mark = "chosen" if found.chosen.get(name) == trial.setting else ""
+            rows.append([f"`{name}`", trial.setting.says, trial.pool,
+                         *(_number(trial.figures[metric]) for metric in screening.WATCHED), mark])
+    if not rows:
+        return ""
+    levels = _table(("arm", "setting"), [[f"`{arm}`", setting.says] for arm, setting in found.chosen.items()
+                                         if arm not in METHODS])
+    also = f"\n\nChosen for the controls and the factors' levels:\n\n{levels}" * bool(found.chosen)
+    heads = ("method", "setting", "pool", *(plots.spoken(name) for name in screening.WATCHED), "")
+    return f"""## The settings of the methods
 
-On {bench.sizes.val} validation people and a pool that gives no results. The criterion, fixed beforehand:
-{search.CRITERION}. First learning rate × beta, then the arm's own weight at the best of them.
-{"; ".join(likes)}.
+The criterion, fixed beforehand: {screening.CRITERION}. Figures are of validation, less what a pool adds to all of its
+settings. A method whose best setting is the outermost of those tried in some number gets further ones beyond it.
 
-{_table(heads, rows)}"""
+{_table(heads, rows)}{also}"""
 
 
-def _conditions(bench: Bench, results: Results) -> str:
-    # arms of the same settings share their runs
-    every = {name_of(run["facts"]): run for found in results.values() for run in found.values()}.values()
-    made = [run["made"] for run in every]
+def _conditions(found: Findings) -> str:
+    made = [row["made"] for row in found.rows]
     if not made:
         return ""
-    seconds = [sum(run["seconds"].values()) for run in every if "seconds" in run]
+    seconds = [sum(row["seconds"]) for row in found.rows if "seconds" in row]
     days = sorted({one["day"] for one in made})
-    codes, machines = Counter(one["code"] for one in made), Counter(one["machine"] for one in made)
-    versions = Counter(f"torch {one['versions']['torch']}, transformers {one['versions']['transformers']}, "
-                       f"peft {one['versions']['peft']}" for one in made)
-    days_told = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    versions = Counter(", ".join(f"{name} {one['versions'][name]}" for name in ("torch", "transformers", "peft"))
+                       for one in made)
 
     def many(counter: Counter) -> str:
         return "; ".join(f"{name} ({number} runs)" for name, number in counter.most_common())
@@ -302,8 +339,9 @@ def _conditions(bench: Bench, results: Results) -> str:
     return f"""## Machine and time
 
 {len(made)} runs, {sum(seconds) / 3600:.1f} hours of one core each at a time, {sum(seconds) / len(seconds) / 60:.1f}
-minutes a run on average; {days_told}. Machine: {many(machines)}. {many(versions)}. States of the code that decides
-numbers: {many(codes)}."""
+minutes a run on average; {" to ".join(dict.fromkeys((days[0], days[-1])))}. Machine:
+{many(Counter(one["machine"] for one in made))}. {many(versions)}. States of the package's code:
+{many(Counter(one["code"] for one in made))}."""
 
 
 def _table(heads: Sequence, rows: Sequence[Sequence]) -> str:
@@ -311,8 +349,8 @@ def _table(heads: Sequence, rows: Sequence[Sequence]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _cell(entry: Mapping) -> str:
-    if entry["value"] is None:
+def _cell(entry: Mapping | None) -> str:
+    if entry is None or entry["value"] is None:
         return "–"
     return f"{_number(entry['value'])} {_interval(entry['low'], entry['high'])}".strip()
 

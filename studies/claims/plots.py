@@ -7,15 +7,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from medalign_lite.show.figures import ALIGNED, BASE, CHOSEN, CONTROL, LESION, REJECTED, series_style
+from medalign_lite.show.figures import ALIGNED, BASE, CHOSEN, CONTROL, REJECTED, series_style
 from studies.claims.hypotheses import CLAIMS
+from studies.claims.lineup import CONTROLS, FACTORS
+from studies.claims.screening import Trial, expected_best
 from studies.claims.verdicts import Estimate
 
 LOOKS = {"supported": (CHOSEN, "^"), "refuted": (REJECTED, "v"), "inconclusive": (BASE, "o")}  # else: no effect
 FAMILIES = {  # colour and shape by what an arm is
-    "base": (BASE, "X", "the model itself"), "ours": (ALIGNED, "D", "ours"),
-    "fire-mpo": (REJECTED, "^", "the paper's method"), "control": (LESION, "v", "its controls and parts"),
-    "other": (CONTROL, "o", "other published methods"),
+    "base": (BASE, "X", "the model itself"), "fire-mpo": (REJECTED, "^", "the paper's method and its controls"),
+    "factor": (ALIGNED, "D", "the best of a factor's level"), "other": (CONTROL, "o", "other published methods"),
 }  # fmt: skip
 PAGE = {"dpi": 110, "bbox_inches": "tight", "metadata": {"Software": None}}
 
@@ -64,8 +65,7 @@ def forest(ax: Axes, claims: Sequence[Mapping], *, title: str = "") -> Axes:
 
 
 def trade_off(
-    ax: Axes, arms: Mapping[str, Mapping], *, x: str = "kl_to_reference", y: str = "fact_f1", split: str = "test",
-    families: Mapping[str, str] | None = None,
+    ax: Axes, arms: Mapping[str, Mapping], *, x: str = "kl_to_reference", y: str = "fact_f1", split: str = "test"
 ) -> Axes:
     """Every arm in two metrics, both with their intervals: what is gained against how far the model has moved."""
     drawn, points = set(), []
@@ -73,7 +73,7 @@ def trade_off(
         across, up = arm[split][x], arm[split][y]
         if across["value"] is None or up["value"] is None:
             continue
-        family = (families or {}).get(name, "other")
+        family = family_of(name)
         colour, shape, label = FAMILIES[family]
         bars = [[[point["value"] - point["low"]], [point["high"] - point["value"]]] if point["low"] is not None
                 and len(arm["seeds"]) > 1 else None for point in (across, up)]
@@ -88,24 +88,43 @@ def trade_off(
     return _plain(ax)
 
 
-def training_curves(ax: Axes, curves: Mapping[str, Sequence[Sequence[float]]], *, what: str = "margin") -> Axes:
-    """{arm: its seeds' values a step}: the mean over seeds with the range between them."""
-    for n, (name, seeds) in enumerate(curves.items()):
-        length = min(map(len, seeds))
-        values = np.array([seed[:length] for seed in seeds], float)  # (S, T)
-        style, steps = series_style(n), np.arange(1, length + 1)
-        ax.plot(steps, values.mean(axis=0), label=name, **style)
-        ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.12, lw=0)
-    ax.set(xlabel="optimizer step", ylabel=what)
+def family_of(name: str) -> str:
+    """Which of FAMILIES an arm belongs to."""
+    if name == "base":
+        return name
+    if name in CONTROLS or name.startswith("fire-mpo"):
+        return "fire-mpo"
+    return "factor" if "=" in name or name == "best" else "other"
+
+
+def factor(ax: Axes, trials: Sequence[Trial], name: str, *, metric: str = "fact_f1") -> Axes:
+    """Every setting by its level of a factor; a bar where the best of as many settings at each level is expected."""
+    by_level = {level: [t.figures[metric] for t in trials if dict(t.levels).get(name) == level
+                        and t.figures[metric] is not None] for level in FACTORS[name]}
+    fewest = min(map(len, by_level.values()))
+    for n, values in enumerate(by_level.values()):
+        spread = np.linspace(-0.22, 0.22, len(values)) if values else []
+        ax.plot(n + np.asarray(spread), values, "o", ms=3, alpha=0.45, color=CONTROL, mew=0)
+        if fewest:
+            ax.plot([n - 0.32, n + 0.32], [expected_best(values, fewest)] * 2, color=ALIGNED, lw=2.5)
+    ax.set_xticks(range(len(by_level)), list(by_level))
+    ax.set_title(f"{name}: best of {fewest}", fontsize=10, loc="left")
+    return _plain(ax)
+
+
+def over_number(ax: Axes, trials: Mapping[str, Sequence[Trial]], number: str, *, metric: str = "fact_f1") -> Axes:
+    """{method: its trials}: a metric over one of the numbers, on a logarithmic axis."""
+    for n, (name, own) in enumerate(trials.items()):
+        points = sorted((_number_of(t, number), t.figures[metric]) for t in own if t.figures[metric] is not None)
+        look = series_style(n) | {"linestyle": ":", "marker": "o", "markersize": 3}
+        ax.plot(*zip(*points, strict=True), label=name, **look)
+    ax.set(xscale="log", xlabel=number.replace("_", " "), ylabel=spoken(metric))
     ax.legend(frameon=False, fontsize=8)
     return _plain(ax)
 
 
-def family_of(name: str, *, ours: Sequence[str], controls: Sequence[str]) -> str:
-    """Which of FAMILIES an arm belongs to."""
-    if name in ("base", "fire-mpo"):
-        return name
-    return "ours" if name in ours else "control" if name in controls else "other"
+def _number_of(trial: Trial, number: str) -> float:
+    return trial.setting.learning_rate if number == "learning_rate" else dict(trial.setting.overrides)[number]
 
 
 def spoken(metric: str) -> str:

@@ -4,7 +4,7 @@ The exam's people (validation, test, shifted) are the same for all seeds. A seed
 model's own answers about them, their edits and the corrupted pictures: `Pool.draw` gives an arm its pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,32 +21,38 @@ from medalign_lite.text.diff import diff_spans
 from medalign_lite.train.data import choose_pairs, pairs_of, pictures_of
 from medalign_lite.train.pairs import Pair
 from medalign_lite.world.dataset import build_cases
-from studies.claims.lineup import PAIRS, Arm
+from studies.claims.lineup import PAIRS, Setting
 
 POOL_SEEDS = 1000  # a pool's people are drawn with the run's seed times this, plus the number of the pool
-SEARCHED = 0  # the number of the pool that settings are searched on; no result comes from it
-FRESH = 500  # the number by which people for a confirmation are drawn; no pool has it
+FRESH = 500  # the number by which people for the confirmation are drawn; no pool has it
+FIRST_SEED = 11  # of the confirmation, and its pool's number; lower ones are pools that settings are tried on
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many images of each kind, seeds, and pairs for margins on each split; `tier` is the last that is run."""
+    """How many images of each kind, pairs for margins on each split (in a screening `val_margins`), and seeds of the
+    confirmation; `arms` names those that are confirmed, all where it is empty."""
 
     pool: int = 320
     val: int = 300
+    val_margins: int = 100
     test: int = 1000
     shifted: int = 1000
     margins: int = 300
     drift: int = 100
-    seeds: int = 5
-    tier: int = 4
+    seeds: int = 10
     pairs: int = PAIRS
-    search: bool = True  # False: no search, see search.chosen
+    arms: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> range:
+        """The seeds."""
+        return range(FIRST_SEED, FIRST_SEED + self.seeds)
 
 
 FULL = Sizes()
-CONFIRM = Sizes(seeds=10)  # on fresh people, by seeds that nothing was chosen by
-SMALL = Sizes(pool=150, val=60, test=200, shifted=200, margins=60, drift=40, seeds=2, tier=1, pairs=160, search=False)
+SMALL = Sizes(pool=150, val=60, val_margins=20, test=200, shifted=200, margins=60, drift=40, seeds=2, pairs=160,
+              arms=("dpo", "dpo-reference", "fire-mpo", "cdpo", "same-image", "whole-noise", "tdpo2"))
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,18 @@ class Pool:
     seed: int
     count: int
 
-    def draw(self, arm: Arm) -> list[Pair]:
-        """The pairs that the arm learns from, with the images that it sees: as many for each arm, if there are."""
-        wanted = [pair for pair in self.pairs if (pair.id in self.corrected) != (arm.pairs == "counterfactual")]
+    def draw(self, setting: Setting) -> list[Pair]:
+        """The pairs to learn from, with the images that are seen: as many for each setting, if there are."""
+        wanted = [pair for pair in self.pairs if (pair.id in self.corrected) != (setting.pairs == "counterfactual")]
         chosen = choose_pairs(wanted, self.count, seed=self.seed)
-        if arm.pairs == "reference":
+        if setting.pairs == "reference":
             chosen = [_towards_reference(pair) for pair in chosen if pair.gold and pair.gold != pair.rejected]
-        return [_seen(pair, arm.evidence, seed=self.seed) for pair in chosen]
+        return [_seen(pair, setting.evidence, seed=self.seed) for pair in chosen]
 
 
-def exam_cases(sizes: Sizes, *, cache: Path, seed: int) -> tuple[Case, ...]:
-    """The people of validation, test and shifted; another seed draws others."""
-    counts = {"val": sizes.val, "test": sizes.test, "shifted": sizes.shifted}
+def exam_cases(sizes: Sizes, splits: Sequence[str], *, cache: Path, seed: int) -> tuple[Case, ...]:
+    """The people of these splits; another seed draws others."""
+    counts = {split: getattr(sizes, split) for split in splits}
     return build_cases(cache, counts, seed=seed, questions=PRESETS["ci"].questions_per_case).cases
 
 
@@ -112,8 +118,6 @@ def _seen(pair: Pair, evidence: str, *, seed: int) -> Pair:
         return pair
     if evidence == "same":
         return replace(pair, lesion=pair.clean)
-    if evidence == "control":
-        return replace(pair, lesion=pair.control, control=None)
     if evidence == "whole":
         return replace(pair, lesion=_instead(pair, pair.lesion, "whole_noise", seed=seed))
     return replace(pair, lesion=_instead(pair, pair.lesion, "inpaint", seed=seed),

@@ -1,211 +1,233 @@
-"""One run: an arm at one seed trained, examined, and written to one small file. Two processes share the runs.
+"""One run: a setting trained on a pool, examined, and written to one small file. Two processes share the runs.
 
-What is finished is never done again, so a kill costs at most the two runs in hand.
+The screening, on validation, comes before the confirmation of what it chooses, and the methods of CORE go through both
+before the rest, so that a stop after any run leaves the most that can be said. What is finished is never done again: a
+kill costs at most the two runs in hand.
 """
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
+from medalign_lite.dials import DEFAULT_SEED, EMBEDDED
 from medalign_lite.evaluate.metrics import ratios
-from medalign_lite.model.lvlm import Lvlm, load_adapter, load_lvlm
+from medalign_lite.evaluate.probes import HELD_OUT
+from medalign_lite.files import ROOT
+from medalign_lite.model.lvlm import Lvlm, load_lvlm
 from medalign_lite.model.processes import run_shards
 from medalign_lite.train.pairs import PairInputs
-from medalign_lite.train.rounds import rounds
 from medalign_lite.train.train import TrainingDiverged, train
-from studies.claims import search, store
-from studies.claims.exam import Exam
-from studies.claims.lineup import ARMS, BASE, CONFIRMED, Arm, train_settings
-from studies.claims.pool import SEARCHED, Pool, asking, make_pool
-from studies.claims.store import Bench
+from studies.claims import screening, store
+from studies.claims.exam import VALIDATION, Exam
+from studies.claims.lineup import BASE, CONTROLS, CORE, Setting
+from studies.claims.pool import FULL, Pool, make_pool
+from studies.claims.screening import WATCHED, Trial
+from studies.claims.store import CONFIRMATION, SCREENING, Bench, Store
 
-SEARCH, RUN = "search", "runs"
-FIRST = 3  # seeds of a tier that are run before the next tier
-CURVES = ("margin", "margin_lesion", "margin_control")
+POOLS_IN_HAND = 2
+FIRST = 3  # seeds of CORE that are run before the rest
+AT_ONCE = 40  # runs between two reports
 
 
 @dataclass(frozen=True)
 class Job:
-    """A process' piece of work: one run of an arm, or one point of its search."""
+    """A process' piece of work. `setting` None is the base itself; `number` is its pool's and its seed."""
 
     bench: Bench
     kind: str
     arm: str
+    setting: Setting | None
     number: int
-    point: dict | None = None
 
 
-def plan(bench: Bench) -> list[list[Job]]:
-    """What is left to do as far as is known now, in blocks that two processes share: a stop after any run leaves the
-    most that can be said.
+def trials(kept: Store) -> list[Trial]:
+    """Every trial of the screening, with its figures where it was run. A small run takes the committed screening."""
+    bench = replace(kept.bench, sizes=FULL)
 
-    Tier after tier: its search, then its first seeds, with which tests begin; the further seeds of the first two tiers,
-    which hold our arms and their rivals, come before the others. Own weights are searched once the grid is
-    known.
-    """
-    asked = [arm for arm in ARMS.values() if not bench.fresh or arm.name in CONFIRMED]
-    tiers = [[arm for arm in asked if arm.tier == tier] for tier in range(1, bench.sizes.tier + 1)]
-    return [block for some in (tiers[:2], tiers[2:]) for block in _blocks(bench, some) if block]
+    def look(setting: Setting | None, pool: int) -> dict | None:
+        row = kept.get(store.facts_of(bench, setting, pool, SCREENING))
+        return row and row["val"]
+
+    return screening.wanted_trials(look)
 
 
-def _blocks(bench: Bench, tiers: Sequence[Sequence[Arm]]) -> list[list[Job]]:
-    blocks = []
-    for arms in tiers:
-        if bench.sizes.search:
-            blocks.append([Job(bench, SEARCH, arm.name, SEARCHED, point) for arm in arms
-                           for point in search.missing_points(bench, arm)])
-        blocks.append(_left(bench, arms, bench.numbers[:FIRST]))
-    return blocks + [_left(bench, arms, bench.numbers[FIRST:]) for arms in tiers]
+def base_line(kept: Store) -> dict | None:
+    """The base's figures on validation."""
+    row = kept.get(store.facts_of(replace(kept.bench, sizes=FULL), None, 0, SCREENING))
+    return row and row["val"]
 
 
-def _left(bench: Bench, arms: Sequence[Arm], numbers: Iterable[int]) -> list[Job]:
-    """The runs of these arms that there is no result of, seed by seed; the base has one run, before the first."""
-    jobs = [Job(bench, RUN, arm.name, 0 if arm.name == BASE else number) for number in numbers for arm in arms
-            if arm.name != BASE or number == bench.numbers[0]]
-    return [job for job in jobs if result(bench, ARMS[job.arm], job.number) is None]
+def arms(kept: Store) -> dict[str, Setting]:
+    """{arm: setting} of the confirmation, as far as the screening has chosen them."""
+    found, wanted = screening.candidates(trials(kept), base_line(kept)), kept.bench.sizes.arms
+    return {arm: setting for arm, setting in found.items() if not wanted or arm in wanted}
 
 
-def result(bench: Bench, arm: Arm, number: int) -> dict | None:
-    """The arm's result at this seed, or None."""
-    point = search.chosen(bench, arm)
-    return None if point is None else store.read(bench, RUN, store.run_facts(bench, arm, point, number))
+def plan(kept: Store) -> list[Job]:
+    """What is left to do as far as is known now: CORE is tried, and confirmed with the FIRST seeds, before the rest."""
+    bench, every = kept.bench, trials(kept)
+    if bench.sizes.arms:
+        return _confirmations(kept, bench.sizes.arms, bench.sizes.numbers)
+    core = [t for t in every if t.name in CORE]
+    rest = _interleaved([t for t in every if t.name not in CORE])
+    found = [Job(bench, SCREENING, BASE, None, 0)] if base_line(kept) is None else []
+    found += _tries(bench, core) or _confirmations(kept, (*CORE, *CONTROLS), bench.sizes.numbers[:FIRST])
+    return found + (_tries(bench, rest) or _confirmations(kept, arms(kept), bench.sizes.numbers))
 
 
-def do_all(bench: Bench, *, report: Callable[[], object], say: Callable = print) -> None:
-    """Everything that is left, block after block, with a `report` after each. Raises as training and loading do."""
-    began, done, last = time.monotonic(), 0, None
-    while blocks := plan(bench):
-        block, left = blocks[0], sum(map(len, blocks))
-        if block == last:
-            raise RuntimeError(f"the {block[0].kind} of {block[0].arm} gives no result: look at what was printed above")
-        kind, names = block[0].kind, ", ".join(dict.fromkeys(job.arm for job in block))
-        say(f"claims: {left} left at least; now the {kind} of {names}")
-        _prepare(bench, search=kind != RUN, say=say)
-        for wanted in sorted({job.number for job in block if job.arm != BASE}):
+def _tries(bench: Bench, wanted: Sequence[Trial]) -> list[Job]:
+    return [Job(bench, SCREENING, trial.name or "factors", trial.setting, trial.pool)
+            for trial in wanted if trial.figures is None]
+
+
+def _confirmations(kept: Store, wanted: Iterable[str], numbers: Iterable[int]) -> list[Job]:
+    """The runs of these arms that there is no result of, the base first, then seed by seed; arms that have chosen the
+    same setting share theirs. Raises ValueError for an arm without a setting."""
+    chosen, wanted = arms(kept), list(wanted)
+    if set(wanted) - set(chosen):
+        raise ValueError("the committed screening is not complete for this model: run make claims without SMALL=1")
+    jobs = [Job(kept.bench, CONFIRMATION, arm, chosen[arm], number) for number in numbers for arm in wanted]
+    once = {(job.setting, job.number): job for job in reversed(jobs)}
+    jobs = [Job(kept.bench, CONFIRMATION, BASE, None, 0), *(j for j in jobs if once[j.setting, j.number] is j)]
+    return [job for job in jobs if confirmed(kept, job.setting, job.number) is None]
+
+
+def confirmed(kept: Store, setting: Setting | None, number: int) -> dict | None:
+    """The result of a setting at this seed, or None."""
+    return kept.get(store.facts_of(kept.bench, setting, number, CONFIRMATION))
+
+
+def collect(kept: Store) -> tuple[dict[str, Setting], dict[str, dict[int, dict]]]:
+    """({arm: setting} of the confirmation, {arm: {seed: result}} of what there is); the base has one run, number 0."""
+    chosen = arms(kept)
+    found = {BASE: {0: confirmed(kept, None, 0)}} | {
+        arm: {number: confirmed(kept, setting, number) for number in kept.bench.sizes.numbers}
+        for arm, setting in chosen.items()}
+    return chosen, {arm: {number: run for number, run in some.items() if run and "counts" in run}
+                    for arm, some in found.items()}
+
+
+def committed() -> dict[str, dict[int, dict]]:
+    """{arm: {seed: result}} of the results that come with the code."""
+    keep = ROOT / "docs" / "claims"
+    return collect(Store(Bench(str(ROOT / EMBEDDED), FULL, DEFAULT_SEED, keep, keep)))[1]
+
+
+def _interleaved(every: Sequence[Trial]) -> list[Trial]:
+    """The trials of each method and those of the factors side by side, so that a stop finds all begun."""
+    count, seen = Counter(trial.name for trial in every), Counter()
+
+    def share(trial: Trial) -> float:
+        seen[trial.name] += 1
+        return seen[trial.name] / count[trial.name]
+
+    return sorted(every, key=share)
+
+
+def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = print) -> None:
+    """Everything that is left, some at a time, with a `report` after each. Raises as training and loading do."""
+    kept, began = Store(bench), time.monotonic()
+    first = len(kept.rows)
+    while left := plan(kept):
+        before = len(kept.rows)
+        block = [job for job in left if job.kind == left[0].kind][:AT_ONCE]
+        say(f"claims: {len(left)} runs left of the {block[0].kind}")
+        _prepare(bench, block[0].kind, say=say)
+        for wanted in sorted({job.number for job in block if job.setting}):
             make_pool(wanted, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed, say=say)
 
-        def tick(block=block, left=left, done=done) -> str:
-            now = sum(map(_is_done, block))
-            gone, each = time.monotonic() - began, (time.monotonic() - began) / max(done + now, 1)
-            return f"claims: {done + now} done in {gone / 60:.0f} minutes, about {each * (left - now) / 60:.0f} left"
-
-        run_shards(do, block, tick=tick, every=60.0)
-        done, last = done + len(block), block
-        report()
+        run_shards(do, block, tick=partial(_told, kept, first, before + len(left), began), every=60.0)
+        kept.refresh()
+        if len(kept.rows) == before:
+            raise RuntimeError(f"{block[0].arm} gives no result: look at what was printed above")
+        kept.gather()
+        report(kept)
     say("claims: nothing left to run")
 
 
-def _is_done(job: Job) -> bool:
-    arm = ARMS[job.arm]
-    if job.kind != RUN:
-        return search.look(job.bench, arm, job.point) is not None
-    return result(job.bench, arm, job.number) is not None
+def _told(kept: Store, first: int, wanted: int, began: float) -> str:
+    kept.refresh()
+    now, gone = len(kept.rows) - first, (time.monotonic() - began) / 60
+    return f"claims: {now} done in {gone:.0f} minutes, about {gone / max(now, 1) * (wanted - len(kept.rows)):.0f} left"
 
 
 def do(job: Job) -> None:
     """The work of one job, written as soon as it is there."""
-    desk, arm = _desk(job.bench, job.kind != RUN), ARMS[job.arm]
-    if job.kind != RUN:
-        desk.try_point(arm, job.point)
-    else:
-        desk.run(arm, search.chosen(job.bench, arm), job.number)
+    _desk(job.bench, job.kind).run(job)
 
 
 class Desk:
-    """What one process keeps between its runs: the base, the exam with its image features, the pool in hand."""
+    """What one process keeps between its runs: the base, the exam with its image features, the pools in hand."""
 
-    def __init__(self, bench: Bench, search: bool):
-        self.bench, self.lvlm = bench, load_lvlm(bench.model)
-        self.exam = _exam(bench, search=search)
+    def __init__(self, bench: Bench, kind: str):
+        self.bench, self.kind, self.lvlm = bench, kind, load_lvlm(bench.model)
+        self.exam = exam_of(bench, kind)
         self.exam.open(self.lvlm)
-        self.pool: tuple[int, Pool, PairInputs] | None = None
+        self.pools: dict[int, tuple[Pool, PairInputs]] = {}
 
-    def run(self, arm: Arm, point: dict, number: int) -> None:
+    def run(self, job: Job) -> None:
         """Train and examine; a run that diverged is written as such."""
-        facts, began = store.run_facts(self.bench, arm, point, number), time.monotonic()
+        facts, began = store.facts_of(self.bench, job.setting, job.number, self.kind), time.monotonic()
+        told = {"kind": self.kind, "arm": job.arm, "number": job.number}
         try:
-            policy, curves = self._train(arm, point, number, store.name_of(facts))
+            policy = self._train(job.setting, job.number, store.name_of(facts)) if job.setting else self.lvlm
         except TrainingDiverged as error:
-            store.write(self.bench, RUN, facts, {"arm": arm.name, "number": number, "diverged": str(error)})
+            lost = {"diverged": str(error)} | ({"val": dict.fromkeys(WATCHED)} if self.kind == SCREENING else {})
+            store.write(self.bench, facts, told | lost)
             return
         trained = time.monotonic()
-        counts = self.exam.take(policy, arm.name)
-        self._put_back(policy)
-        seconds = {"train": round(trained - began), "exam": round(time.monotonic() - trained)}
-        told = {"arm": arm.name, "number": number, "seconds": seconds, "curves": curves}
-        packed = {split: store.pack(table) for split, table in counts.items()}
-        store.write(self.bench, RUN, facts, told | {"counts": packed})
+        tables = self.exam.take(policy, job.arm)
+        if policy is not self.lvlm:
+            self.lvlm = replace(self.lvlm, model=policy.model.unload())
+        told["seconds"] = [round(trained - began), round(time.monotonic() - trained)]  # training, exam
+        if self.kind == SCREENING:
+            figures = ratios(tables["val"].sum(axis=0), WATCHED)
+            told["val"] = {name: round(float(value), 5) for name, value in figures.items()}
+        else:
+            told["counts"] = {split: store.pack(table) for split, table in tables.items()}
+        store.write(self.bench, facts, told)
 
-    def try_point(self, arm: Arm, point: dict) -> None:
-        """Train and look at validation."""
-        facts = store.search_facts(self.bench, arm, point, SEARCHED)
-        told = {"arm": arm.name, "point": point}
-        try:
-            policy, _ = self._train(arm, point, SEARCHED, store.name_of(facts))
-        except TrainingDiverged as error:
-            store.write(self.bench, SEARCH, facts, told | {"val": {"fact_f1": None, "diverged": str(error)}})
-            return
-        table = self.exam.take(policy, arm.name, whole=False)["val"]
-        self._put_back(policy)
-        values = ratios(table.sum(axis=0), search.WATCHED)
-        store.write(self.bench, SEARCH, facts, told | {"val": {k: round(float(v), 5) for k, v in values.items()}})
-
-    def _train(self, arm: Arm, point: dict, number: int, name: str) -> tuple[Lvlm, dict]:
-        if arm.name == BASE:
-            return self.lvlm, {}
-        settings, work = train_settings(arm, point, seed=number), self.bench.cache / "work" / name
+    def _train(self, setting: Setting, number: int, name: str) -> Lvlm:
+        work = self.bench.cache / "work" / name
         shutil.rmtree(work, ignore_errors=True)
         pool, inputs = self._pool(number)
-        if arm.rounds > 1:
-            preset = replace(asking(self.bench.sizes), train_pairs=self.bench.sizes.pairs // arm.rounds)
-            folders = rounds(pool.cases, model=self.bench.model, preset=preset, settings=settings, count=arm.rounds,
-                             folder=work, say=lambda line: None)
-            policy = load_adapter(self.lvlm, folders[-1])
-            shutil.rmtree(work)
-            return policy, {}
         try:
-            trained = train(self.lvlm, pool.draw(arm), settings, folder=work / "adapter", work=work / "train",
-                            inputs=inputs, progress=False)
+            return train(self.lvlm, pool.draw(setting), setting.training(number), folder=work / "adapter",
+                         work=work / "train", inputs=inputs, progress=False).lvlm
         except TrainingDiverged:
             self.lvlm = load_lvlm(self.bench.model)  # the adapters of a run that stopped are still on it
             self.exam.open(self.lvlm)
-            self.pool = None
+            self.pools = {}
             raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        return trained.lvlm, _curves(trained.log)
-
-    def _put_back(self, policy: Lvlm) -> None:
-        if policy is not self.lvlm:
-            self.lvlm = replace(self.lvlm, model=policy.model.unload())
 
     def _pool(self, number: int) -> tuple[Pool, PairInputs]:
-        if self.pool is None or self.pool[0] != number:
+        if number not in self.pools:
+            while len(self.pools) >= POOLS_IN_HAND:
+                self.pools.pop(next(iter(self.pools)))
             bench = self.bench
             pool = make_pool(number, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed,
                              say=lambda line: None)
-            self.pool = (number, pool, PairInputs(self.lvlm))
-        return self.pool[1:]
+            self.pools[number] = (pool, PairInputs(self.lvlm))
+        return self.pools[number]
 
 
 @lru_cache(maxsize=1)
-def _desk(bench: Bench, search: bool) -> Desk:
-    return Desk(bench, search)
+def _desk(bench: Bench, kind: str) -> Desk:
+    return Desk(bench, kind)
 
 
-def _exam(bench: Bench, *, search: bool) -> Exam:
-    return Exam(bench, splits=("val",)) if search else Exam(bench)
+def exam_of(bench: Bench, kind: str) -> Exam:
+    """What is asked in a screening, and in a confirmation."""
+    return Exam(bench, splits=VALIDATION if kind == SCREENING else HELD_OUT)
 
 
-def _prepare(bench: Bench, *, search: bool, say: Callable) -> None:
+def _prepare(bench: Bench, kind: str, *, say: Callable) -> None:
     """What the exam keeps on disk, made once before two processes read it."""
-    exam = _exam(bench, search=search)
+    exam = exam_of(bench, kind)
     if not exam.ready:
         exam.prepare(load_lvlm(bench.model), say=say)
-
-
-def _curves(log: Sequence[dict]) -> dict[str, list[float]]:
-    rows = [row for row in log if "loss" in row]
-    return {name: [round(row[name], 3) for row in rows] for name in CURVES if rows and name in rows[0]}

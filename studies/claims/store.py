@@ -1,7 +1,8 @@
-"""Result files: one small JSON file a run, named by a hash of all that its numbers depend on.
+"""Results: one line a run in one file an arm, each named by a hash of all that its numbers depend on.
 
-A run is looked for under OUT, where it is written, and in `docs/claims`, where finished work is kept with the code:
-what was measured on one occasion is found on the next. Counts are packed: per image, compressed.
+A run writes a small file under OUT; `gather` brings finished ones into `docs/claims`, where they are kept with the
+code: what was measured on one occasion is found on the next. Runs of another state of model, world or edition are left
+out there. Counts are packed: per image, compressed.
 """
 
 import ast
@@ -26,50 +27,41 @@ from PIL import Image
 from medalign_lite.cases.case import Case
 from medalign_lite.dials import DEFAULT_SEED
 from medalign_lite.evaluate.metrics import COLUMNS
-from medalign_lite.files import digest, write_text
+from medalign_lite.files import digest, read_json, read_jsonl, write_jsonl, write_text
 from medalign_lite.model.weights import model_revision
 from medalign_lite.run.provenance import PACKAGE, versions
 from medalign_lite.world.dataset import SPLITS, make_case, make_folders
 from medalign_lite.world.render import SIZE
-from studies.claims.lineup import BASE, Arm, train_settings
-from studies.claims.pool import CONFIRM, FRESH, FULL, POOL_SEEDS, Sizes
+from studies.claims.lineup import Setting
+from studies.claims.pool import FRESH, FULL, POOL_SEEDS, Sizes
 
-EDITION = 1  # to be raised when a change of code changes what a run gives: older results are then not used any more
+EDITION = 2  # to be raised when a change of code changes what a run gives: older results are then not used any more
+SCREENING, CONFIRMATION = "screening", "confirmation"
 UNIT = 100  # what is measured is kept in hundredths
 COUNTED = (
     "claims", "claims_right", "claims_hallucinated", "facts", "facts_found", "closed", "closed_right", "selectivity_n",
-    "flipped", "flipped_n", "invariant", "invariant_n", "kl_tokens", "edit_answers",
+    "flipped", "flipped_n", "invariant", "invariant_n", "kl_tokens", "edit_answers", "changes", "changed_lesion",
+    "changed_control", "asked_about", "changed_only", "right_falls",
 )  # fmt: skip
-MEASURED = {"selectivity": "selectivity_n", "kl": "kl_tokens", "edit_distance": "edit_answers"}  # and their counters
-# since 29 November 2026, after all that is in a file of before; what a file lacks is 0
-LATER_COUNTED = ("changes", "changed_lesion", "changed_control", "asked_about", "changed_only", "right_falls")
-LATER_MEASURED = {"right_fall": "right_falls"}
-LATER = (*LATER_COUNTED, *LATER_MEASURED)
+MEASURED = {"selectivity": "selectivity_n", "kl": "kl_tokens", "edit_distance": "edit_answers",
+            "right_fall": "right_falls"}  # and their counters
 SHOWN, QUESTIONS = 8, 4  # people of each split by whom a world is known, and questions to each
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all runs of one call have in common. `keep`: the committed folder, which is read too. `fresh`: test and
-    shifted are people whom no choice was made by, and the seeds are others too: a confirmation."""
+    """What all runs of one call have in common. `keep`: the committed folder, which is read too."""
 
     model: str
     sizes: Sizes
     seed: int
     out: Path
     keep: Path
-    fresh: bool = False
 
     @property
-    def people(self) -> int:
-        """The seed by which the exam's people are drawn."""
-        return self.seed * POOL_SEEDS + FRESH if self.fresh else self.seed
-
-    @property
-    def numbers(self) -> range:
-        """The seeds of the runs."""
-        first = CONFIRM.seeds + 1 if self.fresh else 1
-        return range(first, first + self.sizes.seeds)
+    def fresh(self) -> int:
+        """The seed by which the people of the confirmation are drawn: nobody of them was asked in a screening."""
+        return self.seed * POOL_SEEDS + FRESH
 
     @property
     def cache(self) -> Path:
@@ -78,90 +70,89 @@ class Bench:
 
     @property
     def committed(self) -> bool:
-        """Whether its results are those of docs/RESULTS.md: the full run (or confirmation) with the kit's own seed."""
-        return self.sizes == (CONFIRM if self.fresh else FULL) and self.seed == DEFAULT_SEED
+        """Whether its results are those of docs/RESULTS.md: the full run with the kit's own seed."""
+        return self.sizes == FULL and self.seed == DEFAULT_SEED
 
 
-def run_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
-    """All that the result of one run depends on, JSON-ready."""
-    return _facts(bench, arm, point, number) | {
-        "asked": {name: getattr(bench.sizes, name) for name in ("test", "shifted", "margins", "drift")}
-        | ({"people": bench.people} if bench.fresh else {})
-    }
+class Store:
+    """All results that there are, by name; `refresh` looks for new ones."""
+
+    def __init__(self, bench: Bench):
+        self.bench, self.rows, self.state = bench, {}, state_of(bench)
+        for path in sorted(bench.keep.glob("*/*.jsonl")):
+            self.rows |= {row["name"]: row for row in read_jsonl(path) if row["state"] == self.state}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what was written under OUT since."""
+        for path in self.bench.out.glob("runs/*.json"):
+            if path.stem not in self.rows:
+                row = read_json(path)
+                self.rows |= {path.stem: row} if row["state"] == self.state else {}
+
+    def get(self, facts: Mapping) -> dict | None:
+        """The result of these facts, or None."""
+        return self.rows.get(name_of(facts))
+
+    def gather(self) -> None:
+        """Write all into `keep`, a file an arm, where these are the results that are committed."""
+        if not self.bench.committed:
+            return
+        files = {}
+        for name in sorted(self.rows, key=lambda name: (self.rows[name]["number"], name)):
+            row = self.rows[name]
+            files.setdefault(self.bench.keep / row["kind"] / f"{row['arm'].replace('=', '-')}.jsonl", []).append(row)
+        for path, rows in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_jsonl(path, rows)
+        for path in set(self.bench.keep.glob("*/*.jsonl")) - set(files):
+            path.unlink()
 
 
-def search_facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
-    """All that one point of a search depends on."""
-    return _facts(bench, arm, point, number) | {"asked": {"val": bench.sizes.val}}
-
-
-def _facts(bench: Bench, arm: Arm, point: dict, number: int) -> dict:
-    common = {"edition": EDITION, "model": model_revision(bench.model), "world": world_digest(), "seed": bench.seed}
-    if arm.name == BASE:
-        return common | {"arm": BASE}
-    settings = train_settings(arm, point, seed=number)
+def facts_of(bench: Bench, setting: Setting | None, number: int, kind: str) -> dict:
+    """All that the result of one run depends on, JSON-ready; `setting` None is the base itself."""
+    sizes = bench.sizes
+    asked = {"val": sizes.val, "margins": sizes.margins} if kind == SCREENING else {
+        "people": bench.fresh, "test": sizes.test, "shifted": sizes.shifted, "margins": sizes.margins,
+        "drift": sizes.drift}
+    common = _common(bench) | {"asked": asked}
+    if setting is None:
+        return common
+    settings = setting.training(number)
     told = {k: v for k, v in asdict(settings).items() if k not in ("recipe", "overrides")}
     recipe = {k: v for k, v in asdict(settings.resolved_recipe()).items() if k != "name"}
-    learnt = {"pool": bench.sizes.pool, "pairs": bench.sizes.pairs, "kind": arm.pairs, "evidence": arm.evidence}
-    return common | {"settings": told, "recipe": recipe, "learnt": learnt | {"rounds": arm.rounds}, "number": number}
+    learnt = {"pool": sizes.pool, "pairs": sizes.pairs, "kind": setting.pairs, "evidence": setting.evidence}
+    return common | {"settings": told, "recipe": recipe, "learnt": learnt, "number": number}
 
 
-def name_of(facts: dict) -> str:
-    """What the files of a run are called."""
+def _common(bench: Bench) -> dict:
+    return {"edition": EDITION, "model": model_revision(bench.model), "world": world_digest(), "seed": bench.seed}
+
+
+def state_of(bench: Bench) -> str:
+    """Which model, world, edition and seed."""
+    return digest(_common(bench))[:12]
+
+
+def name_of(facts: Mapping) -> str:
+    """What a run is called."""
     return digest(facts)[:16]
 
 
-def path_of(bench: Bench, kind: str, facts: dict) -> Path:
-    """Where the result of these facts is, or is to be written; `kind` is runs or search."""
-    name = f"{name_of(facts)}.json"
-    kept = bench.keep / kind / name
-    return kept if kept.is_file() else bench.out / kind / name
-
-
-def read(bench: Bench, kind: str, facts: dict) -> dict | None:
-    """The result of these facts, or None. Raises ValueError for a file whose contents are of other facts."""
-    path = path_of(bench, kind, facts)
-    if not path.is_file():
-        return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if digest(found["facts"]) != digest(facts):
-        raise ValueError(f"{path} is not what its name says; delete it, and it is measured again")
-    return found
-
-
-def write(bench: Bench, kind: str, facts: dict, result: Mapping) -> Path:
-    """Keep a result under OUT, whole or not at all, and in `keep` if it is one of those that are committed."""
-    text = json.dumps({"facts": facts, **result, "made": _made()}) + "\n"
-    for folder in (bench.keep, bench.out) if bench.committed else (bench.out,):
-        path = folder / kind / f"{name_of(facts)}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
-    return path
-
-
-def write_index(folder: Path, bench: Bench, results: Mapping[str, Mapping[int, dict]]) -> None:
-    """index.json beside claims.json: which file holds each arm at each seed, {arm: {seed: name}}."""
-    names = {arm: {number: path_of(bench, "runs", run["facts"]).name for number, run in found.items()}
-             for arm, found in results.items() if found}
-    (folder / "index.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
-
-
-def read_index(folder: Path) -> dict[str, dict[int, dict]]:
-    """{arm: {seed: result}} as they were when claims.json was written, whatever has changed since."""
-    names = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    return {arm: {int(number): json.loads((folder / "runs" / name).read_text(encoding="utf-8"))
-                  for number, name in found.items()} for arm, found in names.items()}
+def write(bench: Bench, facts: Mapping, result: Mapping) -> None:
+    """Keep a result under OUT, whole or not at all."""
+    (bench.out / "runs").mkdir(parents=True, exist_ok=True)
+    row = {"name": name_of(facts), "state": state_of(bench), **result, "made": made()}
+    write_text(bench.out / "runs" / f"{row['name']}.json", json.dumps(row) + "\n")
 
 
 def pack(table: np.ndarray) -> str:
     """Counts (images, COLUMNS) as text: the number of images, the COUNTED columns as bytes, then the MEASURED ones in
-    hundredths where something was measured, the same of what came LATER, compressed."""
-    parts = [np.array([len(table)], "<u4")]
-    for counted, measured in ((COUNTED, MEASURED), (LATER_COUNTED, LATER_MEASURED)):
-        parts.append(np.stack([table[:, COLUMNS.index(name)] for name in counted]).astype("u1"))
-        for name, counter in measured.items():
-            values = table[table[:, COLUMNS.index(counter)] > 0, COLUMNS.index(name)]
-            parts.append(np.clip(np.round(values * UNIT), -(2**15), 2**15 - 1).astype("<i2"))
+    hundredths where something was measured, compressed."""
+    parts = [np.array([len(table)], "<u4"), np.stack([table[:, COLUMNS.index(name)] for name in COUNTED]).astype("u1")]
+    for name, counter in MEASURED.items():
+        values = table[table[:, COLUMNS.index(counter)] > 0, COLUMNS.index(name)]
+        parts.append(np.clip(np.round(values * UNIT), -(2**15), 2**15 - 1).astype("<i2"))
     return base64.b85encode(lzma.compress(b"".join(part.tobytes() for part in parts), lzma.FORMAT_ALONE)).decode()
 
 
@@ -173,18 +164,15 @@ def unpack(text: str) -> np.ndarray:
     hundredth of a nat is a tie.
     """
     data = lzma.decompress(base64.b85decode(text))
-    images, whole = int(np.frombuffer(data, "<u4", 1)[0]), 4
+    images, read = int(np.frombuffer(data, "<u4", 1)[0]), 4
     table = np.zeros((images, len(COLUMNS)))
-    for counted, measured in ((COUNTED, MEASURED), (LATER_COUNTED, LATER_MEASURED)):
-        if whole == len(data):
-            break
-        for name in counted:
-            table[:, COLUMNS.index(name)] = np.frombuffer(data, "u1", images, offset=whole)
-            whole += images
-        for name, counter in measured.items():
-            there = table[:, COLUMNS.index(counter)] > 0
-            table[there, COLUMNS.index(name)] = np.frombuffer(data, "<i2", there.sum(), offset=whole) / UNIT
-            whole += 2 * int(there.sum())
+    for name in COUNTED:
+        table[:, COLUMNS.index(name)] = np.frombuffer(data, "u1", images, offset=read)
+        read += images
+    for name, counter in MEASURED.items():
+        there = table[:, COLUMNS.index(counter)] > 0
+        table[there, COLUMNS.index(name)] = np.frombuffer(data, "<i2", there.sum(), offset=read) / UNIT
+        read += 2 * int(there.sum())
     there, gaps = (table[:, COLUMNS.index(name)] for name in ("selectivity_n", "selectivity"))
     table[:, COLUMNS.index("evidence_lower")] = there * (1 + np.sign(gaps)) / 2
     table.flags.writeable = False
@@ -234,7 +222,7 @@ def _without_words(source: str) -> str:
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def _made() -> dict:
+def made() -> dict:
     return {
         "day": datetime.now(UTC).date().isoformat(), "machine": machine(), "code": code_digest(), "versions": versions()
     }

@@ -11,11 +11,10 @@ import numpy as np
 
 from medalign_lite.evaluate.metrics import COLUMNS, F1S, RATIOS, ratios
 from medalign_lite.evaluate.stats import DIGITS, holm
-from studies.claims import runs, search
-from studies.claims.hypotheses import CLAIMS, CLOSED, F1, FALSE, MATTERS, RIVALS, Claim, Contrast, goal
-from studies.claims.lineup import ARMS, BASE, train_settings
+from studies.claims.hypotheses import CLAIMS, MATTERS, Claim, Contrast
+from studies.claims.lineup import BASE, Setting
 from studies.claims.seeds import SeedSummary, summarise_seeds
-from studies.claims.store import Bench, unpack
+from studies.claims.store import unpack
 
 SPLITS = ("test", "shifted")
 METRICS = (
@@ -23,10 +22,8 @@ METRICS = (
     "change_grounded", "right_answer_fall", "grounding_selectivity", "flip_rate", "invariance_rate", "kl_to_reference",
     "style_edit_distance",
 )  # fmt: skip
-SHOWN = ("grounded", "flip-outside", "neutral-control", "neutral-nll", "neutral", "tdpo2")  # beside the goal's arm
 LEVEL = 0.05
 DRAWS = 2000
-LOST_CLOSED = 0.02  # closed accuracy that a winner may lose, at the interval's lower end
 Results = Mapping[str, Mapping[int, dict]]  # arm: seed: result file
 
 
@@ -93,16 +90,6 @@ class Judged:
         return "supported" if self.differs[1] else "refuted"
 
 
-def collect(bench: Bench) -> dict[str, dict[int, dict]]:
-    """{arm: {seed: result}} of what there is."""
-    found = {}
-    for arm in ARMS.values():
-        numbers = [0] if arm.name == BASE else bench.numbers
-        runs_of = {number: runs.result(bench, arm, number) for number in numbers}
-        found[arm.name] = {number: run for number, run in runs_of.items() if run and "counts" in run}
-    return found
-
-
 def judge(results: Results) -> list[Judged]:
     """Every claim, with Holm over the two tests, of a difference and of none that matters, of all claims."""
     judged = [Judged(claim, tuple(sorted((measure(contrast, results) for contrast in claim.contrasts), key=_hardness)))
@@ -112,25 +99,6 @@ def judge(results: Results) -> list[Judged]:
     for (n, name, _), p in zip(tested, holm([p for *_, p in tested]), strict=True):
         judged[n] = replace(judged[n], **{name: p})
     return judged
-
-
-def judge_goal(results: Results, arm: str) -> tuple[list[Estimate], list[Estimate]]:
-    """An arm against its rivals: (what it has to win, with Holm over them; closed accuracy by split)."""
-    closed = [measure(Contrast(CLOSED, ((arm, 1.0), (rival, -1.0)), (split,)), results)
-              for split in SPLITS for rival in (BASE, *RIVALS) if rival != arm]
-    return correct([measure(contrast, results) for contrast in goal(arm)]), closed
-
-
-def judge_others(results: Results) -> dict[str, list[Estimate]]:
-    """{arm: the goal's comparisons in fact F1 and false findings alone} of SHOWN, with Holm over each arm's."""
-    return {arm: correct([measure(c, results) for c in goal(arm) if c.metric in (F1, FALSE)])
-            for arm in SHOWN if results.get(arm)}
-
-
-def wins(won: Sequence[Estimate], closed: Sequence[Estimate]) -> bool:
-    """Whether the goal is reached: all won after correction, and closed accuracy not lost."""
-    return all(e.verdict == "supported" for e in won) and all(
-        e.low is not None and e.low > -LOST_CLOSED for e in closed)
 
 
 def measure(contrast: Contrast, results: Results, *, draws: int = DRAWS) -> Estimate:
@@ -161,25 +129,19 @@ def describe(results: Results, arm: str, split: str, metric: str, *, draws: int 
     return {"value": measured.value, "low": measured.low, "high": measured.high}
 
 
-def claims_json(bench: Bench, results: Results, judged: Sequence[Judged], recommended: str | None) -> dict:
-    """What claims.json holds."""
-    arms = {}
-    for arm in ARMS.values():
-        if not results[arm.name]:
-            continue
-        point = search.chosen(bench, arm)
-        settings = {} if arm.name == BASE else {"recipe": asdict(train_settings(arm, point, seed=0).resolved_recipe()),
-                                                "pairs": arm.pairs, "evidence": arm.evidence, "rounds": arm.rounds,
-                                                "learning_rate": point["learning_rate"]}
-        arms[arm.name] = {"settings": settings, "seeds": sorted(results[arm.name])} | {
-            split: {metric: describe(results, arm.name, split, metric) for metric in METRICS} for split in SPLITS}
+def claims_json(chosen: Mapping[str, Setting], results: Results, judged: Sequence[Judged],
+                recommended: str | None) -> dict:
+    """What claims.json holds; `chosen` are the settings of the arms."""
+    arms = {arm: {"settings": asdict(chosen[arm]) if arm in chosen else {}, "seeds": sorted(runs)} | {
+        split: {metric: describe(results, arm, split, metric) for metric in METRICS} for split in SPLITS}
+        for arm, runs in results.items() if runs}
     claims = []
     for one in judged:
         hard = one.estimates[0]
         claims.append({
             "id": one.claim.id, "statement": one.claim.statement, "estimate": hard.value, "low": hard.low,
             "high": hard.high, "matters": one.claim.matters, "p_holm": one.p_holm, "p_same": one.p_same,
-            "verdict": one.verdict,
+            "verdict": one.verdict if hard.value is not None else "not asked yet",
         })  # fmt: skip
     return {"arms": arms, "claims": claims, "recommended": recommended}
 
