@@ -10,12 +10,9 @@ import sys
 from medalign_lite.files import ROOT
 
 COMMANDS = {
-    "doctor": "is this machine ready, and what to do if not",
-    "models": "fetch weights ahead",
-    "cases": "what is read from CASES=",
-    "masks": "outlines for lesions that CASES= marks by box or point",
-    "reproduce": "the eight notebooks in order",
-    "export": "adapter, merged model and NF4 model of a run",
+    "doctor": "is this machine ready, and what to do if not", "models": "fetch weights ahead",
+    "cases": "what is read from CASES=", "masks": "outlines for lesions that CASES= marks by box or point",
+    "reproduce": "the eight notebooks in order", "export": "adapter, merged model and NF4 model of a run",
     "train": "training outside notebooks, from a run or a file of pairs",
     "score": "a predictions file against a references file",
 }

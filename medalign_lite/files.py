@@ -37,9 +37,8 @@ def tree(path: Path) -> dict[str, dict]:
     base = path.parent if path.is_file() else path
     names = {file.relative_to(base).as_posix(): file for file in files}
     return {
-        name: {"sha256": file_sha256(file), "bytes": file.stat().st_size}
-        for name, file in names.items()
-        if not any(part.startswith(".") for part in name.split("/"))
+        name: {"sha256": file_sha256(file), "bytes": file.stat().st_size} for name,
+        file in names.items() if not any(part.startswith(".") for part in name.split("/"))
     }
 
 

@@ -134,9 +134,7 @@ def test_a_torn_last_line_costs_that_line_only(tmp_path_factory, cut):
     assert len(read_notes(journal.path)) == kept + 1 and Journal(folder, "AB").judgement(one.key).mark == "unsure"
 
 
-@pytest.mark.parametrize("line", [
-    "no json", "[]", "{}", '{"item": 1}', "[" * 99999,
-])  # fmt: skip
+@pytest.mark.parametrize("line", ["no json", "[]", "{}", '{"item": 1}', "[" * 99999])
 def test_a_damaged_line_is_named(case, tmp_path, line):
     [one] = items_of(case, SAID)
     journal = Journal(tmp_path, "AB")

@@ -6,13 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoProcessor
 
-from medalign_lite.model.batches import (
-    conversation,
-    encode,
-    encode_prompts,
-    sampled_offsets,
-    tokens_of,
-)
+from medalign_lite.model.batches import conversation, encode, encode_prompts, sampled_offsets, tokens_of
 from medalign_lite.text.spans import KINDS, token_kinds
 
 QUESTIONS = ["Is there a nodule?", "Describe this radiograph, please."]

@@ -10,9 +10,7 @@ from chat_server import serving
 from medalign_lite.editors.chat import BadReply, Budget, Chat, ChatError, Endpoint, parse_reply
 
 SCHEMA = {
-    "type": "object",
-    "properties": {"side": {"type": "string", "enum": ["left", "right"]}},
-    "required": ["side"],
+    "type": "object", "properties": {"side": {"type": "string", "enum": ["left", "right"]}}, "required": ["side"],
     "additionalProperties": False,
 }
 GOOD = '{"side": "left"}'

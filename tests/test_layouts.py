@@ -19,12 +19,11 @@ REAL = Path(os.environ.get("VQA_RAD", Path(__file__).parents[2] / "shared" / "re
 needs_real = pytest.mark.skipif(not (REAL / "images").is_dir(), reason=f"no VQA-RAD at {REAL}; set VQA_RAD=folder")
 DETECTED = {
     "kit": "medalign-lite cases.jsonl", "slake": "SLAKE", "vqa_rad": "VQA-RAD",
-    "parquet": "visual questions in parquet", "r2gen": "IU X-ray (R2Gen)",
-    "openi": "IU X-ray (Open-i XML)", "mimic_cxr": "MIMIC-CXR-JPG",
-    "nih": "NIH ChestX-ray14", "vindr": "VinDr-CXR", "coco": "COCO", "dicom_table": "pictures with a table",
-    "mixed_table": "pictures with a table", "pmc_vqa": "multiple choice", "omnimedvqa": "multiple choice",
-    "mmmu": "visual questions in parquet", "vqa_med": "VQA-Med 2019", "chexpert": "CheXpert", "ms_cxr": "MS-CXR",
-    "padchest_gr": "PadChest-GR", "rsna": "RSNA Pneumonia Detection",
+    "parquet": "visual questions in parquet", "r2gen": "IU X-ray (R2Gen)", "openi": "IU X-ray (Open-i XML)",
+    "mimic_cxr": "MIMIC-CXR-JPG", "nih": "NIH ChestX-ray14", "vindr": "VinDr-CXR", "coco": "COCO",
+    "dicom_table": "pictures with a table", "mixed_table": "pictures with a table", "pmc_vqa": "multiple choice",
+    "omnimedvqa": "multiple choice", "mmmu": "visual questions in parquet", "vqa_med": "VQA-Med 2019",
+    "chexpert": "CheXpert", "ms_cxr": "MS-CXR", "padchest_gr": "PadChest-GR", "rsna": "RSNA Pneumonia Detection",
 }  # fmt: skip
 
 

@@ -110,8 +110,7 @@ def test_real_answers_that_the_rules_leave_alone_are_edited_and_verified(tmp_pat
     replies = {
         said["report"]: wrong(("right", "left")),
         said["q1"]: wrong(("No, the heart is of normal size", "Yes, the heart is enlarged")),
-        said["q2"]: wrong(("right", "left")),
-        said["q3"]: wrong(("a large pericardial effusion", "cardiomegaly")),
+        said["q2"]: wrong(("right", "left")), said["q3"]: wrong(("a large pericardial effusion", "cardiomegaly")),
     }
     rollouts = [make_rollout(text, question) for question, text in said.items()]
     assert [record.question_id for record in build_records(rollouts, [real_case()])[0]] == ["report", "q2"]  # by rules
@@ -216,14 +215,11 @@ def test_what_is_not_verified_is_refused(truth, pair, reason):
 
 
 PASSES = [
-    (GOLD, ("In the left lung.", "In the right lung.")),
-    (gold("2", "How many kidneys?"), ("Two", "Three")),
+    (GOLD, ("In the left lung.", "In the right lung.")), (gold("2", "How many kidneys?"), ("Two", "Three")),
     (gold("yes", "Is it?"), ("Yes.", "No.")),
     (gold("Cardiomegaly", "?"), ("There is cardiomegaly.", "There is atelectasis.")),
-    (BY, ("Small left effusion.", "Small right effusion.")),
-    (BY, ("No pneumothorax.", "There is a pneumothorax.")),
-    (BY, ("Mild cardiomegaly.", "The heart is not enlarged.")),
-    (Facts(()), ("No nodule.", "A nodule.")),
+    (BY, ("Small left effusion.", "Small right effusion.")), (BY, ("No pneumothorax.", "There is a pneumothorax.")),
+    (BY, ("Mild cardiomegaly.", "The heart is not enlarged.")), (Facts(()), ("No nodule.", "A nodule.")),
 ]
 
 

@@ -50,10 +50,7 @@ def copied(tiny_folder, tmp_path):
 
 def batch(loaded, pictures):
     return encode(
-        loaded.processor,
-        pictures[:2],
-        ["Is there a nodule?", "Which side?"],
-        ["Yes.", "No nodule."],
+        loaded.processor, pictures[:2], ["Is there a nodule?", "Which side?"], ["Yes.", "No nodule."],
         device=loaded.device,
     )
 
@@ -91,9 +88,8 @@ def test_a_partly_quantised_tower_is_an_error(tiny_folder, monkeypatch):
     config = module.BitsAndBytesConfig
     skip = "model.text_model.layers.1"
     monkeypatch.setattr(
-        module,
-        "BitsAndBytesConfig",
-        lambda llm_int8_skip_modules, **rest: config(llm_int8_skip_modules=[*llm_int8_skip_modules, skip], **rest),
+        module, "BitsAndBytesConfig", lambda llm_int8_skip_modules,
+        **rest: config(llm_int8_skip_modules=[*llm_int8_skip_modules, skip], **rest)
     )
     with pytest.raises(ModelError, match="7 of 14 linear layers of the language tower"):
         load_lvlm(tiny_folder, device="cpu")

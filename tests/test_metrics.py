@@ -110,8 +110,7 @@ def test_silence_has_f1_zero():
 
 def test_closed_and_open_answers():
     questions = (
-        Question("c", "Effusion?", "yes", "closed", "presence"),
-        Question("s", "Which side?", "left", "closed", "side"),
+        Question("c", "Effusion?", "yes", "closed", "presence"), Question("s", "Which side?", "left", "closed", "side"),
         Question("h", "Nodule?", "yes", "closed", "presence", visible=False),
         Question("o", "Where?", "left lower zone", "open", "zone"),
     )
@@ -161,10 +160,8 @@ def test_perplexity_is_over_all_tokens_together():
 
 def test_grounding_of_a_blind_model_is_zero_and_missing_images_do_not_count():
     margins = [
-        Margins("1", "a", "base", 2.0, 2.0, 2.0),
-        Margins("2", "a", "base", -1.0, -1.0, None),
-        Margins("3", "a", "base", 1.0),
-        Margins("4", "a", "other", 1.0, -9.0, 9.0),
+        Margins("1", "a", "base", 2.0, 2.0, 2.0), Margins("2", "a", "base", -1.0, -1.0, None),
+        Margins("3", "a", "base", 1.0), Margins("4", "a", "other", 1.0, -9.0, 9.0),
     ]
     counts = count([make_case()], [], arm="base", margins=margins)
     got = ratios(counts.table.sum(axis=0))

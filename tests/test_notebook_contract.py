@@ -11,9 +11,7 @@ from medalign_lite.dials import DEFAULT_SEED
 from medalign_lite.files import ROOT
 from medalign_lite.run.notebook import parameters_of, typical_minutes
 
-STAGES = (
-    "00_start", "01_rollout", "02_edits", "03_corruption", "04_losses", "05_train", "06_evaluate", "07_claims",
-)  # fmt: skip
+STAGES = ("00_start", "01_rollout", "02_edits", "03_corruption", "04_losses", "05_train", "06_evaluate", "07_claims")
 FOLDER = ROOT / "notebooks"
 NUMBERED = sorted(FOLDER.glob("*.ipynb"))
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
@@ -24,11 +22,8 @@ HOLDS = re.compile(r"^\s*assert |stage\.check\(", re.MULTILINE)
 KIND_OF_DATA = r"\bif\b.*\bfacts is (not )?None|[!=]= ['\"]phantom['\"]|stage\.cases\b"
 SET_BY_HAND = r"(\{[^{}\n]*:[<>^]?\d+(\.\d+)?[a-z%]?\}.*){2}"  # columns' widths in an f-string
 FORBIDDEN = {
-    r"^\s*[!%]": "a shell command or magic",
-    r"\bpip install\b": "an installation",
-    r"\blogin\(": "a login",
-    r"\.cuda\(": ".cuda(): use the model's device",
-    r"\bglobals\(|\bsetattr\(": "globals tricks",
+    r"^\s*[!%]": "a shell command or magic", r"\bpip install\b": "an installation", r"\blogin\(": "a login",
+    r"\.cuda\(": ".cuda(): use the model's device", r"\bglobals\(|\bsetattr\(": "globals tricks",
     r"""["']/(home|root|work|tmp|Users|mnt|content)\b""": "an absolute path",
     r"\bpickle\b|torch\.(save|load)\(": "a pickle",
 }

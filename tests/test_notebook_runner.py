@@ -246,14 +246,12 @@ def run(tmp_path):
         (model / name).write_text("{}")
     books = tmp_path / "nb"
     write_notebook(
-        books / "90_first.ipynb",
-        OPEN.format(name="90_first", needs=[]),
+        books / "90_first.ipynb", OPEN.format(name="90_first", needs=[]),
         f"def compute():\n    open({str(tmp_path / 'log')!r}, 'a').write('first ')\n    return [dict(seed=SEED)]",
         "rows = stage.jsonl('rows.jsonl', compute)\nprint(stage.finish())",
     )
     write_notebook(
-        books / "91_second.ipynb",
-        OPEN.format(name="91_second", needs=["90_first"]),
+        books / "91_second.ipynb", OPEN.format(name="91_second", needs=["90_first"]),
         "from medalign_lite.run.stages import read_jsonl\nrows = read_jsonl(stage.input('90_first', 'rows.jsonl'))",
         f"import os, pathlib\nif pathlib.Path({str(tmp_path / 'kill')!r}).exists():\n    os.kill(os.getpid(), 9)",
         "stage.json('results.json', lambda: rows)\nstage.finish()\nprint(stage.publish('results.json'))",
@@ -340,9 +338,7 @@ def test_a_recipe_that_is_none_is_an_error_before_anything_runs(run, tmp_path, a
 def test_another_recipe_runs_the_stages_that_train_and_those_behind_them(run, tmp_path):
     opened = OPEN.format(name="92_trains", needs=["90_first"]).removesuffix(")") + ", recipe=RECIPE)"
     write_notebook(
-        tmp_path / "nb" / "92_trains.ipynb",
-        opened,
-        f"open({str(tmp_path / 'log')!r}, 'a').write('trains ')",
+        tmp_path / "nb" / "92_trains.ipynb", opened, f"open({str(tmp_path / 'log')!r}, 'a').write('trains ')",
         "stage.json('recipes.json', lambda: stage.preset.recipes)\nprint(stage.finish())",
         parameters=PARAMETERS + '\nRECIPE: str = ""',
     )

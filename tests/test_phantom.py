@@ -17,13 +17,9 @@ from studies.embedded import reporter, samples
 
 REACH = 12  # pixels from a mask to where the last faint trace of its finding may lie
 ONE_OF_EACH = [
-    Fact("nodule", "right", "upper", "moderate"),
-    Fact("consolidation", "left", "mid", "small"),
-    Fact("effusion", "left", None, "moderate"),
-    Fact("pneumothorax", "right", None, "large"),
-    Fact("cardiomegaly", None, None, "large"),
-    Fact("atelectasis", "left"),
-    Fact("fracture", "right", "mid"),
+    Fact("nodule", "right", "upper", "moderate"), Fact("consolidation", "left", "mid", "small"),
+    Fact("effusion", "left", None, "moderate"), Fact("pneumothorax", "right", None, "large"),
+    Fact("cardiomegaly", None, None, "large"), Fact("atelectasis", "left"), Fact("fracture", "right", "mid"),
     Fact("pacemaker", "left"),
 ]
 

@@ -109,9 +109,5 @@ def test_importing_presets_does_not_import_torch():
 
 def test_every_field_of_a_preset_has_a_type_that_overrides_can_check():
     assert {type(getattr(PRESETS["ci"], field.name)) for field in fields(presets.Preset)} <= {
-        str,
-        int,
-        float,
-        bool,
-        tuple,
+        str, int, float, bool, tuple,
     }

@@ -36,8 +36,7 @@ def folder(tmp_path):
     labels[20:30, 20:30] = 175
     boxes = {
         "ct1": [{"Liver": [10.0, 10.0, 40.0, 30.0]}, {"Liver Cancer": [20.0, 20.0, 10.0, 10.0]}],
-        "xr1": [{"Nodule": [5, 6, 7, 8]}, {"Gadget": [1, 1, 4, 4]}],
-        "ct2": [],
+        "xr1": [{"Nodule": [5, 6, 7, 8]}, {"Gadget": [1, 1, 4, 4]}], "ct2": [],
     }
     for number, (name, detections) in enumerate(boxes.items()):
         drawn = np.random.default_rng(number).integers(0, 255, (60, 80, 3), dtype=np.uint8)

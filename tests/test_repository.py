@@ -40,19 +40,8 @@ def tracked_files():
 def make(*arguments, folder=ROOT):
     """Run make as a person would, not as a child of `make test`."""
     inherited = (
-        "MAKEFLAGS",
-        "MAKEOVERRIDES",
-        "MAKELEVEL",
-        "MFLAGS",
-        "PRESET",
-        "CASES",
-        "MODEL",
-        "SEED",
-        "OUT",
-        "RECIPE",
-        "STRICT",
-        "SMALL",
-        "CONFIRM",
+        "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "PRESET", "CASES", "MODEL", "SEED", "OUT", "RECIPE",
+        "STRICT", "SMALL", "CONFIRM",
     )
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
     done = subprocess.run(
@@ -110,11 +99,7 @@ def test_the_conda_environment_agrees_with_pyproject():
 
 def test_nothing_names_a_package_registry_host():
     hosts = [
-        "pypi" + ".org",
-        "python" + "hosted",
-        "anaconda" + ".org",
-        "anaconda" + ".com",
-        "npmjs" + ".",
+        "pypi" + ".org", "python" + "hosted", "anaconda" + ".org", "anaconda" + ".com", "npmjs" + ".",
         "deb.debian" + ".",
     ]
     for path in tracked_files():

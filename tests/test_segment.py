@@ -22,10 +22,8 @@ from medalign_lite.run.masks import main
 
 WIDTH, HEIGHT = 60, 40
 LESIONS = {
-    "boxed": [{"label": "Mass", "box": [10, 8, 12, 10]}],
-    "pointed": [{"label": "Mass", "points": [[30.5, 20.5]]}],
-    "drawn": [{"label": "Mass", "polygons": [[5, 5, 15, 5, 15, 15, 5, 15]]}],
-    "bare": [],
+    "boxed": [{"label": "Mass", "box": [10, 8, 12, 10]}], "pointed": [{"label": "Mass", "points": [[30.5, 20.5]]}],
+    "drawn": [{"label": "Mass", "polygons": [[5, 5, 15, 5, 15, 15, 5, 15]]}], "bare": [],
 }
 
 
@@ -71,9 +69,7 @@ def test_without_a_segmenter_a_point_gives_no_grounding_row_and_says_why(listed)
 
 def test_an_outline_stays_in_its_box_covers_its_point_and_is_named(listed):
     cases, rows = outlined(listed, disc)
-    assert {name: row["mask"] for name, row in rows.items()} == {
-        "boxed": "disc", "pointed": "disc", "drawn": "polygon",
-    }  # fmt: skip
+    assert {name: row["mask"] for name, row in rows.items()} == {"boxed": "disc", "pointed": "disc", "drawn": "polygon"}
     mask = lesion_mask(cases["boxed"])
     assert mask.any() and not mask[:8].any() and not mask[:, :10].any()  # a quarter of the disc lies in the box
     assert lesion_mask(cases["pointed"])[20, 30] and mask_source(cases["pointed"]) == "disc"

@@ -107,8 +107,7 @@ def test_mcnemar_and_holm_never_exceed_their_level():
 
 
 QUESTIONS = (
-    Question("r", "Describe.", "", "report", "report"),
-    Question("c", "Effusion?", "yes", "closed", "presence"),
+    Question("r", "Describe.", "", "report", "report"), Question("c", "Effusion?", "yes", "closed", "presence"),
 )
 FACTS = (Fact("effusion", "left", None, "small"),)
 RIGHT, WRONG = ("Left pleural effusion.", "Yes."), ("Right pleural effusion.", "No.")

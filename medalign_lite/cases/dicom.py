@@ -32,9 +32,7 @@ BURNED_IN = "burned-in text is declared by the file: look at the picture before 
 UNSTATED = "the file does not say whether text is burned in: look at the picture before it is shared"
 NO_WINDOW = "no window in the file: the grey values between its 0.1 and 99.9 % quantiles are shown"
 UNUSABLE = "an optional value of the header that is empty or cannot be used, so it counts as absent"
-PLACEHOLDER = (
-    "PatientID is a word for everybody, so pictures go together by study (a column `patient` is surer)"
-)
+PLACEHOLDER = ("PatientID is a word for everybody, so pictures go together by study (a column `patient` is surer)")
 QUANTILES = (0.001, 0.999)
 DEFLATED = "1.2.840.10008.1.2.1.99"
 # Words that de-identification puts in the place of a number.

@@ -21,13 +21,7 @@ CALMEST_OF = 8  # healthy patches that texture chooses from
 
 
 def corrupt(
-    image: Image.Image,
-    mask: np.ndarray | None,
-    *,
-    method: str,
-    strength: float = 1.0,
-    id: str,
-    seed: int,
+    image: Image.Image, mask: np.ndarray | None, *, method: str, strength: float = 1.0, id: str, seed: int,
     avoid: np.ndarray | None = None,
 ) -> Image.Image:
     """The image (RGB) with `mask`, bool (H, W), corrupted; pixels outside it stay bit-identical for INSIDE methods.

@@ -26,11 +26,8 @@ STRETCHES = (1.0, 1.25, 0.8, 1.5, 0.67, 1.75, 0.57, 2.0, 0.5)  # width factor of
 
 # A placed mask may be mirrored or turned: (there, and back again).
 TURNS = (
-    (lambda a: a, lambda a: a),
-    (np.fliplr, np.fliplr),
-    (np.flipud, np.flipud),
-    (lambda a: np.rot90(a, 2), lambda a: np.rot90(a, 2)),
-    (lambda a: np.rot90(a, 1), lambda a: np.rot90(a, 3)),
+    (lambda a: a, lambda a: a), (np.fliplr, np.fliplr), (np.flipud, np.flipud),
+    (lambda a: np.rot90(a, 2), lambda a: np.rot90(a, 2)), (lambda a: np.rot90(a, 1), lambda a: np.rot90(a, 3)),
     (lambda a: np.rot90(a, 3), lambda a: np.rot90(a, 1)),
 )
 

@@ -68,18 +68,14 @@ def copy_case(case: Case, folder: Path) -> Case:
         return replace(entry, label_id=None) if isinstance(entry, Lesion) else entry
 
     return replace(
-        case,
-        image=save_picture(case.image, folder / "images").path,
+        case, image=save_picture(case.image, folder / "images").path,
         hidden=None if case.hidden is None else save_picture(case.hidden, folder / "images").path,
         facts=None if case.facts is None else tuple(copied(fact) for fact in case.facts),
-        lesions=tuple(copied(lesion) for lesion in case.lesions),
-        folder=folder,
+        lesions=tuple(copied(lesion) for lesion in case.lesions), folder=folder,
     )
 
 
-def _outline(
-    image: Image.Image, lesion: Lesion, segment: Segmenter, name: str, folder: Path
-) -> tuple[Lesion, str]:
+def _outline(image: Image.Image, lesion: Lesion, segment: Segmenter, name: str, folder: Path) -> tuple[Lesion, str]:
     """The lesion with its outline and "", or as it was and why."""
     pixels = segment(image, lesion)
     if pixels is None:

@@ -96,12 +96,9 @@ class Chat:
         """
         request = {
             "model": self.endpoint.model,
-            "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}],
-            "temperature": 0,
+            "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}], "temperature": 0,
             "max_tokens": self.endpoint.max_reply_tokens,
-            "response_format": {
-                "type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema},
-            },
+            "response_format": {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}},
         }  # fmt: skip
         named = json.dumps([self.endpoint.url, request], sort_keys=True)
         path = self.cache / f"{hashlib.sha256(named.encode()).hexdigest()}.json"
@@ -209,8 +206,7 @@ async def _post(url: str, body: bytes, seconds: float) -> tuple[int, float | Non
         headers["Authorization"] = f"Bearer {key}"
     proxies = urlsplit(url).hostname not in LOOPBACK
     async with (
-        httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=proxies) as client,
-        asyncio.timeout(seconds),
+        httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=proxies) as client, asyncio.timeout(seconds),
         client.stream("POST", url, content=body, headers=headers) as response,
     ):
         raw = b""

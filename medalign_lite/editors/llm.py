@@ -39,9 +39,7 @@ from medalign_lite.run.stages import Stage, StageError, read_jsonl
 def parser() -> argparse.ArgumentParser:
     """Data, server, budget."""
     made = argparse.ArgumentParser(
-        prog="python -m medalign_lite.editors.llm",
-        description=__doc__,
-        allow_abbrev=False,
+        prog="python -m medalign_lite.editors.llm", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--run", type=Path, required=True, help="a run of `make reproduce` (OUT/PRESET)")

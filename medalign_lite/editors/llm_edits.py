@@ -36,8 +36,7 @@ COUNTERFACTUAL = {
 CORRECTION = {
     "type": "object",
     "properties": {"verdict": {"type": "string", "enum": ["right", "wrong", "unsure"]}, "changes": _CHANGES},
-    "required": ["verdict", "changes"],
-    "additionalProperties": False,
+    "required": ["verdict", "changes"], "additionalProperties": False,
 }
 
 

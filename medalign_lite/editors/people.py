@@ -100,9 +100,7 @@ def people_editor(folder: Path | str) -> PeopleEditor:
 def parser() -> argparse.ArgumentParser:
     """Data and journals."""
     made = argparse.ArgumentParser(
-        prog="python -m medalign_lite.editors.people",
-        description=__doc__,
-        allow_abbrev=False,
+        prog="python -m medalign_lite.editors.people", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--run", type=Path, required=True, help="a run of `make reproduce` (OUT/PRESET)")

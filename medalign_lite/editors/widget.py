@@ -78,17 +78,12 @@ class HumanEditor(anywidget.AnyWidget):
 
     def _actions(self) -> dict[str, Callable[[Mapping], None]]:
         return {
-            "sign in": lambda c: self._sign_in(str(c["name"]).strip()),
-            "go": lambda c: self._go(int(c["to"])),
-            "next open": lambda c: self._next_open(),
-            "replace": self._replace,
-            "restore": lambda c: self._write("clear", restore_words(self._said, *self._place(c))),
-            "mark": self._mark,
-            "undo": lambda c: self._undo(),
-            "reference": lambda c: setattr(self, "_reference", not self._reference),
+            "sign in": lambda c: self._sign_in(str(c["name"]).strip()), "go": lambda c: self._go(int(c["to"])),
+            "next open": lambda c: self._next_open(), "replace": self._replace,
+            "restore": lambda c: self._write("clear", restore_words(self._said, *self._place(c))), "mark": self._mark,
+            "undo": lambda c: self._undo(), "reference": lambda c: setattr(self, "_reference", not self._reference),
             "agreement": lambda c: setattr(self, "_compared", not self._compared),
-            "export": lambda c: self.send({"export": export_notes(self._folder)}),
-            "import": self._import,
+            "export": lambda c: self.send({"export": export_notes(self._folder)}), "import": self._import,
         }
 
     @property

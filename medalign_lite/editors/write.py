@@ -14,8 +14,7 @@ SPLITS = {"train": "pairs.jsonl", "val": "validation.jsonl"}
 
 
 def write_edited(
-    folder: Path, records: Sequence[Record], rejected: Counter, cases: Sequence[Case], *, corruption: str,
-    seed: int,
+    folder: Path, records: Sequence[Record], rejected: Counter, cases: Sequence[Case], *, corruption: str, seed: int,
 ) -> str:
     """Write records.jsonl, rejected.json, pairs.jsonl and validation.jsonl with corrupted pictures; a summary in words.
 

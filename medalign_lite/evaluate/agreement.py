@@ -95,11 +95,9 @@ def fact_errors(claims: Sequence[Claim], facts: Iterable[Fact]) -> FactErrors:
     left = [claim for claim in claims if id(claim) not in taken]
     wrong = [wrong_attributes(claim, fact) for claim, fact in pairs]
     return FactErrors(
-        tuple(pairs),
-        matched=sum(not names for names in wrong),
+        tuple(pairs), matched=sum(not names for names in wrong),
         false_finding=sum(not any(in_full(claim, fact) for fact in seen) for claim in left),
-        missing_finding=len(seen) - len(pairs),
-        location=sum("side" in names or "zone" in names for names in wrong),
+        missing_finding=len(seen) - len(pairs), location=sum("side" in names or "zone" in names for names in wrong),
         severity=sum("size" in names for names in wrong),
     )
 
@@ -141,10 +139,8 @@ def claim_counts(said: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, floa
     claims = countable(said, facts)
     sized = [(c, [f.size for f in seen if in_place(c, f) and f.size]) for c in claims if c.size]
     row = {
-        "claims": len(claims),
-        "claims_hallucinated": sum(not any(on_side(claim, f) for f in seen) for claim in claims),
-        "facts": len(seen),
-        "sizes": sum(bool(there) for _, there in sized),
+        "claims": len(claims), "claims_hallucinated": sum(not any(on_side(claim, f) for f in seen) for claim in claims),
+        "facts": len(seen), "sizes": sum(bool(there) for _, there in sized),
         "sizes_right": sum(claim.size in there for claim, there in sized),
     }
     for level, agrees in LEVELS.items():

@@ -120,8 +120,7 @@ def measure(
     keys = {
         "predictions": lambda r: (rank[r["arm"]], order[r["condition"], r["case_id"], r["question_id"]]),
         "margins": lambda r: (r["corruption"], rank[r["arm"]], r["record_id"]),
-        "drift": lambda r: (rank[r["arm"]], r["case_id"]),
-        "wording": lambda r: (rank[r["arm"]], r["case_id"]),
+        "drift": lambda r: (rank[r["arm"]], r["case_id"]), "wording": lambda r: (rank[r["arm"]], r["case_id"]),
         "yes_no": lambda r: (rank[r["arm"]], r["case_id"], r["question_id"]),
     }
     return Measured(**{name: sorted((row for part in done for row in part[name]), key=keys[name]) for name in keys})

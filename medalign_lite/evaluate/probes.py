@@ -70,8 +70,7 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
     """The same about a seeded choice of `images` test cases, without what they show: one set for each of CONTROLS."""
     chosen = choose([case for case in cases if case.split == "test"], images, seed=seed)
     shown = {
-        "blank": {case.id: _blank(case) for case in chosen},
-        "shuffled": another_image(chosen, seed=seed),
+        "blank": {case.id: _blank(case) for case in chosen}, "shuffled": another_image(chosen, seed=seed),
         "question-only": {case.id: None for case in chosen},
     }
     return [
@@ -84,9 +83,7 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
     ]
 
 
-def hidden_probes(
-    cases: Sequence[Case], *, folder: Path, seed: int, per_split: int = HIDDEN_PER_SPLIT
-) -> list[Probe]:
+def hidden_probes(cases: Sequence[Case], *, folder: Path, seed: int, per_split: int = HIDDEN_PER_SPLIT) -> list[Probe]:
     """The report and the questions about one finding, with that finding gone and its company still there.
 
     A seeded few held-out cases of each split; those whose picture was rendered without a finding, where there are any.

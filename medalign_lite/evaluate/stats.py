@@ -26,18 +26,8 @@ from medalign_lite.evaluate.metrics import (
 )
 
 RESULT_METRICS = (
-    "fact_precision",
-    "fact_recall",
-    "fact_f1",
-    "hallucination_rate",
-    "closed_accuracy",
-    "open_recall",
-    "yes_ratio",
-    "grounding_selectivity",
-    "invariance_rate",
-    "flip_rate",
-    "overclaim_lesion_hidden",
-    "style_edit_distance",
+    "fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio",
+    "grounding_selectivity", "invariance_rate", "flip_rate", "overclaim_lesion_hidden", "style_edit_distance",
     "kl_to_reference",
 )
 EXTRA_METRICS = ("grounding_probability", "size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
@@ -93,18 +83,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def results(
-    cases: Sequence[Case],
-    predictions: Sequence[Prediction],
-    *,
-    aligned: str,
-    base: str = "base",
-    margins: Sequence[Margins] = (),
-    kl: Sequence[TokenKL] = (),
-    logp: Sequence[TokenLogp] = (),
-    condition: str = "real",
-    names: Sequence[str] = RESULT_METRICS,
-    seed: int = 0,
-    draws: int = 2000,
+    cases: Sequence[Case], predictions: Sequence[Prediction], *, aligned: str, base: str = "base",
+    margins: Sequence[Margins] = (), kl: Sequence[TokenKL] = (), logp: Sequence[TokenLogp] = (),
+    condition: str = "real", names: Sequence[str] = RESULT_METRICS, seed: int = 0, draws: int = 2000,
 ) -> dict:
     """{"base" | "aligned" | "difference": {"test" | "shifted": {metric: {"value", "low", "high", "n"}}}}.
 

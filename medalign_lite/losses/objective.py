@@ -182,16 +182,13 @@ def reference_reaction(terms: Terms, recipe: Recipe) -> Tensor:
 
 def side_weights(side: Side, recipe: Recipe) -> Tensor:
     """The recipe's token weights on one side, (B, C)."""
-    return token_weights(side.kinds, side.valid, background=recipe.w_bg, kind=recipe.w_kind,
-                         dtype=side.logp.dtype)
+    return token_weights(side.kinds, side.valid, background=recipe.w_bg, kind=recipe.w_kind, dtype=side.logp.dtype)
 
 
 def _advantage(terms: Terms, recipe: Recipe, image: str, answer: str, present: Tensor | None = None) -> Tensor:
     """A(u, y) under the recipe; rows that are not `present` read 0 and send back a gradient of exactly 0."""
     side = terms.side(image, answer)
-    value = advantage(
-        side, weights=side_weights(side, recipe), choice=recipe.normaliser, reference=recipe.reference
-    )
+    value = advantage(side, weights=side_weights(side, recipe), choice=recipe.normaliser, reference=recipe.reference)
     return value if present is None else torch.where(present, value, torch.zeros_like(value))
 
 

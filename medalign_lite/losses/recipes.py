@@ -8,12 +8,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from medalign_lite.text.spans import KINDS
 
 CHOICES = {
-    "normaliser": ("none", "span", "length"),
-    "ground": ("flip", "neutral", "conditional", "joint"),
-    "control": ("keep", "match"),
-    "gate": ("always", "positive", "reactive"),
-    "kl_tokens": ("phrase", "all", "outside", "weighted"),
-    "nll_answer": ("chosen", "gold"),
+    "normaliser": ("none", "span", "length"), "ground": ("flip", "neutral", "conditional", "joint"),
+    "control": ("keep", "match"), "gate": ("always", "positive", "reactive"),
+    "kl_tokens": ("phrase", "all", "outside", "weighted"), "nll_answer": ("chosen", "gold"),
 }
 WEIGHTS = ("preference", "gamma", "kappa", "eta", "alpha", "nll", "sequence_kl")
 

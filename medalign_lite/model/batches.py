@@ -53,15 +53,9 @@ class Sequences:
 
 
 def encode(
-    processor,
-    images: Sequence[Image.Image | Path | str],
-    questions: Sequence[str],
-    answers: Sequence[str],
-    spans: Sequence[Sequence[Span]] | None = None,
-    *,
-    answer_ids: Sequence[Sequence[int] | None] | None = None,
-    device: torch.device | str = "cpu",
-    max_tokens: int | None = None,
+    processor, images: Sequence[Image.Image | Path | str], questions: Sequence[str], answers: Sequence[str],
+    spans: Sequence[Sequence[Span]] | None = None, *, answer_ids: Sequence[Sequence[int] | None] | None = None,
+    device: torch.device | str = "cpu", max_tokens: int | None = None,
 ) -> Sequences:
     """Tokenise each question and answer as one conversation and mark the tokens that spans touch (METHOD §2).
 
@@ -169,9 +163,7 @@ def _prompt_rows(processor, images, questions) -> _Rows:
     prompts = [conversation(processor, question, image=seeing) for question in questions]
     made = processor(
         text=[processor_text(processor, prompt) for prompt in prompts],
-        images=[[_open(image)] for image in images] if seeing else None,
-        padding=True,
-        return_tensors="pt",
+        images=[[_open(image)] for image in images] if seeing else None, padding=True, return_tensors="pt",
         add_special_tokens=_adds_special_tokens(processor.tokenizer, prompts[0]),
     )
     mask = made["attention_mask"].bool()  # (B, P)

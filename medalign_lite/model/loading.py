@@ -146,10 +146,7 @@ def _check_weights(folder: Path, skeleton: nn.Module, *, four_bit: bool) -> None
 def nf4_settings(linears: dict[str, list[str]], dtype: torch.dtype) -> BitsAndBytesConfig:
     """NF4 with double quantisation for the linear layers of both towers; connector and head stay dense."""
     return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=linears["connector"] + linears["head"],
     )
 

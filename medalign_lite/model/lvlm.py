@@ -97,11 +97,7 @@ def attach_lora(lvlm: Lvlm, *, rank: int, alpha: float, rslora: bool = True, see
     if isinstance(lvlm.model, PeftModel):
         raise ModelError(f"{lvlm.name} already carries adapters; load it again before attaching new ones.")
     config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        use_rslora=rslora,
-        lora_dropout=0.0,
-        bias="none",
+        r=rank, lora_alpha=alpha, use_rslora=rslora, lora_dropout=0.0, bias="none",
         target_modules=lora_targets(lvlm.model),
     )
     with torch.random.fork_rng(devices=[lvlm.device] if lvlm.device.type == "cuda" else []):

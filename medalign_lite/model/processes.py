@@ -17,9 +17,7 @@ SHARDS = 2
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def run_shards(
-    work: Callable, jobs: Sequence, *, tick: Callable[[], str] | None = None, every: float = 15.0
-) -> list:
+def run_shards(work: Callable, jobs: Sequence, *, tick: Callable[[], str] | None = None, every: float = 15.0) -> list:
     """`work(job)` of each job, in order; `work` is a function at the top of a module, jobs and results pickle.
 
     `tick` gives a line that is printed every so many seconds. Each process has one thread and ends with its parent, so

@@ -109,9 +109,7 @@ def _generated(model, inputs: dict, settings: GenerationConfig, ends: set[int]) 
         settings.max_new_tokens = min(LEAVE, left) if may_leave else left
         recorder = _Recorder()
         made = model.generate(
-            **inputs,
-            generation_config=settings,
-            logits_processor=LogitsProcessorList([recorder.logits]),
+            **inputs, generation_config=settings, logits_processor=LogitsProcessorList([recorder.logits]),
             stopping_criteria=StoppingCriteriaList([recorder.tokens]),
         )
         drawn = made.sequences[:, inputs["input_ids"].shape[1] :]  # (rows left, C)
@@ -226,14 +224,9 @@ def _settings(lvlm: Lvlm, decoding: dict, ends: set[int]) -> GenerationConfig:
     pad = lvlm.processor.tokenizer.pad_token_id
     draw = {"do_sample": True, "temperature": decoding["temperature"], "top_k": 0, "top_p": 1.0, "typical_p": 1.0}
     return GenerationConfig(
-        max_new_tokens=decoding["max_new_tokens"],
-        eos_token_id=sorted(ends),
-        pad_token_id=pad if pad is not None else min(ends),
-        num_beams=1,
-        return_dict_in_generate=True,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        **(draw if decoding["temperature"] else {"do_sample": False}),
+        max_new_tokens=decoding["max_new_tokens"], eos_token_id=sorted(ends),
+        pad_token_id=pad if pad is not None else min(ends), num_beams=1, return_dict_in_generate=True,
+        repetition_penalty=1.0, no_repeat_ngram_size=0, **(draw if decoding["temperature"] else {"do_sample": False})
     )
 
 
@@ -320,9 +313,8 @@ def own_answers(
     """
     shards = [tuple(cases[n::SHARDS]) for n in range(SHARDS)]
     jobs = [
-        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}")
-        for n, shard in enumerate(shards)
-        if shard
+        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}") for n,
+        shard in enumerate(shards) if shard
     ]
     times = {"sampled": preset.samples_per_case}
     total = sum(len(_prompts(cases, name, preset)) * times.get(name, 1) for name in PASSES)

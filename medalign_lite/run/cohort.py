@@ -75,11 +75,7 @@ def choose_cohort(stage: Stage, *, strict: bool = False, lesions: str = "") -> C
     too where no case is left or there are too few groups to divide.
     """
     found = cache(lambda: _find(stage, strict, lesions))
-    lists = {
-        "skipped": lambda: found().skipped,
-        "dropped": lambda: found().dropped,
-        "notes": lambda: found().notes,
-    }
+    lists = {"skipped": lambda: found().skipped, "dropped": lambda: found().dropped, "notes": lambda: found().notes}
     source = {"layout": lambda: found().layout, "reason": lambda: found().reason, "root": lambda: short(_root(stage))}
     stage.path("cases.jsonl", lambda part: write_cases(part, found().cases, root=_root(stage)))
     left_out = stage.json("skipped.json", lambda: {name: value() for name, value in lists.items()})

@@ -47,16 +47,8 @@ def examine(*, preset: str = "auto", cases: str = "", model: str = "", out: str 
     folder, about_model = run_folder(resolved.preset.name, out), _model(resolved)
     trial = start_trial(resolved) if about_model.state == "ok" else None  # meanwhile the rest is looked at
     return [
-        _python(),
-        *_libraries(),
-        _four_bit(),
-        _cores(),
-        _gpu(resolved),
-        _writable(folder),
-        about_model,
-        *_fit(resolved, folder),
-        *([end_trial(trial, resolved)] if trial else []),
-        *_time(resolved),
+        _python(), *_libraries(), _four_bit(), _cores(), _gpu(resolved), _writable(folder), about_model,
+        *_fit(resolved, folder), *([end_trial(trial, resolved)] if trial else []), *_time(resolved),
         Line("preset", "ok", f"{resolved.preset.name}: {resolved.reason}"),
     ]
 

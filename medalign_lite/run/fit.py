@@ -277,8 +277,7 @@ def _asking(model: nn.Module, shapes: Shapes, batch: int, largest: int) -> dict[
     reading = held(model, sequences=batch, length=shapes.prefix)[0]
     return {
         "KV cache": batch * (shapes.prefix + shapes.answer_tokens) * a_token,
-        "working memory": max(seeing, reading) + largest,
-        "logits": batch * text.vocab_size * (4 + 4 + dtype.itemsize),
+        "working memory": max(seeing, reading) + largest, "logits": batch * text.vocab_size * (4 + 4 + dtype.itemsize),
     }
 
 
@@ -299,11 +298,7 @@ def _training(policy: nn.Module, preset: Preset, shapes: Shapes, *, adapter: int
     rows = preset.micro_batch * len(dearest) * shapes.answer_tokens  # answer tokens whose log-probabilities are read
     chunk, sent_back = min(rows * text.vocab_size, LOGITS_AT_ONCE) * 4 * LOGIT_ARRAYS, 3 * rows * text.hidden_size * 4
     logits = max(between + chunk - peak, 0) + sent_back  # the chunk is gone before the way back begins
-    return {
-        "gradients": adapter,
-        "activations": max(peak - adapter, looking, seeing) + largest,
-        "logits": logits,
-    }
+    return {"gradients": adapter, "activations": max(peak - adapter, looking, seeing) + largest, "logits": logits}
 
 
 def vision_bytes(config, images: int, image_tokens: int, dtype: torch.dtype) -> int:

@@ -28,12 +28,8 @@ SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 # What a kernel sees when nobody watches it. Package and notebooks print plain lines in place of bars when
 # MEDALIGN_HEADLESS is 1; figures go into the notebook; nothing is fetched.
 HEADLESS = {
-    "MEDALIGN_HEADLESS": "1",
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "PYTHONHASHSEED": "0",
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MEDALIGN_HEADLESS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONHASHSEED": "0",
+    "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
 # A kernel's program: like ipykernel_launcher, after the imports that it is told of; one that fails is left to its cell.
@@ -118,15 +114,8 @@ def run_notebook(
         kernel = kernels.take(path, log)
         try:
             return papermill.execute_notebook(
-                path,
-                output,
-                parameters=values,
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                stdout_file=_Listener(on_text),
-                start_timeout=120,
-                km=kernel,
+                path, output, parameters=values, kernel_name="python3", language="python", progress_bar=False,
+                stdout_file=_Listener(on_text), start_timeout=120, km=kernel,
             )
         except papermill.PapermillExecutionError as error:
             kind = OutOfMemory if ran_out(error.ename, error.evalue) else NotebookError

@@ -136,14 +136,10 @@ def parts(stage: str, *, parameters: dict, inputs: dict, files: list[str], model
     cells = code_cells(notebook, counted=True) if notebook.is_file() else None
     cases = "" if inputs else parameters.get("cases", "")  # a stage with inputs has its cases from the first one
     return {
-        "stage": stage,
-        "parameters": plain(parameters),
-        "inputs": inputs,
+        "stage": stage, "parameters": plain(parameters), "inputs": inputs,
         "files": {short(name): _unnamed(tree(Path(name))) for name in files},
         "model": model and {"name": short(model), "revision": model_revision(model)},
-        "notebook": cells and digest(cells),
-        "source": source_files(cells, cases=cases),
-        "versions": versions(),
+        "notebook": cells and digest(cells), "source": source_files(cells, cases=cases), "versions": versions(),
     }
 
 
@@ -240,11 +236,9 @@ def unsound(run: Path, stage: str, parameters: dict) -> str:
         if problem := unsound(run, needed, parameters):
             return problem
     now = parts(
-        stage,
-        parameters={key: parameters.get(key, value) for key, value in old["parameters"].items()},
+        stage, parameters={key: parameters.get(key, value) for key, value in old["parameters"].items()},
         inputs={needed: outputs_digest(run / needed) for needed in old["inputs"]},
-        files=[str(ROOT / file) for file in old["files"]],
-        model=old["model"] and old["model"]["name"],
+        files=[str(ROOT / file) for file in old["files"]], model=old["model"] and old["model"]["name"],
     )
     changed = differences(old, now)
     return f"stage {stage} in {short(run)} is stale: {changed}" if changed else ""

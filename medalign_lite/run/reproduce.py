@@ -40,8 +40,7 @@ ALLOWED = {
     "PRESET": f"one of {', '.join(NAMES)}; after commas numbers of its own, such as full,max_side=448",
     "CASES": "a cases.jsonl, or the folder of a known data set; empty = phantom cases",
     "MODEL": "a model folder or a hub id; empty = the preset's",
-    "SEED": "a whole number, 0 or more, of at most 9 digits",
-    "OUT": "the folder that is written to; empty = artifacts",
+    "SEED": "a whole number, 0 or more, of at most 9 digits", "OUT": "the folder that is written to; empty = artifacts",
     "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
     "ROUNDS": "how often the aligned policy answers and learns from its answers, 1 to 99; empty = the preset's (once)",
     "LESIONS": "for a COCO list: the categories that are lesions, with commas; empty = guessed from their names",
@@ -127,9 +126,7 @@ class _Runs:
         old = self.record.get(path.stem)
         if old is None or old["key"] != self.key(path):
             return False
-        if any(
-            not (self.run / f).is_file() or file_sha256(self.run / f) != h for f, h in old["files"].items()
-        ):
+        if any(not (self.run / f).is_file() or file_sha256(self.run / f) != h for f, h in old["files"].items()):
             return False
         return not unsound(self.run, path.stem, self.shared)
 

@@ -121,10 +121,8 @@ class Stage:
         """Lines for the set-up cell: preset and why, model, folder, whether saved outputs are re-used."""
         state = "finished before with the same inputs: saved outputs are re-used" if self.complete else self.why
         lines = {
-            "preset": f"{self.preset.name} ({self.reason})",
-            "model": short(self.model),
-            "cases": short(self.cases) if self.cases else "phantom world",
-            "seed": str(self.seed),
+            "preset": f"{self.preset.name} ({self.reason})", "model": short(self.model),
+            "cases": short(self.cases) if self.cases else "phantom world", "seed": str(self.seed),
             "stage": f"{short(self.folder)}: {state}",
         }
         return "\n".join(f"{name:7} {text}" for name, text in lines.items())
@@ -211,20 +209,10 @@ class Stage:
     def _manifest(self, outputs: dict, seconds: float) -> dict:
         model = self.parts["model"] or {"name": None, "revision": None}
         return {
-            "stage": self.name,
-            "key": self.key,
-            "preset": self.preset.name,
-            "reason": self.reason,
-            "seed": self.seed,
-            "model": model["name"],
-            "model_revision": model["revision"],
-            "python": sys.version.split()[0],
-            "seconds": round(seconds, 1),
-            "peak_mb": round(peak_mb()),
-            "notes": self.notes,
-            "checks": self.checks,
-            "outputs": outputs,
-            "made_from": self.parts,
+            "stage": self.name, "key": self.key, "preset": self.preset.name, "reason": self.reason, "seed": self.seed,
+            "model": model["name"], "model_revision": model["revision"], "python": sys.version.split()[0],
+            "seconds": round(seconds, 1), "peak_mb": round(peak_mb()), "notes": self.notes, "checks": self.checks,
+            "outputs": outputs, "made_from": self.parts,
         }
 
     def _working_folder(self) -> Path:
@@ -248,19 +236,9 @@ class Stage:
 
 
 def open_stage(
-    name: str,
-    *,
-    preset: str = "auto",
-    cases: str = "",
-    model: str = "",
-    seed: int = DEFAULT_SEED,
-    out: str = "",
-    needs: Iterable[str] = (),
-    files: Iterable[str | Path] = (),
-    uses_model: bool = True,
-    parameters: dict | None = None,
-    recipe: str | None = None,
-    rounds: int = 0,
+    name: str, *, preset: str = "auto", cases: str = "", model: str = "", seed: int = DEFAULT_SEED, out: str = "",
+    needs: Iterable[str] = (), files: Iterable[str | Path] = (), uses_model: bool = True,
+    parameters: dict | None = None, recipe: str | None = None, rounds: int = 0,
 ) -> Stage:
     """Open stage `name` and verify the stages it needs.
 
@@ -277,16 +255,13 @@ def open_stage(
     for needed in needs:
         if problem := unsound(run, needed, shared):
             command = make_command(
-                dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "",
-                rounds=rounds,
+                dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "", rounds=rounds,
             )
             raise StageError(f"{problem}; run `{command}`")
     if not uses_model:
         del shared["model"]
     parts = provenance.parts(
-        name,
-        parameters=shared | (parameters or {}),
-        inputs={needed: outputs_digest(run / needed) for needed in needs},
+        name, parameters=shared | (parameters or {}), inputs={needed: outputs_digest(run / needed) for needed in needs},
         files=[str(ROOT / Path(file).expanduser()) for file in files if str(file)],
         model=resolved.model if uses_model else None,
     )

@@ -81,16 +81,13 @@ def trainer_arguments(
     best = settings.select != "last"
     warmup = math.ceil(settings.warmup * step_count(settings, pairs))
     return TrainingArguments(
-        output_dir=str(folder), per_device_train_batch_size=records,
-        gradient_accumulation_steps=batches, num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1, learning_rate=settings.learning_rate, lr_scheduler_type="cosine",
-        warmup_steps=warmup if warmup > 1 else 0, max_grad_norm=settings.max_grad_norm,
+        output_dir=str(folder), per_device_train_batch_size=records, gradient_accumulation_steps=batches,
+        num_train_epochs=settings.epochs, max_steps=settings.max_steps or -1, learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine", warmup_steps=warmup if warmup > 1 else 0, max_grad_norm=settings.max_grad_norm,
         weight_decay=settings.weight_decay, seed=settings.seed, data_seed=settings.seed, logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="epoch" if best else "steps", save_steps=settings.save_every, save_total_limit=2,
-        eval_strategy="epoch" if validated else "no", load_best_model_at_end=best,
+        logging_nan_inf_filter=False, save_strategy="epoch" if best else "steps", save_steps=settings.save_every,
+        save_total_limit=2, eval_strategy="epoch" if validated else "no", load_best_model_at_end=best,
         metric_for_best_model=settings.select if best else None, greater_is_better=SELECT[settings.select],
-        use_cpu=on_cpu, dataloader_pin_memory=False, remove_unused_columns=False,
-        label_names=[], report_to=report_to, disable_tqdm=True, optim="adamw_torch",
-        ddp_find_unused_parameters=False, ddp_timeout=DAY,
+        use_cpu=on_cpu, dataloader_pin_memory=False, remove_unused_columns=False, label_names=[], report_to=report_to,
+        disable_tqdm=True, optim="adamw_torch", ddp_find_unused_parameters=False, ddp_timeout=DAY,
     )

@@ -117,9 +117,8 @@ class PairTrainer(Trainer):
         self.book = Book(Path(work) / "log.jsonl", writes=arguments.should_save)
         self.step_losses, self.batch_ids = [], []
         super().__init__(
-            model=policy.model, args=arguments,
-            train_dataset=list(pairs), eval_dataset=list(validation) or None, data_collator=_collate,
-            callbacks=[Watch(self, progress=progress)],
+            model=policy.model, args=arguments, train_dataset=list(pairs), eval_dataset=list(validation) or None,
+            data_collator=_collate, callbacks=[Watch(self, progress=progress)],
         )
         self.remove_callback(PrinterCallback)
 

@@ -52,8 +52,7 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
         exact = resolve_inside(folder, image)
         found = exact if exact.is_file() else sources.the_one(folder, pictures.get(Path(image).name, []), image)
         return {
-            "id": sources.safe_id(shared.question_id(image)[1:] + "-" + Path(image).stem[:80]),
-            "image": found,
+            "id": sources.safe_id(shared.question_id(image)[1:] + "-" + Path(image).stem[:80]), "image": found,
             "source": LAYOUT,
         }
 

@@ -130,12 +130,8 @@ def _case(image: dict, listed: _List, folder: Path, root: Path, remarks: shared.
     return Case(
         id=picture.name,
         group=picture.name if group is None else f"patient-{sha256(group.encode(errors='replace')).hexdigest()[:12]}",
-        split=listed.split,
-        image=picture.path,
-        questions=tuple(shared.presence_questions(present, absent)),
-        lesions=tuple(lesions),
-        source=LAYOUT,
-        folder=root,
+        split=listed.split, image=picture.path, questions=tuple(shared.presence_questions(present, absent)),
+        lesions=tuple(lesions), source=LAYOUT, folder=root,
     )
 
 

@@ -16,8 +16,7 @@ LAYOUT = "MIMIC-CXR-JPG"
 NEEDS = "a folder that holds files/p10... and mimic-cxr-2.0.0-split.csv and -metadata.csv (or .csv.gz)"
 MAKES_FILES = False
 TABLES = {
-    "split": ("dicom_id", "study_id", "subject_id", "split"),
-    "metadata": ("dicom_id", "ViewPosition"),
+    "split": ("dicom_id", "study_id", "subject_id", "split"), "metadata": ("dicom_id", "ViewPosition"),
     "chexpert": ("study_id",),
 }
 SPLITS = {"train": "train", "validate": "val", "test": "test"}
@@ -74,13 +73,10 @@ def _case(
             f"{len(rows) - 1} more of s{study} left out: a case is one image, the study's frontal view"
         )
     return Case(
-        id=f"s{study}",
-        group=f"p{subject}",
-        split=SPLITS[splits.pop()],
+        id=f"s{study}", group=f"p{subject}", split=SPLITS[splits.pop()],
         image=resolve_inside(folder, f"files/{place}/{sources.safe_id(frontal[0][1])}.jpg"),
         questions=(*_report(folder, place, remarks), *_label_questions(labels)),
-        source=f"{LAYOUT} {FRONTAL[frontal[0][0]]}",
-        folder=folder,
+        source=f"{LAYOUT} {FRONTAL[frontal[0][0]]}", folder=folder,
     )
 
 

@@ -61,12 +61,7 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
 
 
 def _case(
-    name: str,
-    split: str,
-    entry: dict | None,
-    rows: list[tuple[str, dict]],
-    images: list[Path],
-    folder: Path,
+    name: str, split: str, entry: dict | None, rows: list[tuple[str, dict]], images: list[Path], folder: Path,
     remarks: shared.Remarks,
 ) -> Case:
     image = sources.the_one(folder, images, name)
@@ -87,13 +82,8 @@ def _case(
     present = list(dict.fromkeys(present))
     absent = [] if entry is None or remarks.faults else shared.choose_absent(name, OBSERVATIONS, present)
     return Case(
-        id=sources.safe_id(Path(name).stem),
-        group=(entry or {}).get(PATIENT) or name.split("_")[0],
-        split=split,
-        image=image,
-        questions=tuple(shared.presence_questions(present, absent)),
-        lesions=tuple(lesions),
-        source=LAYOUT,
+        id=sources.safe_id(Path(name).stem), group=(entry or {}).get(PATIENT) or name.split("_")[0], split=split,
+        image=image, questions=tuple(shared.presence_questions(present, absent)), lesions=tuple(lesions), source=LAYOUT,
         folder=folder,
     )
 

@@ -50,13 +50,9 @@ def _case(file: Path, images: dict[str, list[Path]], folder: Path, remarks: shar
         )
     group = re.match(r"CXR\d+", views[0])
     return Case(
-        id=sources.safe_id(views[0]),
-        group=group[0] if group else views[0],
-        split="train",
+        id=sources.safe_id(views[0]), group=group[0] if group else views[0], split="train",
         image=sources.the_one(folder, images.get(f"{views[0]}.png", []), f"{views[0]}.png"),
-        questions=(shared.report_question(report),),
-        source=LAYOUT,
-        folder=folder,
+        questions=(shared.report_question(report),), source=LAYOUT, folder=folder,
     )
 
 

@@ -60,11 +60,6 @@ def _case(entry: dict, split: str, folder: Path, remarks: shared.Remarks) -> Cas
     else:
         group = name.split("_")[0]  # CXR2384_IM-0942
     return Case(
-        id=name,
-        group=group,
-        split=split,
-        image=resolve_inside(folder, f"images/{views[0]}"),
-        questions=(shared.report_question(sources.text_in(entry, "report")),),
-        source=LAYOUT,
-        folder=folder,
+        id=name, group=group, split=split, image=resolve_inside(folder, f"images/{views[0]}"),
+        questions=(shared.report_question(sources.text_in(entry, "report")),), source=LAYOUT, folder=folder,
     )

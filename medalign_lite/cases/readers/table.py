@@ -22,17 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medalign_lite.cases.case import (
-    KINDS,
-    SPLITS,
-    Case,
-    CaseError,
-    CaseSet,
-    Draft,
-    Lesion,
-    Question,
-    resolve_inside,
-)
+from medalign_lite.cases.case import KINDS, SPLITS, Case, CaseError, CaseSet, Draft, Lesion, Question, resolve_inside
 from medalign_lite.cases.collect import clean_text, collect, join_groups
 from medalign_lite.cases.dicom import is_dicom
 from medalign_lite.cases.images import ImageError
@@ -208,8 +198,7 @@ def _case(entry: _Entry, group: str, why: str, root: Path, remarks: shared.Remar
     if not splits <= set(SPLITS):
         raise CaseError(f"split is {', '.join(sorted(splits))}; known are {', '.join(SPLITS)}")
     split = min(
-        splits,
-        key=lambda name: shared.HELD_OUT_FIRST.index(name) if name in shared.HELD_OUT_FIRST else -1,
+        splits, key=lambda name: shared.HELD_OUT_FIRST.index(name) if name in shared.HELD_OUT_FIRST else -1,
         default="train",
     )
     questions, lesions = [], []
@@ -229,14 +218,8 @@ def _case(entry: _Entry, group: str, why: str, root: Path, remarks: shared.Remar
     if lesions and not questions:  # a list of boxes alone: it says what is there, not what is not
         questions = shared.presence_questions(dict.fromkeys(lesion.label for lesion in lesions), ())
     return Case(
-        id=picture.name,
-        group=group,
-        split=split,
-        image=picture.path,
-        questions=tuple(questions),
-        lesions=tuple(lesions),
-        source=picture.about,
-        folder=root,
+        id=picture.name, group=group, split=split, image=picture.path, questions=tuple(questions),
+        lesions=tuple(lesions), source=picture.about, folder=root,
     )
 
 

@@ -50,13 +50,7 @@ def read(path: Path, *, root: Path) -> Iterator[Draft]:
 
 
 def _case(
-    name: str,
-    split: str,
-    rows: list[tuple[str, dict]],
-    known: list[str],
-    images: list[Path],
-    folder: Path,
-    root: Path,
+    name: str, split: str, rows: list[tuple[str, dict]], known: list[str], images: list[Path], folder: Path, root: Path,
     remarks: shared.Remarks,
 ) -> Case:
     try:
@@ -85,12 +79,6 @@ def _case(
     present = sorted(agreed - {*NOT_ASKED})
     absent = shared.choose_absent(name, [label for label in known if label not in found], present)
     return Case(
-        id=name,
-        group=name,
-        split=split,
-        image=picture.path,
-        questions=tuple(shared.presence_questions(present, absent)),
-        lesions=tuple(lesions),
-        source=LAYOUT,
-        folder=root,
+        id=name, group=name, split=split, image=picture.path,
+        questions=tuple(shared.presence_questions(present, absent)), lesions=tuple(lesions), source=LAYOUT, folder=root,
     )

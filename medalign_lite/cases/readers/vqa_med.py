@@ -54,8 +54,7 @@ def _lines(file: Path) -> Iterator[sources.Row]:
             continue
         if len(parts) not in (3, 4) or not all(parts):
             yield (
-                f"{file.name} line {number}",
-                None,
+                f"{file.name} line {number}", None,
                 "not image|question|answer, nor with a category in the second place",
             )
             continue
