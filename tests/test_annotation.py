@@ -29,7 +29,7 @@ from medalign_lite.editors.notes import (
     replace_words,
     restore_words,
 )
-from medalign_lite.editors.people import people_editor
+from medalign_lite.editors.people import PeopleEditor
 from medalign_lite.edits.records import build_records, check_record, read_records
 from medalign_lite.train.data import read_pairs
 
@@ -185,6 +185,10 @@ def test_notes_travel_and_arrive_once(case, tmp_path):
 # Records of what people said
 
 
+def people_editor(folder):
+    return PeopleEditor({name: last_judgements(notes) for name, notes in read_journals(folder).items()})
+
+
 def build(case, folder, *texts):
     return build_records([make_rollout(text) for text in texts], [case], editor=people_editor(folder))
 
@@ -267,7 +271,7 @@ def test_what_people_take_out_is_judged_as_what_they_add(picture, tmp_path, said
 
 
 def test_the_command_makes_records_of_a_run(run, tmp_path, capsys):  # noqa: F811
-    arguments = ["--run", str(run), "--notes", str(tmp_path / "notes"), "--out", str(tmp_path / "out")]
+    arguments = [f"RUN={run}", f"NOTES={tmp_path / 'notes'}", f"OUT={tmp_path / 'out'}"]
     assert human_edits.main(arguments) == 2
     assert "there is no journal" in capsys.readouterr().err
     case = make_case(image=run.parent.parent / "c1.png")

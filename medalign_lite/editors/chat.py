@@ -27,7 +27,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # status codes after which the same request may succeed
 HINTS = {
     400: "does the server know response_format json_schema, and the model this many tokens?",
-    401: "set LLM_API_KEY", 403: "set LLM_API_KEY", 404: "are --url and the model's name right?",
+    401: "set LLM_API_KEY", 403: "set LLM_API_KEY", 404: "are URL= and the model's name right?",
 }  # fmt: skip
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more ends the run
 LARGEST_REPLY = 4_000_000  # bytes

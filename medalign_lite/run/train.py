@@ -22,7 +22,7 @@ from medalign_lite.files import claim
 from medalign_lite.losses.recipes import RECIPES, Recipe
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.commands import ArgumentError, exit_status, ran_out, read_arguments
+from medalign_lite.run.commands import ArgumentError, exit_status, ran_out, read_arguments, value_of
 from medalign_lite.run.pairs import open_run, stage_data
 from medalign_lite.run.stages import StageError
 from medalign_lite.train.arms import settings_of
@@ -134,7 +134,7 @@ def resolve(given: Mapping[str, str]) -> tuple[TrainSettings, Data, Path]:
         raise ArgumentError("say what is learnt from and where to write: RUN= or PAIRS=, and OUT=")
     if given.get("DEVICE", "auto") not in DEVICES:
         raise ArgumentError(f"DEVICE={given['DEVICE']!r} is not one of {', '.join(DEVICES)}")
-    changes = {name: _value(name, given[name], default) for name, default in vars(TrainSettings()).items()
+    changes = {name: value_of(name, given[name], default) for name, default in vars(TrainSettings()).items()
                if name in given}
     changes |= {"recipe": given["RECIPE"]} if "RECIPE" in given else {}
     overrides = {name: _override(name, given[f"recipe.{name}"]) for name in _recipe_fields()
@@ -163,7 +163,7 @@ def _pairs_data(given: Mapping[str, str]) -> Data:
 
 
 def _side(given: Mapping[str, str]) -> int:
-    return _value("MAX_SIDE", given.get("MAX_SIDE", "0"), 0)
+    return value_of("MAX_SIDE", given.get("MAX_SIDE", "0"), 0)
 
 
 def _start(given: Mapping[str, str]) -> Path | None:
@@ -185,23 +185,12 @@ def save_config(given: Mapping[str, str], settings: TrainSettings, data: Data, o
         print((out / "config.json").read_text(encoding="utf-8"), end="", flush=True)
 
 
-def _value(name: str, text: str, default):
-    """The text as the default's kind of value."""
-    if isinstance(default, tuple):
-        return tuple(text.split(","))
-    try:
-        return {"true": True, "false": False}[text.lower()] if isinstance(default, bool) else type(default)(text)
-    except (KeyError, ValueError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
-        raise ArgumentError(f"{name}={text!r} is not {wanted}") from None
-
-
 def _override(name: str, text: str):
     """A recipe's number, word, true or false; of a number also several, with commas."""
     default = Recipe.__dataclass_fields__[name].default
     if isinstance(default, float) and "," in text:
-        return tuple(_value(f"recipe.{name}", part, default) for part in text.split(","))
-    return _value(f"recipe.{name}", text, default)
+        return tuple(value_of(f"recipe.{name}", part, default) for part in text.split(","))
+    return value_of(f"recipe.{name}", text, default)
 
 
 def _recipe_fields() -> list[str]:
