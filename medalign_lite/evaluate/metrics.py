@@ -1,7 +1,7 @@
 """What a model said, counted per image; ratios come last, so that a bootstrap can draw images.
 
-Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
-`style`. Without structured facts a report is counted against its reference, as far as that goes (`edits/truths`).
+Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `short_answers` and `grounding`.
+Without structured facts a report is counted against its reference, as far as that goes (`edits/truths`).
 ``python -m medalign_lite score``: the suite on two files of your own.
 """
 
@@ -15,9 +15,7 @@ from medalign_lite.cases.case import Case, Question
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.evaluate.agreement import overclaim_counts, report_counts
 from medalign_lite.evaluate.grounding import change_counts, changed_case, fall_counts, margin_counts
-from medalign_lite.evaluate.probing import probe_counts
-from medalign_lite.evaluate.short_answers import score_answer
-from medalign_lite.evaluate.style import style_counts
+from medalign_lite.evaluate.short_answers import probe_counts, score_answer
 from medalign_lite.text.answers import option_of
 from medalign_lite.text.says import yes_no
 
@@ -73,6 +71,7 @@ class TokenLogp:
     values: tuple[float, ...]
 
 
+FEW_WORDS = 2  # an answer this many word edits from the base's is a minimal change
 PERPLEXITY = "perplexity_under_base"  # exp of its ratio, nats a token
 # metric -> (numerator column, denominator column). Facts agree in finding, side and zone, where a name says no more.
 RATIOS = {
@@ -278,3 +277,23 @@ def _grounding(margin: Margins) -> dict[str, float]:
         row |= margin_counts(margin.lesion, margin.control)
     return row
 
+
+def word_edits(a: str, b: str) -> int:
+    """Word-level Levenshtein distance: the fewest insertions, deletions and exchanges of words."""
+    left, right = a.split(), b.split()
+    previous = list(range(len(right) + 1))
+    for i, word in enumerate(left, 1):
+        row = [i]
+        for j, other in enumerate(right, 1):
+            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (word != other)))
+        previous = row
+    return previous[-1]
+
+
+def style_counts(text: str, reference: str | None) -> dict[str, float]:
+    """Columns of `metrics`: the answer's words, and its distance to the reference answer where there is one."""
+    row = {"word_answers": 1, "words": len(text.split())}
+    if reference is None:
+        return row
+    edits, longest = word_edits(text, reference), max(len(text.split()), len(reference.split()), 1)
+    return row | {"edit_answers": 1, "edit_distance": edits / longest, "within_few_words": edits <= FEW_WORDS}

@@ -27,10 +27,9 @@ from medalign_lite.run.pairs import open_run, stage_data
 from medalign_lite.run.stages import StageError
 from medalign_lite.train.arms import settings_of
 from medalign_lite.train.data import read_pairs
-from medalign_lite.train.launch import divide_step, process_count, process_rank
 from medalign_lite.train.pairs import Pair
 from medalign_lite.train.reference import ReferenceMismatch
-from medalign_lite.train.settings import SELECT, TrainSettings
+from medalign_lite.train.settings import SELECT, TrainSettings, divide_step, process_count, process_rank
 from medalign_lite.train.train import REPORTERS, NothingLearnt, TrainingDiverged, train
 
 DEVICES = ("auto", "cpu", "cuda")

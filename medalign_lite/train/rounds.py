@@ -25,8 +25,7 @@ from medalign_lite.model.rollout import own_answers
 from medalign_lite.model.weights import model_revision
 from medalign_lite.train.arms import DONE
 from medalign_lite.train.data import draw_data, pictures_of
-from medalign_lite.train.launch import process_count
-from medalign_lite.train.settings import TrainSettings
+from medalign_lite.train.settings import TrainSettings, process_count
 from medalign_lite.train.train import train
 
 SPLITS = ("train", "val")  # the others are never asked: they are for evaluation

@@ -2,7 +2,7 @@
 
 The Trainer keeps what it is good at: sampling, accumulation, clipping, optimizer, schedule, checkpoints, resuming.
 Ours is the loss (`compute_loss`), the count that it is divided by, validation, the log, and the guards. The same code
-runs in one process and, under `accelerate launch`, in several (`launch.py`).
+runs in one process and, under `accelerate launch`, in several (`settings.py`).
 
     python -m medalign_lite train
 """
@@ -26,11 +26,10 @@ from medalign_lite.files import bar, claim, file_sha256, peak_mb, write_jsonl
 from medalign_lite.losses.objective import Losses, margins, objective
 from medalign_lite.losses.recipes import RECIPES, Reads, Recipe
 from medalign_lite.model.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
-from medalign_lite.train.launch import ShareSampler, refuse_sharding, run_inside
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import ALL_SIDES, check_head, rows_of, score
-from medalign_lite.train.settings import TrainSettings, trainer_arguments
+from medalign_lite.train.settings import ShareSampler, TrainSettings, refuse_sharding, run_inside, trainer_arguments
 
 REPORTERS = ("none", "tensorboard", "wandb", "trackio")  # what the Trainer can tell its figures to, if installed
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, resolve_inside
-from medalign_lite.cases.images import MAX_PIXELS, ImageError
+from medalign_lite.cases.images import MAX_PIXELS
 from medalign_lite.cases.pictures import Picture, save_picture, save_png
 from medalign_lite.cases.readers import shared, sources
 
@@ -141,10 +141,7 @@ def _save(image: dict, listed: _List, folder: Path, root: Path) -> Picture:
     own = [place.name for place in folder.iterdir() if shared.split_named(place.name, "") == listed.split]
     places = [home, "images", ".", *own, *(f"images/{place}" for place in own)]
     found = [place for part in dict.fromkeys(places) if (place := resolve_inside(folder, f"{part}/{name}")).is_file()]
-    try:
-        return save_picture(sources.the_one(folder, dict.fromkeys(found), name[:120]), root / "images")
-    except ImageError as error:
-        raise CaseError(str(error)) from error
+    return save_picture(sources.the_one(folder, dict.fromkeys(found), name[:120]), root / "images")
 
 
 def _lesion(annotation: dict, label: str, size: tuple[int, int], root: Path, remarks: shared.Remarks) -> Lesion:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import CaseError, resolve_inside
@@ -58,6 +58,12 @@ def header_of(path: Path) -> list[str]:
     """The column names of a CSV file, in lower case; of one that is none: whatever its first line gives."""
     line = LINE_END.split(first_bytes(path, 2**16).decode("utf-8-sig", errors="replace"), maxsplit=1)[0]
     return [name.strip().strip('"').lower() for name in line.split(max(",;\t", key=line.count))]
+
+
+def tables_with(columns: Iterable[str], path: Path, *patterns: str) -> list[Path]:
+    """The CSV files of a folder that match and have these columns, in any case."""
+    needed = {name.lower() for name in columns}
+    return [file for file in files_at(path, *patterns) if needed <= set(header_of(file))]
 
 
 def pictures_below(path: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
@@ -109,10 +115,10 @@ def load_list(path: Path, kind: type = list) -> list | dict:
     return content
 
 
-def entries_of(path: Path, records: Callable[[], list] | None = None) -> Iterator[Row]:
-    """Each object of a JSON list (or of what `records` gives); what is no object, or no list at all, is a fault."""
+def entries_of(path: Path, records: list | None = None) -> Iterator[Row]:
+    """Each object of a JSON list (or of `records`); what is no object, or no list at all, is a fault."""
     try:
-        found = records() if records else load_list(path)
+        found = load_list(path) if records is None else records
     except CaseError as error:
         yield path.name, None, str(error)
         return
@@ -154,7 +160,9 @@ def rows_of(
     read at all, or lacks a needed column, is one fault. Columns without a name are left out.
     """
     try:
-        text = _table_text(path)
+        content = content_of(path)
+        wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets call "Unicode text"
+        text = content.decode("utf-16", "replace") if wide else content.decode("utf-8-sig", "surrogateescape")
         lines = LINE_END.split(text)
         start = next((n for n, line in enumerate(lines) if line.strip()), None)
         if start is None:
@@ -188,13 +196,6 @@ def rows_of(
             if delimiter != ",":
                 row |= {name: row[name].replace(",", ".") for name in numbers if name in row}
             yield place, row, ""
-
-
-def _table_text(path: Path) -> str:
-    content = content_of(path)
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # as spreadsheets call "Unicode text"
-        return content.decode("utf-16", errors="replace")
-    return content.decode("utf-8-sig", errors="surrogateescape")
 
 
 def _row(lines: list[str], at: int, delimiter: str, width: int) -> tuple[list[str] | None, int]:
