@@ -18,10 +18,8 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 def collect(
     drafts: Iterable[Draft], *, layout: str = "", reason: str = "", strict: bool = False, check_files: bool = True
 ) -> CaseSet:
-    """Check a reader's drafts and keep the good ones; arguments and errors as in `readers.read_cases`.
-
-    Groups that share a picture (its pixels; only with `check_files`) are joined (METHOD.md D6).
-    """
+    """Check a reader's drafts and keep the good ones; arguments and errors as in `readers.read_cases`. Groups that
+    share a picture (its pixels; only with `check_files`) are joined (METHOD.md D6)."""
     cases, skipped, dropped, notes, pixels = [], [], [], [], []
     seen: set[str] = set()
     for draft in drafts:
@@ -123,9 +121,7 @@ def clean_text(text: str) -> str:
 
 def join_groups(shared: Iterable[tuple[str, ...]]) -> list[str]:
     """For each case a name of its group: of all that it shares a name with, directly or through others, the first one.
-
-    Each entry holds the names (patient, picture, ...) that a case goes by; the first of them may name the group.
-    """
+    Each entry holds the names (patient, picture, ...) that a case goes by; the first of them may name the group."""
     shared, above = list(shared), {}
 
     def top(name: str) -> str:
@@ -142,11 +138,8 @@ def join_groups(shared: Iterable[tuple[str, ...]]) -> list[str]:
 
 def check_case(case: Case) -> tuple[Case, list[str], str]:
     """Open the files of a case; returns it without its unusable lesions, a sentence for each of those, and a name of
-    its picture's pixels.
-
-    Raises ImageError or CaseError where the image, the hidden image or a fact's mask is unusable: then the picture
-    or its truth is in doubt and the whole case has to go.
-    """
+    its picture's pixels. Raises ImageError or CaseError where the image, the hidden image or a fact's mask is unusable:
+    then the picture or its truth is in doubt and the whole case has to go."""
     image = read_image(case.image)
     size = image.size
     for path in changed_images(case):

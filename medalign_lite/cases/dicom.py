@@ -48,9 +48,7 @@ TOP_LEVEL = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequ
 @dataclass(frozen=True)
 class DicomPicture:
     """One frame: `pixels` uint8 (H, W) or (H, W, 3), `about` its allowed header values, `notes` what to look at.
-
-    `patient` says which files belong together and must not be written anywhere; it is kept out of the repr.
-    """
+    `patient` says which files belong together and must not be written anywhere; it is kept out of the repr."""
 
     pixels: np.ndarray
     about: str
@@ -70,11 +68,9 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_dicom(path: Path, frame: int | None = None) -> DicomPicture:
-    """Read one frame, counted from 1; it may be left out where there is only one.
-
-    Raises ImageError, whose message names the file, for what is no DICOM picture, is damaged, compressed in a way that
-    no installed package reads (the message names one that does), or has another number of frames.
-    """
+    """Read one frame, counted from 1; it may be left out where there is only one. Raises ImageError, whose message
+    names the file, for what is no DICOM picture, is damaged, compressed in a way that no installed package reads (the
+    message names one that does), or has another number of frames."""
     try:
         import pydicom
     except ImportError as error:

@@ -22,9 +22,7 @@ VOLUME_QUANTILES = (0.005, 0.995)  # of the volume: a slice keeps its brightness
 @dataclass(frozen=True)
 class Picture:
     """A saved picture: `name` of 16 hexadecimal digits over its pixels, `path` of the PNG, and what is known of it.
-
-    `patient` says which pictures belong together; it may be an identifier and must not be written anywhere.
-    """
+    `patient` says which pictures belong together; it may be an identifier and must not be written anywhere."""
 
     name: str
     path: Path
@@ -35,10 +33,8 @@ class Picture:
 
 
 def save_picture(source: Path | bytes, folder: Path, frame: int | None = None) -> Picture:
-    """Read `source`, a file or its bytes (one frame or slice, counted from 1), and write it to `folder`/<name>.png.
-
-    A file that is there already is kept. Raises ImageError, which names `source`.
-    """
+    """Read `source`, a file or its bytes (one frame or slice, counted from 1), and write it to `folder`/<name>.png. A
+    file that is there already is kept. Raises ImageError, which names `source`."""
     pixels, about, notes, patient = _read(source, frame)
     pixels = _without_colour(pixels)
     name = sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]

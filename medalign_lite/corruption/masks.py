@@ -34,11 +34,9 @@ TURNS = (
 
 @dataclass(frozen=True)
 class Masks:
-    """The lesion mask M and its control M°, bool (H, W) or None; `reason` says why one is missing, else "".
-
-    `source`: "mask", "polygon" or "box" (the data set's own), the name of the segmenter that drew the mask, several of
-    these joined by "and", or "none".
-    """
+    """The lesion mask M and its control M°, bool (H, W) or None; `reason` says why one is missing, else "". `source`:
+    "mask", "polygon" or "box" (the data set's own), the name of the segmenter that drew the mask, several of these
+    joined by "and", or "none"."""
 
     lesion: np.ndarray | None
     control: np.ndarray | None
@@ -51,8 +49,7 @@ def lesion_mask(case: Case, select: Collection[str] | None = None) -> np.ndarray
 
     Counts every fact with a mask and every lesion that is outlined; `select` keeps those findings or labels, small and
     capital letters alike.
-    Raises ImageError or CaseError for an unusable mask.
-    """
+    Raises ImageError or CaseError for an unusable mask."""
     size = image_size(case.image)
     parts = [read_mask(case.folder / fact.mask, size) for fact in _chosen_facts(case, select)]
     parts += [lesion_pixels(lesion, folder=case.folder, size=size) for lesion in _chosen_lesions(case, select)]
@@ -119,11 +116,9 @@ def dilate(mask: np.ndarray) -> np.ndarray:
 def control_mask(
     lesion: np.ndarray, body: np.ndarray, *, lesions_dilated: np.ndarray, id: str, seed: int
 ) -> np.ndarray | None:
-    """The lesion mask moved to a random place in the body: as it is if it fits, else mirrored, turned or stretched.
-
-    All masks bool (H, W). The result has no pixel in `lesions_dilated` and the lesion mask's area within
-    AREA_TOLERANCE; None where nothing fits.
-    """
+    """The lesion mask moved to a random place in the body: as it is if it fits, else mirrored, turned or stretched. All
+    masks bool (H, W). The result has no pixel in `lesions_dilated` and the lesion mask's area within AREA_TOLERANCE;
+    None where nothing fits."""
     allowed = body & ~lesions_dilated
     shape = lesion[bounds(lesion)]
     rng = generator(id, seed, "control")

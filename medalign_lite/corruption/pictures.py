@@ -34,11 +34,9 @@ def corrupt_all(
     jobs: Sequence[Job], folder: Path, *, method: str, seed: int, strength: float = 1.0,
     workers: int | None = None, say: Callable[[str], object] = lambda line: None,
 ) -> list[dict]:
-    """A row for each job, its pictures written to `folder`; `say` is told now and then how far it is.
-
-    `seed` and the names of case and findings decide all that is random, so `workers` and order change nothing.
-    Raises ValueError for a method that is not one of `corrupt.INSIDE`, or the one that is kept for the evaluation.
-    """
+    """A row for each job, its pictures written to `folder`; `say` is told now and then how far it is. `seed` and the
+    names of case and findings decide all that is random, so `workers` and order change nothing. Raises ValueError for a
+    method that is not one of `corrupt.INSIDE`, or the one that is kept for the evaluation."""
     allowed = [name for name in INSIDE if name != UNSEEN]
     if method == UNSEEN:
         raise ValueError(f"{method!r} is the evaluation's: training must never see it; use {', '.join(allowed)}")

@@ -40,10 +40,8 @@ class Sam:
 
 
 def load_sam(model: str, device: str | None = None) -> tuple[Sam, str]:
-    """The segmenter in a folder or of a hub id, and its name; `device` is a GPU where there is one.
-
-    Raises ModelError for what is missing or no model of the family, or one whose processor needs torchvision.
-    """
+    """The segmenter in a folder or of a hub id, and its name; `device` is a GPU where there is one. Raises ModelError
+    for what is missing or no model of the family, or one whose processor needs torchvision."""
     folder, name, _ = locate(model)
     offline = {"local_files_only": True, "trust_remote_code": False}
     try:

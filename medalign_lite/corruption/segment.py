@@ -36,8 +36,7 @@ def outline_cases(
     Images and masks are written to `folder`. In a case without any lesion each of `labels` that its positive gold
     answers speak of is asked for, with neither box nor point. `mask` of a row is where the pixels come from ("none"
     where there are none), `reason` why no outline was drawn, else "". Raises ValueError where `segment` returns
-    something else than bool (H, W) or None.
-    """
+    something else than bool (H, W) or None."""
     made, rows = [], []
     for case in cases:
         image = read_image(case.image)

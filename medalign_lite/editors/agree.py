@@ -54,10 +54,8 @@ def interval(a: float, b: float) -> float:
 def krippendorff_alpha(
     raters: Sequence[Mapping[Hashable, Value]], distance: Callable[[Value, Value], float] = nominal
 ) -> float:
-    """α of raters given as {unit: value}; who said nothing of a unit leaves it out.
-
-    nan where no unit has two values, or all values are the same.
-    """
+    """α of raters given as {unit: value}; who said nothing of a unit leaves it out. nan where no unit has two values,
+    or all values are the same."""
     units = {unit: [rater[unit] for rater in raters if unit in rater] for rater in raters for unit in rater}
     paired = [values for values in units.values() if len(values) > 1]
     counts = Counter(value for values in paired for value in values)
@@ -91,10 +89,8 @@ class Agreement(NamedTuple):
 
 
 def agreement(journals: Mapping[str, Iterable[Note]], spans: Mapping[str, Sequence[tuple[int, int]]]) -> Agreement:
-    """Of {annotator: notes}, on the answers that `spans` names with the characters of their claims.
-
-    A verdict is right, wrong or unsure. A span is kept or changed by who is not unsure about the answer.
-    """
+    """Of {annotator: notes}, on the answers that `spans` names with the characters of their claims. A verdict is right,
+    wrong or unsure. A span is kept or changed by who is not unsure about the answer."""
     said = {
         name: {key: note for key, note in last_judgements(notes).items() if key in spans}
         for name, notes in journals.items()

@@ -56,8 +56,7 @@ class Endpoint:
 
     `url` ends before /chat/completions ("http://127.0.0.1:11434/v1"). `timeout`: seconds for one whole reply, from the
     first byte sent to the last one read. `backoff`: seconds before the second attempt, doubled each time. A key is read
-    from LLM_API_KEY and kept nowhere.
-    """
+    from LLM_API_KEY and kept nowhere."""
 
     url: str
     model: str
@@ -77,10 +76,8 @@ class Budget:
 
 class Chat:
     """A model behind an endpoint that is asked once only: each reply is a file of `cache`, named by its request's hash.
-
     `leaves` says what the requests hold; it goes to `say` with the host before the first of them is sent. `requests`
-    and `tokens` were spent by this run, `kept` replies were read from disk.
-    """
+    and `tokens` were spent by this run, `kept` replies were read from disk."""
 
     def __init__(self, endpoint: Endpoint, budget: Budget, *, cache: Path, leaves: str, say: Callable[[str], None]):
         self.endpoint, self.budget, self.cache, self.leaves, self.say = endpoint, budget, Path(cache), leaves, say
@@ -92,8 +89,7 @@ class Chat:
 
         Raises:
             BadReply: where no attempt gave such JSON; that is kept too, so a rerun raises it at no cost.
-            ChatError: where the model cannot be asked, or the budget is spent.
-        """
+            ChatError: where the model cannot be asked, or the budget is spent."""
         request = {
             "model": self.endpoint.model,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}], "temperature": 0,
@@ -197,10 +193,8 @@ class Chat:
 
 async def _post(url: str, body: bytes, seconds: float) -> tuple[int, float | None, bytes]:
     """(status, seconds to wait if it names some, body). Redirections would carry text and key elsewhere: not followed.
-
     Raises TimeoutError where the whole takes longer than `seconds`, and httpx.HTTPError, of which a body above
-    LARGEST_REPLY is one.
-    """
+    LARGEST_REPLY is one."""
     headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
     if key := os.environ.get("LLM_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
@@ -218,11 +212,8 @@ async def _post(url: str, body: bytes, seconds: float) -> tuple[int, float | Non
 
 
 def parse_reply(content: str, schema: dict) -> dict:
-    """The JSON of a reply.
-
-    Raises BadReply where it is not JSON or text, names a key twice, does not fit, or holds characters that nobody sees
-    (control, direction and joining marks).
-    """
+    """The JSON of a reply. Raises BadReply where it is not JSON or text, names a key twice, does not fit, or holds
+    characters that nobody sees (control, direction and joining marks)."""
     try:
         value = json.loads(content, object_pairs_hook=_unique)
         jsonschema.Draft202012Validator(schema).validate(value)

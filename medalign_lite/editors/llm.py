@@ -85,8 +85,7 @@ class LlmEditor:
 
         Raises:
             NoEdit: where the model gives none, or one that cannot be verified; the message is the reason.
-            ChatError: where the model cannot be asked.
-        """
+            ChatError: where the model cannot be asked."""
         answer = rollout.text
         prompt = read_prompt("correct_v1")
         reply = self._ask(prompt, answer, case, question, CORRECTION)
@@ -146,8 +145,7 @@ def apply_changes(answer: str, changes: list[dict]) -> str:
     """`answer` with each `old` replaced by its `new`.
 
     Raises:
-        NoEdit: for no change, one whose words do not stand in the answer exactly once, or two that overlap.
-    """
+        NoEdit: for no change, one whose words do not stand in the answer exactly once, or two that overlap."""
     places = []
     for change in changes:
         if not change["old"] or answer.count(change["old"]) != 1:

@@ -100,8 +100,7 @@ def replace_words(said: Judgement, answer: str, changes: Iterable[Change]) -> Ju
     """With these changes; earlier ones that they touch are gone, and so is the mark.
 
     Raises:
-        NoteError: for characters outside the answer, changes that overlap, or a replacement that changes nothing.
-    """
+        NoteError: for characters outside the answer, changes that overlap, or a replacement that changes nothing."""
     new = tuple(sorted(changes))
     for change in new:
         _check_change(change, answer)
@@ -195,8 +194,7 @@ def read_notes(path: Path | str) -> list[Note]:
     """The notes of a journal or an export. A last line that was cut off is left out.
 
     Raises:
-        NoteError: for any other line that is no note, with its number.
-    """
+        NoteError: for any other line that is no note, with its number."""
     text = Path(path).read_text(encoding="utf-8", errors="replace")
     return parse_notes(text, name=str(path))
 
@@ -233,11 +231,9 @@ def export_notes(folder: Path | str) -> str:
 
 
 def import_notes(folder: Path | str, text: str) -> int:
-    """Put exported notes into the journals of their annotators; returns how many were new.
-
-    Notes that are there already are left alone; a journal stays in the order of its actions. Raises NoteError for a
-    line that is no note or an annotator's name that is no file name; then nothing is written.
-    """
+    """Put exported notes into the journals of their annotators; returns how many were new. Notes that are there already
+    are left alone; a journal stays in the order of its actions. Raises NoteError for a line that is no note or an
+    annotator's name that is no file name; then nothing is written."""
     new: dict[str, list[Note]] = {}
     for note in parse_notes(text if text.endswith("\n") else text + "\n", name="the import"):
         new.setdefault(note.annotator, []).append(note)

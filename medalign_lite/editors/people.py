@@ -36,10 +36,8 @@ ALLOWED = {
 
 @dataclass(frozen=True)
 class PeopleEditor:
-    """An editor for `records.build_records`: `said` is {annotator: {answer's key: the note that counts}}.
-
-    A pair is made where all who are sure say the same; who is unsure has no say.
-    """
+    """An editor for `records.build_records`: `said` is {annotator: {answer's key: the note that counts}}. A pair is
+    made where all who are sure say the same; who is unsure has no say."""
 
     said: Mapping[str, Mapping[str, Note]]
 

@@ -41,11 +41,9 @@ SIDE = 640  # pixels of the shown picture's longer side
 
 
 class HumanEditor(anywidget.AnyWidget):
-    """Judge `items` one after another; every action is on disk, in `folder`, before the next one.
-
-    With no items it says so. `annotator` may be left empty: the widget asks. Notes of others in the folder are not
-    shown, only how far they agree.
-    """
+    """Judge `items` one after another; every action is on disk, in `folder`, before the next one. With no items it says
+    so. `annotator` may be left empty: the widget asks. Notes of others in the folder are not shown, only how far they
+    agree."""
 
     _esm = HERE / "widget.js"
     _css = HERE / "widget.css"

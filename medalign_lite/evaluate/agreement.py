@@ -66,8 +66,7 @@ class FactErrors:
 
     `pairs` are the (claim, fact) of one finding; a pair that fits is `matched`, another has a `location` error (side
     or zone), a `severity` error (size), or both. `false_finding` is affirmed and belongs to no fact, `missing_finding`
-    the other way round. To say the same twice is no error.
-    """
+    the other way round. To say the same twice is no error."""
 
     pairs: tuple[tuple[Claim, Fact], ...]
     matched: int
@@ -78,11 +77,9 @@ class FactErrors:
 
     @property
     def match_ratio(self) -> float | None:
-        """matched / (matched + errors): the formula of GREEN (Ostmeier et al. 2024) on exact facts.
-
-        It is not GREEN, which has a language model count, on reports, errors that it finds significant. GREEN's errors
-        about comparisons with earlier images do not occur here. None where there is neither a match nor an error.
-        """
+        """matched / (matched + errors): the formula of GREEN (Ostmeier et al. 2024) on exact facts. It is not GREEN,
+        which has a language model count, on reports, errors that it finds significant. GREEN's errors about comparisons
+        with earlier images do not occur here. None where there is neither a match nor an error."""
         total = self.matched + self.false_finding + self.missing_finding + self.location + self.severity
         return self.matched / total if total else None
 
@@ -111,10 +108,8 @@ def _pair(finding: str, claims: Sequence[Claim], facts: Sequence[Fact]) -> list[
 
 
 def affirmed_by(text: str, truth: Facts | Report) -> list[Claim]:
-    """The findings that a report asserts and of which the truth decides, a bilateral one once for each side.
-
-    A reference report decides about what it says itself and what it contradicts; the rest is neither right nor wrong.
-    """
+    """The findings that a report asserts and of which the truth decides, a bilateral one once for each side. A
+    reference report decides about what it says itself and what it contradicts; the rest is neither right nor wrong."""
     if isinstance(truth, Facts):
         return affirmed(text)
     said = [one for claim in truth.read(text) if claim.polarity == "present" for one in by_side(claim)]
@@ -125,11 +120,9 @@ def affirmed_by(text: str, truth: Facts | Report) -> list[Claim]:
 
 
 def report_counts(text: str, truth: Facts | Report) -> dict[str, float]:
-    """Columns of `metrics` for one report.
-
-    claims_right and facts_found are at level "zone", the others say theirs. A claim without a fact on its side is
-    `claims_hallucinated`. By a reference report a text that says the same scores 1, 0, 1, whatever it speaks of.
-    """
+    """Columns of `metrics` for one report. claims_right and facts_found are at level "zone", the others say theirs. A
+    claim without a fact on its side is `claims_hallucinated`. By a reference report a text that says the same scores 1,
+    0, 1, whatever it speaks of."""
     return claim_counts(affirmed_by(text, truth), truth.stated.facts)
 
 

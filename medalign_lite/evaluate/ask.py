@@ -98,10 +98,8 @@ def measure(
     cases: Sequence[Case], arms: Sequence[Arm], *, model: str, preset: Preset, seed: int, folder: Path,
     shards: int = SHARDS,
 ) -> Measured:
-    """Everything that the results are counted from. The first arm is the base; `folder` keeps finished work.
-
-    The same arguments give the same rows, whether or not the work was interrupted.
-    """
+    """Everything that the results are counted from. The first arm is the base; `folder` keeps finished work. The same
+    arguments give the same rows, whether or not the work was interrupted."""
     records = truth_records(cases, seed=seed)
     probes = [
         *real_probes(cases), *control_probes(cases, seed=seed), *hidden_probes(cases, folder=folder, seed=seed),
@@ -270,10 +268,8 @@ def _distinct(probes: Sequence[Probe]) -> list[Image.Image | Path]:
 
 
 def _pairs(job: Job) -> dict[str, tuple[list[Record], list[Pair]]]:
-    """{corruption: the shard's true statements against false ones, with its corrupted images}.
-
-    What training used is only looked at on test.
-    """
+    """{corruption: the shard's true statements against false ones, with its corrupted images}. What training used is
+    only looked at on test."""
     by_id = {case.id: case for case in job.cases}
     on_test = [record for record in job.records if by_id[record.case_id].split == "test"]
     return {

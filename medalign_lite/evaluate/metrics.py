@@ -24,11 +24,9 @@ CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only", "moved", "
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer of one arm. `condition` names the image it saw.
-
-    `hidden` is the image without one `finding` whose company stays, `moved` with it on the other side; `lesion` and
-    `control` are the image with its lesion corrupted, and with as much of the rest.
-    """
+    """One answer of one arm. `condition` names the image it saw. `hidden` is the image without one `finding` whose
+    company stays, `moved` with it on the other side; `lesion` and `control` are the image with its lesion corrupted,
+    and with as much of the rest."""
 
     case_id: str
     question_id: str
@@ -40,10 +38,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Margins:
-    """Raw gaps log π(y+) - log π(y-) in nats, summed over span tokens, under v, v' (lesion) and v° (control).
-
-    Raw, so that the base has a value too: METHOD's margin m(u) / β (N = none) is the aligned gap minus the base's.
-    """
+    """Raw gaps log π(y+) - log π(y-) in nats, summed over span tokens, under v, v' (lesion) and v° (control). Raw, so
+    that the base has a value too: METHOD's margin m(u) / β (N = none) is the aligned gap minus the base's."""
 
     record_id: str
     case_id: str
@@ -149,8 +145,7 @@ def count(
     those with `real`, `lesion` and `control`. `right`: gaps of the right answer over the wrong one to yes/no questions.
 
     Raises ValueError for an unknown condition, a question that its case does not have, two answers to one question, or
-    a report on a `hidden` picture that does not say what was hidden.
-    """
+    a report on a `hidden` picture that does not say what was hidden."""
     if condition not in CONDITIONS:
         raise ValueError(f"unknown condition {condition!r}: use one of {', '.join(CONDITIONS)}")
     by_id = {case.id: case for case in cases}
@@ -196,8 +191,7 @@ def count(
 def changed_cases(cases: Iterable[Case], predictions: Iterable[Prediction], condition: str) -> list[Case]:
     """The cases as their changed pictures show them, where some arm was asked: scored like any other.
 
-    condition: "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too.
-    """
+    condition: "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too."""
     changed = {p.case_id: p.finding for p in predictions if p.condition == condition and p.finding}
     return [changed_case(case, changed[case.id], condition) for case in cases if case.id in changed]
 

@@ -42,11 +42,9 @@ def overlap_counts(text: str, reference: str) -> dict[str, float]:
 
 
 def overlap(sums: np.ndarray, name: str) -> np.ndarray:
-    """A metric of METRICS in 0..1 from summed counts: (..., C) -> (...), NaN without texts.
-
-    `bleu_n` is BLEU of the corpus that the sums are of (Papineni et al. 2002), `rouge_l_f1` the mean over
-    its texts. Raises ValueError for another name.
-    """
+    """A metric of METRICS in 0..1 from summed counts: (..., C) -> (...), NaN without texts. `bleu_n` is BLEU of the
+    corpus that the sums are of (Papineni et al. 2002), `rouge_l_f1` the mean over its texts. Raises ValueError for
+    another name."""
     if name not in METRICS:
         raise ValueError(f"{name!r} is no overlap metric: use one of {', '.join(METRICS)}")
     sums = np.asarray(sums, float)

@@ -88,8 +88,7 @@ def hidden_probes(cases: Sequence[Case], *, folder: Path, seed: int, per_split: 
 
     A seeded few held-out cases of each split; those whose picture was rendered without a finding, where there are any.
     Elsewhere the mask of a seeded visible finding is filled with healthy texture, which no training pair shows, and the
-    picture written to `folder`. Cases without a table of facts are left out: nobody knows what to look for.
-    """
+    picture written to `folder`. Cases without a table of facts are left out: nobody knows what to look for."""
     found = []
     for split in HELD_OUT:
         able = [(case, _to_hide(case, seed=seed)) for case in cases if case.split == split]
@@ -115,11 +114,9 @@ def moved_probes(cases: Iterable[Case], *, seed: int, per_split: int = MOVED_PER
 def damage_probes(
     cases: Iterable[Case], records: Sequence[Record], *, folder: Path, seed: int, per_split: int = DAMAGED_PER_SPLIT
 ) -> list[Probe]:
-    """What the records and the questions about their lesions ask, with the lesion and with another place corrupted.
-
-    A seeded few records of each held-out split. The pictures in `folder` are those of the records' pairs, which
-    `save_damage` writes; a question whose picture could not be made is not asked.
-    """
+    """What the records and the questions about their lesions ask, with the lesion and with another place corrupted. A
+    seeded few records of each held-out split. The pictures in `folder` are those of the records' pairs, which
+    `save_damage` writes; a question whose picture could not be made is not asked."""
     by_id, found = {case.id: case for case in cases}, []
     for split in HELD_OUT:
         for record in choose([r for r in records if by_id[r.case_id].split == split], per_split, seed=seed):
@@ -161,9 +158,7 @@ def truth_records(
     cases: Iterable[Case], *, seed: int, per_split: int = PAIRS_PER_SPLIT, splits: Sequence[str] = HELD_OUT
 ) -> list[Record]:
     """A true statement about a lesion as y+, its minimal false edit as y-: at most one a case, `per_split` a split.
-
-    With a table of facts the statement is a sentence of the reference report, else the gold answer to a question.
-    """
+    With a table of facts the statement is a sentence of the reference report, else the gold answer to a question."""
     found = []
     for split in splits:
         held = [case for case in cases if case.split == split]

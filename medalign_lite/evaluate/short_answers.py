@@ -41,11 +41,9 @@ _CONTRACTIONS["somebody'd"] = "somebodyd"  # the published table has this entry 
 
 
 def llavamed_normalise(text: str) -> str:
-    """`text` as the LLaVA-Med scorer sees it: lower case, no punctuation or articles, numbers as digits.
-
-    A punctuation mark is deleted everywhere if it touches a space anywhere (or if the text holds a comma between
-    digits), else it becomes a space. At most 32 full stops go: the published call passes a flag as the count.
-    """
+    """`text` as the LLaVA-Med scorer sees it: lower case, no punctuation or articles, numbers as digits. A punctuation
+    mark is deleted everywhere if it touches a space anywhere (or if the text holds a comma between digits), else it
+    becomes a space. At most 32 full stops go: the published call passes a flag as the count."""
     text = text.lower()
     thousands = re.search(r"\d,\d", text) is not None
     cleaned = text
@@ -58,10 +56,8 @@ def llavamed_normalise(text: str) -> str:
 
 
 def llavamed_open(candidate: str, gold: str) -> tuple[float, float, float]:
-    """(F1, precision, recall) over words; recall is the published "open" number.
-
-    True positives count with the candidate's multiplicity, so recall = tp / (tp + fn) can reward repetition.
-    """
+    """(F1, precision, recall) over words; recall is the published "open" number. True positives count with the
+    candidate's multiplicity, so recall = tp / (tp + fn) can reward repetition."""
     said = Counter(llavamed_normalise(candidate).split())
     wanted = Counter(llavamed_normalise(gold).split())
     tp = sum(count for word, count in said.items() if word in wanted)
@@ -73,20 +69,15 @@ def llavamed_open(candidate: str, gold: str) -> tuple[float, float, float]:
 
 
 def llavamed_closed(candidate: str, gold: str) -> int:
-    """1 if the candidate holds "yes" or "no" and the gold answer, all as substrings ("normal" holds "no").
-
-    The published loop leaves an answer with yes or no but without the gold out of its average; here it scores 0.
-    """
+    """1 if the candidate holds "yes" or "no" and the gold answer, all as substrings ("normal" holds "no"). The
+    published loop leaves an answer with yes or no but without the gold out of its average; here it scores 0."""
     said, wanted = llavamed_normalise(candidate), llavamed_normalise(gold)
     return int(("yes" in said or "no" in said) and wanted in said)
 
 
 def strict_closed(candidate: str, gold: str, question: str = "", options: Sequence[str] = ()) -> bool:
     """True if the candidate says yes or no as the gold answer does, or the same option; another gold answer's words
-    must stand there.
-
-    An answer that says neither yes nor no, or no option, is wrong.
-    """
+    must stand there. An answer that says neither yes nor no, or no option, is wrong."""
     if options:
         right = option_of(gold, options)
         return right is not None and option_of(candidate, options) == right
@@ -96,9 +87,7 @@ def strict_closed(candidate: str, gold: str, question: str = "", options: Sequen
 
 def strict_recall(candidate: str, gold: str) -> float:
     """Share of the gold answer's words that the candidate says, each as often as both have it: repeating earns nothing.
-
-    0 for a gold answer without words.
-    """
+    0 for a gold answer without words."""
     said, wanted = Counter(words(candidate)), Counter(words(gold))
     return (said & wanted).total() / wanted.total() if wanted else 0.0
 
@@ -112,8 +101,7 @@ def lmms_normalise(text: str) -> str:
 
     Lower case; what stands in round brackets goes; every ASCII punctuation mark becomes a space; runs of white space
     become one space. Then whole answers are unified: "x ray" is "xray", yeah, yep and true are "yes", nope and false
-    are "no". Articles and number words stay, and so do Chinese answers, which lmms-eval maps as well.
-    """
+    are "no". Articles and number words stay, and so do Chinese answers, which lmms-eval maps as well."""
     text = re.sub(r"\([^)]*\)", " ", text.lower())
     text = " ".join(text.translate(_LMMS_PUNCTUATION).split())
     return _LMMS_WHOLE.get(text, text)
@@ -142,10 +130,8 @@ def score_answer(
 
 
 def probe_counts(case: Case, texts: Mapping[str, str]) -> dict[str, float]:
-    """Columns of `metrics` for one case's answers {question id: text}: twins, and questions with a wrong premise.
-
-    A pair of twins counts where both were asked, and is right where both answers are.
-    """
+    """Columns of `metrics` for one case's answers {question id: text}: twins, and questions with a wrong premise. A
+    pair of twins counts where both were asked, and is right where both answers are."""
     asked = [question for question in case.questions if question.visible and question.id in texts]
     twins: dict[str, list[bool]] = defaultdict(list)
     for question in asked:
@@ -162,10 +148,8 @@ def probe_counts(case: Case, texts: Mapping[str, str]) -> dict[str, float]:
 
 
 def rejects_premise(text: str, finding: str | None, question: str = "") -> bool:
-    """Whether the answer to a question that takes `finding` for granted says that it is not there.
-
-    To deny it on one side, in one zone or of one size is not enough. An answer that names no finding must say no.
-    """
+    """Whether the answer to a question that takes `finding` for granted says that it is not there. To deny it on one
+    side, in one zone or of one size is not enough. An answer that names no finding must say no."""
     claims = extract_claims(text)
     about = [claim for claim in claims if claim.finding == finding]
     if about:

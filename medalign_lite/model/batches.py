@@ -24,8 +24,7 @@ class Sequences:
     """A batch of prompt + answer, right padded; T tokens, image tokens included.
 
     inputs: keyword arguments of the model. completion: bool (B, T), the answer's tokens with its end-of-turn token.
-    kinds: long (B, T), 0 outside every span, else 1 + KINDS.index(kind); non-zero only inside `completion`.
-    """
+    kinds: long (B, T), 0 outside every span, else 1 + KINDS.index(kind); non-zero only inside `completion`."""
 
     inputs: dict[str, torch.Tensor]
     completion: torch.Tensor
@@ -62,8 +61,7 @@ def encode(
     `answer_ids` gives, for rows where it is not None, the token ids as they were sampled: they are used unchanged
     (contract D1) and must decode to the answer. `max_tokens` defaults to the tokenizer's own limit.
     Raises ValueError for an empty or padded answer, special tokens in a text, a span outside the answer, a prompt whose
-    ids change when the answer follows, ids that do not decode to the answer, and a sequence above `max_tokens`.
-    """
+    ids change when the answer follows, ids that do not decode to the answer, and a sequence above `max_tokens`."""
     tokenizer = processor.tokenizer
     rows = _prompt_rows(processor, images, questions)
     completions, kinds = [], []
@@ -83,10 +81,8 @@ def encode(
 
 
 def encode_prompts(processor, images, questions, *, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
-    """Inputs of `generate`: left-padded prompts that end where the answer begins. Raises ValueError as `encode`.
-
-    Where every image is None the conversations hold text alone.
-    """
+    """Inputs of `generate`: left-padded prompts that end where the answer begins. Raises ValueError as `encode`. Where
+    every image is None the conversations hold text alone."""
     rows = _prompt_rows(processor, images, questions)
     for ids in rows.ids:
         _check_length(len(ids), processor.tokenizer.model_max_length)
@@ -100,11 +96,9 @@ def tokens_of(processor, text: str) -> list[tuple[str, int, int]]:
 
 
 def sampled_offsets(tokenizer, ids: Sequence[int], answer: str) -> Offsets:
-    """Character offsets in `answer` of ids as sampled, which need not be how a tokenizer would split that text.
-
-    An end token gets an empty range; tokens that share one character (its bytes) share its range.
-    Raises ValueError where the ids do not decode to `answer`, or hold a special token before the last.
-    """
+    """Character offsets in `answer` of ids as sampled, which need not be how a tokenizer would split that text. An end
+    token gets an empty range; tokens that share one character (its bytes) share its range. Raises ValueError where the
+    ids do not decode to `answer`, or hold a special token before the last."""
     text = tokenizer.decode(ids, skip_special_tokens=True)
     if text.strip() != answer:
         raise ValueError(f"answer_ids decode to {text.strip()!r}, not to the answer {answer!r}")
@@ -143,8 +137,7 @@ def conversation(processor, question: str, answer: str | None = None, *, image: 
 
     `image` False leaves the image out.
 
-    Raises ValueError where the processor has no chat template, or a text holds one of its special tokens.
-    """
+    Raises ValueError where the processor has no chat template, or a text holds one of its special tokens."""
     for text in (question, answer or ""):
         token = next((token for token in special_tokens(processor.tokenizer) if token in text), None)
         if token:

@@ -28,8 +28,7 @@ class Vision:
     """One image as the language model is given it.
 
     parts: (n, D) each, n image tokens: the connector's output, then what further layers are given (Qwen3-VL).
-    about: inputs that the language model itself reads of the image, such as its grid, (1, ...) each.
-    """
+    about: inputs that the language model itself reads of the image, such as its grid, (1, ...) each."""
 
     parts: tuple[torch.Tensor, ...]
     about: dict[str, torch.Tensor]
@@ -41,10 +40,8 @@ class Vision:
 
 
 class ImageEncoder:
-    """The frozen vision tower and connector by themselves: images to features, and features to model inputs.
-
-    `possible` is False from the moment on that a family turns out not to take features in place of pixels.
-    """
+    """The frozen vision tower and connector by themselves: images to features, and features to model inputs. `possible`
+    is False from the moment on that a family turns out not to take features in place of pixels."""
 
     def __init__(self, body: nn.Module):
         self.body = body
@@ -77,10 +74,8 @@ class ImageEncoder:
 
 
 def beside_tokens(inputs: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
-    """The inputs that do not stand one per token; and, of each row's image, those of them that are not pixels.
-
-    The list is empty where the inputs do not come one image a row.
-    """
+    """The inputs that do not stand one per token; and, of each row's image, those of them that are not pixels. The list
+    is empty where the inputs do not come one image a row."""
     ids = inputs["input_ids"]
     told = {name: value for name, value in inputs.items() if value.shape != ids.shape}
     about = {name: value for name, value in told.items() if not name.startswith(FROM_IMAGES)}
@@ -112,10 +107,8 @@ def _flat(features) -> torch.Tensor:
 
 
 class KeptFeatures:
-    """Inputs of `generate` with kept features in place of pixels: an image is opened, cut, scaled and seen once.
-
-    `warm` fills it with what images are, by their content. A prompt depends on its image by the size alone.
-    """
+    """Inputs of `generate` with kept features in place of pixels: an image is opened, cut, scaled and seen once. `warm`
+    fills it with what images are, by their content. A prompt depends on its image by the size alone."""
 
     def __init__(self, lvlm: Lvlm):
         self.lvlm, self.encoder = lvlm, ImageEncoder(base_of(lvlm.model).base_model)
@@ -129,11 +122,8 @@ class KeptFeatures:
         return self.encoder.possible
 
     def warm(self, images: Sequence[Image.Image | Path | str], *, batch_size: int = 32) -> None:
-        """Make the features of these images, in this order.
-
-        A batch's composition moves the last bits of its features: a run that goes on after a kill must warm the same
-        images in the same order before it asks.
-        """
+        """Make the features of these images, in this order. A batch's composition moves the last bits of its features:
+        a run that goes on after a kill must warm the same images in the same order before it asks."""
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             inputs = encode_prompts(self.lvlm.processor, batch, ["?"] * len(batch), device=self.lvlm.device)
@@ -144,10 +134,8 @@ class KeptFeatures:
                 self._kept[self._identify(image)] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
 
     def inputs(self, images: Sequence[Image.Image | Path | str | None], questions: Sequence[str]) -> dict | None:
-        """Left-padded prompts with features; None for an image that was not warmed, or a family that takes none.
-
-        Raises ValueError as `encode_prompts` does.
-        """
+        """Left-padded prompts with features; None for an image that was not warmed, or a family that takes none. Raises
+        ValueError as `encode_prompts` does."""
         pictures = [self._identify(image) for image in images] if None not in images else [None]
         if any(picture not in self._kept for picture in pictures):
             return None

@@ -64,11 +64,9 @@ def compute_dtype(device: torch.device) -> torch.dtype:
 
 
 def forbid_cpu_repacking(model: nn.Module) -> None:
-    """Keep bitsandbytes from repacking 4-bit weights in place when a layer first runs in eval mode on CPU.
-
-    On AVX512-BF16 processors the repacked layer has no autograd: after one `generate`, later training
-    silently gets wrong or missing gradients, and eval and train outputs differ.
-    """
+    """Keep bitsandbytes from repacking 4-bit weights in place when a layer first runs in eval mode on CPU. On
+    AVX512-BF16 processors the repacked layer has no autograd: after one `generate`, later training silently gets wrong
+    or missing gradients, and eval and train outputs differ."""
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False

@@ -22,8 +22,7 @@ def run_shards(work: Callable, jobs: Sequence, *, tick: Callable[[], str] | None
 
     `tick` gives a line that is printed every so many seconds. Each process has one thread and ends with its parent, so
     that a run started again after a kill finds nobody at its files. What `work` raises is raised here at once: the
-    other jobs are stopped, as they are by an interrupt.
-    """
+    other jobs are stopped, as they are by an interrupt."""
     processes = min(len(jobs), os.cpu_count() or 1)
     if processes < 2 or torch.cuda.is_available():
         with _one_thread(), _ticking(tick, every):

@@ -42,8 +42,7 @@ def rollout(
     from a generator seeded by (seed, k): the result is a function of prompts, model and arguments. With `resume`, each
     finished batch is written to that JSONL file and a later call goes on from there to the same result. `features`
     that were warmed with the prompts' images spare the vision tower.
-    Raises ValueError for settings that make no sense, repeated prompt ids, or a `resume` file of another run.
-    """
+    Raises ValueError for settings that make no sense, repeated prompt ids, or a `resume` file of another run."""
     _check(prompts, max_new_tokens, temperature, samples, batch_size)
     decoding = {
         "temperature": temperature, "samples": samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
@@ -97,11 +96,9 @@ def _answer_batch(
 
 
 def _generated(model, inputs: dict, settings: GenerationConfig, ends: set[int]) -> list[tuple[list[int], list[float]]]:
-    """Each row's new token ids with their log-probabilities, and what `generate` fills in after an end.
-
-    Greedy answers that have ended leave the batch every LEAVE tokens, where the model's cache can be cut by rows: a
-    batch goes on for as long as its longest answer. Sampled ones stay, since draws are made for a whole batch.
-    """
+    """Each row's new token ids with their log-probabilities, and what `generate` fills in after an end. Greedy answers
+    that have ended leave the batch every LEAVE tokens, where the model's cache can be cut by rows: a batch goes on for
+    as long as its longest answer. Sampled ones stay, since draws are made for a whole batch."""
     body, width, left = base_of(model).base_model, inputs["input_ids"].shape[1], settings.max_new_tokens
     may_leave = not settings.do_sample and why_unshared(body, longest=width + left) is None
     rows, places = [([], []) for _ in inputs["input_ids"]], list(range(len(inputs["input_ids"])))
@@ -159,10 +156,8 @@ def _branched(model, inputs: dict[str, torch.Tensor], *, samples: int) -> dict |
 
 
 class _Recorder:
-    """Log-probabilities of drawn tokens, one vocabulary row per sequence in memory at a time.
-
-    generate() calls `logits` with the raw logits before temperature, then `tokens` once a token is drawn from them.
-    """
+    """Log-probabilities of drawn tokens, one vocabulary row per sequence in memory at a time. generate() calls `logits`
+    with the raw logits before temperature, then `tokens` once a token is drawn from them."""
 
     def __init__(self):
         self.logps: list[torch.Tensor] = []  # one (B,) per step
@@ -309,8 +304,7 @@ def own_answers(
 
     With `adapter`, a folder of saved adapters, it is the adapted model that answers. `scratch` keeps finished batches:
     a run that was killed goes on from there to the same answers. A line about the progress is printed every so many
-    seconds. Raises as `load_lvlm` and `rollout` do.
-    """
+    seconds. Raises as `load_lvlm` and `rollout` do."""
     shards = [tuple(cases[n::SHARDS]) for n in range(SHARDS)]
     jobs = [
         _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}") for n,

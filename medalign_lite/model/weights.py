@@ -66,11 +66,9 @@ class ModelError(RuntimeError):
 
 
 def locate(model: str) -> tuple[Path, str, str | None]:
-    """(folder, name, hub commit or None) of a folder or hub id; a folder that exists wins.
-
-    A hub id is looked up in the local hub cache, and downloaded only where ALLOW_NETWORK=1.
-    Raises ModelError that says how to get the model and where to put it.
-    """
+    """(folder, name, hub commit or None) of a folder or hub id; a folder that exists wins. A hub id is looked up in the
+    local hub cache, and downloaded only where ALLOW_NETWORK=1. Raises ModelError that says how to get the model and
+    where to put it."""
     if Path(model).is_dir():
         return Path(model), Path(model).resolve().name, None
     folder = from_hub(model, local_files_only=os.environ.get("ALLOW_NETWORK") != "1")
@@ -79,9 +77,7 @@ def locate(model: str) -> tuple[Path, str, str | None]:
 
 def place_of(model: str) -> str:
     """What `locate` takes for MODEL=: an absolute folder, where a relative one counts from the repository, or a hub id.
-
-    Raises ModelError where it can be neither.
-    """
+    Raises ModelError where it can be neither."""
     folder = ROOT / Path(model).expanduser()
     if folder.is_dir() or model == EMBEDDED:  # a missing embedded model is told by whoever loads it
         return str(folder.resolve())
@@ -126,10 +122,8 @@ def nothing_fetched() -> Iterator[None]:
 
 
 def from_hub(model: str, **settings):
-    """What `snapshot_download` gives for a hub id with these settings; weights, processor and tokenizer alone.
-
-    Raises ModelError: one sentence on what is in the way, and the next step.
-    """
+    """What `snapshot_download` gives for a hub id with these settings; weights, processor and tokenizer alone. Raises
+    ModelError: one sentence on what is in the way, and the next step."""
     name, revision = split_revision(model)
     try:
         return snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES, **settings)

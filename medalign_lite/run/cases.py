@@ -150,10 +150,8 @@ def _short(text: str, length: int) -> str:
 def look(
     cases: Path, *, out: Path, seed: int, preset: Preset, strict: bool = False, lesions: tuple[str, ...] = ()
 ) -> str:
-    """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError.
-
-    Pictures without a table get one to fill in instead, and the page says so.
-    """
+    """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError. Pictures without
+    a table get one to fill in instead, and the page says so."""
     folder = out / "cases"
     folder.mkdir(parents=True, exist_ok=True)
     reader, _ = readers.detect(cases)

@@ -22,10 +22,8 @@ class ArgumentError(ValueError):
 
 
 def read_arguments(given: Sequence[str], allowed: Mapping[str, str]) -> dict[str, str]:
-    """{NAME: text} of NAME=value arguments, those without a value left out; `allowed` says what each name means.
-
-    Raises ArgumentError for another name or an argument without `=`.
-    """
+    """{NAME: text} of NAME=value arguments, those without a value left out; `allowed` says what each name means. Raises
+    ArgumentError for another name or an argument without `=`."""
     found = {}
     for argument in given:
         name, equals, text = argument.partition("=")

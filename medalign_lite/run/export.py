@@ -49,11 +49,9 @@ LOADING["merged-nf4"] = LOADING["merged"]
 
 
 def export(run: Path, model: str, recipe: str, folder: Path, *, say: Callable[[str], None] = print) -> Path:
-    """Write the three folders for one recipe of a finished run to `folder`, which must not exist.
-
-    Raises ModelError for a model that is not here, a recipe that the run has not trained, or a stage whose files are
-    not as they were written: the card cites them.
-    """
+    """Write the three folders for one recipe of a finished run to `folder`, which must not exist. Raises ModelError for
+    a model that is not here, a recipe that the run has not trained, or a stage whose files are not as they were
+    written: the card cites them."""
     for stage in ("00_start", "05_train", *(["06_evaluate"] if (run / "06_evaluate").exists() else [])):
         if problem := damage(run / stage):
             raise ModelError(f"{problem}; `make reproduce` makes it again, and until then nothing is exported.")

@@ -51,10 +51,8 @@ class OutOfMemory(NotebookError):
 
 
 def parameters_of(path: Path) -> dict[str, object]:
-    """{name: default} of the notebook's cell tagged ``parameters``: annotated scalars and nothing else.
-
-    Raises NotebookError if there is not exactly one such cell or a line is not ``NAME: type = constant``.
-    """
+    """{name: default} of the notebook's cell tagged ``parameters``: annotated scalars and nothing else. Raises
+    NotebookError if there is not exactly one such cell or a line is not ``NAME: type = constant``."""
     cells = [c for c in _read(path).cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise NotebookError(f"{path.name} needs exactly one cell tagged 'parameters'; it has {len(cells)}")
@@ -99,10 +97,8 @@ def run_notebook(
     kernels: Kernels | None = None,
 ):
     """Execute the notebook with these parameters, saving `output` after every cell; return the executed notebook.
-
     `on_text` is given what cells print, as it comes; `kernels` has its kernel where that was started ahead. Raises
-    NotebookError: a bad parameter, a cell that failed (named, with its last lines), a kernel that was killed.
-    """
+    NotebookError: a bad parameter, a cell that failed (named, with its last lines), a kernel that was killed."""
     check_parameters(path, values)
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -222,10 +218,8 @@ def errors_to(log: Path) -> Iterator[None]:
 
 
 def socket_folder() -> str:
-    """A folder whose sockets have names that the system takes: TMPDIR, or /tmp where that is too deep.
-
-    Raises NotebookError where neither will do.
-    """
+    """A folder whose sockets have names that the system takes: TMPDIR, or /tmp where that is too deep. Raises
+    NotebookError where neither will do."""
     for place in (tempfile.gettempdir(), "/tmp"):
         if len(os.fsencode(place)) <= LONGEST_TMPDIR and os.access(place, os.W_OK | os.X_OK):
             return place

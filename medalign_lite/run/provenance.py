@@ -46,11 +46,9 @@ def code_cells(notebook: Path, *, counted: bool = False) -> list[str]:
 
 
 def source_files(cells: list[str] | None, *, shown: bool = False, cases: str = "") -> dict[str, str]:
-    """{file: sha256} of our modules that the cells import, directly or not (None = the whole package).
-
-    What only shows or runs things is left out, unless `shown`; of the plugins only the reader of `cases` is in, a
-    parameter CASES= that the cells read themselves.
-    """
+    """{file: sha256} of our modules that the cells import, directly or not (None = the whole package). What only shows
+    or runs things is left out, unless `shown`; of the plugins only the reader of `cases` is in, a parameter CASES= that
+    the cells read themselves."""
     used = {READERS, *_plugin_files("medalign_lite/cases/readers/kit.py"), *_plugin_files(_reader_of(cases))}
     if cells is None:
         found = {p for p in PACKAGE.rglob("*.py") if shown or _counts(p, used)}
@@ -225,10 +223,8 @@ def damage(folder: Path) -> str:
 
 
 def unsound(run: Path, stage: str, parameters: dict) -> str:
-    """Why `stage` in a run's folder is no use to a run with these parameters, or "".
-
-    It is not there, damaged, made from other things than are there now, or one of its own inputs is unsound.
-    """
+    """Why `stage` in a run's folder is no use to a run with these parameters, or "". It is not there, damaged, made
+    from other things than are there now, or one of its own inputs is unsound."""
     if problem := damage(run / stage):
         return problem
     old = read_manifest(run / stage)["made_from"]

@@ -55,9 +55,7 @@ REFERENCE_OPTIONS = {"closed": {"group"}, "open": {"group"}, "report": {"group",
 @dataclass(frozen=True)
 class Reference:
     """What is right: `answer` of a closed or open question; `facts` of a report, or a reference `report`, or both.
-
-    `group` is drawn by the bootstrap.
-    """
+    `group` is drawn by the bootstrap."""
 
     id: str
     kind: str
@@ -70,10 +68,8 @@ class Reference:
 @dataclass(frozen=True)
 class Score:
     """One number with its 95 % interval; `groups` contribute. None: nothing to divide by, or no interval of one group.
-
     `scorer` is llavamed, strict or lmms for short answers, for reports facts or the package that counted. `variant` is
-    what else must be told to compare the number with somebody else's: tokens, case, smoothing, stemming, version.
-    """
+    what else must be told to compare the number with somebody else's: tokens, case, smoothing, stemming, version."""
 
     metric: str
     scorer: str

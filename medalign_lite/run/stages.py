@@ -245,8 +245,7 @@ def open_stage(
     A stage that trains gives `recipe` (names with commas between them, "" = the preset's) and `rounds` (0 = the
     preset's); of any other they are no parameters. `files` are outside inputs (a folder of cases; empty names are left
     out), `parameters` what the result depends on beside the preset. Raises PresetError for bad parameters, StageError
-    for a needed stage that is not there or sound.
-    """
+    for a needed stage that is not there or sound."""
     overrides = {"cases": cases, "model": model} | training_overrides(recipe or "", rounds)
     resolved = resolve(preset, overrides=overrides)
     run = run_folder(resolved.preset.name, out)
@@ -311,10 +310,8 @@ def _existing(path: Path) -> Path:
 
 
 def _lock(path: Path, *, patience: float = 5.0) -> IO:
-    """An open file that holds the lock until it is closed, or the process ends however it ends.
-
-    `patience` in seconds: a kernel whose runner was killed needs a moment to notice.
-    """
+    """An open file that holds the lock until it is closed, or the process ends however it ends. `patience` in seconds:
+    a kernel whose runner was killed needs a moment to notice."""
     stream = path.open("a+")
     stop = time.monotonic() + patience
     while True:

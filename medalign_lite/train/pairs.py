@@ -38,8 +38,7 @@ class Pair:
 
     `lesion` and `control` are corrupted images, None where they do not exist (a' or a° is 0 then). `chosen_ids` or
     `rejected_ids` are the ids as sampled, for the side that is the model's own answer. `gold` is the reference answer;
-    `positive` says that the record is about a finding that is there.
-    """
+    `positive` says that the record is about a finding that is there."""
 
     id: str
     question: str
@@ -80,12 +79,9 @@ class Row:
 
 
 class PairInputs:
-    """Model inputs for rows. Texts and image features are kept between calls.
-
-    Features are what the frozen vision tower and connector make of an image, kept by the image's content up to
-    `feature_bytes`; beyond that they are made anew. A model family that cannot be handed features gets pixels each time
-    (`shares_features` is False then).
-    """
+    """Model inputs for rows. Texts and image features are kept between calls. Features are what the frozen vision tower
+    and connector make of an image, kept by the image's content up to `feature_bytes`; beyond that they are made anew. A
+    model family that cannot be handed features gets pixels each time (`shares_features` is False then)."""
 
     def __init__(self, lvlm: Lvlm, *, feature_bytes: int = 2**30):
         self.lvlm = lvlm
@@ -105,10 +101,7 @@ class PairInputs:
 
     def batch(self, rows: Sequence[Row]) -> Batch:
         """Inputs of one batch of rows, in parts of like length; rows with one question and image share their prefix
-        where that pays.
-
-        Raises ValueError as `encode` does, naming the record.
-        """
+        where that pays. Raises ValueError as `encode` does, naming the record."""
         texts, groups = self._text_rows(rows), self._prefixes(rows)
         shared, plain = [packed_length([texts[n] for n in group]) for group in groups], [len(t.kinds) for t in texts]
         units, lengths, make = groups, shared, self._packed
@@ -129,11 +122,9 @@ class PairInputs:
         return Sequences(inputs | self.encoder.inputs_of(visions), completion, kinds)
 
     def warm(self, pairs: Sequence[Pair], *, images: Sequence[str], batch_size: int = 16) -> None:
-        """Make the features of the pairs' images beforehand, in an order that depends on the pairs alone.
-
-        A batch's composition moves the last bits of its features, so a run that was resumed must not make them in
-        another order than one that was not.
-        """
+        """Make the features of the pairs' images beforehand, in an order that depends on the pairs alone. A batch's
+        composition moves the last bits of its features, so a run that was resumed must not make them in another order
+        than one that was not."""
         for image in (name for name in ("clean", "lesion", "control") if name in images):
             rows = [Row(pair, image, "chosen") for pair in pairs if pair.picture(image) is not None]
             distinct = list({self._identify(row)[0]: row for row in rows}.values())

@@ -40,8 +40,7 @@ def rounds(
     The first round's policy is `start`, a folder of adapters, or the model itself; a later one's is the adapter of the
     round before. Round n draws with the seed of `settings` + n. What a round has finished is kept, so a run that was
     killed goes on to the same weights, and a larger `count` adds rounds. Raises ValueError for a folder of another run,
-    a count below 1, several processes or a round without a single pair; else as `load_lvlm` and `train`.
-    """
+    a count below 1, several processes or a round without a single pair; else as `load_lvlm` and `train`."""
     if count < 1 or process_count() > 1:
         raise ValueError(f"{count} rounds in {process_count()} processes: do at least one, in one process")
     found = []

@@ -32,8 +32,7 @@ class TrainSettings:
     would be that one step alone is left out. save_every: optimizer steps between checkpoints. select: `last`, or the
     checkpoint with the best validation `loss` or `margin` (then checkpoints are written at each epoch's end).
     stop_above: a record's loss in nats that counts as divergence. feature_mb: budget for kept image features.
-    recompute: `lvlm.recompute_layers`.
-    """
+    recompute: `lvlm.recompute_layers`."""
 
     recipe: str = "fire-mpo"
     overrides: dict = field(default_factory=dict)
@@ -121,10 +120,8 @@ def refuse_sharding() -> None:
 
 
 def divide_step(*, batch_size: int, accumulation: int, processes: int) -> tuple[int, int]:
-    """(records a forward, forwards a step) of each process, at most `batch_size` records a forward.
-
-    Raises ValueError where the step's records cannot be divided evenly.
-    """
+    """(records a forward, forwards a step) of each process, at most `batch_size` records a forward. Raises ValueError
+    where the step's records cannot be divided evenly."""
     records = batch_size * accumulation
     if records % processes:
         raise ValueError(
@@ -138,10 +135,8 @@ def divide_step(*, batch_size: int, accumulation: int, processes: int) -> tuple[
 
 class ShareSampler(Sampler[list[int]]):
     """The batches of one process: batch b of process p holds the records at (b x processes + p) x size of the epoch.
-
     The epoch's order is a permutation by seed + epoch, the one that Accelerate's own sampler draws. Accelerate would
-    fill the last step up with records from the start; here it is short, and a process may get an empty batch.
-    """
+    fill the last step up with records from the start; here it is short, and a process may get an empty batch."""
 
     def __init__(self, records: int, *, size: int, rank: int, processes: int, seed: int):
         self.records, self.size, self.rank, self.processes = records, size, rank, processes
@@ -162,11 +157,9 @@ class ShareSampler(Sampler[list[int]]):
 
 
 def run_inside(wrapped: nn.Module, work: Callable[[], Tensor]) -> Tensor:
-    """work(), as the forward pass of `wrapped` where that is DDP.
-
-    DDP averages the gradients of what runs inside its own forward; ours calls the model's body and head apart. So for
-    the length of one call the wrapped module's forward is `work`.
-    """
+    """work(), as the forward pass of `wrapped` where that is DDP. DDP averages the gradients of what runs inside its
+    own forward; ours calls the model's body and head apart. So for the length of one call the wrapped module's forward
+    is `work`."""
     if not isinstance(wrapped, DistributedDataParallel):
         return work()
     module = wrapped.module

@@ -67,8 +67,7 @@ def train(
     reference stays the model without any. `report_to` is one of REPORTERS. `lvlm` carries no adapters; its layers are
     wrapped in place (`lvlm.model.unload()` of the result's model gives the base back).
     Raises ValueError for repeated ids, a `start` of another shape, a `work` folder of another run, FSDP or a reporter
-    that is not there, TrainingDiverged naming the records, NothingLearnt, and ReferenceMismatch.
-    """
+    that is not there, TrainingDiverged naming the records, NothingLearnt, and ReferenceMismatch."""
     refuse_sharding()
     started, work, folder = time.monotonic(), Path(work), Path(folder)
     _check_pairs(pairs, validation, settings)
@@ -132,10 +131,8 @@ class PairTrainer(Trainer):
         return loader
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Σ of the batch's per-record losses, divided by the records of the whole step: accumulation = big batch.
-
-        DDP averages gradients over processes; times their number that is the sum.
-        """
+        """Σ of the batch's per-record losses, divided by the records of the whole step: accumulation = big batch. DDP
+        averages gradients over processes; times their number that is the sum."""
         model.eval()  # no dropout anywhere, whatever the family's configuration says; gradients flow all the same
         total = run_inside(model, lambda: self._batch_loss(inputs["pairs"]))
         return total * self.args.world_size / num_items_in_batch
@@ -218,10 +215,8 @@ class Watch(TrainerCallback):
 
 
 class Book:
-    """log.jsonl: one line per optimizer step or validation. Seconds are of this process since it was opened.
-
-    `writes` False makes a reader of it: of several processes, one writes.
-    """
+    """log.jsonl: one line per optimizer step or validation. Seconds are of this process since it was opened. `writes`
+    False makes a reader of it: of several processes, one writes."""
 
     def __init__(self, path: Path, *, writes: bool = True):
         self.path, self.writes, self.opened = path, writes, time.monotonic()
@@ -245,10 +240,8 @@ class Book:
 
 
 def summary(batches: Sequence[Losses]) -> dict[str, float]:
-    """Means over records of loss, parts and margins; `accuracy` P[m(v) > 0] and `gs` m(v°) - m(v') where both exist.
-
-    A figure that no record has is left out.
-    """
+    """Means over records of loss, parts and margins; `accuracy` P[m(v) > 0] and `gs` m(v°) - m(v') where both exist. A
+    figure that no record has is left out."""
     columns = {name: torch.cat([batch.parts[name] for batch in batches]) for name in batches[0].parts}
     columns["loss"] = torch.cat([batch.loss.detach() for batch in batches])
     if "margin" in columns:

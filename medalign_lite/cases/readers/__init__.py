@@ -55,8 +55,7 @@ def read_cases(
     the kit's own list are relative to and may not leave (default: that of the list); layouts whose pictures have to be
     made (DICOM, parquet) write them there and need it. `check_files=False` skips opening images and masks: for files
     that this kit has just rendered. `options` are the reader's own, as `splits="standard"` of VQA-RAD. Raises CaseError
-    for an unknown layout, options that it does not have, and where no case is left.
-    """
+    for an unknown layout, options that it does not have, and where no case is left."""
     path = Path(path)
     module, reason = detect(path)
     if module.MAKES_FILES and root is None:

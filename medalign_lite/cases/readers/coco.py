@@ -168,11 +168,9 @@ def _area(polygon: tuple[float, ...]) -> float:
 
 
 def decode_rle(drawn: dict, size: tuple[int, int]) -> np.ndarray:
-    """A run-length mask as bool (H, W) for an image of `size` (width, height); raises CaseError.
-
-    `counts` are lengths of runs of 0 and 1 in turn, column after column; as text five bits a character, each from the
-    third on as the difference to the last but one.
-    """
+    """A run-length mask as bool (H, W) for an image of `size` (width, height); raises CaseError. `counts` are lengths
+    of runs of 0 and 1 in turn, column after column; as text five bits a character, each from the third on as the
+    difference to the last but one."""
     counts, width, height = drawn.get("counts"), *size
     if drawn.get("size") != [height, width] or width * height > MAX_PIXELS:
         raise CaseError(f"its mask is of size {str(drawn.get('size'))[:40]}, the image [{height}, {width}]")

@@ -54,9 +54,7 @@ class Image:
 
 def draft(name: str, make: Callable[..., Case], *arguments) -> Draft:
     """A Draft of the case that `make(*arguments, remarks)` returns, or of the CaseError or ImageError that it raises.
-
-    `make` adds to `remarks` what it drops of the case, and what is to be said of it.
-    """
+    `make` adds to `remarks` what it drops of the case, and what is to be said of it."""
     remarks = Remarks()
     try:
         return Draft(name, make(*arguments, remarks), tuple(remarks.faults), tuple(remarks.notes))
@@ -105,9 +103,7 @@ def asked_cases(
     asked: Iterable[Asked | Draft], fields: Callable[[str, Remarks], dict], *, folder: Path, splits: str = "clean"
 ) -> Iterator[Draft]:
     """One Draft an image, with all its questions; `fields(image, remarks)` gives the case's id, image and what is more.
-
-    Raises ValueError for an unknown mode of `splits` (see `by_image`).
-    """
+    Raises ValueError for an unknown mode of `splits` (see `by_image`)."""
     asked = list(asked)
     yield from (entry for entry in asked if isinstance(entry, Draft))
 
@@ -124,12 +120,9 @@ def asked_cases(
 
 
 def by_image(asked: Iterable[Asked], *, splits: str = "clean") -> list[Image]:
-    """Entries gathered by image, images in the order of their first entry.
-
-    `splits="clean"`: an image belongs to the most held-out split that asks about it, and its other questions are left
-    out (METHOD.md D6). `"standard"`: the splits as published; an image in two of them comes twice, and each says so.
-    Raises ValueError for another mode.
-    """
+    """Entries gathered by image, images in the order of their first entry. `splits="clean"`: an image belongs to the
+    most held-out split that asks about it, and its other questions are left out (METHOD.md D6). `"standard"`: the
+    splits as published; an image in two of them comes twice, and each says so. Raises ValueError for another mode."""
     if splits not in ("clean", "standard"):
         raise ValueError(f"splits={splits!r}; known are clean, standard")
     asked = list(asked)
@@ -207,10 +200,8 @@ def label_questions(labels: dict[str, str]) -> list[Question]:
 
 
 def choice_question(identifier: str, text: str, options: Iterable[str], answers: Iterable[str], topic: str) -> Question:
-    """A question of kind `choice`; each of `answers` is the right option's text or letter, and they must agree.
-
-    Raises CaseError for fewer than two options or two alike, and where no option or more than one is the answer.
-    """
+    """A question of kind `choice`; each of `answers` is the right option's text or letter, and they must agree. Raises
+    CaseError for fewer than two options or two alike, and where no option or more than one is the answer."""
     options = tuple(re.sub(rf"^\s*{letter}\s*[:.)]\s*", "", option).strip()
                     for letter, option in zip(ascii_uppercase, options))  # fmt: skip
     folded = [option.casefold().rstrip(". ") for option in options]
@@ -260,10 +251,8 @@ def choose_absent(name: str, known: Iterable[str], present: Iterable[str]) -> li
 
 
 def describing_part(report: str) -> str:
-    """The part of a radiology report that describes the picture, spaces and line ends made single.
-
-    Its findings; its impression where it has none; all that asserts something where it names neither.
-    """
+    """The part of a radiology report that describes the picture, spaces and line ends made single. Its findings; its
+    impression where it has none; all that asserts something where it names neither."""
     report = AFTERWARDS.split(report, maxsplit=1)[0]
     parts: dict[str, list[str]] = {"finding": [], "impression": [], "conclusion": [], "": []}
     section, end = "", 0

@@ -67,9 +67,8 @@ def tables_with(columns: Iterable[str], path: Path, *patterns: str) -> list[Path
 
 
 def pictures_below(path: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
-    """{file name, its ending in lower case: all files of that name} below a folder.
-
-    Hidden places are left out; a link to a folder in it counts."""
+    """{file name, its ending in lower case: all files of that name} below a folder. Hidden places are left out; a link
+    to a folder in it counts."""
     roots = [path, *(place for place in sorted(path.iterdir()) if place.is_symlink() and place.is_dir())]
     found: dict[str, list[Path]] = {}
     for file in (file for root in roots for file in sorted(root.rglob("*"))):
@@ -80,10 +79,8 @@ def pictures_below(path: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]
 
 
 def the_one(path: Path, found: Iterable[Path], name: str) -> Path:
-    """The picture among the files `found` that may be `name`'s; which of several is meant is never guessed.
-
-    Copies, equal to the byte, are one. Raises CaseError for none, for several, and as `resolve_inside`.
-    """
+    """The picture among the files `found` that may be `name`'s; which of several is meant is never guessed. Copies,
+    equal to the byte, are one. Raises CaseError for none, for several, and as `resolve_inside`."""
     found = list(found)
     if not found:
         raise CaseError(f"no such image file: {name} is nowhere below the folder")
@@ -157,8 +154,7 @@ def rows_of(
     Names of columns count in any case. Fields are parted by commas, or by semicolons or tabs where the header has more
     of those (spreadsheets do so in many countries; in the columns `numbers` a comma is then a decimal point). Each row
     is parsed by itself: a stray quote, too many fields or bytes that are no UTF-8 cost that row. A file that cannot be
-    read at all, or lacks a needed column, is one fault. Columns without a name are left out.
-    """
+    read at all, or lacks a needed column, is one fault. Columns without a name are left out."""
     try:
         content = content_of(path)
         wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets call "Unicode text"

@@ -75,9 +75,7 @@ def read(path: Path, *, root: Path) -> Iterator[Draft]:
 
 def read_frame(frame, *, folder: Path | str, root: Path | str, strict: bool = False) -> CaseSet:
     """Cases from a pandas DataFrame with the columns of a table; `image` counts from `folder`, pictures go to `root`.
-
-    Errors as `cases.read_cases`. Keep them for `CASES=` with `cases.write_cases(root / "cases.jsonl", found.cases)`.
-    """
+    Errors as `cases.read_cases`. Keep them for `CASES=` with `cases.write_cases(root / "cases.jsonl", found.cases)`."""
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
     rows = [(f"row {number}", *_checked(record)) for number, record in enumerate(records, start=1)]
     drafts = read_rows(rows, folder=Path(folder), root=Path(root))
@@ -168,12 +166,9 @@ def _picture(key: tuple[str, str], folder: Path, root: Path) -> Picture:
 
 
 def _groups(entries: list[_Entry]) -> tuple[dict[str, str], str]:
-    """{picture: group}, and what is to be said of all of them.
-
-    Pictures that share a patient of the table, a patient of DICOM, or their pixels are one group, named by the smallest
-    of its pictures, which tells nothing of whose. A DICOM patient that all files name, while the table names several,
-    is no patient.
-    """
+    """{picture: group}, and what is to be said of all of them. Pictures that share a patient of the table, a patient of
+    DICOM, or their pixels are one group, named by the smallest of its pictures, which tells nothing of whose. A DICOM
+    patient that all files name, while the table names several, is no patient."""
     coded = {entry.picture.patient for entry in entries if entry.picture.patient}
     stated = {patient for entry in entries for patient in entry.patients}
     one = len(entries) > 2 and len(coded) == 1
