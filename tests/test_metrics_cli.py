@@ -29,7 +29,7 @@ def scores_of(folder, references, predictions):
 
 
 def test_the_documented_example_prints_what_the_page_shows(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("medalign_lite.evaluate.published.find_spec", lambda name: None)
+    monkeypatch.setattr("medalign_lite.evaluate.overlap.find_spec", lambda name: None)
     assert run(tmp_path, REFERENCES, PREDICTIONS) == 0
     told = capsys.readouterr().out.splitlines(keepends=True)
     assert "".join(told) == re.search(r"```text\n(.*?)```", DOC, re.S)[1]

@@ -31,6 +31,7 @@ import numpy as np
 from skimage.draw import polygon2mask
 
 from medalign_lite.cases.images import read_mask
+from medalign_lite.files import write_text
 from medalign_lite.text.facts import Fact
 
 SPLITS = ("train", "val", "test", "shifted")  # train is the pool that alignment learns from
@@ -236,9 +237,7 @@ def write_cases(path: Path | str, cases: Iterable[Case], *, root: Path | str | N
     folder = (path.parent if root is None else Path(root)).resolve()
     lines = [json.dumps(_record(case, folder), ensure_ascii=False, allow_nan=False) + "\n" for case in cases]
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(lines), encoding="utf-8", newline="\n")
-    partial.replace(path)
+    write_text(path, "".join(lines))
 
 
 def assign_splits(groups: Iterable[str], *, fractions: dict[str, float], seed: int) -> dict[str, str]:

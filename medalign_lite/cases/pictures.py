@@ -12,6 +12,7 @@ from PIL import Image
 
 from medalign_lite.cases.dicom import is_dicom, read_dicom
 from medalign_lite.cases.images import ImageError, check_file, read_image
+from medalign_lite.files import whole
 
 DICOM = (".dcm", ".dicom")
 NIFTI = (".nii", ".nii.gz")
@@ -36,7 +37,8 @@ def save_picture(source: Path | bytes, folder: Path, frame: int | None = None) -
     """Read `source`, a file or its bytes (one frame or slice, counted from 1), and write it to `folder`/<name>.png. A
     file that is there already is kept. Raises ImageError, which names `source`."""
     pixels, about, notes, patient = _read(source, frame)
-    pixels = _without_colour(pixels)
+    if pixels.ndim == 3 and (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
+        pixels = np.ascontiguousarray(pixels[..., 0])  # without colour
     name = sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
     path = folder / f"{name}.png"
     if not path.is_file():
@@ -47,9 +49,8 @@ def save_picture(source: Path | bytes, folder: Path, frame: int | None = None) -
 def save_png(pixels: np.ndarray, path: Path) -> None:
     """Write uint8 (H, W) or (H, W, 3) as a PNG that holds nothing else, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    Image.fromarray(pixels).save(partial, format="PNG", compress_level=1)
-    partial.replace(path)
+    with whole(path, synced=False) as part:
+        Image.fromarray(pixels).save(part, format="PNG", compress_level=1)
 
 
 def is_volume(path: Path) -> bool:
@@ -102,9 +103,3 @@ def _read_nifti(source: Path, frame: int | None) -> np.ndarray:
     except Exception as error:
         short = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ImageError(f"{source}: not a readable NIfTI file ({short}); export it again.") from error
-
-
-def _without_colour(pixels: np.ndarray) -> np.ndarray:
-    """(H, W) in place of (H, W, 3) where the three are equal."""
-    grey = pixels.ndim == 3 and (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
-    return np.ascontiguousarray(pixels[..., 0] if grey else pixels)

@@ -19,22 +19,10 @@ from medalign_lite.cases.rollouts import Prompt, Rollout
 from medalign_lite.corruption.corrupt import UNSEEN
 from medalign_lite.dials import Preset
 from medalign_lite.edits.records import Record
+from medalign_lite.evaluate import probes as probing
 from medalign_lite.evaluate.calibration import Gap
 from medalign_lite.evaluate.metrics import Margins, Prediction, TokenKL, TokenLogp
-from medalign_lite.evaluate.probes import (
-    DAMAGES,
-    PAIRS_PER_SPLIT,
-    Probe,
-    choose,
-    control_probes,
-    damage_probes,
-    hidden_probes,
-    moved_probes,
-    probe_pair,
-    real_probes,
-    save_damage,
-    truth_records,
-)
+from medalign_lite.evaluate.probes import DAMAGES, PAIRS_PER_SPLIT, Probe, choose
 from medalign_lite.files import kept, read_json
 from medalign_lite.losses.recipes import recipe_named
 from medalign_lite.model.batches import conversation, encode_prompts
@@ -100,10 +88,11 @@ def measure(
 ) -> Measured:
     """Everything that the results are counted from. The first arm is the base; `folder` keeps finished work. The same
     arguments give the same rows, whether or not the work was interrupted."""
-    records = truth_records(cases, seed=seed)
+    records = probing.truth_records(cases, seed=seed)
     probes = [
-        *real_probes(cases), *control_probes(cases, seed=seed), *hidden_probes(cases, folder=folder, seed=seed),
-        *moved_probes(cases, seed=seed), *damage_probes(cases, records, folder=folder, seed=seed),
+        *probing.real_probes(cases), *probing.control_probes(cases, seed=seed),
+        *probing.hidden_probes(cases, folder=folder, seed=seed), *probing.moved_probes(cases, seed=seed),
+        *probing.damage_probes(cases, records, folder=folder, seed=seed),
     ]  # fmt: skip
     light = ("report",) if any(probe.kind == "report" for probe in probes) else ("closed", "open")
     whole = Job(
@@ -200,7 +189,7 @@ def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
     blind = answers_without_image(lvlm)
     pairs, drift = _pairs(job), []
     found = {field.name: [] for field in fields(Measured)}
-    save_damage(*pairs[UNSEEN], folder=job.folder)
+    probing.save_damage(*pairs[UNSEEN], folder=job.folder)
     probes = [probe for probe in job.probes if (blind or probe.image is not None) and _can_be_shown(probe)]
     if features:  # a large model's would fill a GPU
         features.warm(_distinct(probes))
@@ -273,7 +262,7 @@ def _pairs(job: Job) -> dict[str, tuple[list[Record], list[Pair]]]:
     by_id = {case.id: case for case in job.cases}
     on_test = [record for record in job.records if by_id[record.case_id].split == "test"]
     return {
-        method: (some, [probe_pair(record, by_id[record.case_id], method=method, seed=job.seed) for record in some])
+        method: (some, [probing.probe_pair(r, by_id[r.case_id], method=method, seed=job.seed) for r in some])
         for method, some in ((UNSEEN, list(job.records)), (job.corruption, on_test))
     }
 

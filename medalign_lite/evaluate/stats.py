@@ -13,17 +13,8 @@ from scipy import stats as distributions
 from statsmodels.stats.multitest import multipletests
 
 from medalign_lite.cases.case import Case
-from medalign_lite.evaluate.metrics import (
-    COLUMNS,
-    Counts,
-    Margins,
-    Prediction,
-    TokenKL,
-    TokenLogp,
-    changed_cases,
-    count,
-    ratios,
-)
+from medalign_lite.evaluate import metrics
+from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL, TokenLogp, ratios
 
 RESULT_METRICS = (
     "fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio",
@@ -97,10 +88,8 @@ def results(
     out: dict = {"base": {}, "aligned": {}, "difference": {}}
     for split in TEST_SPLITS:
         chosen = [case for case in cases if case.split == split]
-        first, second = (
-            count(chosen, predictions, arm=arm, reference=base, condition=condition, margins=margins, kl=kl, logp=logp)
-            for arm in (base, aligned)
-        )
+        told = {"reference": base, "condition": condition, "margins": margins, "kl": kl, "logp": logp}
+        first, second = (metrics.count(chosen, predictions, arm=arm, **told) for arm in (base, aligned))
         _zero_own_kl(first, second)
         for arm, block in compare(first, second, names=names, seed=seed, draws=draws).items():
             out[arm][split] = block
@@ -114,7 +103,7 @@ def changed_results(
     """`results` of the answers to changed pictures, "hidden" or "moved", against the truth that these then show. Raises
     as `results` does."""
     shown = [p for p in predictions if p.condition == condition]
-    return results(changed_cases(cases, shown, condition), shown, condition=condition, names=names, **options)
+    return results(metrics.changed_cases(cases, shown, condition), shown, condition=condition, names=names, **options)
 
 
 def compare(

@@ -21,6 +21,7 @@ from medalign_lite.cases.case import Case, prompt_of
 from medalign_lite.cases.rollouts import Prompt, Rollout
 from medalign_lite.dials import Preset
 from medalign_lite.files import bar
+from medalign_lite.files import whole as written_whole
 from medalign_lite.model.batches import conversation, encode_prompts, end_of_turn, special_tokens
 from medalign_lite.model.families import branch_positions, select_positions, why_unshared
 from medalign_lite.model.features import KeptFeatures
@@ -74,7 +75,8 @@ def _answer_batch(
 ) -> list[Rollout]:
     """Rollouts of one batch, `samples` in a row per prompt."""
     samples, last = decoding["samples"], end_of_turn(lvlm.processor)
-    ends = _end_ids(lvlm.model) | {last}
+    own = lvlm.model.generation_config.eos_token_id  # what the model says of itself
+    ends = {last, *(own if isinstance(own, list) else [] if own is None else [own])}
     settings = _settings(lvlm, decoding, ends)
     with _seeded(f"{decoding['seed']}/{number}", lvlm.device), _inheriting_nothing(lvlm.model, settings):
         inputs = _inputs(lvlm, batch, features)
@@ -191,10 +193,8 @@ class _Journal:
         whole = [line for line in lines if line.endswith(b"\n")]
         if whole and json.loads(whole[0]).get("run") != self.key:
             raise ValueError(f"{self.path} belongs to another run (prompts, model or settings differ); delete it first")
-        header = [json.dumps({"run": self.key}).encode() + b"\n"]
-        kept = self.path.with_name(self.path.name + ".tmp")
-        kept.write_bytes(b"".join(whole or header))
-        kept.replace(self.path)
+        with written_whole(self.path, synced=False) as part:
+            part.write_bytes(b"".join(whole or [json.dumps({"run": self.key}).encode() + b"\n"]))
         entries = map(json.loads, whole[1:])
         return {entry["batch"]: [Rollout(**fields) for fields in entry["rollouts"]] for entry in entries}
 
@@ -225,12 +225,6 @@ def _settings(lvlm: Lvlm, decoding: dict, ends: set[int]) -> GenerationConfig:
     )
 
 
-def _end_ids(model) -> set[int]:
-    """What the model says of itself; its chat template's end of turn comes on top."""
-    ends = model.generation_config.eos_token_id
-    return set(ends) if isinstance(ends, list) else set() if ends is None else {ends}
-
-
 @contextmanager
 def _inheriting_nothing(model, settings: GenerationConfig) -> Iterator[None]:
     """Within it the model's own generation settings are these: `generate` fills from them whatever is not set."""
@@ -247,14 +241,9 @@ def _key(prompts: Sequence[Prompt], decoding: dict) -> str:
     digest = hashlib.sha256(json.dumps(decoding, sort_keys=True).encode())
     for p in prompts:
         digest.update(json.dumps([p.id, p.case_id, p.question_id, p.question]).encode())
-        digest.update(hashlib.sha256(_content(p.image)).digest())
+        content = p.image.tobytes() if isinstance(p.image, Image.Image) else p.image and Path(p.image).read_bytes()
+        digest.update(hashlib.sha256(content or b"").digest())
     return digest.hexdigest()
-
-
-def _content(image: Image.Image | Path | str | None) -> bytes:
-    if image is None:
-        return b""
-    return image.tobytes() if isinstance(image, Image.Image) else Path(image).read_bytes()
 
 
 def _check(prompts, max_new_tokens: int, temperature: float, samples: int, batch_size: int) -> None:

@@ -8,6 +8,7 @@ stage. A plugin (a reader of a layout, an editor) counts where it is used, not w
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -119,12 +120,10 @@ def _imports(source: str, folder: Path) -> tuple[Path, ...]:
 
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that can change a number."""
-    found = {}
+    found = dict.fromkeys(LIBRARIES, "absent")
     for name in LIBRARIES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
     return found
 
 

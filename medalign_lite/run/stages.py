@@ -61,16 +61,6 @@ from medalign_lite.files import (
 )
 from medalign_lite.run import provenance
 from medalign_lite.run.dial import dial, resolve, training_overrides
-from medalign_lite.run.provenance import (
-    damage,
-    make_command,
-    outputs_digest,
-    read_manifest,
-    run_folder,
-    run_parameters,
-    table,
-    unsound,
-)
 
 __all__ = ["Stage", "StageError", "open_stage", "read_json", "read_jsonl", "write_json", "write_jsonl"]
 
@@ -204,7 +194,7 @@ class Stage:
                 write_json(work / "manifest.json", provenance.sealed(self._manifest(outputs, seconds)))
                 _promote(work, self.folder)
             self.complete, self.why, self.lock = True, "", None
-        return table(self.folder)
+        return provenance.table(self.folder)
 
     def _manifest(self, outputs: dict, seconds: float) -> dict:
         model = self.parts["model"] or {"name": None, "revision": None}
@@ -248,19 +238,20 @@ def open_stage(
     for a needed stage that is not there or sound."""
     overrides = {"cases": cases, "model": model} | training_overrides(recipe or "", rounds)
     resolved = resolve(preset, overrides=overrides)
-    run = run_folder(resolved.preset.name, out)
-    shared = run_parameters(resolved, seed, training=recipe is not None)
+    run = provenance.run_folder(resolved.preset.name, out)
+    shared = provenance.run_parameters(resolved, seed, training=recipe is not None)
     needs = tuple(needs)
     for needed in needs:
-        if problem := unsound(run, needed, shared):
-            command = make_command(
+        if problem := provenance.unsound(run, needed, shared):
+            command = provenance.make_command(
                 dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "", rounds=rounds,
             )
             raise StageError(f"{problem}; run `{command}`")
     if not uses_model:
         del shared["model"]
     parts = provenance.parts(
-        name, parameters=shared | (parameters or {}), inputs={needed: outputs_digest(run / needed) for needed in needs},
+        name, parameters=shared | (parameters or {}),
+        inputs={needed: provenance.outputs_digest(run / needed) for needed in needs},
         files=[str(ROOT / Path(file).expanduser()) for file in files if str(file)],
         model=resolved.model if uses_model else None,
     )
@@ -276,9 +267,9 @@ def _why_new(stage: Stage) -> str:
     """Why the saved stage, if any, is not what this one would be; "" if it is."""
     if not stage.folder.exists():
         return "new"
-    if problem := damage(stage.folder):
+    if problem := provenance.damage(stage.folder):
         return f"made again: {problem}"
-    changed = provenance.differences(read_manifest(stage.folder)["made_from"], stage.parts)
+    changed = provenance.differences(provenance.read_manifest(stage.folder)["made_from"], stage.parts)
     return f"made again: {changed}" if changed else ""
 
 

@@ -15,17 +15,7 @@ from medalign_lite.model.batches import Sequences, Span, encode, padding
 from medalign_lite.model.families import why_unshared
 from medalign_lite.model.features import ImageEncoder, Vision, beside_tokens, identify, padded, unpadded
 from medalign_lite.model.lvlm import Lvlm, base_of
-from medalign_lite.train.prefix import (
-    Batch,
-    Packed,
-    Text,
-    groups_of,
-    join,
-    like_lengths,
-    pack,
-    packed_length,
-    read_states,
-)
+from medalign_lite.train import prefix
 
 Picture = Image.Image | Path | str
 PASS_TOKENS = 128  # one more forward pass costs about as much as these tokens on the embedded model
@@ -90,7 +80,7 @@ class PairInputs:
         self.encoder = ImageEncoder(self.body)
         self.unshared: str | None = None  # why answers did not share their prefix, where they could not
         self._tried, self._distrusted = False, None  # sharing was tried, and what was wrong with it
-        self._texts: dict[str, Text] = {}
+        self._texts: dict[str, prefix.Text] = {}
         self._features: dict[str, Vision] = {}
         self._pictures: dict[tuple[str, str], tuple[Picture, str, tuple[int, int]]] = {}
 
@@ -99,16 +89,18 @@ class PairInputs:
         """Whether images are encoded once and kept, as far as is known."""
         return self.encoder.possible
 
-    def batch(self, rows: Sequence[Row]) -> Batch:
+    def batch(self, rows: Sequence[Row]) -> prefix.Batch:
         """Inputs of one batch of rows, in parts of like length; rows with one question and image share their prefix
         where that pays. Raises ValueError as `encode` does, naming the record."""
         texts, groups = self._text_rows(rows), self._prefixes(rows)
-        shared, plain = [packed_length([texts[n] for n in group]) for group in groups], [len(t.kinds) for t in texts]
+        shared = [prefix.packed_length([texts[n] for n in group]) for group in groups]
+        plain = [len(text.kinds) for text in texts]
         units, lengths, make = groups, shared, self._packed
         if len(groups) * max(shared) > len(rows) * max(plain) or not self._may_share(rows, groups, max(plain)):
             units, lengths, make = [[n] for n in range(len(rows))], plain, self.sequences
-        cuts = [[n for unit in cut for n in units[unit]] for cut in like_lengths(lengths, pass_tokens=PASS_TOKENS)]
-        return join([(cut, make([rows[n] for n in cut])) for cut in cuts])
+        cuts = prefix.like_lengths(lengths, pass_tokens=PASS_TOKENS)
+        cuts = [[n for unit in cut for n in units[unit]] for cut in cuts]
+        return prefix.join([(cut, make([rows[n] for n in cut])) for cut in cuts])
 
     def sequences(self, rows: Sequence[Row]) -> Sequences:
         """The same, one row per sequence and right padded."""
@@ -148,7 +140,7 @@ class PairInputs:
             self._pictures[key] = (source, *identify(_open(row)))
         return self._pictures[key][1:]
 
-    def _text_rows(self, rows: Sequence[Row]) -> list[Text]:
+    def _text_rows(self, rows: Sequence[Row]) -> list[prefix.Text]:
         """Unpadded texts. A text depends on its image by the size alone."""
         keys = [repr((row.pair.question, row.pair.text(row.answer), self._identify(row)[1])) for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._texts}
@@ -156,7 +148,7 @@ class PairInputs:
             made = self._encode(list(new.values()))
             mask = made.inputs["attention_mask"].bool()
             for n, (key, inputs) in enumerate(zip(new, unpadded(made.inputs), strict=True)):
-                self._texts[key] = Text(inputs, made.completion[n][mask[n]], made.kinds[n][mask[n]])
+                self._texts[key] = prefix.Text(inputs, made.completion[n][mask[n]], made.kinds[n][mask[n]])
         return [self._texts[key] for key in keys]
 
     def _visions(self, rows: Sequence[Row]) -> list[Vision] | None:
@@ -179,9 +171,9 @@ class PairInputs:
 
     def _prefixes(self, rows: Sequence[Row]) -> list[list[int]]:
         """Rows with one question about one image, together."""
-        return groups_of([(row.pair.question, self._identify(row)[0]) for row in rows])
+        return prefix.groups_of([(row.pair.question, self._identify(row)[0]) for row in rows])
 
-    def _packed(self, rows: Sequence[Row]) -> Packed:
+    def _packed(self, rows: Sequence[Row]) -> prefix.Packed:
         groups = self._prefixes(rows)
         firsts = [rows[group[0]] for group in groups]
         visions = self._visions(firsts)
@@ -189,8 +181,8 @@ class PairInputs:
             image_inputs, about = self.encoder.inputs_of(visions), [vision.about for vision in visions]
         else:
             image_inputs, about = beside_tokens(self._encode(firsts).inputs)
-        return pack(self.body, self._text_rows(rows), groups, image_inputs, about,
-                    pad_id=padding(self.lvlm.processor.tokenizer))
+        return prefix.pack(self.body, self._text_rows(rows), groups, image_inputs, about,
+                           pad_id=padding(self.lvlm.processor.tokenizer))
 
     def _may_share(self, rows: Sequence[Row], groups: list[list[int]], longest: int) -> bool:
         """Whether this family can share prefixes; the first time, whether that gives what plain rows give."""
@@ -207,7 +199,7 @@ class PairInputs:
     def _disagreement(self, rows: Sequence[Row]) -> str | None:
         """What is wrong with the shared states of these rows of one prefix; None where they are the plain ones."""
         made = self._packed(rows), self.sequences(rows)
-        shared, plain = (read_states(self.body, batch) for batch in made)
+        shared, plain = (prefix.read_states(self.body, batch) for batch in made)
         if (shared - plain).norm() <= AGREES[plain.element_size()] * plain.norm():
             return None
         return f"{type(self.body).__name__} then gives other states, and families.py does not say why"

@@ -173,29 +173,25 @@ def pair_margins(
     return found
 
 
-@torch.no_grad()
-def answer_logp(
-    lvlm: Lvlm, pairs: Sequence[Pair], *, batch_size: int = 32, inputs: PairInputs | None = None,
-) -> list[tuple[float, ...]]:
-    """log π in nats of each token of y+ under the clean image, per pair."""
-    inputs, found = inputs or PairInputs(lvlm), []
-    for start in range(0, len(pairs), batch_size):
-        batch, side = pairs[start : start + batch_size], ("clean", "chosen")
-        scored = score(lvlm.model, inputs, batch, {side: Reads(logp=EVERYWHERE)}, reference=None).sides[side]
-        found += [tuple(row[keep].tolist()) for row, keep in zip(scored.logp, scored.valid, strict=True)]
-    return found
+def answer_logp(lvlm: Lvlm, pairs: Sequence[Pair], **sizes) -> list[tuple[float, ...]]:
+    """log π in nats of each token of y+ under the clean image, per pair; `sizes` as `pair_margins` takes them."""
+    return _of_answers(lvlm, pairs, "logp", Reads(logp=EVERYWHERE), None, **sizes)
 
 
-@torch.no_grad()
-def answer_kl(
-    lvlm: Lvlm, pairs: Sequence[Pair], *, batch_size: int = 32, inputs: PairInputs | None = None,
-) -> list[tuple[float, ...]]:
+def answer_kl(lvlm: Lvlm, pairs: Sequence[Pair], **sizes) -> list[tuple[float, ...]]:
     """F_t = KL(π_ref ‖ π) in nats at each token of y+ under the clean image, per pair."""
-    inputs, found = inputs or PairInputs(lvlm), []
-    for start in range(0, len(pairs), batch_size):
-        batch, side = pairs[start : start + batch_size], ("clean", "chosen")
-        scored = score(lvlm.model, inputs, batch, {side: Reads(kl=EVERYWHERE)},
-                       reference=LiveReference(lvlm.model)).sides[side]
-        found += [tuple(row[keep].tolist()) for row, keep in zip(scored.forward_kl, scored.valid, strict=True)]
-    return found
+    return _of_answers(lvlm, pairs, "forward_kl", Reads(kl=EVERYWHERE), LiveReference(lvlm.model), **sizes)
 
+
+@torch.no_grad()
+def _of_answers(
+    lvlm: Lvlm, pairs: Sequence[Pair], name: str, reads: Reads, reference: ReferenceSource | None, *,
+    batch_size: int = 32, inputs: PairInputs | None = None,
+) -> list[tuple[float, ...]]:
+    inputs, found, side = inputs or PairInputs(lvlm), [], ("clean", "chosen")
+    for start in range(0, len(pairs), batch_size):
+        batch = pairs[start : start + batch_size]
+        scored = score(lvlm.model, inputs, batch, {side: reads}, reference=reference).sides[side]
+        rows = zip(getattr(scored, name), scored.valid, strict=True)
+        found += [tuple(row[keep].tolist()) for row, keep in rows]
+    return found

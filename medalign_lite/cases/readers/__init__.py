@@ -16,10 +16,7 @@ from types import ModuleType
 
 from medalign_lite.cases.case import CaseError, CaseSet, Draft
 from medalign_lite.cases.collect import collect
-from medalign_lite.cases.readers import (
-    kit,  # the kit's own layout is no plug-in
-    sources,
-)
+from medalign_lite.cases.readers import kit, sources  # the kit's own layout is no plug-in
 
 # The order of asking. The table of your own pictures comes last: it also takes a folder of DICOM without any table.
 NAMES = ("kit", "slake", "vqa_rad", "ms_cxr", "mimic_cxr", "r2gen", "padchest_gr", "nih", "chexpert", "rsna", "vindr",
