@@ -17,7 +17,6 @@ from medalign_lite.editors.notes import (
     Journal,
     Judgement,
     NoteError,
-    corrected,
     export_notes,
     import_notes,
     item_key,
@@ -31,6 +30,7 @@ from medalign_lite.editors.notes import (
 )
 from medalign_lite.editors.people import PeopleEditor
 from medalign_lite.edits.records import build_records, check_record, read_records
+from medalign_lite.text.spans import make_changes
 from medalign_lite.train.data import read_pairs
 
 SAID = "A small left effusion. No nodule."
@@ -56,12 +56,12 @@ def items_of(case, *texts):
 
 def test_a_change_takes_the_place_of_those_it_touches():
     said = replace_words(Judgement("unsure"), SAID, [LEFT])
-    assert said.verdict == "wrong" and corrected(SAID, said.changes) == "A small right effusion. No nodule."
+    assert said.verdict == "wrong" and make_changes(SAID, said.changes) == "A small right effusion. No nodule."
     said = replace_words(said, SAID, [Change(26, 32, "mass")])
-    assert corrected(SAID, said.changes) == "A small right effusion. No mass."
+    assert make_changes(SAID, said.changes) == "A small right effusion. No mass."
     said = replace_words(said, SAID, [Change(2, 12, "large right")])
-    assert corrected(SAID, said.changes) == "A large right effusion. No mass."
-    assert corrected(SAID, restore_words(said, 8, 9).changes) == "A small left effusion. No mass."
+    assert make_changes(SAID, said.changes) == "A large right effusion. No mass."
+    assert make_changes(SAID, restore_words(said, 8, 9).changes) == "A small left effusion. No mass."
     assert mark(said, "right") == Judgement("right") and mark(said, "unsure").changes == said.changes
     assert mark(said, "unsure").verdict == "unsure" and Judgement().verdict is None
 

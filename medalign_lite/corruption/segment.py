@@ -41,7 +41,9 @@ def outline_cases(
     for case in cases:
         image = read_image(case.image)
         case = copy_case(case, folder)
-        sought = tuple(Lesion(label) for label in _spoken(case, labels)) if not (case.lesions or case.facts) else ()
+        said = " ".join(f"{q.text} {q.answer}" for q in case.questions if yes_no(q.answer) is not False)
+        spoken = [label for label in labels if re.search(rf"\b{re.escape(label)}\b", said, re.IGNORECASE)]
+        sought = tuple(Lesion(label) for label in spoken) if not (case.lesions or case.facts) else ()
         kept = []
         for lesion in (*case.lesions, *sought):
             outlined, reason = lesion, ""
@@ -97,9 +99,3 @@ def _save_mask(pixels: np.ndarray, folder: Path) -> str:
     name = f"masks/{sha256(repr(pixels.shape).encode() + np.packbits(pixels).tobytes()).hexdigest()[:16]}.png"
     save_png(pixels.astype(np.uint8) * 255, folder / name)
     return name
-
-
-def _spoken(case: Case, labels: Collection[str]) -> list[str]:
-    said = " ".join(f"{q.text} {q.answer}" for q in case.questions if yes_no(q.answer) is not False)
-    return [label for label in labels if re.search(rf"\b{re.escape(label)}\b", said, re.IGNORECASE)]
-

@@ -112,11 +112,17 @@ class Chat:
 
     def _fetch(self, request: dict, schema: dict, path: Path) -> str:
         """The content of the first reply that fits, or of the last one; kept at `path`, the key struck out."""
-        attempts = self.endpoint.attempts
-        tries = Retrying(
-            retry=retry_if_exception_type(_Passing), stop=stop_after_attempt(attempts), wait=self._pause,
-            before_sleep=self._tell, reraise=True,
-        )  # fmt: skip
+        attempts, backoff = self.endpoint.attempts, self.endpoint.backoff
+
+        def pause(state: RetryCallState) -> float:
+            asked = state.outcome.exception().wait
+            return backoff * 2 ** (state.attempt_number - 1) if asked is None else asked
+
+        def tell(state: RetryCallState) -> None:
+            self.say(f"{self.host}: {state.outcome.exception()}; again in {state.next_action.sleep:.1f} s")
+
+        tries = Retrying(retry=retry_if_exception_type(_Passing), stop=stop_after_attempt(attempts), wait=pause,
+                         before_sleep=tell, reraise=True)
         try:
             for one in tries:
                 with one:
@@ -153,7 +159,10 @@ class Chat:
         except (ValueError, RecursionError) as error:
             self.tokens += (len(body) + len(raw)) // BYTES_A_TOKEN
             raise _Passing("a reply that is not JSON") from error
-        self.tokens += _used(reply) or (len(body) + len(raw)) // BYTES_A_TOKEN
+        usage = reply.get("usage") if isinstance(reply, dict) else None
+        used = usage.get("total_tokens") if isinstance(usage, dict) else None
+        told = isinstance(used, int) and used > 0  # else the server does not say
+        self.tokens += used if told else (len(body) + len(raw)) // BYTES_A_TOKEN
         return reply
 
     def _permit(self, tokens: int) -> None:
@@ -178,14 +187,6 @@ class Chat:
         hint = HINTS.get(status, "redirections are not followed" if status < 400 else "see the server's log")
         said = _struck(raw[:300].decode(errors="replace").strip())
         return ChatError(f"{self.host} refused: HTTP {status} {said!r}; {hint}")
-
-    def _pause(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt."""
-        asked = state.outcome.exception().wait
-        return self.endpoint.backoff * 2 ** (state.attempt_number - 1) if asked is None else asked
-
-    def _tell(self, state: RetryCallState) -> None:
-        self.say(f"{self.host}: {state.outcome.exception()}; again in {state.next_action.sleep:.1f} s")
 
     def _later(self) -> str:
         return f"all replies so far are kept in {self.cache}: the same command goes on from there"
@@ -256,13 +257,6 @@ def _content(reply: object) -> str:
     except (KeyError, IndexError, TypeError) as error:
         raise _Passing("a reply without choices[0].message.content") from error
     return content if isinstance(content, str) else ""
-
-
-def _used(reply: object) -> int:
-    """Tokens of prompt and reply that the server says it used; 0 where it does not say."""
-    usage = reply.get("usage") if isinstance(reply, dict) else None
-    count = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and count > 0 else 0
 
 
 def fits(content: str, schema: dict) -> bool:

@@ -10,7 +10,7 @@ An answer is known by picture, question and words (`Item.key`): notes hold for i
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -19,7 +19,7 @@ from pathlib import Path
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.files import digest, file_sha256, write_text
-from medalign_lite.text.spans import Change, make_changes
+from medalign_lite.text.spans import Change
 
 MARKS = ("right", "unsure")
 ACTIONS = ("replace", "mark", "clear", "undo")
@@ -123,11 +123,6 @@ def mark(said: Judgement, value: str) -> Judgement:
     if value not in MARKS:
         raise NoteError(f"an answer is marked {' or '.join(MARKS)}, not {value!r}")
     return Judgement(value, () if value == "right" else said.changes)
-
-
-def corrected(answer: str, changes: Iterable[Change]) -> str:
-    """The answer with its changes made."""
-    return make_changes(answer, changes)
 
 
 def _touch(a: Change, b: Change) -> bool:
@@ -243,7 +238,9 @@ def import_notes(folder: Path | str, text: str) -> int:
         journal = journals[name]
         fresh = [note for note in dict.fromkeys(notes) if note not in set(journal.notes)]
         if fresh:
-            _rewrite(journal.path, sorted([*journal.notes, *fresh], key=lambda note: (note.order, note.time)))
+            journal.path.parent.mkdir(parents=True, exist_ok=True)
+            ordered = sorted([*journal.notes, *fresh], key=lambda note: (note.order, note.time))
+            write_text(journal.path, "".join(map(_line, ordered)))
             added += len(fresh)
     return added
 
@@ -261,12 +258,6 @@ def _drop_torn_line(path: Path) -> None:
 
 def _line(note: Note) -> str:
     return json.dumps(asdict(note), ensure_ascii=False) + "\n"
-
-
-def _rewrite(path: Path, notes: Sequence[Note]) -> None:
-    """The file with these notes, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "".join(map(_line, notes)))
 
 
 def _note(row: dict) -> Note:

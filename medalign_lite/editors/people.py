@@ -15,7 +15,7 @@ import numpy as np
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.editors.agree import agreement
-from medalign_lite.editors.notes import Note, corrected, item_key, last_judgements, list_items, read_journals
+from medalign_lite.editors.notes import Note, item_key, last_judgements, list_items, read_journals
 from medalign_lite.editors.suggest import find_spans
 from medalign_lite.edits.records import build_records
 from medalign_lite.edits.repair import Edit, asked, edit_of
@@ -25,7 +25,7 @@ from medalign_lite.model.lvlm import decoder
 from medalign_lite.run.commands import needed, read_arguments
 from medalign_lite.run.pairs import open_run, run_answers, run_status, write_edited
 from medalign_lite.text.qualifiers import drops
-from medalign_lite.text.spans import NoEdit
+from medalign_lite.text.spans import NoEdit, make_changes
 
 BY_PEOPLE = "people"
 ALLOWED = {
@@ -44,7 +44,7 @@ class PeopleEditor:
     def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
         """The edit of one answer. Raises NoEdit with the reason where there is none, or the case's truth is against."""
         notes = self._notes(item_key(case, question, rollout.text))
-        texts = {corrected(rollout.text, note.judgement.changes) for note in notes}
+        texts = {make_changes(rollout.text, note.judgement.changes) for note in notes}
         if len(texts) > 1:
             raise NoEdit("people disagree about the answer")
         [chosen] = texts

@@ -23,6 +23,7 @@ from medalign_lite.editors.notes import Change, Item, Journal, Judgement, NoteEr
 from medalign_lite.editors.suggest import Span, find_spans
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.show.draw import outlined, png
+from medalign_lite.text.spans import make_changes
 
 HERE = Path(__file__).parent
 SIDE = 640  # pixels of the shown picture's longer side
@@ -153,7 +154,7 @@ class HumanEditor(anywidget.AnyWidget):
             "key": item.key, "question": item.question.text, "answer": item.answer,
             "spans": [_span(span, item.answer) for span in self._spans(item.key)],
             "changes": [_shown(change, item.answer) for change in said.changes], "verdict": said.verdict or "",
-            "text": notes.corrected(item.answer, said.changes), "counts": _counts(judged),
+            "text": make_changes(item.answer, said.changes), "counts": _counts(judged),
             "marks": [judged.get(key, "") for key in self._keys], "folder": str(self._folder),
             "reference": truth_of(item.case, item.question).words if self._reference else None,
             "trouble": trouble if fresh else self.state.get("trouble", ""),

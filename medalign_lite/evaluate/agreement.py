@@ -25,11 +25,6 @@ def affirmed(text: str) -> list[Claim]:
     return [one for claim in extract_claims(text) if claim.polarity == "present" for one in by_side(claim)]
 
 
-def same_finding(claim: Claim, fact: Fact) -> bool:
-    """The claim's finding is this fact's, wherever it is said to be."""
-    return claim.finding == fact.finding
-
-
 def on_side(claim: Claim, fact: Fact) -> bool:
     """The claim's finding is this fact's and the side, where both state one, agrees."""
     return claim.finding == fact.finding and "side" not in wrong_attributes(claim, fact)
@@ -46,7 +41,7 @@ def in_full(claim: Claim, fact: Fact) -> bool:
 
 
 LEVELS: dict[str, Callable[[Claim, Fact], bool]] = {  # what must agree; fact precision and recall proper take "zone"
-    "finding": same_finding, "side": on_side, "zone": in_place, "size": in_full,
+    "finding": lambda claim, fact: claim.finding == fact.finding, "side": on_side, "zone": in_place, "size": in_full,
 }  # fmt: skip
 
 

@@ -190,7 +190,9 @@ def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
     pairs, drift = _pairs(job), []
     found = {field.name: [] for field in fields(Measured)}
     probing.save_damage(*pairs[UNSEEN], folder=job.folder)
-    probes = [probe for probe in job.probes if (blind or probe.image is not None) and _can_be_shown(probe)]
+    probes = [probe for probe in job.probes if blind or probe.image is not None]
+    # where there was no place for a control or no mask, `save_damage` wrote no picture
+    probes = [probe for probe in probes if probe.condition not in DAMAGES or Path(probe.image).exists()]
     if features:  # a large model's would fill a GPU
         features.warm(_distinct(probes))
     changed = {probe.id: probe.finding for probe in probes}
@@ -211,11 +213,6 @@ def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
                 found["yes_no"] += _yes_no(job, policy, arm, inputs)
         found["wording"] += _token_rows(job, arm, own, answer_logp(lvlm, own, **_sizes(job, inputs)))  # the base again
     return found
-
-
-def _can_be_shown(probe: Probe) -> bool:
-    """False where there was no place for a control or no mask: then `save_damage` wrote no picture."""
-    return probe.condition not in DAMAGES or Path(probe.image).exists()
 
 
 @contextmanager

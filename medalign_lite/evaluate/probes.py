@@ -70,7 +70,8 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
     """The same about a seeded choice of `images` test cases, without what they show: one set for each of CONTROLS."""
     chosen = choose([case for case in cases if case.split == "test"], images, seed=seed)
     shown = {
-        "blank": {case.id: _blank(case) for case in chosen}, "shuffled": another_image(chosen, seed=seed),
+        "blank": {case.id: Image.new("RGB", image_size(case.image), (GREY,) * 3) for case in chosen},
+        "shuffled": another_image(chosen, seed=seed),
         "question-only": {case.id: None for case in chosen},
     }
     return [
@@ -217,10 +218,6 @@ def _statements(case: Case) -> list[tuple[Question, str]]:
 
 def _probe(case: Case, question: Question, condition: str, image: Image.Image | Path | None) -> Probe:
     return Probe(case.id, question.id, case.split, question.kind, condition, image, prompt_of(question))
-
-
-def _blank(case: Case) -> Image.Image:
-    return Image.new("RGB", image_size(case.image), (GREY,) * 3)
 
 
 def _to_hide(case: Case, *, seed: int) -> Fact | None:

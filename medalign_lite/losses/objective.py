@@ -187,13 +187,6 @@ def _advantage(terms: Terms, recipe: Recipe, image: str, answer: str, present: T
     return value if present is None else torch.where(present, value, torch.zeros_like(value))
 
 
-def _sequence_kl(terms: Terms) -> tuple[Tensor, Tensor]:
-    """Σ_t F_t of y+ and of y- under the clean image, for TDPO."""
-    pair = (terms.side("clean", "chosen"), terms.side("clean", "rejected"))
-    chosen, rejected = (weighted_sum(side.forward_kl, side.valid.to(side.logp.dtype)) for side in pair)
-    return chosen, rejected
-
-
 def margins(terms: Terms, recipe: Recipe) -> dict[str, Tensor]:
     """m(v), m(v'), m(v°) as `margin`, `margin_lesion`, `margin_control`, for each image whose two sides were scored.
     (B,) each; NaN where the record lacks the image."""
@@ -230,7 +223,8 @@ def _judged(terms: Terms, recipe: Recipe, m: Tensor) -> Tensor:
     """What the preference term is told: m(v), less TDPO's β a [Σ F(y-) - Σ F(y+)]."""
     if not recipe.sequence_kl:
         return m
-    chosen, rejected = _sequence_kl(terms)
+    pair = (terms.side("clean", "chosen"), terms.side("clean", "rejected"))
+    chosen, rejected = (weighted_sum(side.forward_kl, side.valid.to(side.logp.dtype)) for side in pair)
     return m - recipe.beta * recipe.sequence_kl * (rejected - (chosen.detach() if recipe.stop_chosen_kl else chosen))
 
 

@@ -153,10 +153,13 @@ def conversation(processor, question: str, answer: str | None = None, *, image: 
 
 def _prompt_rows(processor, images, questions) -> _Rows:
     seeing = any(image is not None for image in images)
+    if seeing and any(image is None for image in images):
+        raise ValueError("prompts with and without an image cannot share a batch")
+    shown = [[image if isinstance(image, Image.Image) else read_image(Path(image))] for image in images if seeing]
     prompts = [conversation(processor, question, image=seeing) for question in questions]
     made = processor(
         text=[processor_text(processor, prompt) for prompt in prompts],
-        images=[[_open(image)] for image in images] if seeing else None, padding=True, return_tensors="pt",
+        images=shown or None, padding=True, return_tensors="pt",
         add_special_tokens=_adds_special_tokens(processor.tokenizer, prompts[0]),
     )
     mask = made["attention_mask"].bool()  # (B, P)
@@ -165,12 +168,6 @@ def _prompt_rows(processor, images, questions) -> _Rows:
     per_token.pop("labels", None)  # what to learn is not the processor's to say
     rest = {name: value for name, value in made.items() if name not in aligned and name != "attention_mask"}
     return _Rows(per_token.pop("input_ids"), per_token, rest)
-
-
-def _open(image: Image.Image | Path | str | None) -> Image.Image:
-    if image is None:
-        raise ValueError("prompts with and without an image cannot share a batch")
-    return image if isinstance(image, Image.Image) else read_image(Path(image))
 
 
 def _tokenise_answer(processor, question: str, answer: str) -> tuple[list[int], Offsets]:

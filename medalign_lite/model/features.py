@@ -56,7 +56,9 @@ class ImageEncoder:
         accepted = inspect.signature(self.body.get_image_features).parameters
         read = {name: value for name, value in told.items() if name in accepted}
         output = self.body.get_image_features(**read, return_dict=True)
-        parts = [_flat(part) for part in (output.pooler_output, *(output.get("deepstack_features") or ()))]
+        given = (output.pooler_output, *(output.get("deepstack_features") or ()))  # grouped as the family likes
+        parts = [part.flatten(0, -2) if torch.is_tensor(part) else torch.cat([one.flatten(0, -2) for one in part])
+                 for part in given]
         if len(about) != len(ids) or any(len(part) != sum(counts) for part in parts):
             self.possible = False
             return None
@@ -99,13 +101,6 @@ def padded(rows: Sequence[dict[str, torch.Tensor]], *, tokenizer, side: str) -> 
             for name, column in columns.items()}  # fmt: skip
 
 
-def _flat(features) -> torch.Tensor:
-    """Features of several images, however a family groups them, as one row per image token."""
-    if torch.is_tensor(features):
-        return features.flatten(0, -2)
-    return torch.cat([one.flatten(0, -2) for one in features])
-
-
 class KeptFeatures:
     """Inputs of `generate` with kept features in place of pixels: an image is opened, cut, scaled and seen once. `warm`
     fills it with what images are, by their content. A prompt depends on its image by the size alone."""
@@ -141,16 +136,12 @@ class KeptFeatures:
             return None
         keys = [(question, picture[1]) for question, picture in zip(questions, pictures, strict=True)]
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._prompts}
-        if new:
-            self._read(new)
+        if new:  # as the processor writes them beside such an image
+            made = encode_prompts(self.lvlm.processor, list(new.values()), [question for question, _ in new],
+                                  device=self.lvlm.device)
+            self._prompts |= zip(new, unpadded(made), strict=True)
         prompts = padded([self._prompts[key] for key in keys], tokenizer=self.lvlm.processor.tokenizer, side="left")
         return prompts | self.encoder.inputs_of([self._kept[picture] for picture in pictures])
-
-    def _read(self, new: dict[tuple[str, tuple[int, int]], Image.Image | Path | str]) -> None:
-        """Keep the prompts of these questions and sizes, as the processor writes them beside such an image."""
-        made = encode_prompts(self.lvlm.processor, list(new.values()), [question for question, _ in new],
-                              device=self.lvlm.device)
-        self._prompts |= zip(new, unpadded(made), strict=True)
 
     def _identify(self, image: Image.Image | Path | str) -> Identity:
         if isinstance(image, Image.Image):

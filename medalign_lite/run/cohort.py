@@ -140,7 +140,7 @@ def capped(found: CaseSet, preset: Preset, *, seed: int) -> CaseSet:
     caps = {"train": "n_pool", "val": "n_val", "test": "n_test", "shifted": "n_shifted"}
     most, told, kept = preset.questions_per_case, [], set()
     for split, field in caps.items():
-        part = sorted((case for case in found.cases if case.split == split), key=lambda case: _drawn(seed, case.id))
+        part = sorted((case for case in found.cases if case.split == split), key=lambda case: digest([seed, case.id]))
         count = getattr(preset, field) or len(part)
         kept |= {case.id for case in part[:count]}
         if len(part) > count:
@@ -148,18 +148,11 @@ def capped(found: CaseSet, preset: Preset, *, seed: int) -> CaseSet:
     cases = [case for case in found.cases if case.id in kept]
     if most and any(len(case.questions) > most for case in cases):
         told.append(f"{most} questions of each image (questions_per_case=0 takes all)")
-        cases = [_with_fewer(case, most, seed) for case in cases]
+        for n, case in enumerate(cases):
+            drawn = sorted(case.questions, key=lambda question: digest([seed, f"{case.id}/{question.id}"]))[:most]
+            cases[n] = replace(case, questions=tuple(question for question in case.questions if question in drawn))
     how = [f"taken by the preset's numbers: {', '.join(told)}, as in PRESET={preset.name},n_test=0"] if told else []
     return replace(found, cases=tuple(cases), reason="; ".join([found.reason, *how]))
-
-
-def _with_fewer(case: Case, most: int, seed: int) -> Case:
-    drawn = sorted(case.questions, key=lambda question: _drawn(seed, f"{case.id}/{question.id}"))[:most]
-    return replace(case, questions=tuple(question for question in case.questions if question in drawn))
-
-
-def _drawn(seed: int, name: str) -> str:
-    return digest([seed, name])
 
 
 def kept_by_model(found: CaseSet, processor, *, answer_tokens: int) -> CaseSet:

@@ -33,11 +33,6 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "scipy", 
 TRAINING = ("recipes", "rounds")  # fields of a preset that training alone depends on: no stage before it goes stale
 
 
-def notebook_path(stage: str) -> Path:
-    """The notebook that makes a stage has the stage's name."""
-    return ROOT / "notebooks" / f"{stage}.ipynb"
-
-
 def code_cells(notebook: Path, *, counted: bool = False) -> list[str]:
     """Sources of the code cells; `counted` = only those that can change a result."""
     cells = [c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
@@ -129,7 +124,7 @@ def versions() -> dict[str, str]:
 
 def parts(stage: str, *, parameters: dict, inputs: dict, files: list[str], model: str | None) -> dict:
     """Everything the stage's result depends on, JSON-ready; `inputs` maps an earlier stage to its outputs' digest."""
-    notebook = notebook_path(stage)
+    notebook = ROOT / "notebooks" / f"{stage}.ipynb"
     cells = code_cells(notebook, counted=True) if notebook.is_file() else None
     cases = "" if inputs else parameters.get("cases", "")  # a stage with inputs has its cases from the first one
     return {

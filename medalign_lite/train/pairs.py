@@ -158,16 +158,13 @@ class PairInputs:
         fresh = {}
         if new and self.shares_features:
             fresh = dict(zip(new, self.encoder.encode(self._encode(list(new.values())).inputs) or (), strict=False))
-            self._keep(fresh)
+            for key, vision in fresh.items():
+                if vision.nbytes <= self.free_bytes:
+                    self._features[key] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
+                    self.free_bytes -= vision.nbytes
         if not self.shares_features:
             return None
         return [fresh[key] if key in fresh else self._features[key] for key in keys]
-
-    def _keep(self, fresh: dict[str, Vision]) -> None:
-        for key, vision in fresh.items():
-            if vision.nbytes <= self.free_bytes:
-                self._features[key] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
-                self.free_bytes -= vision.nbytes
 
     def _prefixes(self, rows: Sequence[Row]) -> list[list[int]]:
         """Rows with one question about one image, together."""

@@ -98,7 +98,10 @@ def train(
             f"{settings.learning_rate:g} moved nothing, or every gradient was 0; give more steps, or a larger rate"
         )
     if arguments.should_save:
-        _publish(policy, work, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_adapter(policy, folder)
+        for name in ("log.jsonl", "settings.json"):  # the settings last
+            shutil.copyfile(work / name, folder / name)
     best = trainer.state.best_global_step if settings.select != "last" else None
     return TrainResult(policy, folder, trainer.book.rows(), trainer.state.global_step, time.monotonic() - started, best)
 
@@ -169,7 +172,9 @@ class PairTrainer(Trainer):
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """Mean loss, margins, accuracy and KL on the validation pairs, every image looked at."""
         self.model.eval()
-        watched, found, size = _watched(self.recipe), [], self.settings.eval_batch_size
+        # the span margin where the recipe compares nothing
+        watched = self.recipe if self.recipe.reference else RECIPES["mask-dpo"]
+        found, size = [], self.settings.eval_batch_size
         starts = range(0, len(self.validation), size)
         for start in starts[self.args.process_index :: self.args.world_size]:
             terms = score(self.model, self.inputs, self.validation[start : start + size], _all_sides(self.recipe),
@@ -289,19 +294,6 @@ def _policy(lvlm: Lvlm, settings: TrainSettings, start: Path | None) -> Lvlm:
             f"{settings.rank}, {settings.alpha}, {settings.rslora}"
         )
     return policy
-
-
-def _publish(policy: Lvlm, work: Path, folder: Path) -> None:
-    """The result: adapters, log, and last the settings."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_adapter(policy, folder)
-    for name in ("log.jsonl", "settings.json"):
-        shutil.copyfile(work / name, folder / name)
-
-
-def _watched(recipe: Recipe) -> Recipe:
-    """What margins are measured with: the recipe itself, or the span margin where it compares nothing."""
-    return recipe if recipe.reference else RECIPES["mask-dpo"]
 
 
 def _all_sides(recipe: Recipe) -> dict[tuple[str, str], Reads]:

@@ -72,7 +72,10 @@ def read(path: Path, *, root: Path, lesions: tuple[str, ...] = ()) -> Iterator[D
 
 def _load(file: Path, wanted: set[str]) -> _List:
     content = sources.load_list(file, dict)
-    images, annotations, entries = (_objects(content, key) for key in KEYS)
+    images, annotations, entries = (content.get(key) for key in KEYS)
+    for key, some in zip(KEYS, (images, annotations, entries)):
+        if not isinstance(some, list) or not all(isinstance(entry, dict) for entry in some):
+            raise CaseError(f"{key} must be a list of JSON objects")
     ids = [_key(entry, "id") for entry in images]
     categories = {_key(entry, "id"): sources.text_in(entry, "name") for entry in entries}
     by_image: dict[int | str, list[dict]] = {}
@@ -90,13 +93,6 @@ def _load(file: Path, wanted: set[str]) -> _List:
     lesions = {name for name in categories.values() if (name.casefold() in wanted if wanted else name not in organs)}
     split = shared.split_named(file.stem, shared.split_named(file.parent.name))
     return _List(file, split, images, categories, frozenset(lesions), by_image)
-
-
-def _objects(content: dict, key: str) -> list[dict]:
-    entries = content.get(key)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise CaseError(f"{key} must be a list of JSON objects")
-    return entries
 
 
 def _key(entry: dict, name: str) -> int | str:
