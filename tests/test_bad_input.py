@@ -71,14 +71,10 @@ def test_what_is_no_file_is_not_opened(tmp_path, make):
             read_image(path)
 
 
-@pytest.mark.parametrize(
-    ("pixels", "sentence"),
-    [
-        (np.zeros((10, 10), np.uint8), "10x10 pixels, its image 40x32"),
-        (np.zeros((32, 40), np.uint8), "is empty"),
-        (np.full((32, 40), 255, np.uint8), "covers the whole image"),
-    ],
-)
+@pytest.mark.parametrize(("pixels", "sentence"), [
+    (np.zeros((10, 10), np.uint8), "10x10 pixels, its image 40x32"), (np.zeros((32, 40), np.uint8), "is empty"),
+    (np.full((32, 40), 255, np.uint8), "covers the whole image"),
+])
 def test_bad_mask(tmp_path, pixels, sentence):
     Image.fromarray(pixels).save(tmp_path / "m.png")
     with pytest.raises(ImageError, match=sentence):

@@ -322,15 +322,13 @@ def test_the_command_makes_records_and_a_rerun_is_free(run, tmp_path, capsys):
 def test_the_command_says_in_a_line_what_ended_it(run, tmp_path, capsys, monkeypatch):
     with serving(lambda number, body, http: http.fail(401)) as server:
         arguments = [f"RUN={run}", f"URL={server.url}", "MODEL=tester", f"OUT={tmp_path / 'out'}"]
-        assert llm_editor.main(arguments) == 1
-        assert "refused: HTTP 401" in capsys.readouterr().err
+        assert llm_editor.main(arguments) == 1 and "refused: HTTP 401" in capsys.readouterr().err
         assert llm_editor.main([*arguments, "MAX_REQUESTS=0"]) == 1
         assert "budget of 0 requests is spent" in capsys.readouterr().err
         monkeypatch.delenv("ALLOW_NETWORK")
         assert llm_editor.main(arguments) == 1
         assert "set ALLOW_NETWORK=1" in capsys.readouterr().err and len(server.requests) == 1
-    assert llm_editor.main([*arguments[1:], f"RUN={tmp_path}"]) == 2
-    assert "is no run" in capsys.readouterr().err
+    assert llm_editor.main([*arguments[1:], f"RUN={tmp_path}"]) == 2 and "is no run" in capsys.readouterr().err
     assert llm_editor.main([*arguments, "LIMIT=few"]) == llm_editor.main(arguments[1:]) == 2
     err = capsys.readouterr().err
     assert "LIMIT='few' is not a whole number" in err and "say RUN= too" in err

@@ -85,15 +85,11 @@ def test_outlined_cases_are_kept_and_read_back_whole(listed):
         assert (np.asarray(read_image(case.image)) == before).all()
 
 
-@pytest.mark.parametrize(
-    ("segment", "reason"),
-    [
-        (lambda image, lesion: None, "found nothing"),
-        (lambda image, lesion: np.zeros((HEIGHT, WIDTH), bool), "empty"),
-        (lambda image, lesion: np.ones((HEIGHT, WIDTH), bool), "more than 60%"),
-        (lambda image, lesion: disc(image, lesion) & (np.mgrid[:HEIGHT, :WIDTH][0] < 15), "misses the given point"),
-    ],
-)
+@pytest.mark.parametrize(("segment", "reason"), [
+    (lambda image, lesion: None, "found nothing"), (lambda image, lesion: np.zeros((HEIGHT, WIDTH), bool), "empty"),
+    (lambda image, lesion: np.ones((HEIGHT, WIDTH), bool), "more than 60%"),
+    (lambda image, lesion: disc(image, lesion) & (np.mgrid[:HEIGHT, :WIDTH][0] < 15), "misses the given point"),
+])
 def test_a_poor_outline_is_refused_and_counted(listed, segment, reason):
     cases, rows = outlined(listed, segment)
     assert reason in rows["pointed"]["reason"] and rows["pointed"]["mask"] == "none"

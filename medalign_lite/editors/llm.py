@@ -46,15 +46,10 @@ ALLOWED = {
 }
 NUMBERS = {"LIMIT": 0, "MAX_REQUESTS": 1000, "MAX_TOKENS": 1_000_000, "TIMEOUT": 120.0, "COUNTERFACTUAL_SHARE": 1.0}
 PROMPTS = Path(__file__).parent / "prompts"
-_CHANGES = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {"old": {"type": "string"}, "new": {"type": "string"}},
-        "required": ["old", "new"],
-        "additionalProperties": False,
-    },
-}
+_CHANGES = {"type": "array", "items": {
+    "type": "object", "properties": {"old": {"type": "string"}, "new": {"type": "string"}}, "required": ["old", "new"],
+    "additionalProperties": False,
+}}
 COUNTERFACTUAL = {
     "type": "object", "properties": {"changes": _CHANGES}, "required": ["changes"], "additionalProperties": False,
 }  # fmt: skip

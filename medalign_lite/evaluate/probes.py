@@ -71,8 +71,7 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
     chosen = choose([case for case in cases if case.split == "test"], images, seed=seed)
     shown = {
         "blank": {case.id: Image.new("RGB", image_size(case.image), (GREY,) * 3) for case in chosen},
-        "shuffled": another_image(chosen, seed=seed),
-        "question-only": {case.id: None for case in chosen},
+        "shuffled": another_image(chosen, seed=seed), "question-only": {case.id: None for case in chosen},
     }
     return [
         _probe(case, question, condition, shown[condition][case.id])

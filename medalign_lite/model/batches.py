@@ -158,9 +158,8 @@ def _prompt_rows(processor, images, questions) -> _Rows:
     shown = [[image if isinstance(image, Image.Image) else read_image(Path(image))] for image in images if seeing]
     prompts = [conversation(processor, question, image=seeing) for question in questions]
     made = processor(
-        text=[processor_text(processor, prompt) for prompt in prompts],
-        images=shown or None, padding=True, return_tensors="pt",
-        add_special_tokens=_adds_special_tokens(processor.tokenizer, prompts[0]),
+        text=[processor_text(processor, prompt) for prompt in prompts], images=shown or None, padding=True,
+        return_tensors="pt", add_special_tokens=_adds_special_tokens(processor.tokenizer, prompts[0]),
     )
     mask = made["attention_mask"].bool()  # (B, P)
     aligned = [name for name, value in made.items() if name != "attention_mask" and value.shape == mask.shape]

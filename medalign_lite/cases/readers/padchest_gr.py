@@ -59,14 +59,9 @@ def _case(
     told = " ".join(sentence.rstrip(". ") + "." for sentence in sentences)
     questions = (shared.report_question(told),) if sentences else ()
     return Case(
-        id=sources.safe_id(Path(name).stem),
-        group=f"patient-{row['PatientID']}" if row["PatientID"] else name,
-        split=shared.SPLIT_WORDS.get(row["split"].lower(), "train"),
-        image=image,
-        questions=questions,
-        lesions=tuple(lesions),
-        source=LAYOUT,
-        folder=folder,
+        id=sources.safe_id(Path(name).stem), group=f"patient-{row['PatientID']}" if row["PatientID"] else name,
+        split=shared.SPLIT_WORDS.get(row["split"].lower(), "train"), image=image, questions=questions,
+        lesions=tuple(lesions), source=LAYOUT, folder=folder,
     )
 
 
