@@ -14,7 +14,7 @@ The kit's own layout is a file `cases.jsonl`: one JSON object a line, paths rela
 `facts` is null where nobody wrote down the whole truth of the picture (real data); `lesions` then says where
 lesions are: by `box` `[x, y, width, height]` in pixels from the top left, by `mask` PNG, by `polygons`
 `[[x1, y1, x2, y2, x3, y3, ...], ...]`, or where they agree if there are several. `points` `[[x, y], ...]` alone only
-say where to look: `make masks` outlines them with a segmenter (medalign_lite/corruption/segment.py).
+say where to look: `make masks` outlines them with a segmenter (medalign_lite/run/masks.py).
 A question of kind `choice` has `options`, its answer is the text of the right one: see `prompt_of`.
 Other layouts are read by `medalign_lite/cases/readers/`.
 """

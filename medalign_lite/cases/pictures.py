@@ -37,13 +37,18 @@ def save_picture(source: Path | bytes, folder: Path, frame: int | None = None) -
     """Read `source`, a file or its bytes (one frame or slice, counted from 1), and write it to `folder`/<name>.png. A
     file that is there already is kept. Raises ImageError, which names `source`."""
     pixels, about, notes, patient = _read(source, frame)
-    if pixels.ndim == 3 and (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
-        pixels = np.ascontiguousarray(pixels[..., 0])  # without colour
+    pixels = without_colour(pixels)
     name = sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
     path = folder / f"{name}.png"
     if not path.is_file():
         save_png(pixels, path)
     return Picture(name, path, pixels.shape[1::-1], about, notes, patient)
+
+
+def without_colour(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) in place of (H, W, 3) where the three are equal."""
+    grey = pixels.ndim == 3 and (pixels[..., :1] == pixels).all()
+    return np.ascontiguousarray(pixels[..., 0] if grey else pixels)
 
 
 def save_png(pixels: np.ndarray, path: Path) -> None:

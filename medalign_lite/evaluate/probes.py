@@ -16,13 +16,13 @@ from PIL import Image
 
 from medalign_lite.cases.case import Case, Question, prompt_of
 from medalign_lite.cases.images import image_size, read_image
+from medalign_lite.cases.pictures import save_png
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.corrupt import UNSEEN, corrupt
 from medalign_lite.corruption.masks import dilate, find_masks, lesion_mask, mask_source
 from medalign_lite.edits.records import Record, check_record, make_record
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.evaluate.grounding import changed_case
-from medalign_lite.files import whole
 from medalign_lite.text.claims import judge
 from medalign_lite.text.facts import Fact
 from medalign_lite.text.form import find_report_sentences
@@ -132,7 +132,7 @@ def save_damage(records: Iterable[Record], pairs: Iterable[Pair], *, folder: Pat
     for record, pair in zip(records, pairs, strict=True):
         for condition, image in zip(DAMAGES, (pair.lesion, pair.control), strict=True):
             if image is not None:
-                _save(image, _damaged(folder, record, condition))
+                save_png(np.asarray(image), _damaged(folder, record, condition))
 
 
 def choose(items: Sequence, count: int, *, seed: int) -> list:
@@ -235,17 +235,13 @@ def _filled(case: Case, finding: str, folder: Path, *, seed: int) -> Path:
     path = folder / f"hidden-{_digest(case.id)}.png"
     if not path.exists():
         mask, avoid = lesion_mask(case, [finding]), dilate(lesion_mask(case))
-        _save(corrupt(read_image(case.image), mask, method=UNSEEN, id=case.id, seed=seed, avoid=avoid), path)
+        filled = corrupt(read_image(case.image), mask, method=UNSEEN, id=case.id, seed=seed, avoid=avoid)
+        save_png(np.asarray(filled), path)
     return path
 
 
 def _damaged(folder: Path, record: Record, condition: str) -> Path:
     return folder / f"{condition}-{_digest(record.id)}.png"
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    with whole(path, synced=False) as part:
-        image.save(part, compress_level=1)
 
 
 def _digest(name: str) -> str:

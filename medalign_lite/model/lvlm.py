@@ -9,7 +9,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -191,14 +191,9 @@ def trainable_by_tower(model: nn.Module) -> dict[str, int]:
     return counts
 
 
-@contextmanager
-def adapters_off(model: nn.Module) -> Iterator[None]:
+def adapters_off(model: nn.Module):
     """Within it the model is the reference: adapters are off. A model without adapters is its own reference."""
-    if not isinstance(model, PeftModel):
-        yield
-        return
-    with model.disable_adapter():
-        yield
+    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
 
 
 def recompute_layers(model: nn.Module, wanted: bool) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from PIL import Image
@@ -78,7 +79,9 @@ def _answer_batch(
     own = lvlm.model.generation_config.eos_token_id  # what the model says of itself
     ends = {last, *(own if isinstance(own, list) else [] if own is None else [own])}
     settings = _settings(lvlm, decoding, ends)
-    with _seeded(f"{decoding['seed']}/{number}", lvlm.device), _inheriting_nothing(lvlm.model, settings):
+    # `generate` fills from the model's own generation settings whatever is not set
+    inheriting_nothing = patch.object(base_of(lvlm.model), "generation_config", settings)
+    with _seeded(f"{decoding['seed']}/{number}", lvlm.device), inheriting_nothing:
         inputs = _inputs(lvlm, batch, features)
         branched = inputs if samples == 1 else _branched(lvlm.model, inputs, samples=samples)
         if branched is None:
@@ -223,17 +226,6 @@ def _settings(lvlm: Lvlm, decoding: dict, ends: set[int]) -> GenerationConfig:
         pad_token_id=pad if pad is not None else min(ends), num_beams=1, return_dict_in_generate=True,
         repetition_penalty=1.0, no_repeat_ngram_size=0, **(draw if decoding["temperature"] else {"do_sample": False})
     )
-
-
-@contextmanager
-def _inheriting_nothing(model, settings: GenerationConfig) -> Iterator[None]:
-    """Within it the model's own generation settings are these: `generate` fills from them whatever is not set."""
-    base = base_of(model)
-    before, base.generation_config = base.generation_config, settings
-    try:
-        yield
-    finally:
-        base.generation_config = before
 
 
 def _key(prompts: Sequence[Prompt], decoding: dict) -> str:

@@ -11,9 +11,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from unittest.mock import patch
 
 from huggingface_hub import constants, errors, snapshot_download
 from safetensors import SafetensorError, safe_open
@@ -100,14 +100,9 @@ def _folder_digest(folder: Path, stamp: tuple) -> str:
     return digest(tree(folder))[:12]
 
 
-@contextmanager
-def nothing_fetched() -> Iterator[None]:
+def nothing_fetched():
     """Within it huggingface_hub asks no hub, whatever a folder names."""
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    return patch.object(constants, "HF_HUB_OFFLINE", True)
 
 
 def from_hub(model: str, **settings):

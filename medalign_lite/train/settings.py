@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -162,9 +163,5 @@ def run_inside(wrapped: nn.Module, work: Callable[[], Tensor]) -> Tensor:
     is `work`."""
     if not isinstance(wrapped, DistributedDataParallel):
         return work()
-    module = wrapped.module
-    module.forward = work  # an instance attribute, which hides the class's method until it is deleted
-    try:
+    with patch.object(wrapped.module, "forward", work):  # hides the class's method until the call is over
         return wrapped()
-    finally:
-        del module.forward
