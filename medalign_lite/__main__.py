@@ -10,16 +10,17 @@ import sys
 from medalign_lite.files import ROOT
 
 COMMANDS = {
-    "doctor": "is this machine ready, and what to do if not",
-    "models": "fetch weights ahead",
-    "cases": "what is read from CASES=",
-    "masks": "outlines for lesions that CASES= marks by box or point",
-    "reproduce": "the eight notebooks in order",
-    "export": "adapter, merged model and NF4 model of a run",
+    "doctor": "is this machine ready, and what to do if not", "models": "fetch weights ahead",
+    "cases": "what is read from CASES=", "masks": "outlines for lesions that CASES= marks by box or point",
+    "reproduce": "the eight notebooks in order", "export": "adapter, merged model and NF4 model of a run",
     "train": "training outside notebooks, from a run or a file of pairs",
     "score": "a predictions file against a references file",
+    "llm": "preference records of a run, edited by a language model",
+    "people": "preference records of a run, from what people said of its answers",
+    "labels": "what a report on standard input states, and its CheXpert labels",
 }
-ALONE = ("train", "score")  # that need no clone around them
+PLACES = {"llm": "editors.llm", "people": "editors.people", "labels": "text.labels"}  # all others: run.COMMAND
+ALONE = ("train", "score", *PLACES)  # that need no clone around them
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {ROOT} is an installed copy, and {command} needs the repository: clone it, and run `make env` "
               "or `pip install -c constraints.txt -e .` in the clone", file=sys.stderr)
         return 2
-    return importlib.import_module(f"medalign_lite.run.{command}").main(given)
+    return importlib.import_module(f"medalign_lite.{PLACES.get(command, f'run.{command}')}").main(given)
 
 
 if __name__ == "__main__":

@@ -37,9 +37,8 @@ def tree(path: Path) -> dict[str, dict]:
     base = path.parent if path.is_file() else path
     names = {file.relative_to(base).as_posix(): file for file in files}
     return {
-        name: {"sha256": file_sha256(file), "bytes": file.stat().st_size}
-        for name, file in names.items()
-        if not any(part.startswith(".") for part in name.split("/"))
+        name: {"sha256": file_sha256(file), "bytes": file.stat().st_size} for name,
+        file in names.items() if not any(part.startswith(".") for part in name.split("/"))
     }
 
 
@@ -56,11 +55,9 @@ def visible(text: str) -> str:
 
 @contextmanager
 def whole(path: Path, *, synced: bool = True) -> Iterator[Path]:
-    """Where to write a file that is to be there whole or not at all; it becomes `path` when the block ends.
-
-    Its bytes are on the disk before it has its name, so that a power cut leaves no empty file either; `synced` False
-    leaves that to a `sync` of the whole folder. The place has the suffix of `path`: image writers go by it.
-    """
+    """Where to write a file that is to be there whole or not at all; it becomes `path` when the block ends. Its bytes
+    are on the disk before it has its name, so that a power cut leaves no empty file either; `synced` False leaves that
+    to a `sync` of the whole folder. The place has the suffix of `path`: image writers go by it."""
     path = Path(path)
     part = path.with_name(f".{os.getpid()}-{path.name}")
     try:
@@ -91,10 +88,8 @@ def kept(path: Path, write: Callable[[Path], object]) -> Path:
 
 
 def claim(path: Path, made_from: dict) -> None:
-    """Save what a folder is made from in its file `path`, before any work.
-
-    Raises ValueError where the file says something else already: the folder is another run's.
-    """
+    """Save what a folder is made from in its file `path`, before any work. Raises ValueError where the file says
+    something else already: the folder is another run's."""
     text = json.dumps(made_from, indent=1, sort_keys=True) + "\n"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,10 +99,8 @@ def claim(path: Path, made_from: dict) -> None:
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """("file line n", object) of each line of a JSONL file that is not blank; text may hold U+2028 and its like.
-
-    Raises ValueError that names file and line for what is no complete JSON object in UTF-8.
-    """
+    """("file line n", object) of each line of a JSONL file that is not blank; text may hold U+2028 and its like. Raises
+    ValueError that names file and line for what is no complete JSON object in UTF-8."""
     for number, line in enumerate(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue

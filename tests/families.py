@@ -7,12 +7,7 @@ in the layout of a hub model. Pictures are 56 x 56 pixels at most, towers 32 wid
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    GenerationConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PreTrainedTokenizerFast
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
@@ -173,9 +168,8 @@ def paligemma():
     )
     return build(
         "paligemma", tokenizer, pixels, template,
-        vision_config=SIGLIP | {"projection_dim": 32, "vision_use_head": False},
-        text_config={"model_type": "gemma"}, projection_dim=32, hidden_size=32,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_config=SIGLIP | {"projection_dim": 32, "vision_use_head": False}, text_config={"model_type": "gemma"},
+        projection_dim=32, hidden_size=32, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
 
 

@@ -11,26 +11,12 @@ from test_edits import make_case, make_rollout
 from test_llm_edits import run  # noqa: F401
 
 from medalign_lite.cases.case import Question
+from medalign_lite.editors import notes as written
 from medalign_lite.editors import people as human_edits
-from medalign_lite.editors.notes import (
-    Change,
-    Journal,
-    Judgement,
-    NoteError,
-    corrected,
-    export_notes,
-    import_notes,
-    item_key,
-    last_judgements,
-    list_items,
-    mark,
-    read_journals,
-    read_notes,
-    replace_words,
-    restore_words,
-)
-from medalign_lite.editors.people import people_editor
+from medalign_lite.editors.notes import Change, Journal, Judgement, NoteError, item_key, list_items, mark, replace_words
+from medalign_lite.editors.people import PeopleEditor
 from medalign_lite.edits.records import build_records, check_record, read_records
+from medalign_lite.text.spans import make_changes
 from medalign_lite.train.data import read_pairs
 
 SAID = "A small left effusion. No nodule."
@@ -56,12 +42,12 @@ def items_of(case, *texts):
 
 def test_a_change_takes_the_place_of_those_it_touches():
     said = replace_words(Judgement("unsure"), SAID, [LEFT])
-    assert said.verdict == "wrong" and corrected(SAID, said.changes) == "A small right effusion. No nodule."
+    assert said.verdict == "wrong" and make_changes(SAID, said.changes) == "A small right effusion. No nodule."
     said = replace_words(said, SAID, [Change(26, 32, "mass")])
-    assert corrected(SAID, said.changes) == "A small right effusion. No mass."
+    assert make_changes(SAID, said.changes) == "A small right effusion. No mass."
     said = replace_words(said, SAID, [Change(2, 12, "large right")])
-    assert corrected(SAID, said.changes) == "A large right effusion. No mass."
-    assert corrected(SAID, restore_words(said, 8, 9).changes) == "A small left effusion. No mass."
+    assert make_changes(SAID, said.changes) == "A large right effusion. No mass."
+    assert make_changes(SAID, written.restore_words(said, 8, 9).changes) == "A small left effusion. No mass."
     assert mark(said, "right") == Judgement("right") and mark(said, "unsure").changes == said.changes
     assert mark(said, "unsure").verdict == "unsure" and Judgement().verdict is None
 
@@ -111,7 +97,7 @@ def test_a_journal_goes_on_where_it_stopped_and_undoes_across_that(case, tmp_pat
     assert journal.undo(items) == one.key and journal.undo(items) is None
     lines = [json.loads(line) for line in journal.path.read_text().splitlines()]
     assert [line["action"] for line in lines] == ["replace", "mark", "mark", "undo", "undo", "undo"]
-    assert last_judgements(journal.notes) == {}
+    assert written.last_judgements(journal.notes) == {}
 
 
 @settings(deadline=None, max_examples=30)
@@ -131,12 +117,11 @@ def test_a_torn_last_line_costs_that_line_only(tmp_path_factory, cut):
     kept = len(journal.notes)
     assert kept == (2 if cut == 1 else 1)  # without the line feed alone, the line is whole
     journal.write(one, "mark", Judgement("unsure"))
-    assert len(read_notes(journal.path)) == kept + 1 and Journal(folder, "AB").judgement(one.key).mark == "unsure"
+    assert len(written.read_notes(journal.path)) == kept + 1
+    assert Journal(folder, "AB").judgement(one.key).mark == "unsure"
 
 
-@pytest.mark.parametrize("line", [
-    "no json", "[]", "{}", '{"item": 1}', "[" * 99999,
-])  # fmt: skip
+@pytest.mark.parametrize("line", ["no json", "[]", "{}", '{"item": 1}', "[" * 99999])
 def test_a_damaged_line_is_named(case, tmp_path, line):
     [one] = items_of(case, SAID)
     journal = Journal(tmp_path, "AB")
@@ -157,9 +142,9 @@ def test_a_damaged_line_is_named(case, tmp_path, line):
 def test_an_import_that_is_no_note_changes_nothing(case, tmp_path, change):
     [one] = items_of(case, SAID)
     Journal(tmp_path / "a", "AB").write(one, "mark", Judgement("right"))
-    row = json.loads(export_notes(tmp_path / "a")) | change
+    row = json.loads(written.export_notes(tmp_path / "a")) | change
     with pytest.raises(NoteError):
-        import_notes(tmp_path / "b", export_notes(tmp_path / "a") + json.dumps(row))
+        written.import_notes(tmp_path / "b", written.export_notes(tmp_path / "a") + json.dumps(row))
     assert not (tmp_path / "b").exists()
 
 
@@ -175,16 +160,21 @@ def test_notes_travel_and_arrive_once(case, tmp_path):
         journal = Journal(tmp_path / "here", name)
         journal.write(one, "mark", Judgement("right"))
         journal.write(two, "mark", Judgement("unsure"))
-    text = export_notes(tmp_path / "here")
-    assert import_notes(tmp_path / "there", text.split("\n", 1)[1]) == 3
+    text = written.export_notes(tmp_path / "here")
+    assert written.import_notes(tmp_path / "there", text.split("\n", 1)[1]) == 3
     Journal(tmp_path / "there", "CD").write(one, "replace", Judgement(None, (LEFT,)))
-    assert import_notes(tmp_path / "there", text) == 1 and import_notes(tmp_path / "there", text) == 0
-    there = read_journals(tmp_path / "there")
+    assert [written.import_notes(tmp_path / "there", text) for _ in range(2)] == [1, 0]
+    there = written.read_journals(tmp_path / "there")
     assert [note.item for note in there["AB"]] == [one.key, two.key]
-    assert last_judgements(there["CD"])[one.key].judgement.changes == (LEFT,)
+    assert written.last_judgements(there["CD"])[one.key].judgement.changes == (LEFT,)
 
 
 # Records of what people said
+
+
+def people_editor(folder):
+    journals = written.read_journals(folder)
+    return PeopleEditor({name: written.last_judgements(notes) for name, notes in journals.items()})
 
 
 def build(case, folder, *texts):
@@ -236,12 +226,10 @@ REAL = (
 
 @pytest.mark.parametrize(("question", "said", "chosen", "kept"), [
     ("report", "Left effusion and cardiomegaly.", "Left effusion and normal heart size.", True),
-    ("report", "Right effusion.", "Left effusion.", True),
-    ("report", "Left effusion.", "Right effusion.", False),
-    ("report", "No pneumothorax.", "Small pneumothorax.", False),
-    ("q1", "No", "Yes", True), ("q1", "Yes", "No", False), ("q1", "It may be.", "It is enlarged, yes.", True),
-    ("q2", "right lung", "left lung", True), ("q2", "left lung", "right lung", False),
-    ("q3", "X-ray", "Computed tomography", True), ("q3", "CT", "MRI", False),
+    ("report", "Right effusion.", "Left effusion.", True), ("report", "Left effusion.", "Right effusion.", False),
+    ("report", "No pneumothorax.", "Small pneumothorax.", False), ("q1", "No", "Yes", True), ("q1", "Yes", "No", False),
+    ("q1", "It may be.", "It is enlarged, yes.", True), ("q2", "right lung", "left lung", True),
+    ("q2", "left lung", "right lung", False), ("q3", "X-ray", "Computed tomography", True), ("q3", "CT", "MRI", False),
 ])  # fmt: skip
 def test_without_facts_people_decide_where_the_reference_is_silent(picture, tmp_path, question, said, chosen, kept):
     case = make_case(image=picture, questions=REAL, facts=None)
@@ -269,9 +257,8 @@ def test_what_people_take_out_is_judged_as_what_they_add(picture, tmp_path, said
 
 
 def test_the_command_makes_records_of_a_run(run, tmp_path, capsys):  # noqa: F811
-    arguments = ["--run", str(run), "--notes", str(tmp_path / "notes"), "--out", str(tmp_path / "out")]
-    assert human_edits.main(arguments) == 2
-    assert "there is no journal" in capsys.readouterr().err
+    arguments = [f"RUN={run}", f"NOTES={tmp_path / 'notes'}", f"OUT={tmp_path / 'out'}"]
+    assert human_edits.main(arguments) == 2 and "there is no journal" in capsys.readouterr().err
     case = make_case(image=run.parent.parent / "c1.png")
     [item] = items_of(case, "A small left effusion is seen.")
     Journal(tmp_path / "notes", "AB").write(item, "replace", Judgement(None, (LEFT,)))

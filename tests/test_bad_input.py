@@ -47,12 +47,9 @@ def bomb(width, height):
 
 
 BAD_IMAGES = {
-    "zero bytes": (b"", "empty .0 bytes."),
-    "text": (b"this is no image at all", "not a readable image"),
-    "truncated": (png()[:300], "damaged or incomplete"),
-    "header only": (png()[:20], "not a readable image|damaged"),
-    "animated": (animation(), "3 frames"),
-    "large": (bomb(9000, 9000), "64 megapixels"),
+    "zero bytes": (b"", "empty .0 bytes."), "text": (b"this is no image at all", "not a readable image"),
+    "truncated": (png()[:300], "damaged or incomplete"), "header only": (png()[:20], "not a readable image|damaged"),
+    "animated": (animation(), "3 frames"), "large": (bomb(9000, 9000), "64 megapixels"),
     "bomb": (bomb(100_000, 100_000), "64 megapixels"),
 }
 
@@ -74,14 +71,10 @@ def test_what_is_no_file_is_not_opened(tmp_path, make):
             read_image(path)
 
 
-@pytest.mark.parametrize(
-    ("pixels", "sentence"),
-    [
-        (np.zeros((10, 10), np.uint8), "10x10 pixels, its image 40x32"),
-        (np.zeros((32, 40), np.uint8), "is empty"),
-        (np.full((32, 40), 255, np.uint8), "covers the whole image"),
-    ],
-)
+@pytest.mark.parametrize(("pixels", "sentence"), [
+    (np.zeros((10, 10), np.uint8), "10x10 pixels, its image 40x32"), (np.zeros((32, 40), np.uint8), "is empty"),
+    (np.full((32, 40), 255, np.uint8), "covers the whole image"),
+])
 def test_bad_mask(tmp_path, pixels, sentence):
     Image.fromarray(pixels).save(tmp_path / "m.png")
     with pytest.raises(ImageError, match=sentence):
@@ -118,12 +111,10 @@ def without(key):
 
 
 BAD_CASES = {
-    "no image": (without("image"), "without image"),
-    "no questions": (without("questions"), "without questions"),
+    "no image": (without("image"), "without image"), "no questions": (without("questions"), "without questions"),
     "mistyped key": (record("bad", lesion=[]), "unknown lesion"),
     "unknown split": (record("bad", split="dev"), "allowed are train, val, test, shifted"),
-    "duplicate id": (record("good"), "used before"),
-    "id as path": (record("../bad"), "cannot name a file"),
+    "duplicate id": (record("good"), "used before"), "id as path": (record("../bad"), "cannot name a file"),
     "id of another type": (record(7), "id must be text"),
     "leaves the folder": (record("bad", image="../secret.png"), "leaves the case folder"),
     "absolute path": (record("bad", image="/etc/passwd"), "leaves the case folder"),
@@ -140,8 +131,7 @@ BAD_CASES = {
     "no usable question": (record("bad", questions=[{"id": "q"}]), "no usable question.*without answer"),
     "invalid UTF-8": (b'{"id": "bad\xff"}', "not valid UTF-8"),
     "half a line": (json.dumps(record("bad")).encode()[:60], "may be cut off"),
-    "a list": (b"[1, 2]", "a JSON list where an object"),
-    "deep nesting": (b"[" * 100_000, "may be cut off"),
+    "a list": (b"[1, 2]", "a JSON list where an object"), "deep nesting": (b"[" * 100_000, "may be cut off"),
     "half a character": (b'{"id": "\\ud800"}', "without group|lone surrogate"),
 }
 
@@ -178,8 +168,7 @@ BAD_LESIONS = {
     "whole image": ({"label": "Mass", "box": [0, 0, 40, 32]}, "covers the whole image"),
     "three numbers": ({"label": "Mass", "box": [1, 2, 3]}, r"not \[x, y, width, height\]"),
     "text": ({"label": "Mass", "box": [1, 2, 3, "4"]}, "not a number"),
-    "neither": ({"label": "Mass"}, "neither box nor mask"),
-    "no label": ({"box": [1, 2, 3, 4]}, "without label"),
+    "neither": ({"label": "Mass"}, "neither box nor mask"), "no label": ({"box": [1, 2, 3, 4]}, "without label"),
     "mask outside": ({"label": "Mass", "mask": "../m.png"}, "leaves the case folder"),
     "no mask file": ({"label": "Mass", "mask": "none.png"}, "no such image file"),
     "box beside mask": ({"label": "Mass", "mask": "m.png", "box": [20, 20, 5, 5]}, "nothing of the mask"),

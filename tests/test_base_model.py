@@ -63,8 +63,7 @@ def test_a_whitened_patch_embedding_gives_all_detail_the_same_spread(trained):
         made = embeddings.patch_embedding(base_model.pixel_values(people.images))  # (N, D, 12, 12)
     made = made.flatten(2).transpose(1, 2).flatten(0, 1)
     spread = torch.cov(made.T)
-    assert made.mean(0).abs().max() < 0.05
-    assert torch.allclose(spread, torch.eye(len(spread)), atol=0.05)
+    assert made.mean(0).abs().max() < 0.05 and torch.allclose(spread, torch.eye(len(spread)), atol=0.05)
     assert embeddings.position_embedding.weight.unique(dim=0).shape[0] == 144
 
 
@@ -103,8 +102,7 @@ def test_a_killed_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch)
         assert not (tmp_path / "model").exists()
     train(tmp_path / "model", tmp_path / "runs", MINI)
     whole, resumed = (load_file(folder / "model.safetensors") for folder in (trained[0], tmp_path / "model"))
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_the_model_loads_like_any_other_and_its_card_is_measured(trained, monkeypatch):

@@ -6,13 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoProcessor
 
-from medalign_lite.model.batches import (
-    conversation,
-    encode,
-    encode_prompts,
-    sampled_offsets,
-    tokens_of,
-)
+from medalign_lite.model.batches import conversation, encode, encode_prompts, sampled_offsets, tokens_of
 from medalign_lite.text.spans import KINDS, token_kinds
 
 QUESTIONS = ["Is there a nodule?", "Describe this radiograph, please."]
@@ -80,8 +74,7 @@ def test_spans_mark_their_tokens_and_no_others(processor, pictures):
     assert processor.tokenizer.decode(marked["side"]).strip() == "right"
     assert processor.tokenizer.decode(marked["size"]).strip() == "small"
     assert set(batch.kinds[0].unique().tolist()) == {0, 1 + KINDS.index("side"), 1 + KINDS.index("size")}
-    assert not batch.kinds[1].any()
-    assert batch.completion[batch.kinds > 0].all()
+    assert not batch.kinds[1].any() and batch.completion[batch.kinds > 0].all()
 
 
 @pytest.mark.parametrize(

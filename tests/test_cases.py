@@ -6,18 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medalign_lite.cases.case import (
-    Case,
-    CaseError,
-    Lesion,
-    Question,
-    assign_splits,
-    changed_images,
-    check_box,
-    find_leaks,
-    lesion_pixels,
-    write_cases,
-)
+from medalign_lite.cases import case as case_module
+from medalign_lite.cases.case import Case, CaseError, Lesion, Question, assign_splits, lesion_pixels, write_cases
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.text.facts import Fact
 
@@ -58,8 +48,7 @@ def test_round_trip_beside_the_files(world):
     write_cases(folder / "cases.jsonl", [case])
     for path in (folder, folder / "cases.jsonl"):
         found = read_cases(path, strict=True)
-        assert found.cases == (case,)
-        assert found.skipped == found.dropped == []
+        assert found.cases == (case,) and found.skipped == found.dropped == []
         assert "cases.jsonl" in found.layout and found.reason
     assert sorted(path.name for path in folder.iterdir()) == ["cases.jsonl", "images", "masks"]
 
@@ -88,7 +77,7 @@ def test_the_documented_example_is_read(tmp_path):
         save(tmp_path / name, spot)
     case = read_cases(tmp_path, strict=True).cases[0]
     assert case.facts[0].mask == "masks/p7_effusion.png" and case.lesions[0].box == (20, 110, 40, 30)
-    assert changed_images(case) == [tmp_path / name for name in changed]
+    assert case_module.changed_images(case) == [tmp_path / name for name in changed]
 
 
 @given(names=st.sets(st.text(min_size=1), min_size=10, max_size=60), seed=st.integers(0, 2**31))
@@ -96,8 +85,7 @@ def test_the_documented_example_is_read(tmp_path):
 def test_splits_go_by_group_whatever_the_order(names, seed):
     fractions = {"train": 0.6, "val": 0.1, "test": 0.3}
     splits = assign_splits(sorted(names) * 2, fractions=fractions, seed=seed)
-    assert splits == assign_splits(reversed(sorted(names)), fractions=fractions, seed=seed)
-    assert set(splits) == names
+    assert splits == assign_splits(reversed(sorted(names)), fractions=fractions, seed=seed) and set(splits) == names
     for split, fraction in fractions.items():
         assert abs(sum(found == split for found in splits.values()) - fraction * len(names)) <= 1
 
@@ -114,14 +102,13 @@ def test_leaks_are_training_groups_that_are_held_out_too(world):
     cases = [Case(**{**vars(case), "id": str(i), "group": g, "split": s}) for i, (g, s) in enumerate([
         ("one", "train"), ("one", "test"), ("two", "train"), ("three", "test"), ("three", "shifted"),
     ])]  # fmt: skip
-    assert find_leaks(cases) == {"one": ("train", "test")}
-    assert not find_leaks(cases[1:])
+    assert case_module.find_leaks(cases) == {"one": ("train", "test")} and not case_module.find_leaks(cases[1:])
 
 
 @given(box=st.tuples(*[st.floats(-5, 60, width=16)] * 4))
 def test_an_accepted_box_lies_in_the_image(box):
     try:
-        x, y, width, height = check_box(box, (50, 40))
+        x, y, width, height = case_module.check_box(box, (50, 40))
     except CaseError:
         return
     assert min(x, y) >= 0 and x + width <= 50 and y + height <= 40

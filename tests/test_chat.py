@@ -10,9 +10,7 @@ from chat_server import serving
 from medalign_lite.editors.chat import BadReply, Budget, Chat, ChatError, Endpoint, parse_reply
 
 SCHEMA = {
-    "type": "object",
-    "properties": {"side": {"type": "string", "enum": ["left", "right"]}},
-    "required": ["side"],
+    "type": "object", "properties": {"side": {"type": "string", "enum": ["left", "right"]}}, "required": ["side"],
     "additionalProperties": False,
 }
 GOOD = '{"side": "left"}'
@@ -42,8 +40,7 @@ def test_a_good_server_is_asked_by_schema_and_once_only(tmp_path):
     said = []
     with serving(well) as server:
         chat = chat_with(server, tmp_path, said=said)
-        assert ask(chat) == ask(chat) == {"side": "left"}
-        assert (chat.requests, chat.tokens, chat.kept) == (1, 100, 1)
+        assert ask(chat) == ask(chat) == {"side": "left"} and (chat.requests, chat.tokens, chat.kept) == (1, 100, 1)
         assert "1 of 20 requests, 100 of 100000 tokens; 1 replies" in chat.progress()
         assert ask(chat, "And there?") == {"side": "left"}
     request = server.requests[0]
@@ -97,8 +94,7 @@ def test_what_may_pass_is_tried_again(tmp_path, trouble, word):
     said = []
     with serving(once(trouble)) as server:
         chat = chat_with(server, tmp_path, timeout=1.0, said=said)
-        assert ask(chat) == {"side": "left"}
-        assert len(server.requests) == chat.requests == 2
+        assert ask(chat) == {"side": "left"} and len(server.requests) == chat.requests == 2
     assert word in said[1] and "again in" in said[1]
 
 

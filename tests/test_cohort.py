@@ -69,8 +69,7 @@ def test_a_phantom_cohort_is_read_back_and_rendered_again_where_the_cache_is_gon
     pixels = chosen.cases[0].image.read_bytes()
     shutil.rmtree(tmp_path / "out" / "cache")
     again = read_cohort(opened("91_later", needs=["00_start"]))
-    assert again == chosen
-    assert again.cases[0].image.read_bytes() == pixels
+    assert again == chosen and again.cases[0].image.read_bytes() == pixels
     again.cases[1].image.unlink()
     assert choose_cohort(opened("00_start")).cases[1].image.is_file()
 
@@ -93,13 +92,11 @@ def test_a_mended_image_makes_the_stage_again(opened, listed):
     stage.finish()
     Image.new("L", (32, 32), 7).save(listed.parent / "images/5.png")
     again = opened("00_start", str(listed), files=input_files(str(listed)))
-    assert not again.complete
-    assert len(choose_cohort(again).cases) == 6
+    assert not again.complete and len(choose_cohort(again).cases) == 6
 
 
 def test_input_files_are_a_folder_or_what_a_list_names(listed):
-    assert input_files("") == []
-    assert input_files(str(listed.parent)) == [listed.parent]
+    assert input_files("") == [] and input_files(str(listed.parent)) == [listed.parent]
     assert input_files(str(listed)) == sorted([listed, *(listed.parent / "images").iterdir()])
 
 
@@ -118,8 +115,7 @@ def test_a_training_case_of_a_held_out_group_is_left_out():
 def test_without_train_or_test_all_groups_are_divided(only):
     settled = settle_splits(made(*((f"g{i // 2}", only) for i in range(40))), seed=1)
     assert {case.split for case in settled.cases} == {"train", "val", "test"}
-    assert not find_leaks(settled.cases) and len(settled.cases) == 40
-    assert "divided anew by group" in settled.reason
+    assert not find_leaks(settled.cases) and len(settled.cases) == 40 and "divided anew by group" in settled.reason
     assert settled == settle_splits(made(*((f"g{i // 2}", only) for i in range(40))), seed=1)
 
 
@@ -214,8 +210,7 @@ SLAKE = Path(os.environ.get("SLAKE_FULL", Path(__file__).parents[2] / "shared" /
 def test_all_of_slake_is_read_and_divided_as_published():
     settled = settle_splits(read_cases(SLAKE), seed=7)
     count = Counter(case.split for case in settled.cases for _ in case.questions)
-    assert count == {"train": 4917, "val": 1053, "test": 1061}
-    assert len(settled.cases) == 642 and not settled.skipped
+    assert count == {"train": 4917, "val": 1053, "test": 1061} and len(settled.cases) == 642 and not settled.skipped
     part = capped(settled, PRESETS["ci"], seed=7)
     assert Counter(case.split for case in part.cases) == {"train": 400, "val": 60, "test": 96}
 

@@ -47,8 +47,7 @@ def test_outside_pixels_are_identical_and_the_result_repeats(mask, method, stren
     how = {"method": method, "strength": strength, "id": "case", "seed": seed}
     first, again = corrupt(image, mask, **how), corrupt(image, mask, **how)
     assert (first.mode, first.size) == (image.mode, image.size)
-    assert (np.asarray(first)[~mask] == np.asarray(image)[~mask]).all()
-    assert first.tobytes() == again.tobytes()
+    assert (np.asarray(first)[~mask] == np.asarray(image)[~mask]).all() and first.tobytes() == again.tobytes()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -58,8 +57,7 @@ def test_strength_starts_at_nothing_and_grows(method):
     for strength in (0, 0.05, 0.3, 1):
         changed = corrupt(image, mask, method=method, strength=strength, id="a", seed=1)
         apart.append(np.abs(np.asarray(changed, float) - np.asarray(image, float)).mean())
-    assert apart[0] == 0
-    assert apart[1] < apart[3] and apart[2] < 1.05 * apart[3]
+    assert apart[0] == 0 and apart[1] < apart[3] and apart[2] < 1.05 * apart[3]
 
 
 @pytest.mark.parametrize("method", ["noise", "whole_noise", "crop"])
@@ -72,8 +70,7 @@ def test_random_methods_depend_on_id_and_seed(method):
 def test_noise_has_the_stated_deviation_and_is_grey():
     grey = Image.new("RGB", (200, 200), (128, 128, 128))
     noisy = np.asarray(corrupt(grey, np.ones((200, 200), bool), method="noise", strength=0.5, id="a", seed=1), float)
-    assert abs(noisy.std() / (0.5 * SIGMA) - 1) < 0.03
-    assert (noisy[..., 0] == noisy[..., 2]).all()
+    assert abs(noisy.std() / (0.5 * SIGMA) - 1) < 0.03 and (noisy[..., 0] == noisy[..., 2]).all()
 
 
 @pytest.mark.parametrize("method", ["inpaint", "texture"])
@@ -132,9 +129,7 @@ def test_body_includes_lungs_and_leaves_letters_out():
     pixels = np.asarray(draw_body()).copy()
     pixels[2:8, 2:6] = 255
     body = body_mask(Image.fromarray(pixels))
-    assert body[disc(48, 48, 40)].all()
-    assert not body[2:8, 2:6].any()
-    assert body_mask(Image.new("RGB", (9, 9))).all()
+    assert body[disc(48, 48, 40)].all() and not body[2:8, 2:6].any() and body_mask(Image.new("RGB", (9, 9))).all()
 
 
 @given(lesion=st.builds(draw_blob, st.integers(0, 2**31), st.floats(0.002, 0.2)), seed=st.integers(0, 2**31))
@@ -168,17 +163,14 @@ def case(tmp_path):
 
 
 def test_lesion_mask_unites_what_is_asked_for(case):
-    assert (lesion_mask(case, ["effusion"]) == disc(30, 40, 5)).all()
-    assert lesion_mask(case, {"nodule"}).sum() == 32
-    assert lesion_mask(case).sum() == 32 + disc(30, 40, 5).sum()
-    assert lesion_mask(case, ["fracture"]) is None
+    assert (lesion_mask(case, ["effusion"]) == disc(30, 40, 5)).all() and lesion_mask(case, {"nodule"}).sum() == 32
+    assert lesion_mask(case).sum() == 32 + disc(30, 40, 5).sum() and lesion_mask(case, ["fracture"]) is None
     sources = [mask_source(case, select) for select in (["effusion"], ["nodule"], None, ["fracture"])]
     assert sources == ["mask", "box", "mask and box", "none"]
 
 
 def test_found_masks_keep_off_every_lesion_and_say_what_is_missing(case):
     found = find_masks(case, draw_body(), select=["nodule"], seed=3)
-    assert not (found.control & dilate(lesion_mask(case))).any()
-    assert (found.source, found.reason) == ("box", "")
+    assert not (found.control & dilate(lesion_mask(case))).any() and (found.source, found.reason) == ("box", "")
     missing = find_masks(case, draw_body(), select=["fracture"], seed=3)
     assert missing.lesion is missing.control is None and missing.source == "none" and missing.reason

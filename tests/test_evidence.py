@@ -32,11 +32,9 @@ def made(jobs, tmp_path_factory):
 
 def test_rows_are_in_order_and_pairs_about_the_same_share_their_pictures(jobs, made):
     folder, rows, lines = made
-    assert len(rows) == len(jobs)
-    assert rows[0] == rows[4]
+    assert len(rows) == len(jobs) and rows[0] == rows[4]
     assert [row["lesion"] for row in rows[:4]] == [f"lesion/{evidence_id(*job)}.png" for job in jobs[:4]]
-    assert len(list((folder / "lesion").iterdir())) == 4
-    assert lines == ["corrupting: 5 of 5 pictures"]
+    assert len(list((folder / "lesion").iterdir())) == 4 and lines == ["corrupting: 5 of 5 pictures"]
 
 
 def test_nothing_there_has_no_picture_and_says_why(made):
@@ -54,8 +52,7 @@ def test_pictures_differ_from_the_image_inside_their_masks_only(jobs, made):
                 continue
             mask = read_mask(folder / row[f"{place}_mask"], clean.shape[1::-1])
             changed = np.asarray(read_image(folder / row[place]))
-            assert (changed[~mask] == clean[~mask]).all()
-            assert mask.sum() == row[f"{place}_pixels"] > 0
+            assert (changed[~mask] == clean[~mask]).all() and mask.sum() == row[f"{place}_pixels"] > 0
             assert row[f"{place}_change"] > 10
         assert row["changed_outside"] == 0
         if row["control"]:
@@ -78,15 +75,13 @@ def test_an_unusable_mask_is_a_reason_and_the_rest_goes_on(jobs, tmp_path):
         broken, good = corrupt_all(jobs[:2], tmp_path, method="noise", seed=7, workers=1)
     finally:
         path.write_bytes(kept)
-    assert broken["lesion"] is None and "empty (0 bytes)" in broken["reason"]
-    assert good["lesion"]
+    assert broken["lesion"] is None and "empty (0 bytes)" in broken["reason"] and good["lesion"]
 
 
 def test_names_are_safe_and_stay_apart(jobs):
     case = jobs[0][0]
     names = {evidence_id(case, findings) for findings in (("a/b",), ("a-b",), ("a b",), ("../x",))}
-    assert len(names) == 4
-    assert all("/" not in name and "." not in name for name in names)
+    assert len(names) == 4 and all("/" not in name and "." not in name for name in names)
 
 
 def test_a_method_that_leaves_the_mask_is_refused(jobs, tmp_path):

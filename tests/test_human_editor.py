@@ -49,9 +49,7 @@ def test_actions_change_the_state_and_the_file(items, tmp_path):
     editor.act({"do": "mark", "value": "right"})
     assert editor.state["at"] == 2 and editor.state["reference"] is None
     assert editor.state["counts"] == {"right": 1, "wrong": 1, "unsure": 0} and editor.state["marks"] == [
-        "wrong",
-        "right",
-        "",
+        "wrong", "right", "",
     ]
     [changed, marked] = read_notes(tmp_path / "notes" / "AB.jsonl")
     assert changed.judgement.verdict == "wrong" and marked.saw_reference and not changed.saw_reference
@@ -197,8 +195,7 @@ def test_a_browser_clicks_types_undoes_and_finds_it_saved(items, tmp_path):
         page.keys("z", "z")
         page.wait(lambda: "1 of 3 judged: 0 correct, 1 corrected, 0 unsure" in page.text(".progress"))
         assert journal.read_text().startswith(saved) and [n.action for n in read_notes(journal)][-2:] == [
-            "undo",
-            "undo",
+            "undo", "undo",
         ]
 
 

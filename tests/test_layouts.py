@@ -19,12 +19,11 @@ REAL = Path(os.environ.get("VQA_RAD", Path(__file__).parents[2] / "shared" / "re
 needs_real = pytest.mark.skipif(not (REAL / "images").is_dir(), reason=f"no VQA-RAD at {REAL}; set VQA_RAD=folder")
 DETECTED = {
     "kit": "medalign-lite cases.jsonl", "slake": "SLAKE", "vqa_rad": "VQA-RAD",
-    "parquet": "visual questions in parquet", "r2gen": "IU X-ray (R2Gen)",
-    "openi": "IU X-ray (Open-i XML)", "mimic_cxr": "MIMIC-CXR-JPG",
-    "nih": "NIH ChestX-ray14", "vindr": "VinDr-CXR", "coco": "COCO", "dicom_table": "pictures with a table",
-    "mixed_table": "pictures with a table", "pmc_vqa": "multiple choice", "omnimedvqa": "multiple choice",
-    "mmmu": "visual questions in parquet", "vqa_med": "VQA-Med 2019", "chexpert": "CheXpert", "ms_cxr": "MS-CXR",
-    "padchest_gr": "PadChest-GR", "rsna": "RSNA Pneumonia Detection",
+    "parquet": "visual questions in parquet", "r2gen": "IU X-ray (R2Gen)", "openi": "IU X-ray (Open-i XML)",
+    "mimic_cxr": "MIMIC-CXR-JPG", "nih": "NIH ChestX-ray14", "vindr": "VinDr-CXR", "coco": "COCO",
+    "dicom_table": "pictures with a table", "mixed_table": "pictures with a table", "pmc_vqa": "multiple choice",
+    "omnimedvqa": "multiple choice", "mmmu": "visual questions in parquet", "vqa_med": "VQA-Med 2019",
+    "chexpert": "CheXpert", "ms_cxr": "MS-CXR", "padchest_gr": "PadChest-GR", "rsna": "RSNA Pneumonia Detection",
 }  # fmt: skip
 
 
@@ -141,19 +140,12 @@ def test_mimic_cxr_has_patients_reports_and_labels(read):
     assert answers == {"report": "The borrow is clear.", "presence-edema": "Yes", "presence-pneumonia": "No"}
 
 
-@pytest.mark.parametrize(
-    ("report", "part"),
-    [
-        ("FINDINGS:  a\n b\nIMPRESSION: c", "a b"),
-        ("IMPRESSION: c\n d", "c d"),
-        ("FINDINGS:\n\nIMPRESSION: c", "c"),
-        ("INDICATION: Patient with: cough.\nFINDINGS AND IMPRESSION: Clear.\nRECOMMENDATION(S): none", "Clear."),
-        ("no heading at all", "no heading at all"),
-        ("Findings: Clear.\n\nImpression: none", "Clear."),
-        ("EXAMINATION: CHEST\n\nINDICATION: cough\n\nThe lungs are clear.\n", "The lungs are clear."),
-        ("", ""),
-    ],
-)
+@pytest.mark.parametrize(("report", "part"), [
+    ("FINDINGS:  a\n b\nIMPRESSION: c", "a b"), ("IMPRESSION: c\n d", "c d"), ("FINDINGS:\n\nIMPRESSION: c", "c"),
+    ("INDICATION: Patient with: cough.\nFINDINGS AND IMPRESSION: Clear.\nRECOMMENDATION(S): none", "Clear."),
+    ("no heading at all", "no heading at all"), ("Findings: Clear.\n\nImpression: none", "Clear."),
+    ("EXAMINATION: CHEST\n\nINDICATION: cough\n\nThe lungs are clear.\n", "The lungs are clear."), ("", ""),
+])
 def test_the_describing_part_of_a_report(report, part):
     assert describing_part(report) == part
 
@@ -218,11 +210,10 @@ def made(build, tmp_path):
 
 @pytest.mark.parametrize(("options", "answers", "right"), [
     (["left", "right"], ["B"], "right"), (["left", "right"], ["b. Right"], "right"),
-    (["A: left", "B: up"], ["(A)"], "left"),
-    (["left", "right"], ["right", "B"], "right"), (["left", "right"], ["right", "A"], None),
-    (["left", "right"], ["A. right"], None), (["E. coli", "yeast"], ["E. coli."], "E. coli"),
-    (["left", "left."], ["A"], None), (["left"], ["A"], None), (["left", "right"], ["C"], None),
-    (["B", "A"], ["A"], None), (["No", "Yes"], ["yes."], "Yes"),
+    (["A: left", "B: up"], ["(A)"], "left"), (["left", "right"], ["right", "B"], "right"),
+    (["left", "right"], ["right", "A"], None), (["left", "right"], ["A. right"], None),
+    (["E. coli", "yeast"], ["E. coli."], "E. coli"), (["left", "left."], ["A"], None), (["left"], ["A"], None),
+    (["left", "right"], ["C"], None), (["B", "A"], ["A"], None), (["No", "Yes"], ["yes."], "Yes"),
 ])  # fmt: skip
 def test_an_answer_that_names_no_option_or_two_is_refused(options, answers, right):
     from medalign_lite.cases.readers.shared import choice_question

@@ -14,8 +14,8 @@ from test_text import random_facts
 from medalign_lite.cases.case import Question, write_cases
 from medalign_lite.editors import llm as llm_editor
 from medalign_lite.editors.chat import Budget, Chat, Endpoint
-from medalign_lite.editors.llm_edits import LlmEditor, apply_changes, describe_truth, read_prompt
-from medalign_lite.edits.records import build_records, check_record, read_records
+from medalign_lite.editors.llm import LlmEditor, apply_changes, describe_truth, read_prompt
+from medalign_lite.edits.records import build_records, check_record, learnable, read_records
 from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, BY_REPORT, Facts, Gold, Report
 from medalign_lite.model.lvlm import load_processor
 from medalign_lite.run.cohort import choose_cohort
@@ -110,8 +110,7 @@ def test_real_answers_that_the_rules_leave_alone_are_edited_and_verified(tmp_pat
     replies = {
         said["report"]: wrong(("right", "left")),
         said["q1"]: wrong(("No, the heart is of normal size", "Yes, the heart is enlarged")),
-        said["q2"]: wrong(("right", "left")),
-        said["q3"]: wrong(("a large pericardial effusion", "cardiomegaly")),
+        said["q2"]: wrong(("right", "left")), said["q3"]: wrong(("a large pericardial effusion", "cardiomegaly")),
     }
     rollouts = [make_rollout(text, question) for question, text in said.items()]
     assert [record.question_id for record in build_records(rollouts, [real_case()])[0]] == ["report", "q2"]  # by rules
@@ -158,7 +157,7 @@ def test_cut_off_unseen_and_held_out_answers_give_no_record(tmp_path):
     (records, rejected), server = build(replies, [make_case(split="test")], rollouts, tmp_path)
     assert not records and rejected["D6: the group is held out"] == 1 and rejected.total() == 3
     assert len(server.requests) == 1  # the first two were not sent
-    assert llm_editor.learnable(rollouts, [make_case(split="test")]) == []
+    assert learnable(rollouts, [make_case(split="test")]) == []
 
 
 def test_an_answer_that_speaks_to_the_editor_is_material(tmp_path):
@@ -216,14 +215,11 @@ def test_what_is_not_verified_is_refused(truth, pair, reason):
 
 
 PASSES = [
-    (GOLD, ("In the left lung.", "In the right lung.")),
-    (gold("2", "How many kidneys?"), ("Two", "Three")),
+    (GOLD, ("In the left lung.", "In the right lung.")), (gold("2", "How many kidneys?"), ("Two", "Three")),
     (gold("yes", "Is it?"), ("Yes.", "No.")),
     (gold("Cardiomegaly", "?"), ("There is cardiomegaly.", "There is atelectasis.")),
-    (BY, ("Small left effusion.", "Small right effusion.")),
-    (BY, ("No pneumothorax.", "There is a pneumothorax.")),
-    (BY, ("Mild cardiomegaly.", "The heart is not enlarged.")),
-    (Facts(()), ("No nodule.", "A nodule.")),
+    (BY, ("Small left effusion.", "Small right effusion.")), (BY, ("No pneumothorax.", "There is a pneumothorax.")),
+    (BY, ("Mild cardiomegaly.", "The heart is not enlarged.")), (Facts(()), ("No nodule.", "A nodule.")),
 ]
 
 
@@ -307,12 +303,12 @@ def test_the_command_makes_records_and_a_rerun_is_free(run, tmp_path, capsys):
     replies = {"A small left effusion is seen.": wrong(("left", "right"))}
     out = tmp_path / "out"
     with serving(speaker(replies)) as server:
-        arguments = ["--run", str(run), "--url", server.url, "--model", "tester", "--out", str(out)]
+        arguments = [f"RUN={run}", f"URL={server.url}", "MODEL=tester", f"OUT={out}"]
         assert llm_editor.main(arguments) == 0
         printed = capsys.readouterr().out
         first = (out / "records.jsonl").read_bytes()
         asked = len(server.requests)
-        assert llm_editor.main([*arguments, "--max-requests", "0"]) == 0
+        assert llm_editor.main([*arguments, "MAX_REQUESTS=0"]) == 0
         assert len(server.requests) == asked == 1  # one text, asked once: the other answers are the same
     assert f"sent to 127.0.0.1:{server.http.server_port}: text alone, of up to 3 answers" in printed
     assert "3 answers: 3 records, 0 rejected" in printed and "1 of 1000 requests, 100 of 1000000 tokens" in printed
@@ -325,13 +321,14 @@ def test_the_command_makes_records_and_a_rerun_is_free(run, tmp_path, capsys):
 
 def test_the_command_says_in_a_line_what_ended_it(run, tmp_path, capsys, monkeypatch):
     with serving(lambda number, body, http: http.fail(401)) as server:
-        arguments = ["--run", str(run), "--url", server.url, "--model", "tester", "--out", str(tmp_path / "out")]
-        assert llm_editor.main(arguments) == 1
-        assert "refused: HTTP 401" in capsys.readouterr().err
-        assert llm_editor.main([*arguments, "--max-requests", "0"]) == 1
+        arguments = [f"RUN={run}", f"URL={server.url}", "MODEL=tester", f"OUT={tmp_path / 'out'}"]
+        assert llm_editor.main(arguments) == 1 and "refused: HTTP 401" in capsys.readouterr().err
+        assert llm_editor.main([*arguments, "MAX_REQUESTS=0"]) == 1
         assert "budget of 0 requests is spent" in capsys.readouterr().err
         monkeypatch.delenv("ALLOW_NETWORK")
         assert llm_editor.main(arguments) == 1
         assert "set ALLOW_NETWORK=1" in capsys.readouterr().err and len(server.requests) == 1
-    assert llm_editor.main([*arguments[2:], "--run", str(tmp_path)]) == 2
-    assert "is no run" in capsys.readouterr().err
+    assert llm_editor.main([*arguments[1:], f"RUN={tmp_path}"]) == 2 and "is no run" in capsys.readouterr().err
+    assert llm_editor.main([*arguments, "LIMIT=few"]) == llm_editor.main(arguments[1:]) == 2
+    err = capsys.readouterr().err
+    assert "LIMIT='few' is not a whole number" in err and "say RUN= too" in err

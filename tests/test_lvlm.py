@@ -17,20 +17,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText, Idefics3ForConditionalGeneration
 
 from medalign_lite.model import loading as module
+from medalign_lite.model import lvlm
 from medalign_lite.model.batches import encode, encode_prompts, image_tokens
 from medalign_lite.model.families import find_towers, loose_share
 from medalign_lite.model.loading import compute_dtype
-from medalign_lite.model.lvlm import (
-    adapters_digest,
-    adapters_off,
-    attach_lora,
-    load_adapter,
-    load_lvlm,
-    load_processor,
-    lora_targets,
-    save_adapter,
-    trainable_by_tower,
-)
+from medalign_lite.model.lvlm import adapters_digest, adapters_off, attach_lora, load_adapter, load_lvlm, save_adapter
 from medalign_lite.model.weights import ModelError, weights_digest
 
 FAMILIES = "idefics3 smolvlm llava llava_onevision qwen2_5_vl qwen3_vl gemma3 paligemma internvl".split()
@@ -50,10 +41,7 @@ def copied(tiny_folder, tmp_path):
 
 def batch(loaded, pictures):
     return encode(
-        loaded.processor,
-        pictures[:2],
-        ["Is there a nodule?", "Which side?"],
-        ["Yes.", "No nodule."],
+        loaded.processor, pictures[:2], ["Is there a nodule?", "Which side?"], ["Yes.", "No nodule."],
         device=loaded.device,
     )
 
@@ -81,19 +69,16 @@ def test_both_towers_are_four_bit_and_the_rest_is_dense(loaded, tiny_folder):
     assert {m.compute_dtype for m in loaded.model.modules() if isinstance(m, Linear4bit)} == {torch.float32}
     assert loaded.revision == weights_digest(tiny_folder) and loaded.name == tiny_folder.name
     assert not loaded.model.training
-
-
-def test_dense_on_request(tiny_folder):
-    assert load_lvlm(tiny_folder, device="cpu", four_bit=False).four_bit == {"vision": 0, "connector": 0, "language": 0}
+    dense = load_lvlm(tiny_folder, device="cpu", four_bit=False)
+    assert dense.four_bit == {"vision": 0, "connector": 0, "language": 0}
 
 
 def test_a_partly_quantised_tower_is_an_error(tiny_folder, monkeypatch):
     config = module.BitsAndBytesConfig
     skip = "model.text_model.layers.1"
     monkeypatch.setattr(
-        module,
-        "BitsAndBytesConfig",
-        lambda llm_int8_skip_modules, **rest: config(llm_int8_skip_modules=[*llm_int8_skip_modules, skip], **rest),
+        module, "BitsAndBytesConfig", lambda llm_int8_skip_modules,
+        **rest: config(llm_int8_skip_modules=[*llm_int8_skip_modules, skip], **rest)
     )
     with pytest.raises(ModelError, match="7 of 14 linear layers of the language tower"):
         load_lvlm(tiny_folder, device="cpu")
@@ -162,11 +147,8 @@ def test_nothing_talks_to_the_network(tiny_folder, tmp_path, monkeypatch):
         load_lvlm("acme/tiny-vlm")
 
 
-def test_no_control_character_reaches_a_terminal():
+def test_no_such_folder_and_no_control_character_that_reaches_a_terminal():
     assert str(ModelError("m\x1b[2J \ud800é")) == "m\\x1b[2J \\ud800é"
-
-
-def test_no_such_folder():
     with pytest.raises(ModelError, match="no model folder './nowhere/at/all'"):
         load_lvlm("./nowhere/at/all")
 
@@ -258,7 +240,7 @@ def test_what_a_folder_names_is_not_followed(copied, pictures, monkeypatch):
     again = load_lvlm(copied, device="cpu")
     assert again.model.config._attn_implementation == "sdpa" and torch.equal(logits(again, pictures), plain)
     edit_json(copied / "processor_config.json", processor_class="LlavaProcessor")
-    assert type(load_processor(copied)).__name__ == "LlavaProcessor"
+    assert type(lvlm.load_processor(copied)).__name__ == "LlavaProcessor"
 
 
 def test_logits_that_are_more_than_the_heads_are_refused(tiny_folder, monkeypatch):
@@ -291,9 +273,9 @@ def test_experts_outside_linear_layers_are_counted(loaded):
 def test_a_floor_under_the_tokens_of_a_picture(tmp_path):
     """`max_side` limits areas where a family counts areas; a picture of which nothing is left is refused."""
     folder = save_family("qwen2_5_vl", tmp_path / "qwen")
-    assert image_tokens(load_processor(folder, max_side=84), Image.new("RGB", (512, 512))) == 9
+    assert image_tokens(lvlm.load_processor(folder, max_side=84), Image.new("RGB", (512, 512))) == 9
     with pytest.raises(ModelError, match="max_side=28 leaves 1 of the 9 tokens"):
-        load_processor(folder, max_side=28)
+        lvlm.load_processor(folder, max_side=28)
 
 
 def test_no_emulated_bfloat16(monkeypatch):
@@ -308,19 +290,17 @@ def test_towers_are_found_in_every_family(family):
     towers = find_towers(model)
     linears = towers.linears(model)
     assert linears["vision"] and linears["language"] and linears["head"] == [towers.head]
-    targets = re.compile(lora_targets(model))
+    targets = re.compile(lvlm.lora_targets(model))
     matched = [name for name, _ in model.named_modules() if targets.fullmatch(name)]
-    assert sorted(matched) == sorted(linears["language"])
-    assert not any("merger" in name for name in linears["vision"])
+    assert sorted(matched) == sorted(linears["language"]) and not any("merger" in name for name in linears["vision"])
 
 
 def test_lora_trains_the_language_model_alone(loaded):
     policy = attach_lora(loaded, **LORA)
-    counts = trainable_by_tower(policy.model)
+    counts = lvlm.trainable_by_tower(policy.model)
     assert counts.pop("language") > 0 and counts == {"vision": 0, "connector": 0, "head": 0}
     lora = policy.model.base_model.model.model.text_model.layers[0].self_attn.q_proj
-    assert lora.scaling["default"] == 8 / 4**0.5
-    assert policy.four_bit == loaded.four_bit
+    assert lora.scaling["default"] == 8 / 4**0.5 and policy.four_bit == loaded.four_bit
     with pytest.raises(ModelError, match="already carries adapters"):
         attach_lora(policy, **LORA)
 
@@ -331,8 +311,7 @@ def test_plain_lora_scale_and_seed(tiny_folder):
         for seed in (1, 1, 2)
     )
     a, b, c = (m.model.base_model.model.model.text_model.layers[0].mlp.up_proj for m in (one, two, other))
-    assert a.scaling["default"] == 2
-    assert torch.equal(a.lora_A["default"].weight, b.lora_A["default"].weight)
+    assert a.scaling["default"] == 2 and torch.equal(a.lora_A["default"].weight, b.lora_A["default"].weight)
     assert not torch.equal(a.lora_A["default"].weight, c.lora_A["default"].weight)
 
 
@@ -361,10 +340,9 @@ def test_adapters_off_is_the_base_model_and_saving_keeps_the_policy(tiny_folder,
     save_adapter(policy, tmp_path / "adapter")
     assert sorted(p.name for p in (tmp_path / "adapter").glob("*.safetensors")) == ["adapter_model.safetensors"]
     again = load_adapter(load_lvlm(tiny_folder, device="cpu"), tmp_path / "adapter")
-    assert torch.equal(logits(again, pictures), moved)
-    assert sum(trainable_by_tower(again.model).values()) == 0
+    assert torch.equal(logits(again, pictures), moved) and sum(lvlm.trainable_by_tower(again.model).values()) == 0
     going_on = load_adapter(load_lvlm(tiny_folder, device="cpu"), tmp_path / "adapter", trainable=True)
-    assert trainable_by_tower(going_on.model) == trainable_by_tower(policy.model)
+    assert lvlm.trainable_by_tower(going_on.model) == lvlm.trainable_by_tower(policy.model)
     assert adapters_digest(again.model) == adapters_digest(policy.model) and adapters_digest(loaded.model.model) is None
     with adapters_off(policy.model):
         assert adapters_digest(policy.model) is None

@@ -63,8 +63,7 @@ def test_the_size_is_printed_then_all_is_fetched_and_from_then_on_nothing(models
 @pytest.mark.parametrize(("model", "state", "sentence"), [
     (NAME, "gated", f"{NAME} is gated: accept its conditions at .*{NAME}, sign in .* then `make models MODEL={NAME}`"),
     (NAME, "private", f"There is no {NAME} at .*, or it is private: check the name"),
-    ("acme/none", "good", "There is no acme/none at "),
-    (f"{NAME}@v9", "good", f"{NAME} has no revision 'v9'"),
+    ("acme/none", "good", "There is no acme/none at "), (f"{NAME}@v9", "good", f"{NAME} has no revision 'v9'"),
     (NAME, "down", f"did not give {NAME} .*once the network is back `make models MODEL={NAME}`.*hf download {NAME}"),
     ("not a model", "good", "is neither a folder .* nor a hub id"),
 ])

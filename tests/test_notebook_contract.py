@@ -11,9 +11,7 @@ from medalign_lite.dials import DEFAULT_SEED
 from medalign_lite.files import ROOT
 from medalign_lite.run.notebook import parameters_of, typical_minutes
 
-STAGES = (
-    "00_start", "01_rollout", "02_edits", "03_corruption", "04_losses", "05_train", "06_evaluate", "07_claims",
-)  # fmt: skip
+STAGES = ("00_start", "01_rollout", "02_edits", "03_corruption", "04_losses", "05_train", "06_evaluate", "07_claims")
 FOLDER = ROOT / "notebooks"
 NUMBERED = sorted(FOLDER.glob("*.ipynb"))
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
@@ -24,11 +22,8 @@ HOLDS = re.compile(r"^\s*assert |stage\.check\(", re.MULTILINE)
 KIND_OF_DATA = r"\bif\b.*\bfacts is (not )?None|[!=]= ['\"]phantom['\"]|stage\.cases\b"
 SET_BY_HAND = r"(\{[^{}\n]*:[<>^]?\d+(\.\d+)?[a-z%]?\}.*){2}"  # columns' widths in an f-string
 FORBIDDEN = {
-    r"^\s*[!%]": "a shell command or magic",
-    r"\bpip install\b": "an installation",
-    r"\blogin\(": "a login",
-    r"\.cuda\(": ".cuda(): use the model's device",
-    r"\bglobals\(|\bsetattr\(": "globals tricks",
+    r"^\s*[!%]": "a shell command or magic", r"\bpip install\b": "an installation", r"\blogin\(": "a login",
+    r"\.cuda\(": ".cuda(): use the model's device", r"\bglobals\(|\bsetattr\(": "globals tricks",
     r"""["']/(home|root|work|tmp|Users|mnt|content)\b""": "an absolute path",
     r"\bpickle\b|torch\.(save|load)\(": "a pickle",
 }
@@ -81,8 +76,7 @@ def test_it_opens_with_title_table_and_what_you_will_see(path):
     assert first.source.startswith("# ")
     table = [line for line in first.source.splitlines() if line.strip().startswith("|")]
     heads = [head.strip(" *").lower() for head in table[0].strip("|").split("|")]
-    assert heads == ["needs", "writes", "minutes", "memory", "downloads"]
-    assert typical_minutes(path) is not None
+    assert heads == ["needs", "writes", "minutes", "memory", "downloads"] and typical_minutes(path) is not None
     bullets = first.source.partition("You will see")[2]
     assert len(re.findall(r"^[-*] ", bullets, re.MULTILINE)) == 3
 
@@ -100,8 +94,7 @@ def test_parameters_are_the_standard_ones(path):
 @numbered
 def test_the_set_up_cell_opens_its_own_stage_and_says_what_was_chosen(path):
     setup = code(path)[1].source
-    assert re.search(rf'open_stage\(\s*"{path.stem}"', setup)
-    assert "import" in setup
+    assert re.search(rf'open_stage\(\s*"{path.stem}"', setup) and "import" in setup
     assert "print(stage.summary())" in setup
 
 
@@ -171,8 +164,7 @@ def test_the_package_shows_tables_and_the_data_says_what_it_has(path):
 
 @numbered
 def test_the_page_says_what_is_the_papers_and_what_is_ours(path):
-    assert re.search(r"\bpaper's\b|\bthe paper\b", text(path))
-    assert re.search(r"\bours\b|\bour\b", text(path))
+    assert re.search(r"\bpaper's\b|\bthe paper\b", text(path)) and re.search(r"\bours\b|\bour\b", text(path))
 
 
 @every
@@ -191,8 +183,7 @@ def test_cells_are_short_plain_and_known(path):
 @every
 def test_it_is_committed_without_outputs(path):
     for cell in code(path):
-        assert not cell.outputs
-        assert cell.execution_count is None
+        assert not cell.outputs and cell.execution_count is None
     assert all(cell.get("id") for cell in read(path).cells)
 
 

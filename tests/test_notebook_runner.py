@@ -18,17 +18,10 @@ from PIL import Image
 from medalign_lite import __main__ as commands
 from medalign_lite.dials import PresetError
 from medalign_lite.files import ROOT
+from medalign_lite.run import notebook as notebooks
 from medalign_lite.run import reproduce as chain
 from medalign_lite.run.commands import ArgumentError, exit_status, ran_out
-from medalign_lite.run.notebook import (
-    NotebookError,
-    OutOfMemory,
-    check_parameters,
-    headless_kernels,
-    parameters_of,
-    run_notebook,
-    typical_minutes,
-)
+from medalign_lite.run.notebook import NotebookError, OutOfMemory, headless_kernels, parameters_of, run_notebook
 from medalign_lite.run.reproduce import ReproduceError, parse
 from medalign_lite.show.notebook_page import PLACE, take_formulas, write_html
 
@@ -88,7 +81,7 @@ def test_unknown_parameter_is_an_error_that_lists_the_known(tmp_path):
 )
 def test_ill_typed_parameter_is_an_error(tmp_path, name, value):
     with pytest.raises(NotebookError, match=f"{name}=.* must be"):
-        check_parameters(write_notebook(tmp_path / "a.ipynb"), {name: value})
+        notebooks.check_parameters(write_notebook(tmp_path / "a.ipynb"), {name: value})
 
 
 def test_a_file_that_is_no_notebook(tmp_path):
@@ -107,8 +100,7 @@ def test_it_runs_with_this_interpreter_in_its_folder_headless(tmp_path):
     heard = []
     path = write_notebook(tmp_path / "nb" / "a.ipynb", source)
     done = run_notebook(path, {"SEED": 11}, tmp_path / "out" / "a.ipynb", on_text=heard.append)
-    assert printed(done) == f"11 {sys.executable} {tmp_path / 'nb'} 1\n"
-    assert "".join(heard) == printed(done)
+    assert printed(done) == f"11 {sys.executable} {tmp_path / 'nb'} 1\n" and "".join(heard) == printed(done)
     assert (tmp_path / "out" / "a.ipynb").exists()
     assert [p.name for p in (tmp_path / "nb").iterdir()] == ["a.ipynb"], "the kernel leaves nothing behind"
 
@@ -139,10 +131,8 @@ def test_a_failing_cell_is_shown_with_its_last_lines(tmp_path):
         run_notebook(write_notebook(tmp_path / "a.ipynb", "ok = 1", body), {}, tmp_path / "out.ipynb")
     message = str(error.value)
     assert "a.ipynb failed in cell " in message
-    assert "raise ValueError('no lungs found')\nValueError: no lungs found" in message
-    assert "x19 = 19" in message
-    assert "x3 = 3" not in message
-    assert str(tmp_path / "out.ipynb") in message
+    assert "raise ValueError('no lungs found')\nValueError: no lungs found" in message and "x19 = 19" in message
+    assert "x3 = 3" not in message and str(tmp_path / "out.ipynb") in message
     assert "ValueError" in (tmp_path / "out.ipynb").read_text()
 
 
@@ -155,8 +145,8 @@ def test_a_killed_kernel_is_explained(tmp_path):
 
 def test_minutes_are_read_from_the_first_table(tmp_path):
     table = "# T\n\n| needs | writes | minutes | memory |\n|---|---|---|---|\n| 00 | 01 | **1.5** on two cores | 2 GB |"
-    assert typical_minutes(write_notebook(tmp_path / "a.ipynb", title=table)) == 1.5
-    assert typical_minutes(write_notebook(tmp_path / "b.ipynb")) is None
+    assert notebooks.typical_minutes(write_notebook(tmp_path / "a.ipynb", title=table)) == 1.5
+    assert notebooks.typical_minutes(write_notebook(tmp_path / "b.ipynb")) is None
 
 
 # -- pages
@@ -178,11 +168,9 @@ def test_the_page_is_self_contained(tmp_path):
     page = (tmp_path / "a.html").read_text()
     assert page.count("<math") == 2
     assert re.search(r"<mfrac>\s*<mrow>\s*<mi>a</mi>", page), "nbconvert left the formula whole"
-    assert "$code$" in page
-    assert "open the notebook in JupyterLab" in page
+    assert "$code$" in page and "open the notebook in JupyterLab" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt; formula-7- formula-0-" in page
-    assert not re.search(r"<(script|link|iframe)\b", page)
-    assert "@import" not in page
+    assert not re.search(r"<(script|link|iframe)\b", page) and "@import" not in page
 
 
 def test_a_picture_in_the_text_is_inline(tmp_path):
@@ -190,8 +178,7 @@ def test_a_picture_in_the_text_is_inline(tmp_path):
     cell = nbformat.v4.new_markdown_cell("![four pixels](a.png)")
     write_html(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.html", folder=tmp_path)
     page = (tmp_path / "a.html").read_text()
-    assert "data:image/png;base64," in page
-    assert 'src="a.png"' not in page
+    assert "data:image/png;base64," in page and 'src="a.png"' not in page
 
 
 def test_a_page_that_would_fetch_is_refused(tmp_path):
@@ -207,8 +194,7 @@ def test_formulas_are_taken_out_and_prices_are_not():
     assert take_formulas("```\n$x$\n```", formulas) == "```\n$x$\n```"
     assert take_formulas(r"costs \$5 and \$6", formulas) == r"costs \$5 and \$6"
     take_formulas("$$\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}$$", formulas)
-    assert len(formulas) == 2
-    assert "<mtable" in formulas[1]
+    assert len(formulas) == 2 and "<mtable" in formulas[1]
 
 
 # -- make reproduce
@@ -227,8 +213,7 @@ def test_arguments_are_typed_and_unknown_ones_list_the_allowed():
 
 
 @pytest.mark.parametrize("cell", [
-    "import numpy as np\nnp.ones(10**15)",
-    "import torch\ntorch.empty(2**50, dtype=torch.uint8)",
+    "import numpy as np\nnp.ones(10**15)", "import torch\ntorch.empty(2**50, dtype=torch.uint8)",
     "import torch\nraise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')",
 ])
 def test_memory_that_runs_out_is_told_from_other_errors(tmp_path, cell):
@@ -246,14 +231,12 @@ def run(tmp_path):
         (model / name).write_text("{}")
     books = tmp_path / "nb"
     write_notebook(
-        books / "90_first.ipynb",
-        OPEN.format(name="90_first", needs=[]),
+        books / "90_first.ipynb", OPEN.format(name="90_first", needs=[]),
         f"def compute():\n    open({str(tmp_path / 'log')!r}, 'a').write('first ')\n    return [dict(seed=SEED)]",
         "rows = stage.jsonl('rows.jsonl', compute)\nprint(stage.finish())",
     )
     write_notebook(
-        books / "91_second.ipynb",
-        OPEN.format(name="91_second", needs=["90_first"]),
+        books / "91_second.ipynb", OPEN.format(name="91_second", needs=["90_first"]),
         "from medalign_lite.run.stages import read_jsonl\nrows = read_jsonl(stage.input('90_first', 'rows.jsonl'))",
         f"import os, pathlib\nif pathlib.Path({str(tmp_path / 'kill')!r}).exists():\n    os.kill(os.getpid(), 9)",
         "stage.json('results.json', lambda: rows)\nstage.finish()\nprint(stage.publish('results.json'))",
@@ -281,22 +264,19 @@ def test_a_chain_runs_and_then_is_a_no_op(run, tmp_path):
     ]
     stamps = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     started = time.monotonic()
-    assert run().count("up to date") == 2
-    assert time.monotonic() - started < 20
+    assert run().count("up to date") == 2 and time.monotonic() - started < 20
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == stamps
 
     # a page or a published file that was changed is written again, from the saved stage
     (folder / "results.json").write_text("[]")
     (folder / "notebooks" / "90_first.html").unlink()
-    assert "done in" in run()
-    assert json.loads((folder / "results.json").read_text()) == [{"seed": 7}]
+    assert "done in" in run() and json.loads((folder / "results.json").read_text()) == [{"seed": 7}]
     assert log(tmp_path) == "first "
 
     # a damaged artefact is computed again; what it feeds is the same, so only it runs
     (folder / "90_first" / "rows.jsonl").write_text("{}")
     said = run()
-    assert "91_second      up to date" in said
-    assert log(tmp_path) == "first first "
+    assert "91_second      up to date" in said and log(tmp_path) == "first first "
 
     # another seed is another run
     run("SEED=8")
@@ -309,8 +289,7 @@ def test_killed_and_run_again_it_continues(run, tmp_path):
         run()
     (tmp_path / "kill").unlink()
     said = run()
-    assert "90_first       up to date" in said
-    assert log(tmp_path) == "first "
+    assert "90_first       up to date" in said and log(tmp_path) == "first "
     assert json.loads((tmp_path / "out" / "ci" / "results.json").read_text()) == [{"seed": 7}]
 
 
@@ -340,9 +319,7 @@ def test_a_recipe_that_is_none_is_an_error_before_anything_runs(run, tmp_path, a
 def test_another_recipe_runs_the_stages_that_train_and_those_behind_them(run, tmp_path):
     opened = OPEN.format(name="92_trains", needs=["90_first"]).removesuffix(")") + ", recipe=RECIPE)"
     write_notebook(
-        tmp_path / "nb" / "92_trains.ipynb",
-        opened,
-        f"open({str(tmp_path / 'log')!r}, 'a').write('trains ')",
+        tmp_path / "nb" / "92_trains.ipynb", opened, f"open({str(tmp_path / 'log')!r}, 'a').write('trains ')",
         "stage.json('recipes.json', lambda: stage.preset.recipes)\nprint(stage.finish())",
         parameters=PARAMETERS + '\nRECIPE: str = ""',
     )

@@ -12,7 +12,7 @@ from accelerate.data_loader import SeedableRandomSampler
 from safetensors.torch import load_file
 from test_train_command import pairs, pairs_file  # noqa: F401 - fixtures
 
-from medalign_lite.train.launch import ShareSampler, divide_step, refuse_sharding
+from medalign_lite.train.settings import ShareSampler, divide_step, refuse_sharding
 
 
 @pytest.mark.parametrize(("batch_size", "accumulation", "processes", "each"), [

@@ -17,13 +17,9 @@ from studies.embedded import reporter, samples
 
 REACH = 12  # pixels from a mask to where the last faint trace of its finding may lie
 ONE_OF_EACH = [
-    Fact("nodule", "right", "upper", "moderate"),
-    Fact("consolidation", "left", "mid", "small"),
-    Fact("effusion", "left", None, "moderate"),
-    Fact("pneumothorax", "right", None, "large"),
-    Fact("cardiomegaly", None, None, "large"),
-    Fact("atelectasis", "left"),
-    Fact("fracture", "right", "mid"),
+    Fact("nodule", "right", "upper", "moderate"), Fact("consolidation", "left", "mid", "small"),
+    Fact("effusion", "left", None, "moderate"), Fact("pneumothorax", "right", None, "large"),
+    Fact("cardiomegaly", None, None, "large"), Fact("atelectasis", "left"), Fact("fracture", "right", "mid"),
     Fact("pacemaker", "left"),
 ]
 
@@ -98,8 +94,7 @@ def test_removing_a_finding_changes_nothing_outside_its_dilated_mask(fact):
     without = picture.removed(fact.finding)
     assert np.array_equal(without, render(5, others).image)
     changed = picture.image != without
-    assert changed.any()
-    assert not (changed & ~binary_dilation(picture.masks[fact.finding], iterations=REACH)).any()
+    assert changed.any() and not (changed & ~binary_dilation(picture.masks[fact.finding], iterations=REACH)).any()
 
 
 @pytest.mark.parametrize("fact", ONE_OF_EACH, ids=lambda f: f.finding)

@@ -15,8 +15,7 @@ from medalign_lite.run.dial import NAMES, resolve
 
 def test_every_preset_has_its_own_name_and_known_recipes():
     for name, preset in PRESETS.items():
-        assert preset.name == name
-        assert set(preset.recipes) <= set(RECIPES)
+        assert preset.name == name and set(preset.recipes) <= set(RECIPES)
 
 
 def test_full_has_the_papers_settings():
@@ -26,8 +25,7 @@ def test_full_has_the_papers_settings():
 
 
 def test_ci_compares_on_at_least_400_test_images():
-    assert PRESETS["ci"].n_test >= 400
-    assert not PRESETS["ci"].needs_gpu
+    assert PRESETS["ci"].n_test >= 400 and not PRESETS["ci"].needs_gpu
 
 
 def test_unknown_preset_lists_the_allowed_ones():
@@ -40,18 +38,10 @@ def test_unknown_override_lists_the_allowed_ones():
         resolve("ci", overrides={"epoch": 1})
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("epochs", 1.5),
-        ("epochs", True),
-        ("epochs", "2"),
-        ("learning_rate", "1e-4"),
-        ("recipes", "dpo"),
-        ("recipes", ()),
-        ("rounds", 0),
-    ],
-)
+@pytest.mark.parametrize(("key", "value"), [
+    ("epochs", 1.5), ("epochs", True), ("epochs", "2"), ("learning_rate", "1e-4"), ("recipes", "dpo"), ("recipes", ()),
+    ("rounds", 0),
+])
 def test_ill_typed_override_is_an_error(key, value):
     with pytest.raises(PresetError, match=f"override {key}="):
         resolve("ci", overrides={key: value})
@@ -84,8 +74,7 @@ def test_model_that_is_neither_folder_nor_hub_id(model):
 def test_auto_without_a_visible_gpu_is_ci_and_says_why(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     resolved = resolve("auto")
-    assert resolved.preset.name == "ci"
-    assert "hides every GPU" in resolved.reason
+    assert resolved.preset.name == "ci" and "hides every GPU" in resolved.reason
 
 
 def test_a_broken_nvidia_smi_is_no_gpu(tmp_path, monkeypatch):
@@ -109,9 +98,5 @@ def test_importing_presets_does_not_import_torch():
 
 def test_every_field_of_a_preset_has_a_type_that_overrides_can_check():
     assert {type(getattr(PRESETS["ci"], field.name)) for field in fields(presets.Preset)} <= {
-        str,
-        int,
-        float,
-        bool,
-        tuple,
+        str, int, float, bool, tuple,
     }

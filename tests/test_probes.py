@@ -9,20 +9,8 @@ from PIL import Image
 from medalign_lite.cases.case import Case, Lesion, Question
 from medalign_lite.cases.images import read_image
 from medalign_lite.corruption.corrupt import UNSEEN
-from medalign_lite.evaluate.probes import (
-    CONTROLS,
-    DAMAGES,
-    another_image,
-    control_probes,
-    damage_probes,
-    hidden_probes,
-    moved_probes,
-    probe_pair,
-    real_probes,
-    save_damage,
-    truth_record,
-    truth_records,
-)
+from medalign_lite.evaluate import probes as probing
+from medalign_lite.evaluate.probes import CONTROLS, DAMAGES, another_image, control_probes, hidden_probes, truth_records
 from medalign_lite.text.claims import judge
 from medalign_lite.text.diff import remove_spans
 from medalign_lite.text.facts import Fact
@@ -55,7 +43,7 @@ def cases(tmp_path_factory):
 
 def test_every_answerable_question_is_asked_of_held_out_cases_only(cases):
     seen = [replace(cases[0], id=split, split=split) for split in ("train", "val")]
-    probes = real_probes([*cases, *seen])
+    probes = probing.real_probes([*cases, *seen])
     assert len(probes) == 24 and {p.question_id for p in probes} == {"report", "q0"}
     assert len({p.id for p in probes}) == 24
 
@@ -116,18 +104,18 @@ def test_pictures_rendered_without_or_with_the_finding_elsewhere_go_first(cases,
     some = [rendered, *cases[2:]]
     hidden = [p for p in hidden_probes(some, folder=tmp_path, seed=3) if p.split == "test"]
     assert {(p.case_id, p.image) for p in hidden} == {("c/1", cases[0].folder / "0.png")}
-    moved = moved_probes(some, seed=3)
+    moved = probing.moved_probes(some, seed=3)
     assert {(p.condition, p.case_id, p.image) for p in moved} == {("moved", "c/1", cases[0].folder / "3.png")}
-    assert moved_probes(cases, seed=3) == []
+    assert probing.moved_probes(cases, seed=3) == []
 
 
 def test_damage_is_asked_about_with_the_pairs_own_pictures(cases, tmp_path):
     records = truth_records(cases, seed=5)
-    probes = damage_probes(cases, records, folder=tmp_path, seed=5, per_split=2)
+    probes = probing.damage_probes(cases, records, folder=tmp_path, seed=5, per_split=2)
     assert len({p.case_id for p in probes}) == 4 and {p.condition for p in probes} == set(DAMAGES)
     assert {p.question_id for p in probes} == {"report", "q0"}  # what cannot be answered is not asked
-    pairs = [probe_pair(r, next(c for c in cases if c.id == r.case_id), method=UNSEEN, seed=5) for r in records]
-    save_damage(records, pairs, folder=tmp_path)
+    pairs = [probing.probe_pair(r, next(c for c in cases if c.id == r.case_id), method=UNSEEN, seed=5) for r in records]
+    probing.save_damage(records, pairs, folder=tmp_path)
     one = next(n for n, record in enumerate(records) if record.case_id == probes[0].case_id)
     assert np.array_equal(np.asarray(read_image(probes[0].image)), np.asarray(pairs[one].lesion))
 
@@ -140,24 +128,22 @@ def test_a_true_sentence_about_a_lesion_against_its_minimal_false_edit(cases):
         assert record.chosen == "There is a small nodule in the right upper zone."
         assert any(judge(claim, facts).verdict == "false" for claim in extract_claims(record.rejected))
         assert remove_spans(record.chosen, record.spans_chosen) == remove_spans(record.rejected, record.spans_rejected)
-    assert truth_records(cases, seed=5) == records
-    assert len(truth_records(cases, seed=5, per_split=2)) == 4
+    assert truth_records(cases, seed=5) == records and len(truth_records(cases, seed=5, per_split=2)) == 4
 
 
 def test_without_a_table_of_facts_the_gold_answer_is_the_statement(cases):
     lesion = Lesion("Nodule", box=(23.0, 23.0, 14.0, 14.0))
     real = replace(cases[1], facts=None, lesions=(lesion,), questions=(replace(cases[1].questions[1], answer="Yes"),))
-    record = truth_record(real, seed=1)
+    record = probing.truth_record(real, seed=1)
     assert (record.chosen, record.rejected, record.evidence) == ("Yes", "No", ("Nodule",))
-    assert truth_record(replace(real, lesions=()), seed=1) is None
+    assert probing.truth_record(replace(real, lesions=()), seed=1) is None
 
 
 def test_a_probe_pair_has_the_same_damage_in_two_places(cases):
-    record = truth_record(cases[1], seed=1)
-    pair = probe_pair(record, cases[1], method="noise", seed=2)
+    record = probing.truth_record(cases[1], seed=1)
+    pair = probing.probe_pair(record, cases[1], method="noise", seed=2)
     pictures = (pair.clean, pair.lesion, pair.control)
     clean, lesion, control = (np.asarray(image)[..., 0].astype(int) for image in pictures)
     changed = [clean != lesion, clean != control]
     assert changed[0][30, 30] or changed[0][31, 31]
-    assert not (changed[0] & changed[1]).any()
-    assert abs(changed[0].sum() - changed[1].sum()) <= 0.1 * changed[0].sum()
+    assert not (changed[0] & changed[1]).any() and abs(changed[0].sum() - changed[1].sum()) <= 0.1 * changed[0].sum()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.evaluate.probing import probe_counts, rejects_premise
+from medalign_lite.evaluate.short_answers import probe_counts, rejects_premise
 from medalign_lite.text.facts import Fact
 
 EFFUSION = Fact("effusion", "left", None, "small")

@@ -6,9 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from medalign_lite.evaluate import published
-from medalign_lite.evaluate.overlap import overlap_counts
-from medalign_lite.evaluate.published import SCORERS, published_scores
+from medalign_lite.evaluate import overlap as published
+from medalign_lite.evaluate.overlap import SCORERS, overlap_counts, published_scores
 
 SAID = ["There is a large left pleural effusion.", "There is cardiomegaly.", ""]
 TRUE = ["There is a small left pleural effusion.", "The heart is normal. There is no effusion.", "Normal."]

@@ -180,7 +180,7 @@ def test_mentions_are_put_together_as_in_chexpert(text, label, state):
 
 
 def test_the_command_prints_claims_and_labels():
-    command = [sys.executable, "-m", "medalign_lite.text.labels"]
+    command = [sys.executable, "-m", "medalign_lite", "labels"]
     done = subprocess.run(command, input=REPORT, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == as_text(REPORT).strip()
     assert "Pleural Effusion            positive" in done.stdout

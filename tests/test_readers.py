@@ -36,8 +36,7 @@ def folder(tmp_path):
     labels[20:30, 20:30] = 175
     boxes = {
         "ct1": [{"Liver": [10.0, 10.0, 40.0, 30.0]}, {"Liver Cancer": [20.0, 20.0, 10.0, 10.0]}],
-        "xr1": [{"Nodule": [5, 6, 7, 8]}, {"Gadget": [1, 1, 4, 4]}],
-        "ct2": [],
+        "xr1": [{"Nodule": [5, 6, 7, 8]}, {"Gadget": [1, 1, 4, 4]}], "ct2": [],
     }
     for number, (name, detections) in enumerate(boxes.items()):
         drawn = np.random.default_rng(number).integers(0, 255, (60, 80, 3), dtype=np.uint8)
@@ -71,8 +70,7 @@ def test_outlines_come_from_ids_and_boxes_from_pictures(folder):
     assert (tumour.label, tumour.label_id, tumour.mask) == ("Liver Cancer", 175, "imgs/ct1/mask.png")
     assert lesion_mask(cases["ct1"]).sum() == 100
     (nodule,) = cases["xr1"].lesions
-    assert (nodule.label, nodule.mask) == ("Nodule", None)
-    assert lesion_mask(cases["xr1"]).sum() == 56
+    assert (nodule.label, nodule.mask) == ("Nodule", None) and lesion_mask(cases["xr1"]).sum() == 56
 
 
 def test_a_training_question_about_a_held_out_image_is_dropped_and_said(folder):

@@ -12,10 +12,8 @@ from studies.lesson import door
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 COMMANDS = [
-    line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line.split("#")[0].strip()
+    line.split("#")[0].strip() for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines() if line.split("#")[0].strip()
 ] + re.findall(r"`(make [a-z-]+)`", README)
 LINKS = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
 

@@ -40,19 +40,8 @@ def tracked_files():
 def make(*arguments, folder=ROOT):
     """Run make as a person would, not as a child of `make test`."""
     inherited = (
-        "MAKEFLAGS",
-        "MAKEOVERRIDES",
-        "MAKELEVEL",
-        "MFLAGS",
-        "PRESET",
-        "CASES",
-        "MODEL",
-        "SEED",
-        "OUT",
-        "RECIPE",
-        "STRICT",
-        "SMALL",
-        "REPORT",
+        "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "PRESET", "CASES", "MODEL", "SEED", "OUT", "RECIPE",
+        "STRICT", "SMALL", "REPORT",
     )
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
     done = subprocess.run(
@@ -69,8 +58,7 @@ def test_every_dependency_is_pinned_within_its_range():
 
 
 def test_torch_is_pinned_exactly_and_torchvision_is_an_extra():
-    assert doctor.pinned()["torch"] == "2.13.0"
-    assert "torchvision" not in [r.name for r in CORE]
+    assert doctor.pinned()["torch"] == "2.13.0" and "torchvision" not in [r.name for r in CORE]
     assert [r.name for r in EXTRAS["gpu"]] == ["torchvision"]
 
 
@@ -100,8 +88,7 @@ def test_every_dependency_says_what_it_is_for():
 def test_the_conda_environment_agrees_with_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     *conda, pip = environment["dependencies"]
-    assert environment["channels"][0] == "conda-forge"
-    assert "python" + PYPROJECT["project"]["requires-python"] in conda
+    assert environment["channels"][0] == "conda-forge" and "python" + PYPROJECT["project"]["requires-python"] in conda
     # pip takes everything else from pyproject and constraints.txt, as `make env` does: nothing is listed twice
     assert pip == {"pip": ["--constraint constraints.txt", "--editable .[dev,dicom,parquet,nifti]"]}
     assert "-c constraints.txt -e '.[dev,dicom,parquet,nifti]'" in MAKEFILE
@@ -110,11 +97,7 @@ def test_the_conda_environment_agrees_with_pyproject():
 
 def test_nothing_names_a_package_registry_host():
     hosts = [
-        "pypi" + ".org",
-        "python" + "hosted",
-        "anaconda" + ".org",
-        "anaconda" + ".com",
-        "npmjs" + ".",
+        "pypi" + ".org", "python" + "hosted", "anaconda" + ".org", "anaconda" + ".com", "npmjs" + ".",
         "deb.debian" + ".",
     ]
     for path in tracked_files():
@@ -223,8 +206,7 @@ def test_make_says_which_python_is_needed(tmp_path, script):
         (tmp_path / "old").write_text(script)
         (tmp_path / "old").chmod(0o755)
     done = make("env", "PYTHON=./old", folder=tmp_path)
-    assert done.returncode != 0
-    assert f"{doctor.python_floor()} or newer" in done.stderr
+    assert done.returncode != 0 and f"{doctor.python_floor()} or newer" in done.stderr
     assert not (tmp_path / ".venv").exists()
 
 
@@ -256,8 +238,7 @@ def test_pre_commit_strips_as_make_lint_checks():
 
 def test_ci_runs_make_test():
     script = ROOT / ".ci" / "run"
-    assert script.stat().st_mode & 0o111
-    assert script.read_text(encoding="utf-8").rstrip().endswith("make test")
+    assert script.stat().st_mode & 0o111 and script.read_text(encoding="utf-8").rstrip().endswith("make test")
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
 
 
@@ -272,8 +253,7 @@ def test_licence_and_citation():
 def test_doctor_reports_each_line_with_a_state_and_a_next_step(tmp_path):
     lines = doctor.examine(preset="ci", out=str(tmp_path))
     wanted = {"python", "torch", "4-bit layers", "cores", "memory", "GPU", "output", "disk", "model", "preset"}
-    assert wanted <= {line.name for line in lines}
-    assert all(line.state in ("ok", "warn", "fail") for line in lines)
+    assert wanted <= {line.name for line in lines} and all(line.state in ("ok", "warn", "fail") for line in lines)
     assert all(line.next_step for line in lines if line.state == "warn")
     text = doctor.as_text(lines)
     assert "preset ci, asked for by name" in text
@@ -282,5 +262,4 @@ def test_doctor_reports_each_line_with_a_state_and_a_next_step(tmp_path):
 def test_doctor_says_what_to_do_about_a_model_that_lacks_a_file(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     model = {line.name: line for line in doctor.examine(preset="ci", model=str(tmp_path))}["model"]
-    assert model.state == "fail"
-    assert str(tmp_path) in model.found
+    assert model.state == "fail" and str(tmp_path) in model.found

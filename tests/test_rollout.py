@@ -40,8 +40,7 @@ def test_order_and_labels(drawn):
     assert [(r.id, r.case_id, r.question_id, r.sample) for r in drawn] == [
         (f"p{i}", f"c{i}", f"q{i}", sample) for i in range(4) for sample in range(2)
     ]
-    assert all(1 <= len(r.ids) == len(r.logps) <= 12 for r in drawn)
-    assert len({tuple(r.ids) for r in drawn}) == 8
+    assert all(1 <= len(r.ids) == len(r.logps) <= 12 for r in drawn) and len({tuple(r.ids) for r in drawn}) == 8
 
 
 def test_greedy_is_what_generate_gives_alone(loaded, prompts):
@@ -155,8 +154,7 @@ def test_a_cache_that_cannot_go_back_has_its_inputs_repeated(loaded, prompts, dr
 def test_the_seed_decides(loaded, prompts, drawn):
     torch.manual_seed(99)
     state = torch.get_rng_state()
-    assert rollout(loaded, prompts, **DRAW) == drawn
-    assert torch.equal(torch.get_rng_state(), state)
+    assert rollout(loaded, prompts, **DRAW) == drawn and torch.equal(torch.get_rng_state(), state)
     assert rollout(loaded, prompts, **DRAW | {"seed": 6}) != drawn
 
 

@@ -14,7 +14,7 @@ ORDER = (
     *("corruption", "train", "evaluate", "show", "run", "editors"),
 )
 CORE = ("losses", "model", "edits", "corruption", "train")  # the method; a reader of the paper reads these
-CORE_LINES, CORE_FILES, FILE_LINES, ROOM_FILES = 5_870, 30, 430, 20
+CORE_LINES, CORE_FILES, FILE_LINES, ROOM_FILES = 5_400, 27, 430, 20
 WINGS = ("cases.readers.",)  # one file a layout: imported by name when used, by nobody else
 KNOWN: set[tuple[str, str]] = set()
 
@@ -61,8 +61,7 @@ def test_every_file_is_in_a_room():
 
 def test_the_core_stays_small():
     files = [p for r in CORE for p in (PACKAGE / r).rglob("*.py") if p.name != "__init__.py"]
-    assert len(files) <= CORE_FILES
-    assert sum(len(p.read_text().splitlines()) for p in files) <= CORE_LINES
+    assert len(files) <= CORE_FILES and sum(len(p.read_text().splitlines()) for p in files) <= CORE_LINES
 
 
 def test_no_file_and_no_room_grows_without_end():

@@ -14,20 +14,12 @@ from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import EVERYWHERE, RECIPES, Reads, recipe_named
 from medalign_lite.model.batches import Sequences, encode
 from medalign_lite.model.lvlm import adapters_off, attach_lora, base_of, load_lvlm, recompute_layers
+from medalign_lite.train import scoring
 from medalign_lite.train.data import pair_of
 from medalign_lite.train.pairs import Pair, PairInputs, Row
 from medalign_lite.train.readout import read_tokens
 from medalign_lite.train.reference import ReferenceCache, ReferenceMismatch
-from medalign_lite.train.scoring import (
-    ALL_SIDES,
-    LiveReference,
-    answer_kl,
-    answer_states,
-    check_head,
-    pair_margins,
-    rows_of,
-    score,
-)
+from medalign_lite.train.scoring import ALL_SIDES, LiveReference, answer_states, check_head, pair_margins, score
 
 TEXTS = (
     ("There is a small nodule in the right upper zone.", "There is a small nodule in the left upper zone.", "side"),
@@ -140,7 +132,7 @@ def test_batch_splitting_order_and_padding_change_nothing(policy, pairs):
     backwards = losses_of(policy, pairs[::-1], recipe).loss.flip(0)
     torch.testing.assert_close(whole, single, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(whole, backwards, atol=1e-5, rtol=1e-5)
-    rows = [row for _, row in rows_of(pairs, recipe.sides())]
+    rows = [row for _, row in scoring.rows_of(pairs, recipe.sides())]
     made = PairInputs(policy).sequences(rows)
     plain = answer_states(policy.model, made)[0]
     for left, right in ((0, 9), (7, 0)):
@@ -183,7 +175,7 @@ def test_length_groups_change_nothing(policy, pairs, monkeypatch):
     for pass_tokens, parts in ((0, 3), (10**9, 1)):
         monkeypatch.setattr("medalign_lite.train.pairs.PASS_TOKENS", pass_tokens)
         inputs = PairInputs(policy)
-        rows = [row for _, row in rows_of(pairs, RECIPES["fire-mpo"].sides())]
+        rows = [row for _, row in scoring.rows_of(pairs, RECIPES["fire-mpo"].sides())]
         assert len(inputs.batch(rows).parts) == parts  # the prefixes have three lengths
         losses = losses_of(policy, pairs, RECIPES["fire-mpo"], inputs=inputs).loss
         adapters = [p for p in policy.model.parameters() if p.requires_grad]
@@ -320,7 +312,7 @@ def test_margins_and_drift_for_evaluation(policy, pairs):
     gaps = pair_margins(policy, pairs, raw)
     for n in range(len(pairs)):
         assert 0.1 * (gaps[n]["margin"] - base[n]["margin"]) == pytest.approx(found[n]["margin"], abs=1e-5)
-    drift = answer_kl(policy, pairs, batch_size=2)
+    drift = scoring.answer_kl(policy, pairs, batch_size=2)
     assert len(drift[0]) == int(losses_tokens(policy, pairs[0])) and all(value >= 0 for row in drift for value in row)
 
 

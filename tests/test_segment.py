@@ -15,17 +15,14 @@ from medalign_lite.cases.case import CaseError, write_cases
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import find_masks, lesion_mask, mask_source
-from medalign_lite.corruption.sam import load_sam
-from medalign_lite.corruption.segment import outline_cases
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.masks import main
+from medalign_lite.run.masks import main, outline_cases
+from medalign_lite.run.sam import load_sam
 
 WIDTH, HEIGHT = 60, 40
 LESIONS = {
-    "boxed": [{"label": "Mass", "box": [10, 8, 12, 10]}],
-    "pointed": [{"label": "Mass", "points": [[30.5, 20.5]]}],
-    "drawn": [{"label": "Mass", "polygons": [[5, 5, 15, 5, 15, 15, 5, 15]]}],
-    "bare": [],
+    "boxed": [{"label": "Mass", "box": [10, 8, 12, 10]}], "pointed": [{"label": "Mass", "points": [[30.5, 20.5]]}],
+    "drawn": [{"label": "Mass", "polygons": [[5, 5, 15, 5, 15, 15, 5, 15]]}], "bare": [],
 }
 
 
@@ -71,9 +68,7 @@ def test_without_a_segmenter_a_point_gives_no_grounding_row_and_says_why(listed)
 
 def test_an_outline_stays_in_its_box_covers_its_point_and_is_named(listed):
     cases, rows = outlined(listed, disc)
-    assert {name: row["mask"] for name, row in rows.items()} == {
-        "boxed": "disc", "pointed": "disc", "drawn": "polygon",
-    }  # fmt: skip
+    assert {name: row["mask"] for name, row in rows.items()} == {"boxed": "disc", "pointed": "disc", "drawn": "polygon"}
     mask = lesion_mask(cases["boxed"])
     assert mask.any() and not mask[:8].any() and not mask[:, :10].any()  # a quarter of the disc lies in the box
     assert lesion_mask(cases["pointed"])[20, 30] and mask_source(cases["pointed"]) == "disc"
@@ -89,15 +84,11 @@ def test_outlined_cases_are_kept_and_read_back_whole(listed):
         assert (np.asarray(read_image(case.image)) == before).all()
 
 
-@pytest.mark.parametrize(
-    ("segment", "reason"),
-    [
-        (lambda image, lesion: None, "found nothing"),
-        (lambda image, lesion: np.zeros((HEIGHT, WIDTH), bool), "empty"),
-        (lambda image, lesion: np.ones((HEIGHT, WIDTH), bool), "more than 60%"),
-        (lambda image, lesion: disc(image, lesion) & (np.mgrid[:HEIGHT, :WIDTH][0] < 15), "misses the given point"),
-    ],
-)
+@pytest.mark.parametrize(("segment", "reason"), [
+    (lambda image, lesion: None, "found nothing"), (lambda image, lesion: np.zeros((HEIGHT, WIDTH), bool), "empty"),
+    (lambda image, lesion: np.ones((HEIGHT, WIDTH), bool), "more than 60%"),
+    (lambda image, lesion: disc(image, lesion) & (np.mgrid[:HEIGHT, :WIDTH][0] < 15), "misses the given point"),
+])
 def test_a_poor_outline_is_refused_and_counted(listed, segment, reason):
     cases, rows = outlined(listed, segment)
     assert reason in rows["pointed"]["reason"] and rows["pointed"]["mask"] == "none"

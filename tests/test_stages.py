@@ -43,15 +43,10 @@ def test_a_finished_stage_is_reused_and_nothing_is_written(opened):
     stage = first(opened)
     stamps = {p: p.stat().st_mtime_ns for p in stage.folder.rglob("*")}
     again = opened()
-    assert again.complete
-    assert again.jsonl("rows.jsonl", forbidden) == [{"a": 1}]
-    assert "rows.jsonl" in again.finish()
+    assert again.complete and again.jsonl("rows.jsonl", forbidden) == [{"a": 1}] and "rows.jsonl" in again.finish()
     assert {p: p.stat().st_mtime_ns for p in stage.folder.rglob("*")} == stamps
-
-
-def test_fresh_and_reused_values_are_the_same(opened):
-    made = opened().json("value.json", lambda: {"pair": (1, 2), "number": 0.1})
-    assert made == {"pair": [1, 2], "number": 0.1}
+    fresh = opened("91_other").json("value.json", lambda: {"pair": (1, 2), "number": 0.1})
+    assert fresh == {"pair": [1, 2], "number": 0.1}  # as it is read back
 
 
 def test_the_manifest_says_how_the_stage_was_made(opened):
@@ -62,17 +57,12 @@ def test_the_manifest_says_how_the_stage_was_made(opened):
     stage.note(four_bit={"vision": 6, "language": 42})
     stage.finish()
     manifest = read_json(stage.folder / "manifest.json")
-    assert manifest["seed"] == 7
-    assert manifest["notes"]["four_bit"]["vision"] == 6
+    assert manifest["seed"] == 7 and manifest["notes"]["four_bit"]["vision"] == 6
     assert [check["ok"] for check in manifest["checks"]] == [True, True]
     assert manifest["outputs"]["rows.jsonl"]["sha256"] == provenance.file_sha256(stage.output("rows.jsonl"))
-    assert manifest["seconds"] >= 0
-    assert manifest["peak_mb"] > 1
+    assert manifest["seconds"] >= 0 and manifest["peak_mb"] > 1
     assert manifest["made_from"]["versions"]["torch"].startswith("2.")
     assert sorted(p.name for p in stage.folder.iterdir()) == ["manifest.json", "rows.jsonl"]
-
-
-def test_a_known_value_that_is_off_stops_the_stage(opened):
     with pytest.raises(StageError, match=r"margin is 0.5, expected 0.0"):
         opened().check("margin", 0.5, 0.0, tolerance=1e-6)
 
@@ -133,69 +123,38 @@ def test_remade_with_the_same_outputs_nothing_after_it_is_stale(opened):
     assert opened("91_next", needs=["90_first"]).complete
 
 
-def tamper_change(folder):
-    (folder / "rows.jsonl").write_text('{"a": 2}\n')
+def edited(name, change):
+    return lambda folder: (folder / name).write_text(change((folder / name).read_text()))
 
 
-def tamper_remove(folder):
-    (folder / "rows.jsonl").unlink()
+def with_check(text):
+    return json.dumps(json.loads(text) | {"checks": [{"name": "margin", "ok": True}]})
 
 
-def tamper_add(folder):
-    (folder / "extra.json").write_text("{}")
-
-
-def tamper_halve(folder):
-    text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text[: len(text) // 2])
-
-
-def tamper_seed(folder):
-    path = folder / "manifest.json"
-    path.write_text(path.read_text().replace('"seed": 7', '"seed": 8', 1))
-
-
-def tamper_check(folder):
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"checks": [{"name": "margin", "ok": True}]}))
-
-
-def tamper_no_manifest(folder):
-    (folder / "manifest.json").unlink()
-
-
-@pytest.mark.parametrize(
-    ("tamper", "message"),
-    [
-        (tamper_change, "rows.jsonl was changed"),
-        (tamper_remove, "rows.jsonl is gone"),
-        (tamper_add, "extra.json was added"),
-        (tamper_halve, "half-written"),
-        (tamper_no_manifest, "half-written"),
-        (tamper_seed, "manifest.json was changed"),
-        (tamper_check, "manifest.json was changed"),
-    ],
-)
+@pytest.mark.parametrize(("tamper", "message"), [
+    (edited("rows.jsonl", lambda text: '{"a": 2}\n'), "rows.jsonl was changed"),
+    (lambda folder: (folder / "rows.jsonl").unlink(), "rows.jsonl is gone"),
+    (lambda folder: (folder / "extra.json").write_text("{}"), "extra.json was added"),
+    (edited("manifest.json", lambda text: text[: len(text) // 2]), "half-written"),
+    (lambda folder: (folder / "manifest.json").unlink(), "half-written"),
+    (edited("manifest.json", lambda text: text.replace('"seed": 7', '"seed": 8', 1)), "manifest.json was changed"),
+    (edited("manifest.json", with_check), "manifest.json was changed"),
+])
 def test_a_damaged_stage_is_told_to_readers_and_made_again_by_its_owner(opened, tamper, message):
     stage = first(opened)
     tamper(stage.folder)
     with pytest.raises(StageError, match=f"{message}.*run `make reproduce"):
         opened("91_next", needs=["90_first"])
     mended = opened()
-    assert message in mended.why
-    assert mended.jsonl("rows.jsonl", lambda: [{"a": 1}]) == [{"a": 1}]
+    assert message in mended.why and mended.jsonl("rows.jsonl", lambda: [{"a": 1}]) == [{"a": 1}]
     mended.finish()
     opened("91_next", needs=["90_first"])
 
 
-def test_reading_an_undeclared_input_is_an_error(opened):
-    first(opened)
+def test_undeclared_inputs_and_outputs_that_are_not_there_are_errors(opened):
+    stage = first(opened)
     with pytest.raises(StageError, match="add it to `needs`"):
         opened("91_next").input("90_first", "rows.jsonl")
-
-
-def test_an_output_the_stage_does_not_have_is_an_error(opened):
-    stage = first(opened)
     with pytest.raises(StageError, match="does not write it"):
         stage.jsonl("other.jsonl", forbidden)
 
@@ -292,8 +251,7 @@ def test_a_killed_process_leaves_no_half_stage(opened, tmp_path):
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
     assert killed.returncode == -signal.SIGKILL
     stage = opened()
-    assert not stage.folder.exists()
-    assert stage.json("one.json", forbidden) == 1
+    assert not stage.folder.exists() and stage.json("one.json", forbidden) == 1
 
 
 def test_an_output_folder_that_cannot_be_made(opened, tmp_path):
@@ -340,11 +298,9 @@ def test_an_error_of_the_computation_itself_passes_unchanged(opened, tmp_path):
 
 def test_source_files_follow_imports_and_leave_the_apparatus_out():
     files = provenance.source_files(["%matplotlib inline\nfrom medalign_lite.model.weights import locate"])
-    assert "medalign_lite/model/weights.py" in files
-    assert "medalign_lite/evaluate/metrics.py" not in files
+    assert "medalign_lite/model/weights.py" in files and "medalign_lite/evaluate/metrics.py" not in files
     everything = provenance.source_files(None)
-    assert "medalign_lite/evaluate/metrics.py" in everything
-    assert "medalign_lite/run/stages.py" not in everything
+    assert "medalign_lite/evaluate/metrics.py" in everything and "medalign_lite/run/stages.py" not in everything
     shown = provenance.source_files(["from medalign_lite.run import stages"], shown=True)
     assert "medalign_lite/run/stages.py" in shown
 

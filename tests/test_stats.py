@@ -8,18 +8,9 @@ import numpy as np
 import pytest
 
 from medalign_lite.cases.case import Case, Question
+from medalign_lite.evaluate import stats
 from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL
-from medalign_lite.evaluate.stats import (
-    RESULT_METRICS,
-    bootstrap,
-    compare,
-    dumps,
-    holm,
-    image_weights,
-    interval,
-    mcnemar,
-    results,
-)  # fmt: skip
+from medalign_lite.evaluate.stats import RESULT_METRICS, bootstrap, dumps, holm, image_weights, interval, results
 from medalign_lite.text.facts import Fact
 
 IMAGES, SIMULATIONS = 150, 1000
@@ -67,12 +58,11 @@ def test_mcnemar_exact(only_first, only_second, p):
     both = [True] * 4
     first = both + [True] * only_first + [False] * only_second
     second = both + [False] * only_first + [True] * only_second
-    assert mcnemar(first, second) == pytest.approx(p)
+    assert stats.mcnemar(first, second) == pytest.approx(p)
 
 
 def test_holm():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06]) and holm([]) == []
 
 
 def arms_alike(images: int, simulations: int, rng: np.random.Generator) -> np.ndarray:
@@ -97,7 +87,7 @@ def test_the_interval_of_a_difference_holds_the_level_of_a_test():
 def test_mcnemar_and_holm_never_exceed_their_level():
     """Exact tests of few answers are conservative; a family of eight true hypotheses is rejected in 5 % at most."""
     rng = np.random.default_rng(6)
-    p = np.array([[mcnemar(*(rng.random((2, 80)) < 0.6)) for _ in range(8)] for _ in range(250)])
+    p = np.array([[stats.mcnemar(*(rng.random((2, 80)) < 0.6)) for _ in range(8)] for _ in range(250)])
     assert np.mean(p <= 0.05) <= 0.05
     uniform = rng.random((SIMULATIONS, 8))
     gc.freeze()  # statsmodels collects garbage in every call: seconds become minutes beside torch's many objects
@@ -107,8 +97,7 @@ def test_mcnemar_and_holm_never_exceed_their_level():
 
 
 QUESTIONS = (
-    Question("r", "Describe.", "", "report", "report"),
-    Question("c", "Effusion?", "yes", "closed", "presence"),
+    Question("r", "Describe.", "", "report", "report"), Question("c", "Effusion?", "yes", "closed", "presence"),
 )
 FACTS = (Fact("effusion", "left", None, "small"),)
 RIGHT, WRONG = ("Left pleural effusion.", "Yes."), ("Right pleural effusion.", "No.")
@@ -117,8 +106,7 @@ RIGHT, WRONG = ("Left pleural effusion.", "Yes."), ("Right pleural effusion.", "
 def world(facts=FACTS, images=40):
     """Cases on two splits; the base is right on every fourth image, the aligned arm on all others."""
     cases = [
-        Case(f"{split}{i}", f"{split}{i}", split, Path("x"), QUESTIONS, facts)
-        for split in ("test", "shifted")
+        Case(f"{split}{i}", f"{split}{i}", split, Path("x"), QUESTIONS, facts) for split in ("test", "shifted")
         for i in range(images)
     ]
     answers = []
@@ -156,8 +144,7 @@ def test_results_are_byte_identical_for_a_seed_whatever_the_order():
     cases, answers, extra = world()
     first = dumps(results(cases, answers, aligned="fire-mpo", seed=3, **extra))
     again = dumps(results(cases[::-1], answers[::-1], aligned="fire-mpo", seed=3, **extra))
-    assert first == again
-    assert first != dumps(results(cases, answers, aligned="fire-mpo", seed=4, **extra))
+    assert first == again and first != dumps(results(cases, answers, aligned="fire-mpo", seed=4, **extra))
     assert "NaN" not in first and not re.search(r"-0\.0[,\n]", first)
 
 
@@ -166,8 +153,7 @@ def test_without_facts_fact_metrics_are_null_and_the_rest_is_measured():
     got = results([c for c in cases if c.split == "test"], answers, aligned="fire-mpo")
     assert got["difference"]["test"]["fact_f1"] == {"value": None, "low": None, "high": None, "n": 0}
     assert got["aligned"]["test"]["closed_accuracy"]["n"] == 40
-    assert got["aligned"]["shifted"]["closed_accuracy"]["n"] == 0
-    assert "null" in dumps(got)
+    assert got["aligned"]["shifted"]["closed_accuracy"]["n"] == 0 and "null" in dumps(got)
 
 
 def test_arms_must_answer_the_same_questions():
@@ -176,4 +162,4 @@ def test_arms_must_answer_the_same_questions():
         results(cases, answers[1:], aligned="fire-mpo")
     empty = np.zeros((1, len(COLUMNS)))
     with pytest.raises(ValueError, match="same images"):
-        compare(Counts(("a",), empty), Counts(("b",), empty))
+        stats.compare(Counts(("a",), empty), Counts(("b",), empty))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medalign_lite.evaluate.style import style_counts, word_edits
+from medalign_lite.evaluate.metrics import style_counts, word_edits
 
 
 @pytest.mark.parametrize(("a", "b", "edits"), [

@@ -81,8 +81,7 @@ def test_spans_of_a_pairs_file_are_found_by_comparing(pairs, pairs_file):  # noq
 @pytest.mark.parametrize(("change", "message"), [
     ({"clean": "nowhere.png"}, "line 1: there is no image .*nowhere.png"),
     ({"picture": "a.png"}, "line 1: a pair has id, question, chosen, rejected, clean, and may have"),
-    ({"chosen": 3}, "line 1: chosen must be text"),
-    ({"spans_chosen": [[0, 5, "side"]]}, "come together"),
+    ({"chosen": 3}, "line 1: chosen must be text"), ({"spans_chosen": [[0, 5, "side"]]}, "come together"),
 ])
 def test_a_bad_line_of_a_pairs_file_is_named(pairs_file, tmp_path, change, message):
     row = json.loads(pairs_file.read_text().splitlines()[0])
@@ -155,8 +154,7 @@ def test_killed_for_real_it_resumes_to_the_same_weights(command, tmp_path):
     assert part.wait(timeout=300) == -signal.SIGKILL, part.stderr.read()[-2000:]
     checkpoints = tmp_path / "part" / "work" / "checkpoints"
     assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-2"]
-    assert [row["step"] for row in rows(checkpoints.parent)] == [1, 2]
-    assert call(arguments).returncode == 0
+    assert [row["step"] for row in rows(checkpoints.parent)] == [1, 2] and call(arguments).returncode == 0
     whole, again = tmp_path / "whole", tmp_path / "part"
     assert all(torch.equal(value, weights(again)[name]) for name, value in weights(whole).items())
     assert rows(whole) == rows(again) and [row["step"] for row in rows(whole)] == [1, 2, 3, 4]

@@ -14,7 +14,7 @@ The kit's own layout is a file `cases.jsonl`: one JSON object a line, paths rela
 `facts` is null where nobody wrote down the whole truth of the picture (real data); `lesions` then says where
 lesions are: by `box` `[x, y, width, height]` in pixels from the top left, by `mask` PNG, by `polygons`
 `[[x1, y1, x2, y2, x3, y3, ...], ...]`, or where they agree if there are several. `points` `[[x, y], ...]` alone only
-say where to look: `make masks` outlines them with a segmenter (medalign_lite/corruption/segment.py).
+say where to look: `make masks` outlines them with a segmenter (medalign_lite/run/masks.py).
 A question of kind `choice` has `options`, its answer is the text of the right one: see `prompt_of`.
 Other layouts are read by `medalign_lite/cases/readers/`.
 """
@@ -31,6 +31,7 @@ import numpy as np
 from skimage.draw import polygon2mask
 
 from medalign_lite.cases.images import read_mask
+from medalign_lite.files import write_text
 from medalign_lite.text.facts import Fact
 
 SPLITS = ("train", "val", "test", "shifted")  # train is the pool that alignment learns from
@@ -47,8 +48,7 @@ class Lesion:
 
     `label_id` is the number that marks this lesion in a mask PNG that holds several labels; None: a plain mask.
     A polygon is (x1, y1, x2, y2, ...), several are one lesion in pieces. With two of the three the lesion is where they
-    agree. `points` (x, y) in it are for a segmenter; `made_by` names the segmenter that drew the mask, if one did.
-    """
+    agree. `points` (x, y) in it are for a segmenter; `made_by` names the segmenter that drew the mask, if one did."""
 
     label: str
     box: tuple[float, float, float, float] | None = None
@@ -67,7 +67,6 @@ class Lesion:
 @dataclass(frozen=True)
 class Question:
     """A prompt with its reference answer; `visible` is False where it asks about what cannot be seen: never scored.
-
     `options` are what a question of kind `choice` offers, lettered A, B, C ... in their order; `answer` is one of them.
     """
 
@@ -88,11 +87,9 @@ def prompt_of(question: Question) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """One image; `group` is the patient or anatomy that splits and bootstraps go by (METHOD.md D6).
-
-    `facts` is None for real data. `hidden` is the same picture rendered without its lesions, where there is one.
-    Mask paths of facts and lesions are relative to `folder`.
-    """
+    """One image; `group` is the patient or anatomy that splits and bootstraps go by (METHOD.md D6). `facts` is None for
+    real data. `hidden` is the same picture rendered without its lesions, where there is one. Mask paths of facts and
+    lesions are relative to `folder`."""
 
     id: str
     group: str
@@ -118,11 +115,9 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseSet:
-    """What was read: `skipped` lists whole cases, `dropped` single questions and lesions of kept cases.
-
-    `notes` lists what is no fault: left out by rule (a question about a held-out image), or worth a look (burned-in
-    text). All three hold {"id": ..., "reason": ...}. `layout` names the layout, `reason` why it was taken for that.
-    """
+    """What was read: `skipped` lists whole cases, `dropped` single questions and lesions of kept cases. `notes` lists
+    what is no fault: left out by rule (a question about a held-out image), or worth a look (burned-in text). All three
+    hold {"id": ..., "reason": ...}. `layout` names the layout, `reason` why it was taken for that."""
 
     cases: tuple[Case, ...]
     skipped: list[dict] = field(default_factory=list)
@@ -134,11 +129,9 @@ class CaseSet:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a reader makes of one entry: a case with its dropped parts, or no case and one fault that says why.
-
-    Without case and fault it is no entry, and has notes only. `notes` are sentences that are no faults; each ends in
-    ": " and the words under which they are counted.
-    """
+    """What a reader makes of one entry: a case with its dropped parts, or no case and one fault that says why. Without
+    case and fault it is no entry, and has notes only. `notes` are sentences that are no faults; each ends in ": " and
+    the words under which they are counted."""
 
     id: str
     case: Case | None
@@ -159,11 +152,9 @@ def changed_images(case: Case) -> list[Path]:
 
 
 def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.ndarray:
-    """The pixels of one lesion as bool (H, W) for an image of `size` (width, height): where its marks agree.
-
-    Raises ImageError for an unusable mask, and CaseError where the marks share no pixel, polygons cover none or all of
-    the image, or the lesion has points only.
-    """
+    """The pixels of one lesion as bool (H, W) for an image of `size` (width, height): where its marks agree. Raises
+    ImageError for an unusable mask, and CaseError where the marks share no pixel, polygons cover none or all of the
+    image, or the lesion has points only."""
     if not lesion.outlined:
         raise CaseError(f"lesion {lesion.label!r} is marked by points only; `make masks` outlines it")
     pixels = np.ones(size[::-1], bool)
@@ -183,10 +174,8 @@ def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.
 
 
 def polygon_pixels(polygons: Iterable[tuple[float, ...]], size: tuple[int, int]) -> np.ndarray:
-    """The pixels whose centre lies in one of the polygons, bool (H, W); `size` is (width, height).
-
-    Raises CaseError where that is no pixel, or every one.
-    """
+    """The pixels whose centre lies in one of the polygons, bool (H, W); `size` is (width, height). Raises CaseError
+    where that is no pixel, or every one."""
     inside = np.zeros(size[::-1], bool)
     for polygon in polygons:  # pixel 0 spans 0 to 1, so its centre is at one half
         inside |= polygon2mask(inside.shape, np.reshape(polygon, (-1, 2))[:, ::-1] - 0.5)
@@ -197,9 +186,7 @@ def polygon_pixels(polygons: Iterable[tuple[float, ...]], size: tuple[int, int])
 
 def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A box (x, y, width, height) in pixels that lies in an image of `size` (width, height), clipped by up to a pixel.
-
-    Raises CaseError for a negative, reversed or empty box, one outside the image, and one that covers all of it.
-    """
+    Raises CaseError for a negative, reversed or empty box, one outside the image, and one that covers all of it."""
     x, y, width, height = box
     shown = f"box [{x:g}, {y:g}, {width:g}, {height:g}] in an image of {size[0]}x{size[1]}"
     if not all(np.isfinite(box)):
@@ -218,11 +205,9 @@ def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> 
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
-    """The absolute path of `name` in `folder`; backslashes count as slashes where nothing has that name.
-
-    Links are followed and may not leave the folder, but a place directly in it may be a link to a folder elsewhere
-    (pictures on another disk). Raises CaseError for a path that leaves, leads to itself, or can be none.
-    """
+    """The absolute path of `name` in `folder`; backslashes count as slashes where nothing has that name. Links are
+    followed and may not leave the folder, but a place directly in it may be a link to a folder elsewhere (pictures on
+    another disk). Raises CaseError for a path that leaves, leads to itself, or can be none."""
     if "\0" in name:
         raise CaseError(f"path {name!r} holds a zero character; correct it in the list")
     try:
@@ -247,23 +232,17 @@ def resolve_inside(folder: Path, name: str) -> Path:
 
 def write_cases(path: Path | str, cases: Iterable[Case], *, root: Path | str | None = None) -> None:
     """Write the kit's own layout (see above); a later read_cases needs the same `root` (default: the file's folder).
-
-    Raises CaseError for a file outside `root`. The file appears whole or not at all.
-    """
+    Raises CaseError for a file outside `root`. The file appears whole or not at all."""
     path = Path(path)
     folder = (path.parent if root is None else Path(root)).resolve()
     lines = [json.dumps(_record(case, folder), ensure_ascii=False, allow_nan=False) + "\n" for case in cases]
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(lines), encoding="utf-8", newline="\n")
-    partial.replace(path)
+    write_text(path, "".join(lines))
 
 
 def assign_splits(groups: Iterable[str], *, fractions: dict[str, float], seed: int) -> dict[str, str]:
-    """Give every group one split, in about these fractions of the groups: {group: split} (METHOD.md D6).
-
-    `fractions` must name known splits and sum to 1, else ValueError. Depends on the set of groups, not their order.
-    """
+    """Give every group one split, in about these fractions of the groups: {group: split} (METHOD.md D6). `fractions`
+    must name known splits and sum to 1, else ValueError. Depends on the set of groups, not their order."""
     unknown = set(fractions) - set(SPLITS)
     if unknown or abs(sum(fractions.values()) - 1) > 1e-9:
         raise ValueError(f"fractions {fractions}: use splits among {SPLITS} and a sum of 1")

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from medalign_lite.cases.case import Case, CaseError, CaseSet, Draft, Question, changed_images, check_box, lesion_pixels
 from medalign_lite.cases.images import ImageError, read_image, read_mask
 from medalign_lite.files import visible
@@ -18,10 +20,8 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 def collect(
     drafts: Iterable[Draft], *, layout: str = "", reason: str = "", strict: bool = False, check_files: bool = True
 ) -> CaseSet:
-    """Check a reader's drafts and keep the good ones; arguments and errors as in `readers.read_cases`.
-
-    Groups that share a picture (its pixels; only with `check_files`) are joined (METHOD.md D6).
-    """
+    """Check a reader's drafts and keep the good ones; arguments and errors as in `readers.read_cases`. Groups that
+    share a picture (its pixels; only with `check_files`) are joined (METHOD.md D6)."""
     cases, skipped, dropped, notes, pixels = [], [], [], [], []
     seen: set[str] = set()
     for draft in drafts:
@@ -45,9 +45,8 @@ def collect(
         raise CaseError(f"no usable case was found ({layout}): {examples}. Correct the list, then run again.")
     groups = join_groups([(case.group, f"pixels {key}" if key else case.group) for case, key in zip(cases, pixels)])
     notes += [
-        _entry(case.id, f"group {case.group} joined to {group}: both hold one picture, or one patient's")
-        for case, group in zip(cases, groups)
-        if group != case.group
+        _entry(case.id, f"group {case.group} joined to {group}: both hold one picture, or one patient's") for case,
+        group in zip(cases, groups) if group != case.group
     ]
     cases = [case if case.group == group else replace(case, group=group) for case, group in zip(cases, groups)]
     return CaseSet(tuple(cases), skipped, layout, reason, dropped, notes)
@@ -124,30 +123,21 @@ def clean_text(text: str) -> str:
 
 def join_groups(shared: Iterable[tuple[str, ...]]) -> list[str]:
     """For each case a name of its group: of all that it shares a name with, directly or through others, the first one.
-
-    Each entry holds the names (patient, picture, ...) that a case goes by; the first of them may name the group.
-    """
-    shared, above = list(shared), {}
-
-    def top(name: str) -> str:
-        while above.setdefault(name, name) != name:
-            above[name] = name = above[above[name]]
-        return name
-
+    Each entry holds the names (patient, picture, ...) that a case goes by; the first of them may name the group."""
+    shared = list(shared)
+    joined = DisjointSet({name for names in shared for name in names})
     for names in shared:
         for name in names[1:]:
-            above[top(name)] = top(names[0])
+            joined.merge(names[0], name)
     firsts: dict[str, str] = {}
-    return [firsts.setdefault(top(names[0]), names[0]) for names in shared]
+    return [firsts.setdefault(joined[names[0]], names[0]) for names in shared]
+
 
 
 def check_case(case: Case) -> tuple[Case, list[str], str]:
     """Open the files of a case; returns it without its unusable lesions, a sentence for each of those, and a name of
-    its picture's pixels.
-
-    Raises ImageError or CaseError where the image, the hidden image or a fact's mask is unusable: then the picture
-    or its truth is in doubt and the whole case has to go.
-    """
+    its picture's pixels. Raises ImageError or CaseError where the image, the hidden image or a fact's mask is unusable:
+    then the picture or its truth is in doubt and the whole case has to go."""
     image = read_image(case.image)
     size = image.size
     for path in changed_images(case):
@@ -162,15 +152,10 @@ def check_case(case: Case) -> tuple[Case, list[str], str]:
             lesion = lesion if lesion.box is None else replace(lesion, box=check_box(lesion.box, size))
             if lesion.outlined:
                 lesion_pixels(lesion, folder=case.folder, size=size)
-            check_points(lesion.points, size)
+            for x, y in lesion.points:
+                if not (0 <= x < size[0] and 0 <= y < size[1]):
+                    raise CaseError(f"point [{x:g}, {y:g}] is outside the image of {size[0]}x{size[1]} pixels")
             good.append(lesion)
         except (CaseError, ImageError) as error:
             faults.append(f"lesion {lesion.label!r} dropped: {error}")
     return replace(case, lesions=tuple(good)), faults, sha256(repr(size).encode() + image.tobytes()).hexdigest()
-
-
-def check_points(points: Iterable[tuple[float, float]], size: tuple[int, int]) -> None:
-    """Raise CaseError for a point outside an image of `size` (width, height)."""
-    for x, y in points:
-        if not (0 <= x < size[0] and 0 <= y < size[1]):
-            raise CaseError(f"point [{x:g}, {y:g}] is outside the image of {size[0]}x{size[1]} pixels")

@@ -32,9 +32,7 @@ BURNED_IN = "burned-in text is declared by the file: look at the picture before 
 UNSTATED = "the file does not say whether text is burned in: look at the picture before it is shared"
 NO_WINDOW = "no window in the file: the grey values between its 0.1 and 99.9 % quantiles are shown"
 UNUSABLE = "an optional value of the header that is empty or cannot be used, so it counts as absent"
-PLACEHOLDER = (
-    "PatientID is a word for everybody, so pictures go together by study (a column `patient` is surer)"
-)
+PLACEHOLDER = ("PatientID is a word for everybody, so pictures go together by study (a column `patient` is surer)")
 QUANTILES = (0.001, 0.999)
 DEFLATED = "1.2.840.10008.1.2.1.99"
 # Words that de-identification puts in the place of a number.
@@ -50,9 +48,7 @@ TOP_LEVEL = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequ
 @dataclass(frozen=True)
 class DicomPicture:
     """One frame: `pixels` uint8 (H, W) or (H, W, 3), `about` its allowed header values, `notes` what to look at.
-
-    `patient` says which files belong together and must not be written anywhere; it is kept out of the repr.
-    """
+    `patient` says which files belong together and must not be written anywhere; it is kept out of the repr."""
 
     pixels: np.ndarray
     about: str
@@ -72,11 +68,9 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_dicom(path: Path, frame: int | None = None) -> DicomPicture:
-    """Read one frame, counted from 1; it may be left out where there is only one.
-
-    Raises ImageError, whose message names the file, for what is no DICOM picture, is damaged, compressed in a way that
-    no installed package reads (the message names one that does), or has another number of frames.
-    """
+    """Read one frame, counted from 1; it may be left out where there is only one. Raises ImageError, whose message
+    names the file, for what is no DICOM picture, is damaged, compressed in a way that no installed package reads (the
+    message names one that does), or has another number of frames."""
     try:
         import pydicom
     except ImportError as error:
@@ -90,8 +84,11 @@ def read_dicom(path: Path, frame: int | None = None) -> DicomPicture:
             notes: list[str] = []
             pixels = _render(dataset, index, path, notes)
             patient = _patient(dataset, notes)
-            about = " ".join(["DICOM", *_allowed(dataset)])
-            return DicomPicture(pixels, about, (*dict.fromkeys(notes), *_burned_in(dataset)), patient)
+            told = {name: str(dataset.get(name, "")).strip().upper() for name in (*ALLOWED, "BurnedInAnnotation")}
+            about = " ".join(["DICOM", *(told[name] for name in ALLOWED if told[name] in ALLOWED[name])])
+            if told["BurnedInAnnotation"] != "NO":
+                notes.append(f"burned-in text: {BURNED_IN if told['BurnedInAnnotation'] == 'YES' else UNSTATED}")
+            return DicomPicture(pixels, about, tuple(dict.fromkeys(notes)), patient)
     except ImageError:
         raise
     except pydicom.errors.InvalidDicomError as error:
@@ -251,7 +248,10 @@ def _windowed(levels: np.ndarray, settings, padding: np.ndarray, notes: list[str
         return _between(_looked_up(values, *table), 0, 2 ** table[2] - 1)
     centre, width = (_number(settings, name, notes) for name in ("WindowCenter", "WindowWidth"))
     if centre is not None and width is not None and width > 0:
-        return _through_window(values, centre, width, _function(settings, notes))
+        stated = str(settings.get("VOILUTFunction") or "").strip().upper()
+        if stated not in ("LINEAR", "LINEAR_EXACT", "SIGMOID") and "VOILUTFunction" in settings:
+            notes.append(f"VOILUTFunction: {UNUSABLE}")
+        return _through_window(values, centre, width, stated)
     notes.append(f"window: {NO_WINDOW}")
     counted = values[~padding]
     return _between(values, *np.quantile(counted if counted.size else values, QUANTILES))
@@ -261,7 +261,7 @@ def _through_window(values: np.ndarray, centre: float, width: float, function: s
     """PS3.3 C.11.2.1.2 and C.11.2.1.3; a linear window narrower than 1, which has no meaning there, counts as exact."""
     if function == "SIGMOID":
         return 1 / (1 + np.exp(-4 * (values - centre) / width))
-    if function == "LINEAR" and width >= 1:
+    if function != "LINEAR_EXACT" and width >= 1:
         centre, width = centre - 0.5, width - 1
     return np.clip((values - centre) / width + 0.5, 0, 1) if width else (values > centre).astype(np.float64)
 
@@ -284,13 +284,6 @@ def _number(settings, name: str, notes: list[str]) -> float | None:
         pass
     notes.append(f"{name}: {UNUSABLE}")
     return None
-
-
-def _function(settings, notes: list[str]) -> str:
-    stated = str(settings.get("VOILUTFunction") or "").strip().upper()
-    if stated not in ("LINEAR", "LINEAR_EXACT", "SIGMOID") and "VOILUTFunction" in settings:
-        notes.append(f"VOILUTFunction: {UNUSABLE}")
-    return stated if stated in ("LINEAR_EXACT", "SIGMOID") else "LINEAR"
 
 
 def _table(settings, name: str, notes: list[str]) -> tuple[np.ndarray, int, int] | None:
@@ -331,18 +324,6 @@ def _padding(dataset, levels: np.ndarray) -> np.ndarray:
     half, whole = 2 ** (8 * levels.dtype.itemsize - 1), 2 ** (8 * levels.dtype.itemsize)
     ends = [end - whole if signed and end >= half else end for end in ends if end is not None]
     return (levels >= min(ends)) & (levels <= max(ends))
-
-
-def _allowed(dataset) -> list[str]:
-    values = ((name, str(dataset.get(name, "")).strip().upper()) for name in ALLOWED)
-    return [value for name, value in values if value in ALLOWED[name]]
-
-
-def _burned_in(dataset) -> tuple[str, ...]:
-    stated = str(dataset.get("BurnedInAnnotation") or "").strip().upper()
-    if stated == "NO":
-        return ()
-    return (f"burned-in text: {BURNED_IN if stated == 'YES' else UNSTATED}",)
 
 
 def _patient(dataset, notes: list[str]) -> str | None:

@@ -32,8 +32,7 @@ def read_image(source: Path | str | bytes, frame: int | None = None) -> Image.Im
     `frame` counts from 1 and may be left out where there is one. More than 8 bits are scaled by the picture's own
     smallest and largest value; transparency is put on black; palette and CMYK are converted. Raises ImageError for
     what is missing, empty, damaged, has several frames and none is named, is larger than MAX_PIXELS or MAX_BYTES, a
-    strip beyond MAX_RATIO, or holds colours that Pillow does not show.
-    """
+    strip beyond MAX_RATIO, or holds colours that Pillow does not show."""
     with _opened(source, frame) as image:
         try:
             if (wide := _wide(image, source, frame)) is not None:
@@ -76,8 +75,7 @@ def read_mask(path: Path | str, size: tuple[int, int], *, value: int | None = No
     Without `value` a pixel belongs to the mask where its grey (of its colour, also in a palette) exceeds half of the
     file's largest, so 0/1 and 0/255 files both work; a shape that is drawn by transparency alone is read as that. With
     `value` it belongs where the stored number equals that label id. Raises ImageError for an unreadable file, another
-    size, or a mask that is empty or covers the whole image (neither says where a lesion is).
-    """
+    size, or a mask that is empty or covers the whole image (neither says where a lesion is)."""
     levels = read_labels(path, size, by_colour=value is None)
     inside = levels == value if value is not None else levels > levels.max() / 2
     name = "the mask" if value is None else f"label {value}"
@@ -89,11 +87,9 @@ def read_mask(path: Path | str, size: tuple[int, int], *, value: int | None = No
 
 
 def read_labels(path: Path | str, size: tuple[int, int], *, by_colour: bool = False) -> np.ndarray:
-    """The numbers stored in a mask file of `size` = (width, height) as an integer or float array (H, W).
-
-    Palette files give their indices, colour files their grey value; `by_colour` takes the grey of a palette's colours
-    and the shape of transparency instead. Raises ImageError.
-    """
+    """The numbers stored in a mask file of `size` = (width, height) as an integer or float array (H, W). Palette files
+    give their indices, colour files their grey value; `by_colour` takes the grey of a palette's colours and the shape
+    of transparency instead. Raises ImageError."""
     with _opened(path) as image:
         if image.size != tuple(size):
             raise ImageError(
@@ -173,10 +169,8 @@ def _tag(image: Image.Image, number: int):
 
 
 def _wide(image: Image.Image, source, frame: int | None) -> Image.Image | None:
-    """Colour (or grey with transparency) of 16 bits, scaled by its own range; None for any other picture.
-
-    Pillow hands out the upper byte of each such value. Unpacked in the other byte order the same file gives the lower.
-    """
+    """Colour (or grey with transparency) of 16 bits, scaled by its own range; None for any other picture. Pillow hands
+    out the upper byte of each such value. Unpacked in the other byte order the same file gives the lower."""
     modes = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]
     if not modes or image.mode[0] in "IF" or ";16" not in str(modes[0]):
         return None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from medalign_lite.cases.dicom import is_dicom, read_dicom
 from medalign_lite.cases.images import ImageError, check_file, read_image
+from medalign_lite.files import whole
 
 DICOM = (".dcm", ".dicom")
 NIFTI = (".nii", ".nii.gz")
@@ -22,9 +23,7 @@ VOLUME_QUANTILES = (0.005, 0.995)  # of the volume: a slice keeps its brightness
 @dataclass(frozen=True)
 class Picture:
     """A saved picture: `name` of 16 hexadecimal digits over its pixels, `path` of the PNG, and what is known of it.
-
-    `patient` says which pictures belong together; it may be an identifier and must not be written anywhere.
-    """
+    `patient` says which pictures belong together; it may be an identifier and must not be written anywhere."""
 
     name: str
     path: Path
@@ -35,12 +34,10 @@ class Picture:
 
 
 def save_picture(source: Path | bytes, folder: Path, frame: int | None = None) -> Picture:
-    """Read `source`, a file or its bytes (one frame or slice, counted from 1), and write it to `folder`/<name>.png.
-
-    A file that is there already is kept. Raises ImageError, which names `source`.
-    """
+    """Read `source`, a file or its bytes (one frame or slice, counted from 1), and write it to `folder`/<name>.png. A
+    file that is there already is kept. Raises ImageError, which names `source`."""
     pixels, about, notes, patient = _read(source, frame)
-    pixels = _without_colour(pixels)
+    pixels = without_colour(pixels)
     name = sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
     path = folder / f"{name}.png"
     if not path.is_file():
@@ -48,12 +45,17 @@ def save_picture(source: Path | bytes, folder: Path, frame: int | None = None) -
     return Picture(name, path, pixels.shape[1::-1], about, notes, patient)
 
 
+def without_colour(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) in place of (H, W, 3) where the three are equal."""
+    grey = pixels.ndim == 3 and (pixels[..., :1] == pixels).all()
+    return np.ascontiguousarray(pixels[..., 0] if grey else pixels)
+
+
 def save_png(pixels: np.ndarray, path: Path) -> None:
     """Write uint8 (H, W) or (H, W, 3) as a PNG that holds nothing else, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    Image.fromarray(pixels).save(partial, format="PNG", compress_level=1)
-    partial.replace(path)
+    with whole(path, synced=False) as part:
+        Image.fromarray(pixels).save(part, format="PNG", compress_level=1)
 
 
 def is_volume(path: Path) -> bool:
@@ -106,9 +108,3 @@ def _read_nifti(source: Path, frame: int | None) -> np.ndarray:
     except Exception as error:
         short = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ImageError(f"{source}: not a readable NIfTI file ({short}); export it again.") from error
-
-
-def _without_colour(pixels: np.ndarray) -> np.ndarray:
-    """(H, W) in place of (H, W, 3) where the three are equal."""
-    grey = pixels.ndim == 3 and (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
-    return np.ascontiguousarray(pixels[..., 0] if grey else pixels)

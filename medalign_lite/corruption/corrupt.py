@@ -21,13 +21,7 @@ CALMEST_OF = 8  # healthy patches that texture chooses from
 
 
 def corrupt(
-    image: Image.Image,
-    mask: np.ndarray | None,
-    *,
-    method: str,
-    strength: float = 1.0,
-    id: str,
-    seed: int,
+    image: Image.Image, mask: np.ndarray | None, *, method: str, strength: float = 1.0, id: str, seed: int,
     avoid: np.ndarray | None = None,
 ) -> Image.Image:
     """The image (RGB) with `mask`, bool (H, W), corrupted; pixels outside it stay bit-identical for INSIDE methods.
@@ -42,8 +36,7 @@ def corrupt(
     crop         a random part of 1 - .8 x min(strength, 1) of the area, scaled back to the image's size
 
     Depends on (id, seed) and the arguments only. `avoid`, bool (H, W): lesions that texture must not copy.
-    Raises ValueError for an unknown method, negative strength, or a mask that is absent or of another size.
-    """
+    Raises ValueError for an unknown method, negative strength, or a mask that is absent or of another size."""
     if method not in METHODS:
         raise ValueError(f"unknown corruption {method!r}; allowed are {', '.join(METHODS)}")
     if not 0 <= strength < np.inf:
@@ -95,10 +88,8 @@ def _healthy_mean(levels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _smooth_fill(levels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Biharmonic inpainting (H, W, C), solved at a resolution where at most INPAINT_PIXELS are unknown.
-
-    The rim around the mask counts as unknown too: it still shows the lesion's soft edge.
-    """
+    """Biharmonic inpainting (H, W, C), solved at a resolution where at most INPAINT_PIXELS are unknown. The rim around
+    the mask counts as unknown too: it still shows the lesion's soft edge."""
     hole = dilate(mask)
     if hole.all():
         return np.broadcast_to(_healthy_mean(levels, mask), levels.shape)
@@ -124,9 +115,7 @@ def _smooth_fill(levels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _healthy_detail(levels, mask, rng, avoid) -> np.ndarray:
     """The fine structure of a healthy patch, the calmest of a few, brought to the mask (H, W, C); 0 where none fits.
-
-    Where no patch has room for the mask's shape, a smaller rectangle is repeated by reflection.
-    """
+    Where no patch has room for the mask's shape, a smaller rectangle is repeated by reflection."""
     healthy = body_of(levels) & ~dilate(mask)
     if avoid is not None:
         healthy &= ~avoid

@@ -26,22 +26,17 @@ STRETCHES = (1.0, 1.25, 0.8, 1.5, 0.67, 1.75, 0.57, 2.0, 0.5)  # width factor of
 
 # A placed mask may be mirrored or turned: (there, and back again).
 TURNS = (
-    (lambda a: a, lambda a: a),
-    (np.fliplr, np.fliplr),
-    (np.flipud, np.flipud),
-    (lambda a: np.rot90(a, 2), lambda a: np.rot90(a, 2)),
-    (lambda a: np.rot90(a, 1), lambda a: np.rot90(a, 3)),
+    (lambda a: a, lambda a: a), (np.fliplr, np.fliplr), (np.flipud, np.flipud),
+    (lambda a: np.rot90(a, 2), lambda a: np.rot90(a, 2)), (lambda a: np.rot90(a, 1), lambda a: np.rot90(a, 3)),
     (lambda a: np.rot90(a, 3), lambda a: np.rot90(a, 1)),
 )
 
 
 @dataclass(frozen=True)
 class Masks:
-    """The lesion mask M and its control M°, bool (H, W) or None; `reason` says why one is missing, else "".
-
-    `source`: "mask", "polygon" or "box" (the data set's own), the name of the segmenter that drew the mask, several of
-    these joined by "and", or "none".
-    """
+    """The lesion mask M and its control M°, bool (H, W) or None; `reason` says why one is missing, else "". `source`:
+    "mask", "polygon" or "box" (the data set's own), the name of the segmenter that drew the mask, several of these
+    joined by "and", or "none"."""
 
     lesion: np.ndarray | None
     control: np.ndarray | None
@@ -54,8 +49,7 @@ def lesion_mask(case: Case, select: Collection[str] | None = None) -> np.ndarray
 
     Counts every fact with a mask and every lesion that is outlined; `select` keeps those findings or labels, small and
     capital letters alike.
-    Raises ImageError or CaseError for an unusable mask.
-    """
+    Raises ImageError or CaseError for an unusable mask."""
     size = image_size(case.image)
     parts = [read_mask(case.folder / fact.mask, size) for fact in _chosen_facts(case, select)]
     parts += [lesion_pixels(lesion, folder=case.folder, size=size) for lesion in _chosen_lesions(case, select)]
@@ -122,11 +116,9 @@ def dilate(mask: np.ndarray) -> np.ndarray:
 def control_mask(
     lesion: np.ndarray, body: np.ndarray, *, lesions_dilated: np.ndarray, id: str, seed: int
 ) -> np.ndarray | None:
-    """The lesion mask moved to a random place in the body: as it is if it fits, else mirrored, turned or stretched.
-
-    All masks bool (H, W). The result has no pixel in `lesions_dilated` and the lesion mask's area within
-    AREA_TOLERANCE; None where nothing fits.
-    """
+    """The lesion mask moved to a random place in the body: as it is if it fits, else mirrored, turned or stretched. All
+    masks bool (H, W). The result has no pixel in `lesions_dilated` and the lesion mask's area within AREA_TOLERANCE;
+    None where nothing fits."""
     allowed = body & ~lesions_dilated
     shape = lesion[bounds(lesion)]
     rng = generator(id, seed, "control")

@@ -18,40 +18,34 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from medalign_lite.cases.case import Case, CaseError
 from medalign_lite.cases.images import ImageError, read_image
+from medalign_lite.cases.pictures import save_png, without_colour
 from medalign_lite.corruption.corrupt import INSIDE, UNSEEN, corrupt
 from medalign_lite.corruption.masks import Masks, dilate, find_masks, lesion_mask
-from medalign_lite.files import whole
 
 NOTHING_THERE = "the pair is about no finding in the image: there is nothing to corrupt"
 Job = tuple[Case, tuple[str, ...] | None]  # a case, and the findings (or lesion labels) that its pair is about
 
 
-def corrupt_all(
-    jobs: Sequence[Job], folder: Path, *, method: str, seed: int, strength: float = 1.0,
-    workers: int | None = None, say: Callable[[str], object] = lambda line: None,
-) -> list[dict]:
-    """A row for each job, its pictures written to `folder`; `say` is told now and then how far it is.
-
-    `seed` and the names of case and findings decide all that is random, so `workers` and order change nothing.
-    Raises ValueError for a method that is not one of `corrupt.INSIDE`, or the one that is kept for the evaluation.
-    """
+def corrupt_all(jobs: Sequence[Job], folder: Path, *, method: str, **options) -> list[dict]:
+    """As `corrupt_pictures`, for what training learns from. Raises ValueError for a method that is not one of
+    `corrupt.INSIDE`, or the one that is kept for the evaluation."""
     allowed = [name for name in INSIDE if name != UNSEEN]
     if method == UNSEEN:
         raise ValueError(f"{method!r} is the evaluation's: training must never see it; use {', '.join(allowed)}")
     if method not in allowed:
         raise ValueError(f"{method!r} does not stay inside a lesion mask; allowed are {', '.join(allowed)}")
-    return corrupt_pictures(jobs, folder, method=method, seed=seed, strength=strength, workers=workers, say=say)
+    return corrupt_pictures(jobs, folder, method=method, **options)
 
 
 def corrupt_pictures(
     jobs: Sequence[Job], folder: Path, *, method: str, seed: int, strength: float = 1.0,
     workers: int | None = None, say: Callable[[str], object] = lambda line: None,
 ) -> list[dict]:
-    """As `corrupt_all`, for pictures that nothing learns from: any method of `corrupt.INSIDE`."""
+    """A row for each job, its pictures written to `folder`; `say` is told now and then how far it is. `seed` and the
+    names of case and findings decide all that is random, so `workers` and order change nothing."""
     distinct = {(case.id, findings): (case, findings) for case, findings in jobs}
     for name in ("lesion", "control", "masks"):
         (Path(folder) / name).mkdir(parents=True, exist_ok=True)
@@ -83,8 +77,8 @@ def corrupt_evidence(job: Job, *, folder: Path, method: str, seed: int, strength
             continue
         changed = corrupt(image, mask, method=method, strength=strength, id=name, seed=seed, avoid=avoid)
         row[place], row[f"{place}_mask"] = f"{place}/{name}.png", f"masks/{name}-{place}.png"
-        _save(changed, folder / row[place])
-        _save(Image.fromarray(mask.astype(np.uint8) * 255), folder / row[f"{place}_mask"])
+        save_png(without_colour(np.asarray(changed)), folder / row[place])
+        save_png(mask.astype(np.uint8) * 255, folder / row[f"{place}_mask"])
         difference = np.abs(np.asarray(changed, float) - np.asarray(image, float)).mean(axis=-1)  # (H, W)
         row[f"{place}_change"] = round(float(difference[mask].mean()), 3)
         row["changed_outside"] += int((difference[~mask] > 0).sum())
@@ -104,12 +98,3 @@ def _row(masks: Masks) -> dict:
     nothing = dict.fromkeys(("lesion", "control", "lesion_mask", "control_mask"))
     changes = {"lesion_change": None, "control_change": None, "changed_outside": 0}
     return nothing | {"source": masks.source, "reason": masks.reason} | areas | changes
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    """PNG, whole or not at all; a picture whose three channels are equal as one."""
-    pixels = np.asarray(image)
-    if pixels.ndim == 3 and (pixels[..., :1] == pixels).all():
-        image = Image.fromarray(pixels[..., 0])
-    with whole(path, synced=False) as part:
-        image.save(part, format="PNG", compress_level=1)

@@ -5,14 +5,15 @@ units over the one expected if all values were dealt out at random. 1 is full ag
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from medalign_lite.editors.notes import Note, corrected, last_judgements
+from medalign_lite.editors.notes import Note, last_judgements
+from medalign_lite.text.spans import make_changes
 
 Value = Hashable
 
@@ -41,31 +42,17 @@ def cohen_kappa(a: Sequence[Value], b: Sequence[Value]) -> Kappa:
     return Kappa(float(found.kappa), float(found.kappa_low), min(float(found.kappa_upp), 1.0), len(a))
 
 
-def nominal(a: Value, b: Value) -> float:
-    """0 for the same value, else 1."""
-    return float(a != b)
-
-
-def interval(a: float, b: float) -> float:
-    """The squared difference of two numbers."""
-    return float((a - b) ** 2)
-
-
-def krippendorff_alpha(
-    raters: Sequence[Mapping[Hashable, Value]], distance: Callable[[Value, Value], float] = nominal
-) -> float:
-    """α of raters given as {unit: value}; who said nothing of a unit leaves it out.
-
-    nan where no unit has two values, or all values are the same.
-    """
+def krippendorff_alpha(raters: Sequence[Mapping[Hashable, Value]]) -> float:
+    """α of raters given as {unit: value}; who said nothing of a unit leaves it out. nan where no unit has two values,
+    or all values are the same."""
     units = {unit: [rater[unit] for rater in raters if unit in rater] for rater in raters for unit in rater}
     paired = [values for values in units.values() if len(values) > 1]
     counts = Counter(value for values in paired for value in values)
     total = counts.total()  # n, the number of pairable values
-    expected = 2 * sum(counts[a] * counts[b] * distance(a, b) for a, b in combinations(counts, 2))
+    expected = 2 * sum(counts[a] * counts[b] for a, b in combinations(counts, 2))
     if not expected:
         return np.nan
-    observed = sum(2 * sum(distance(a, b) for a, b in combinations(v, 2)) / (len(v) - 1) for v in paired)
+    observed = sum(2 * sum(a != b for a, b in combinations(v, 2)) / (len(v) - 1) for v in paired)
     return 1 - (total - 1) * observed / expected
 
 
@@ -91,10 +78,8 @@ class Agreement(NamedTuple):
 
 
 def agreement(journals: Mapping[str, Iterable[Note]], spans: Mapping[str, Sequence[tuple[int, int]]]) -> Agreement:
-    """Of {annotator: notes}, on the answers that `spans` names with the characters of their claims.
-
-    A verdict is right, wrong or unsure. A span is kept or changed by who is not unsure about the answer.
-    """
+    """Of {annotator: notes}, on the answers that `spans` names with the characters of their claims. A verdict is right,
+    wrong or unsure. A span is kept or changed by who is not unsure about the answer."""
     said = {
         name: {key: note for key, note in last_judgements(notes).items() if key in spans}
         for name, notes in journals.items()
@@ -115,7 +100,7 @@ def agreement(journals: Mapping[str, Iterable[Note]], spans: Mapping[str, Sequen
 
 
 def _text(note: Note) -> str:
-    return corrected(note.answer, note.judgement.changes)
+    return make_changes(note.answer, note.judgement.changes)
 
 
 def _changes(note: Note, span: tuple[int, int]) -> bool:

@@ -27,7 +27,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # status codes after which the same request may succeed
 HINTS = {
     400: "does the server know response_format json_schema, and the model this many tokens?",
-    401: "set LLM_API_KEY", 403: "set LLM_API_KEY", 404: "are --url and the model's name right?",
+    401: "set LLM_API_KEY", 403: "set LLM_API_KEY", 404: "are URL= and the model's name right?",
 }  # fmt: skip
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more ends the run
 LARGEST_REPLY = 4_000_000  # bytes
@@ -56,8 +56,7 @@ class Endpoint:
 
     `url` ends before /chat/completions ("http://127.0.0.1:11434/v1"). `timeout`: seconds for one whole reply, from the
     first byte sent to the last one read. `backoff`: seconds before the second attempt, doubled each time. A key is read
-    from LLM_API_KEY and kept nowhere.
-    """
+    from LLM_API_KEY and kept nowhere."""
 
     url: str
     model: str
@@ -77,10 +76,8 @@ class Budget:
 
 class Chat:
     """A model behind an endpoint that is asked once only: each reply is a file of `cache`, named by its request's hash.
-
     `leaves` says what the requests hold; it goes to `say` with the host before the first of them is sent. `requests`
-    and `tokens` were spent by this run, `kept` replies were read from disk.
-    """
+    and `tokens` were spent by this run, `kept` replies were read from disk."""
 
     def __init__(self, endpoint: Endpoint, budget: Budget, *, cache: Path, leaves: str, say: Callable[[str], None]):
         self.endpoint, self.budget, self.cache, self.leaves, self.say = endpoint, budget, Path(cache), leaves, say
@@ -92,16 +89,12 @@ class Chat:
 
         Raises:
             BadReply: where no attempt gave such JSON; that is kept too, so a rerun raises it at no cost.
-            ChatError: where the model cannot be asked, or the budget is spent.
-        """
+            ChatError: where the model cannot be asked, or the budget is spent."""
         request = {
             "model": self.endpoint.model,
-            "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}],
-            "temperature": 0,
+            "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}], "temperature": 0,
             "max_tokens": self.endpoint.max_reply_tokens,
-            "response_format": {
-                "type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema},
-            },
+            "response_format": {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}},
         }  # fmt: skip
         named = json.dumps([self.endpoint.url, request], sort_keys=True)
         path = self.cache / f"{hashlib.sha256(named.encode()).hexdigest()}.json"
@@ -119,11 +112,17 @@ class Chat:
 
     def _fetch(self, request: dict, schema: dict, path: Path) -> str:
         """The content of the first reply that fits, or of the last one; kept at `path`, the key struck out."""
-        attempts = self.endpoint.attempts
-        tries = Retrying(
-            retry=retry_if_exception_type(_Passing), stop=stop_after_attempt(attempts), wait=self._pause,
-            before_sleep=self._tell, reraise=True,
-        )  # fmt: skip
+        attempts, backoff = self.endpoint.attempts, self.endpoint.backoff
+
+        def pause(state: RetryCallState) -> float:
+            asked = state.outcome.exception().wait
+            return backoff * 2 ** (state.attempt_number - 1) if asked is None else asked
+
+        def tell(state: RetryCallState) -> None:
+            self.say(f"{self.host}: {state.outcome.exception()}; again in {state.next_action.sleep:.1f} s")
+
+        tries = Retrying(retry=retry_if_exception_type(_Passing), stop=stop_after_attempt(attempts), wait=pause,
+                         before_sleep=tell, reraise=True)
         try:
             for one in tries:
                 with one:
@@ -160,7 +159,10 @@ class Chat:
         except (ValueError, RecursionError) as error:
             self.tokens += (len(body) + len(raw)) // BYTES_A_TOKEN
             raise _Passing("a reply that is not JSON") from error
-        self.tokens += _used(reply) or (len(body) + len(raw)) // BYTES_A_TOKEN
+        usage = reply.get("usage") if isinstance(reply, dict) else None
+        used = usage.get("total_tokens") if isinstance(usage, dict) else None
+        told = isinstance(used, int) and used > 0  # else the server does not say
+        self.tokens += used if told else (len(body) + len(raw)) // BYTES_A_TOKEN
         return reply
 
     def _permit(self, tokens: int) -> None:
@@ -186,31 +188,20 @@ class Chat:
         said = _struck(raw[:300].decode(errors="replace").strip())
         return ChatError(f"{self.host} refused: HTTP {status} {said!r}; {hint}")
 
-    def _pause(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt."""
-        asked = state.outcome.exception().wait
-        return self.endpoint.backoff * 2 ** (state.attempt_number - 1) if asked is None else asked
-
-    def _tell(self, state: RetryCallState) -> None:
-        self.say(f"{self.host}: {state.outcome.exception()}; again in {state.next_action.sleep:.1f} s")
-
     def _later(self) -> str:
         return f"all replies so far are kept in {self.cache}: the same command goes on from there"
 
 
 async def _post(url: str, body: bytes, seconds: float) -> tuple[int, float | None, bytes]:
     """(status, seconds to wait if it names some, body). Redirections would carry text and key elsewhere: not followed.
-
     Raises TimeoutError where the whole takes longer than `seconds`, and httpx.HTTPError, of which a body above
-    LARGEST_REPLY is one.
-    """
+    LARGEST_REPLY is one."""
     headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
     if key := os.environ.get("LLM_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
     proxies = urlsplit(url).hostname not in LOOPBACK
     async with (
-        httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=proxies) as client,
-        asyncio.timeout(seconds),
+        httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=proxies) as client, asyncio.timeout(seconds),
         client.stream("POST", url, content=body, headers=headers) as response,
     ):
         raw = b""
@@ -222,11 +213,8 @@ async def _post(url: str, body: bytes, seconds: float) -> tuple[int, float | Non
 
 
 def parse_reply(content: str, schema: dict) -> dict:
-    """The JSON of a reply.
-
-    Raises BadReply where it is not JSON or text, names a key twice, does not fit, or holds characters that nobody sees
-    (control, direction and joining marks).
-    """
+    """The JSON of a reply. Raises BadReply where it is not JSON or text, names a key twice, does not fit, or holds
+    characters that nobody sees (control, direction and joining marks)."""
     try:
         value = json.loads(content, object_pairs_hook=_unique)
         jsonschema.Draft202012Validator(schema).validate(value)
@@ -269,13 +257,6 @@ def _content(reply: object) -> str:
     except (KeyError, IndexError, TypeError) as error:
         raise _Passing("a reply without choices[0].message.content") from error
     return content if isinstance(content, str) else ""
-
-
-def _used(reply: object) -> int:
-    """Tokens of prompt and reply that the server says it used; 0 where it does not say."""
-    usage = reply.get("usage") if isinstance(reply, dict) else None
-    count = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and count > 0 else 0
 
 
 def fits(content: str, schema: dict) -> bool:

@@ -1,19 +1,21 @@
-"""``python -m medalign_lite.editors.llm``: preference records of a finished run, edited by a language model.
+"""``python -m medalign_lite llm``: preference records of a finished run, edited by a language model.
 
-    ALLOW_NETWORK=1 python -m medalign_lite.editors.llm --run artifacts/ci --url http://127.0.0.1:11434/v1 \\
-        --model NAME --out edits/NAME
+    ALLOW_NETWORK=1 python -m medalign_lite llm RUN=artifacts/ci URL=http://127.0.0.1:11434/v1 MODEL=NAME OUT=edits/NAME
 
 The model's own answers of stage 01 go, with their questions and references, as text to a server with
 /v1/chat/completions (vLLM, Ollama, llama.cpp, `transformers serve`, or a hosted one; its key in LLM_API_KEY) and
-nowhere else. OUT gets records.jsonl, rejected.json (reasons with counts), pairs.jsonl and
-validation.jsonl for `medalign_lite.train.train`, editor.json (settings and what was used) and replies/: a run
-that stopped, for whatever reason, goes on from there, and a finished one costs nothing again.
+nowhere else. The model answers with replacements of words that it copies from the answer, so all else stays as it was;
+`verify` decides whether the result may be used, `diff` finds the spans, `records.check_record` has the last word.
+
+OUT gets records.jsonl, rejected.json (reasons with counts), pairs.jsonl and validation.jsonl for
+`medalign_lite.train.train`, editor.json (settings and what was used) and replies/: a run that stopped, for whatever
+reason, goes on from there, and a finished one costs nothing again.
 """
 
-import argparse
-import sys
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,62 +23,167 @@ from tqdm import tqdm
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.dials import PresetError
-from medalign_lite.editors.chat import Budget, Chat, ChatError, Endpoint
-from medalign_lite.editors.llm_edits import LlmEditor
-from medalign_lite.editors.write import write_edited
-from medalign_lite.edits.records import build_records, learnable
-from medalign_lite.edits.repair import Edit
+from medalign_lite.editors.chat import BadReply, Budget, Chat, ChatError, Endpoint
+from medalign_lite.edits.records import build_records
+from medalign_lite.edits.repair import Edit, edit_of
+from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.files import bar, write_json
 from medalign_lite.model.lvlm import decoder
-from medalign_lite.model.weights import ModelError
-from medalign_lite.run.cohort import read_cohort
-from medalign_lite.run.commands import exit_status
-from medalign_lite.run.pairs import open_run
-from medalign_lite.run.stages import Stage, StageError, read_jsonl
+from medalign_lite.run.commands import needed, read_arguments, value_of
+from medalign_lite.run.pairs import open_run, run_answers, run_status, write_edited
+from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.grammar import broken
+from medalign_lite.text.spans import NoEdit
+
+ALLOWED = {
+    "RUN": "a run of `make reproduce` (OUT/PRESET)", "OUT": "the folder that is written to",
+    "URL": "the server, up to /v1", "MODEL": "the model's name there",
+    "LIMIT": "only so many answers, the first; 0 = all (default: 0)",
+    "MAX_REQUESTS": "budget of this call (default: 1000)",
+    "MAX_TOKENS": "budget of this call, prompts and replies (default: 1000000)",
+    "TIMEOUT": "seconds for one reply (default: 120)",
+    "COUNTERFACTUAL_SHARE": "of the answers called right (default: 1.0)",
+}
+NUMBERS = {"LIMIT": 0, "MAX_REQUESTS": 1000, "MAX_TOKENS": 1_000_000, "TIMEOUT": 120.0, "COUNTERFACTUAL_SHARE": 1.0}
+PROMPTS = Path(__file__).parent / "prompts"
+_CHANGES = {"type": "array", "items": {
+    "type": "object", "properties": {"old": {"type": "string"}, "new": {"type": "string"}}, "required": ["old", "new"],
+    "additionalProperties": False,
+}}
+COUNTERFACTUAL = {
+    "type": "object", "properties": {"changes": _CHANGES}, "required": ["changes"], "additionalProperties": False,
+}  # fmt: skip
+CORRECTION = {
+    "type": "object",
+    "properties": {"verdict": {"type": "string", "enum": ["right", "wrong", "unsure"]}, "changes": _CHANGES},
+    "required": ["verdict", "changes"], "additionalProperties": False,
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """Data, server, budget."""
-    made = argparse.ArgumentParser(
-        prog="python -m medalign_lite.editors.llm",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument("--run", type=Path, required=True, help="a run of `make reproduce` (OUT/PRESET)")
-    made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
-    made.add_argument("--url", required=True, help="the server, up to /v1")
-    made.add_argument("--model", required=True, help="the model's name there")
-    made.add_argument("--limit", type=int, default=0, help="only so many answers, the first; 0 = all (default: 0)")
-    made.add_argument("--max-requests", type=int, default=1000, help="budget of this call (default: 1000)")
-    made.add_argument(
-        "--max-tokens", type=int, default=1_000_000, help="budget of this call, prompts and replies (default: 1000000)"
-    )
-    made.add_argument("--timeout", type=float, default=120.0, help="seconds for one reply (default: 120)")
-    made.add_argument(
-        "--counterfactual-share", type=float, default=1.0, help="of the answers called right (default: 1.0)"
-    )
-    return made
+@dataclass(frozen=True)
+class Prompt:
+    """Instructions from a file of `prompts/`; `version` is its name and the first digits of its sha256."""
+
+    text: str
+    version: str
+
+
+@dataclass(frozen=True)
+class LlmEditor:
+    """An editor for `records.build_records`; of the answers called right, `counterfactual_share` are made wrong."""
+
+    chat: Chat
+    counterfactual_share: float = 1.0
+
+    def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
+        """The verified edit of one answer.
+
+        Raises:
+            NoEdit: where the model gives none, or one that cannot be verified; the message is the reason.
+            ChatError: where the model cannot be asked."""
+        answer = rollout.text
+        prompt = read_prompt("correct_v1")
+        reply = self._ask(prompt, answer, case, question, CORRECTION)
+        if reply["verdict"] == "unsure":
+            raise NoEdit("the language model is not sure")
+        if reply["verdict"] == "wrong":
+            chosen = apply_changes(answer, reply["changes"])
+            return self._edit((chosen, answer), "corrected", case, question, prompt)
+        if reply["changes"]:
+            raise NoEdit("the language model calls the answer right and changes it")
+        if rng.random() >= self.counterfactual_share:
+            raise NoEdit("a right answer, left out of the counterfactual share")
+        prompt = read_prompt("counterfactual_v1")
+        reply = self._ask(prompt, answer, case, question, COUNTERFACTUAL)
+        rejected = apply_changes(answer, reply["changes"])
+        return self._edit((answer, rejected), "counterfactual", case, question, prompt)
+
+    def _ask(self, prompt: Prompt, answer: str, case: Case, question: Question, schema: dict) -> dict:
+        kind, reference = describe_truth(case, question)
+        fields = {"question": question.text, "answer": answer, "reference_kind": kind, "reference": reference}
+        text = json.dumps(fields, ensure_ascii=False, indent=1)
+        try:
+            return self.chat.ask(prompt.text, text, name=prompt.version.split(" ")[0], schema=schema)
+        except BadReply as error:
+            raise NoEdit("the language model's reply does not fit the schema") from error
+
+    def _edit(self, pair: tuple[str, str], source: str, case: Case, question: Question, prompt: Prompt) -> Edit:
+        """The edit of (chosen, rejected), if it is verified."""
+        truth, answer = truth_of(case, question), pair[source == "corrected"]
+        truth.verify(*pair, answer)
+        fault = broken(pair[source != "corrected"], answer)
+        if fault:
+            raise NoEdit(f"the language model breaks a sentence ({fault})")
+        how = f"{truth.how}; edited by {self.chat.name} with prompt {prompt.version}"
+        return edit_of(*pair, source, truth.evidence(*pair), how)
+
+
+def read_prompt(name: str) -> Prompt:
+    """The instructions in `prompts/NAME.txt`."""
+    text = (PROMPTS / f"{name}.txt").read_text(encoding="utf-8")
+    return Prompt(text, f"{name} ({hashlib.sha256(text.encode()).hexdigest()[:8]})")
+
+
+def describe_truth(case: Case, question: Question) -> tuple[str, str]:
+    """What decides about an answer (BY_FACTS, BY_GOLD or BY_REPORT), and its text for the model."""
+    truth = truth_of(case, question)
+    if not isinstance(truth, Facts):
+        return truth.how, truth.words
+    there = [_line(fact) for fact in case.facts if fact.visible]
+    hidden = [fact.finding for fact in case.facts if not fact.visible]
+    absent = [name for name in FINDINGS if name not in {fact.finding for fact in case.facts}]
+    lines = [*there, f"absent: {', '.join(absent) or 'nothing'}", *(f"not settled: {name}" for name in hidden)]
+    return truth.how, "\n".join(lines)
+
+
+def apply_changes(answer: str, changes: list[dict]) -> str:
+    """`answer` with each `old` replaced by its `new`.
+
+    Raises:
+        NoEdit: for no change, one whose words do not stand in the answer exactly once, or two that overlap."""
+    places = []
+    for change in changes:
+        if not change["old"] or answer.count(change["old"]) != 1:
+            raise NoEdit("the language model changes words that do not stand in the answer exactly once")
+        start = answer.index(change["old"])
+        places.append((start, start + len(change["old"]), change["new"]))
+    places.sort()
+    if any(a[1] > b[0] for a, b in zip(places, places[1:])):
+        raise NoEdit("the language model changes the same words twice")
+    changed = answer
+    for start, end, new in reversed(places):
+        changed = changed[:start] + new + changed[end:]
+    if changed == answer:
+        raise NoEdit("the language model changes nothing")
+    return changed
+
+
+def _line(fact: Fact) -> str:
+    named = [f"{name} {value}" for name in ("side", "zone", "size") if (value := getattr(fact, name))]
+    return f"present: {', '.join([fact.finding, *named])}"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad arguments or data, 1 a server or budget that ended the run, 130 interrupted."""
-    given = parser().parse_args(arguments)
-    return exit_status(
-        lambda: make_records(given, open_run(given.run, needs=("00_start", "01_rollout"))),
-        refused=(ValueError, OSError, StageError, PresetError, ModelError), stopped=(ChatError,),
-        resume="the same command goes on from the replies that are kept",
-    )  # fmt: skip
+
+    def work() -> None:
+        given = needed(read_arguments(arguments, ALLOWED), "RUN", "URL", "MODEL", "OUT")
+        make_records(given | {name: value_of(name, given.get(name), usual) for name, usual in NUMBERS.items()})
+
+    return run_status(work, stopped=(ChatError,), resume="the same command goes on from the replies that are kept")
 
 
-def make_records(given: argparse.Namespace, stage: Stage) -> None:
+def make_records(given: dict) -> None:
     """Ask about every answer that may be learnt from, and write OUT. Raises ChatError as `Chat.ask` does."""
-    cases = read_cohort(stage).cases
-    rollouts = learnable([Rollout(**row) for row in read_jsonl(stage.input("01_rollout", "rollouts.jsonl"))], cases)
-    rollouts = rollouts[: given.limit] if given.limit else rollouts
-    chat = _chat(given, len(rollouts))
-    editor = LlmEditor(chat, given.counterfactual_share)
+    stage = open_run(given["RUN"], needs=("00_start", "01_rollout"))
+    rollouts, cases = run_answers(stage)
+    rollouts, out = rollouts[: given["LIMIT"] or None], Path(given["OUT"])
+    leaves = f"text alone, of up to {len(rollouts)} answers, each with its question and its reference as they stand; " \
+             "no image, no name of a file or case"
+    endpoint = Endpoint(given["URL"], given["MODEL"], timeout=given["TIMEOUT"])
+    budget = Budget(given["MAX_REQUESTS"], given["MAX_TOKENS"])
+    chat = Chat(endpoint, budget, cache=out / "replies", leaves=leaves, say=tqdm.write)
+    editor = LlmEditor(chat, given["COUNTERFACTUAL_SHARE"])
     with bar("editing", len(rollouts), unit="answer") as done:
 
         def edit(rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
@@ -85,19 +192,6 @@ def make_records(given: argparse.Namespace, stage: Stage) -> None:
             return editor(rollout, case, question, rng)
 
         records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=edit)
-    told = write_edited(given.out, records, rejected, cases, corruption=stage.preset.corruption, seed=stage.seed)
-    write_json(given.out / "editor.json", {"model": asdict(chat.endpoint), "used": chat.progress()})
-    print(f"{len(rollouts)} answers: {told}")
-    print(chat.progress())
-
-
-def _chat(given: argparse.Namespace, answers: int) -> Chat:
-    leaves = f"text alone, of up to {answers} answers, each with its question and its reference as they stand; " \
-             "no image, no name of a file or case"  # fmt: skip
-    endpoint = Endpoint(given.url, given.model, timeout=given.timeout)
-    budget = Budget(given.max_requests, given.max_tokens)
-    return Chat(endpoint, budget, cache=given.out / "replies", leaves=leaves, say=tqdm.write)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    told = write_edited(stage, out, records, rejected, cases)
+    write_json(out / "editor.json", {"model": asdict(chat.endpoint), "used": chat.progress()})
+    print(f"{len(rollouts)} answers: {told}\n{chat.progress()}")

@@ -10,7 +10,7 @@ An answer is known by picture, question and words (`Item.key`): notes hold for i
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -19,7 +19,7 @@ from pathlib import Path
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.files import digest, file_sha256, write_text
-from medalign_lite.text.spans import Change, make_changes
+from medalign_lite.text.spans import Change
 
 MARKS = ("right", "unsure")
 ACTIONS = ("replace", "mark", "clear", "undo")
@@ -100,8 +100,7 @@ def replace_words(said: Judgement, answer: str, changes: Iterable[Change]) -> Ju
     """With these changes; earlier ones that they touch are gone, and so is the mark.
 
     Raises:
-        NoteError: for characters outside the answer, changes that overlap, or a replacement that changes nothing.
-    """
+        NoteError: for characters outside the answer, changes that overlap, or a replacement that changes nothing."""
     new = tuple(sorted(changes))
     for change in new:
         _check_change(change, answer)
@@ -124,11 +123,6 @@ def mark(said: Judgement, value: str) -> Judgement:
     if value not in MARKS:
         raise NoteError(f"an answer is marked {' or '.join(MARKS)}, not {value!r}")
     return Judgement(value, () if value == "right" else said.changes)
-
-
-def corrected(answer: str, changes: Iterable[Change]) -> str:
-    """The answer with its changes made."""
-    return make_changes(answer, changes)
 
 
 def _touch(a: Change, b: Change) -> bool:
@@ -195,8 +189,7 @@ def read_notes(path: Path | str) -> list[Note]:
     """The notes of a journal or an export. A last line that was cut off is left out.
 
     Raises:
-        NoteError: for any other line that is no note, with its number.
-    """
+        NoteError: for any other line that is no note, with its number."""
     text = Path(path).read_text(encoding="utf-8", errors="replace")
     return parse_notes(text, name=str(path))
 
@@ -233,11 +226,9 @@ def export_notes(folder: Path | str) -> str:
 
 
 def import_notes(folder: Path | str, text: str) -> int:
-    """Put exported notes into the journals of their annotators; returns how many were new.
-
-    Notes that are there already are left alone; a journal stays in the order of its actions. Raises NoteError for a
-    line that is no note or an annotator's name that is no file name; then nothing is written.
-    """
+    """Put exported notes into the journals of their annotators; returns how many were new. Notes that are there already
+    are left alone; a journal stays in the order of its actions. Raises NoteError for a line that is no note or an
+    annotator's name that is no file name; then nothing is written."""
     new: dict[str, list[Note]] = {}
     for note in parse_notes(text if text.endswith("\n") else text + "\n", name="the import"):
         new.setdefault(note.annotator, []).append(note)
@@ -247,7 +238,9 @@ def import_notes(folder: Path | str, text: str) -> int:
         journal = journals[name]
         fresh = [note for note in dict.fromkeys(notes) if note not in set(journal.notes)]
         if fresh:
-            _rewrite(journal.path, sorted([*journal.notes, *fresh], key=lambda note: (note.order, note.time)))
+            journal.path.parent.mkdir(parents=True, exist_ok=True)
+            ordered = sorted([*journal.notes, *fresh], key=lambda note: (note.order, note.time))
+            write_text(journal.path, "".join(map(_line, ordered)))
             added += len(fresh)
     return added
 
@@ -265,12 +258,6 @@ def _drop_torn_line(path: Path) -> None:
 
 def _line(note: Note) -> str:
     return json.dumps(asdict(note), ensure_ascii=False) + "\n"
-
-
-def _rewrite(path: Path, notes: Sequence[Note]) -> None:
-    """The file with these notes, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "".join(map(_line, notes)))
 
 
 def _note(row: dict) -> Note:

@@ -1,13 +1,11 @@
-"""``python -m medalign_lite.editors.people``: preference records of a run, from what people said of its answers.
+"""``python -m medalign_lite people``: preference records of a run, from what people said of its answers.
 
-    python -m medalign_lite.editors.people --run artifacts/ci --notes annotations --out edits/people
+    python -m medalign_lite people RUN=artifacts/ci NOTES=annotations OUT=edits/people
 
 Reads the journals that the widget of notebook 02 writes. OUT gets records.jsonl, rejected.json (reasons with counts),
 pairs.jsonl and validation.jsonl for `medalign_lite.train.train`, and agreement.json.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,40 +14,37 @@ import numpy as np
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.dials import PresetError
 from medalign_lite.editors.agree import agreement
-from medalign_lite.editors.notes import Note, corrected, item_key, last_judgements, list_items, read_journals
+from medalign_lite.editors.notes import Note, item_key, last_judgements, list_items, read_journals
 from medalign_lite.editors.suggest import find_spans
-from medalign_lite.editors.write import write_edited
-from medalign_lite.edits.records import build_records, learnable
+from medalign_lite.edits.records import build_records
 from medalign_lite.edits.repair import Edit, asked, edit_of
 from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.files import write_json
 from medalign_lite.model.lvlm import decoder
-from medalign_lite.model.weights import ModelError
-from medalign_lite.run.cohort import read_cohort
-from medalign_lite.run.commands import exit_status
-from medalign_lite.run.pairs import open_run
-from medalign_lite.run.stages import Stage, StageError, read_jsonl
+from medalign_lite.run.commands import needed, read_arguments
+from medalign_lite.run.pairs import open_run, run_answers, run_status, write_edited
 from medalign_lite.text.qualifiers import drops
-from medalign_lite.text.spans import NoEdit
+from medalign_lite.text.spans import NoEdit, make_changes
 
 BY_PEOPLE = "people"
+ALLOWED = {
+    "RUN": "a run of `make reproduce` (OUT/PRESET)", "NOTES": "the folder of the journals",
+    "OUT": "the folder that is written to",
+}
 
 
 @dataclass(frozen=True)
 class PeopleEditor:
-    """An editor for `records.build_records`: `said` is {annotator: {answer's key: the note that counts}}.
-
-    A pair is made where all who are sure say the same; who is unsure has no say.
-    """
+    """An editor for `records.build_records`: `said` is {annotator: {answer's key: the note that counts}}. A pair is
+    made where all who are sure say the same; who is unsure has no say."""
 
     said: Mapping[str, Mapping[str, Note]]
 
     def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
         """The edit of one answer. Raises NoEdit with the reason where there is none, or the case's truth is against."""
         notes = self._notes(item_key(case, question, rollout.text))
-        texts = {corrected(rollout.text, note.judgement.changes) for note in notes}
+        texts = {make_changes(rollout.text, note.judgement.changes) for note in notes}
         if len(texts) > 1:
             raise NoEdit("people disagree about the answer")
         [chosen] = texts
@@ -92,52 +87,27 @@ def _check(better: str, worse: str, case: Case, question: Question) -> None:
             raise NoEdit("people take out what the case's own truth bears out")
 
 
-def people_editor(folder: Path | str) -> PeopleEditor:
-    """The editor of all journals in a folder. Raises NoteError for a journal with a bad line."""
-    return PeopleEditor({name: last_judgements(notes) for name, notes in read_journals(folder).items()})
-
-
-def parser() -> argparse.ArgumentParser:
-    """Data and journals."""
-    made = argparse.ArgumentParser(
-        prog="python -m medalign_lite.editors.people",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument("--run", type=Path, required=True, help="a run of `make reproduce` (OUT/PRESET)")
-    made.add_argument("--notes", type=Path, required=True, help="the folder of the journals")
-    made.add_argument("--out", type=Path, required=True, help="the folder that is written to")
-    return made
-
-
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 done, 2 bad arguments or data."""
-    given = parser().parse_args(arguments)
-    return exit_status(
-        lambda: make_records(given, open_run(given.run, needs=("00_start", "01_rollout"))),
-        refused=(ValueError, OSError, StageError, PresetError, ModelError),  # NoteError is a ValueError
-    )
+    return run_status(lambda: make_records(needed(read_arguments(arguments, ALLOWED), *ALLOWED)))
 
 
-def make_records(given: argparse.Namespace, stage: Stage) -> None:
+def make_records(given: Mapping[str, str]) -> None:
     """Write OUT. Raises ValueError where no journal is there, NoteError for a bad one."""
-    journals = read_journals(given.notes)
+    stage, out = open_run(given["RUN"], needs=("00_start", "01_rollout")), Path(given["OUT"])
+    journals = read_journals(given["NOTES"])
     if not journals:
-        raise ValueError(f"there is no journal in {given.notes}; annotate in notebook 02 first, or name another folder")
-    cases = read_cohort(stage).cases
-    rollouts = learnable([Rollout(**row) for row in read_jsonl(stage.input("01_rollout", "rollouts.jsonl"))], cases)
+        raise ValueError(
+            f"there is no journal in {given['NOTES']}; annotate in notebook 02 first, or name another folder"
+        )
+    rollouts, cases = run_answers(stage)
     editor = PeopleEditor({name: last_judgements(notes) for name, notes in journals.items()})
     records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=editor)
     noted = {note.item for notes in journals.values() for note in notes}
     items = {item.key: item for item in list_items(rollouts, cases) if item.key in noted}
     spans = {key: [(s.start, s.end) for s in find_spans(item.answer, item.case)] for key, item in items.items()}
     rows = agreement(journals, spans).rows()
-    told = write_edited(given.out, records, rejected, cases, corruption=stage.preset.corruption, seed=stage.seed)
-    write_json(given.out / "agreement.json", rows)
+    told = write_edited(stage, out, records, rejected, cases)
+    write_json(out / "agreement.json", rows)
     print(f"{len(rollouts)} answers, {len(items)} of them judged: {told}")
     print("\n".join("  ".join(row) for row in rows))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

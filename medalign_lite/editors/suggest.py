@@ -6,7 +6,7 @@ changes characters of the answer and nothing else; one that cannot be written gr
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from medalign_lite.cases.case import Case
 from medalign_lite.edits.repair import corrected, turns
@@ -65,20 +65,16 @@ def _claim_span(answer: str, claim: Claim, claims: Sequence[Claim], read: Callab
     named = " ".join(filter(None, (claim.size, claim.side, claim.zone, claim.finding)))
     label = f"{named}: {claim.polarity}"
     if read is read_report:
-        return Span(claim.start, claim.end, label, claim.polarity, _real_choices(answer, claim, claims))
+        # none where it is read from an organ that denies many findings
+        alone = sum(other.parts["finding"] == claim.parts["finding"] for other in claims) == 1
+        made = [Choice(label, changes) for label, changes in turns(answer, claim, claims)] if alone else []
+        return Span(claim.start, claim.end, label, claim.polarity, tuple(made))
     choices = []
     for name in ("side", "zone", "size"):
         if name in claim.parts and getattr(claim, name):
             choices += _other_values(answer, name, getattr(claim, name), claim.parts[name])
     choices += _turned(answer, claim, claims)
     return Span(claim.start, claim.end, label, claim.polarity, tuple(choices))
-
-
-def _real_choices(answer: str, claim: Claim, claims: Sequence[Claim]) -> tuple[Choice, ...]:
-    """Of a claim in a real report; none where it is read from an organ that denies many findings."""
-    if sum(other.parts["finding"] == claim.parts["finding"] for other in claims) > 1:
-        return ()
-    return tuple(Choice(label, changes) for label, changes in turns(answer, claim, claims))
 
 
 def _other_values(answer: str, name: str, value: str, place: tuple[int, int]) -> list[Choice]:
@@ -95,7 +91,10 @@ def _turned(answer: str, claim: Claim, claims: Sequence[Claim]) -> list[Choice]:
     if claim.polarity == "absent":
         if len(others) < len(affirmed):  # said to be there elsewhere
             return []
-        worlds = {fact_name(fact): (*others, fact) for fact in _possible(claim)}
+        facts = [Fact(claim.finding, size=size) for size in SIZES] if claim.finding == "cardiomegaly" else \
+            [Fact(claim.finding, claim.side)] if claim.side else [Fact(claim.finding, side) for side in SIDES]
+        named = {" ".join(filter(None, (fact.size, fact.side, fact.zone, fact.finding))): fact for fact in facts}
+        worlds = {name: (*others, fact) for name, fact in named.items()}  # "small left effusion"
         said = others
     else:
         worlds = {"not there": others}
@@ -110,18 +109,6 @@ def _repairs(answer: str, world: Sequence[Fact]) -> tuple[Change, ...]:
         return differences(answer, corrected(answer, Facts(tuple(world))))
     except NoEdit:
         return ()
-
-
-def fact_name(fact: Fact) -> str:
-    """ "small left effusion"."""
-    return " ".join(filter(None, (fact.size, fact.side, fact.zone, fact.finding)))
-
-
-def _possible(claim: Claim) -> list[Fact]:
-    if claim.finding == "cardiomegaly":
-        return [Fact(claim.finding, size=size) for size in SIZES]
-    sided = [replace(Fact(claim.finding), side=side) for side in SIDES]
-    return [Fact(claim.finding, claim.side)] if claim.side else sided
 
 
 def differences(before: str, after: str) -> tuple[Change, ...]:

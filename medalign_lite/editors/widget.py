@@ -17,35 +17,22 @@ from PIL import Image
 from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.images import ImageError, read_image
 from medalign_lite.corruption.masks import lesion_mask
+from medalign_lite.editors import notes
 from medalign_lite.editors.agree import agreement
-from medalign_lite.editors.notes import (
-    Change,
-    Item,
-    Journal,
-    Judgement,
-    NoteError,
-    corrected,
-    export_notes,
-    import_notes,
-    mark,
-    read_journals,
-    replace_words,
-    restore_words,
-)
+from medalign_lite.editors.notes import Change, Item, Journal, Judgement, NoteError
 from medalign_lite.editors.suggest import Span, find_spans
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.show.draw import outlined, png
+from medalign_lite.text.spans import make_changes
 
 HERE = Path(__file__).parent
 SIDE = 640  # pixels of the shown picture's longer side
 
 
 class HumanEditor(anywidget.AnyWidget):
-    """Judge `items` one after another; every action is on disk, in `folder`, before the next one.
-
-    With no items it says so. `annotator` may be left empty: the widget asks. Notes of others in the folder are not
-    shown, only how far they agree.
-    """
+    """Judge `items` one after another; every action is on disk, in `folder`, before the next one. With no items it says
+    so. `annotator` may be left empty: the widget asks. Notes of others in the folder are not shown, only how far they
+    agree."""
 
     _esm = HERE / "widget.js"
     _css = HERE / "widget.css"
@@ -78,17 +65,13 @@ class HumanEditor(anywidget.AnyWidget):
 
     def _actions(self) -> dict[str, Callable[[Mapping], None]]:
         return {
-            "sign in": lambda c: self._sign_in(str(c["name"]).strip()),
-            "go": lambda c: self._go(int(c["to"])),
-            "next open": lambda c: self._next_open(),
-            "replace": self._replace,
-            "restore": lambda c: self._write("clear", restore_words(self._said, *self._place(c))),
-            "mark": self._mark,
-            "undo": lambda c: self._undo(),
+            "sign in": lambda c: self._sign_in(str(c["name"]).strip()), "go": lambda c: self._go(int(c["to"])),
+            "next open": lambda c: self._next_open(), "replace": self._replace,
+            "restore": lambda c: self._write("clear", notes.restore_words(self._said, *self._place(c))),
+            "mark": self._mark, "undo": lambda c: self._undo(),
             "reference": lambda c: setattr(self, "_reference", not self._reference),
             "agreement": lambda c: setattr(self, "_compared", not self._compared),
-            "export": lambda c: self.send({"export": export_notes(self._folder)}),
-            "import": self._import,
+            "export": lambda c: self.send({"export": notes.export_notes(self._folder)}), "import": self._import,
         }
 
     @property
@@ -118,7 +101,7 @@ class HumanEditor(anywidget.AnyWidget):
 
     def _replace(self, content: Mapping) -> None:
         changes = [Change(*self._place(c), str(c["new"])) for c in content["changes"]]
-        self._write("replace", replace_words(self._said, self._item.answer, changes))
+        self._write("replace", notes.replace_words(self._said, self._item.answer, changes))
 
     def _place(self, part: Mapping) -> tuple[int, int]:
         return self._at_point(part["start"]), self._at_point(part["end"])
@@ -131,7 +114,7 @@ class HumanEditor(anywidget.AnyWidget):
         return len(units[: 2 * int(unit)].decode("utf-16-le", errors="ignore"))
 
     def _mark(self, content: Mapping) -> None:
-        self._write("mark", mark(self._said, content["value"]))
+        self._write("mark", notes.mark(self._said, content["value"]))
         self._next_open()
 
     def _write(self, action: str, said: Judgement) -> None:
@@ -147,7 +130,7 @@ class HumanEditor(anywidget.AnyWidget):
         self._go(self._keys.index(key))
 
     def _import(self, content: Mapping) -> None:
-        added = import_notes(self._folder, str(content["text"]))
+        added = notes.import_notes(self._folder, str(content["text"]))
         self._journal = Journal(self._folder, self._journal.annotator) if self._journal else None
         self._message = f"{added} new notes"
 
@@ -171,7 +154,7 @@ class HumanEditor(anywidget.AnyWidget):
             "key": item.key, "question": item.question.text, "answer": item.answer,
             "spans": [_span(span, item.answer) for span in self._spans(item.key)],
             "changes": [_shown(change, item.answer) for change in said.changes], "verdict": said.verdict or "",
-            "text": corrected(item.answer, said.changes), "counts": _counts(judged),
+            "text": make_changes(item.answer, said.changes), "counts": _counts(judged),
             "marks": [judged.get(key, "") for key in self._keys], "folder": str(self._folder),
             "reference": truth_of(item.case, item.question).words if self._reference else None,
             "trouble": trouble if fresh else self.state.get("trouble", ""),
@@ -180,10 +163,10 @@ class HumanEditor(anywidget.AnyWidget):
 
     def _agreement(self) -> list[list[str]]:
         """Rows of the table: who, how many, how far."""
-        journals = read_journals(self._folder)
+        journals = notes.read_journals(self._folder)
         if len(journals) < 2:
             return [["Agreement needs the notes of two annotators: change the name above, or import others' notes."]]
-        noted = {note.item for notes in journals.values() for note in notes} & set(self._keys)
+        noted = {note.item for some in journals.values() for note in some} & set(self._keys)
         return agreement(journals, {key: [(s.start, s.end) for s in self._spans(key)] for key in noted}).rows()
 
 

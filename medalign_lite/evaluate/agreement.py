@@ -25,11 +25,6 @@ def affirmed(text: str) -> list[Claim]:
     return [one for claim in extract_claims(text) if claim.polarity == "present" for one in by_side(claim)]
 
 
-def same_finding(claim: Claim, fact: Fact) -> bool:
-    """The claim's finding is this fact's, wherever it is said to be."""
-    return claim.finding == fact.finding
-
-
 def on_side(claim: Claim, fact: Fact) -> bool:
     """The claim's finding is this fact's and the side, where both state one, agrees."""
     return claim.finding == fact.finding and "side" not in wrong_attributes(claim, fact)
@@ -46,7 +41,7 @@ def in_full(claim: Claim, fact: Fact) -> bool:
 
 
 LEVELS: dict[str, Callable[[Claim, Fact], bool]] = {  # what must agree; fact precision and recall proper take "zone"
-    "finding": same_finding, "side": on_side, "zone": in_place, "size": in_full,
+    "finding": lambda claim, fact: claim.finding == fact.finding, "side": on_side, "zone": in_place, "size": in_full,
 }  # fmt: skip
 
 
@@ -66,8 +61,7 @@ class FactErrors:
 
     `pairs` are the (claim, fact) of one finding; a pair that fits is `matched`, another has a `location` error (side
     or zone), a `severity` error (size), or both. `false_finding` is affirmed and belongs to no fact, `missing_finding`
-    the other way round. To say the same twice is no error.
-    """
+    the other way round. To say the same twice is no error."""
 
     pairs: tuple[tuple[Claim, Fact], ...]
     matched: int
@@ -78,11 +72,9 @@ class FactErrors:
 
     @property
     def match_ratio(self) -> float | None:
-        """matched / (matched + errors): the formula of GREEN (Ostmeier et al. 2024) on exact facts.
-
-        It is not GREEN, which has a language model count, on reports, errors that it finds significant. GREEN's errors
-        about comparisons with earlier images do not occur here. None where there is neither a match nor an error.
-        """
+        """matched / (matched + errors): the formula of GREEN (Ostmeier et al. 2024) on exact facts. It is not GREEN,
+        which has a language model count, on reports, errors that it finds significant. GREEN's errors about comparisons
+        with earlier images do not occur here. None where there is neither a match nor an error."""
         total = self.matched + self.false_finding + self.missing_finding + self.location + self.severity
         return self.matched / total if total else None
 
@@ -95,11 +87,9 @@ def fact_errors(claims: Sequence[Claim], facts: Iterable[Fact]) -> FactErrors:
     left = [claim for claim in claims if id(claim) not in taken]
     wrong = [wrong_attributes(claim, fact) for claim, fact in pairs]
     return FactErrors(
-        tuple(pairs),
-        matched=sum(not names for names in wrong),
+        tuple(pairs), matched=sum(not names for names in wrong),
         false_finding=sum(not any(in_full(claim, fact) for fact in seen) for claim in left),
-        missing_finding=len(seen) - len(pairs),
-        location=sum("side" in names or "zone" in names for names in wrong),
+        missing_finding=len(seen) - len(pairs), location=sum("side" in names or "zone" in names for names in wrong),
         severity=sum("size" in names for names in wrong),
     )
 
@@ -113,10 +103,8 @@ def _pair(finding: str, claims: Sequence[Claim], facts: Sequence[Fact]) -> list[
 
 
 def affirmed_by(text: str, truth: Facts | Report) -> list[Claim]:
-    """The findings that a report asserts and of which the truth decides, a bilateral one once for each side.
-
-    A reference report decides about what it says itself and what it contradicts; the rest is neither right nor wrong.
-    """
+    """The findings that a report asserts and of which the truth decides, a bilateral one once for each side. A
+    reference report decides about what it says itself and what it contradicts; the rest is neither right nor wrong."""
     if isinstance(truth, Facts):
         return affirmed(text)
     said = [one for claim in truth.read(text) if claim.polarity == "present" for one in by_side(claim)]
@@ -127,11 +115,9 @@ def affirmed_by(text: str, truth: Facts | Report) -> list[Claim]:
 
 
 def report_counts(text: str, truth: Facts | Report) -> dict[str, float]:
-    """Columns of `metrics` for one report.
-
-    claims_right and facts_found are at level "zone", the others say theirs. A claim without a fact on its side is
-    `claims_hallucinated`. By a reference report a text that says the same scores 1, 0, 1, whatever it speaks of.
-    """
+    """Columns of `metrics` for one report. claims_right and facts_found are at level "zone", the others say theirs. A
+    claim without a fact on its side is `claims_hallucinated`. By a reference report a text that says the same scores 1,
+    0, 1, whatever it speaks of."""
     return claim_counts(affirmed_by(text, truth), truth.stated.facts)
 
 
@@ -141,10 +127,8 @@ def claim_counts(said: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, floa
     claims = countable(said, facts)
     sized = [(c, [f.size for f in seen if in_place(c, f) and f.size]) for c in claims if c.size]
     row = {
-        "claims": len(claims),
-        "claims_hallucinated": sum(not any(on_side(claim, f) for f in seen) for claim in claims),
-        "facts": len(seen),
-        "sizes": sum(bool(there) for _, there in sized),
+        "claims": len(claims), "claims_hallucinated": sum(not any(on_side(claim, f) for f in seen) for claim in claims),
+        "facts": len(seen), "sizes": sum(bool(there) for _, there in sized),
         "sizes_right": sum(claim.size in there for claim, there in sized),
     }
     for level, agrees in LEVELS.items():

@@ -19,22 +19,10 @@ from medalign_lite.cases.rollouts import Prompt, Rollout
 from medalign_lite.corruption.corrupt import UNSEEN
 from medalign_lite.dials import Preset
 from medalign_lite.edits.records import Record
+from medalign_lite.evaluate import probes as probing
 from medalign_lite.evaluate.calibration import Gap
 from medalign_lite.evaluate.metrics import Margins, Prediction, TokenKL, TokenLogp
-from medalign_lite.evaluate.probes import (
-    DAMAGES,
-    PAIRS_PER_SPLIT,
-    Probe,
-    choose,
-    control_probes,
-    damage_probes,
-    hidden_probes,
-    moved_probes,
-    probe_pair,
-    real_probes,
-    save_damage,
-    truth_records,
-)
+from medalign_lite.evaluate.probes import DAMAGES, PAIRS_PER_SPLIT, Probe, choose
 from medalign_lite.files import kept, read_json
 from medalign_lite.losses.recipes import recipe_named
 from medalign_lite.model.batches import conversation, encode_prompts
@@ -98,14 +86,13 @@ def measure(
     cases: Sequence[Case], arms: Sequence[Arm], *, model: str, preset: Preset, seed: int, folder: Path,
     shards: int = SHARDS,
 ) -> Measured:
-    """Everything that the results are counted from. The first arm is the base; `folder` keeps finished work.
-
-    The same arguments give the same rows, whether or not the work was interrupted.
-    """
-    records = truth_records(cases, seed=seed)
+    """Everything that the results are counted from. The first arm is the base; `folder` keeps finished work. The same
+    arguments give the same rows, whether or not the work was interrupted."""
+    records = probing.truth_records(cases, seed=seed)
     probes = [
-        *real_probes(cases), *control_probes(cases, seed=seed), *hidden_probes(cases, folder=folder, seed=seed),
-        *moved_probes(cases, seed=seed), *damage_probes(cases, records, folder=folder, seed=seed),
+        *probing.real_probes(cases), *probing.control_probes(cases, seed=seed),
+        *probing.hidden_probes(cases, folder=folder, seed=seed), *probing.moved_probes(cases, seed=seed),
+        *probing.damage_probes(cases, records, folder=folder, seed=seed),
     ]  # fmt: skip
     light = ("report",) if any(probe.kind == "report" for probe in probes) else ("closed", "open")
     whole = Job(
@@ -120,8 +107,7 @@ def measure(
     keys = {
         "predictions": lambda r: (rank[r["arm"]], order[r["condition"], r["case_id"], r["question_id"]]),
         "margins": lambda r: (r["corruption"], rank[r["arm"]], r["record_id"]),
-        "drift": lambda r: (rank[r["arm"]], r["case_id"]),
-        "wording": lambda r: (rank[r["arm"]], r["case_id"]),
+        "drift": lambda r: (rank[r["arm"]], r["case_id"]), "wording": lambda r: (rank[r["arm"]], r["case_id"]),
         "yes_no": lambda r: (rank[r["arm"]], r["case_id"], r["question_id"]),
     }
     return Measured(**{name: sorted((row for part in done for row in part[name]), key=keys[name]) for name in keys})
@@ -203,8 +189,10 @@ def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
     blind = answers_without_image(lvlm)
     pairs, drift = _pairs(job), []
     found = {field.name: [] for field in fields(Measured)}
-    save_damage(*pairs[UNSEEN], folder=job.folder)
-    probes = [probe for probe in job.probes if (blind or probe.image is not None) and _can_be_shown(probe)]
+    probing.save_damage(*pairs[UNSEEN], folder=job.folder)
+    probes = [probe for probe in job.probes if blind or probe.image is not None]
+    # where there was no place for a control or no mask, `save_damage` wrote no picture
+    probes = [probe for probe in probes if probe.condition not in DAMAGES or Path(probe.image).exists()]
     if features:  # a large model's would fill a GPU
         features.warm(_distinct(probes))
     changed = {probe.id: probe.finding for probe in probes}
@@ -225,11 +213,6 @@ def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
                 found["yes_no"] += _yes_no(job, policy, arm, inputs)
         found["wording"] += _token_rows(job, arm, own, answer_logp(lvlm, own, **_sizes(job, inputs)))  # the base again
     return found
-
-
-def _can_be_shown(probe: Probe) -> bool:
-    """False where there was no place for a control or no mask: then `save_damage` wrote no picture."""
-    return probe.condition not in DAMAGES or Path(probe.image).exists()
 
 
 @contextmanager
@@ -271,14 +254,12 @@ def _distinct(probes: Sequence[Probe]) -> list[Image.Image | Path]:
 
 
 def _pairs(job: Job) -> dict[str, tuple[list[Record], list[Pair]]]:
-    """{corruption: the shard's true statements against false ones, with its corrupted images}.
-
-    What training used is only looked at on test.
-    """
+    """{corruption: the shard's true statements against false ones, with its corrupted images}. What training used is
+    only looked at on test."""
     by_id = {case.id: case for case in job.cases}
     on_test = [record for record in job.records if by_id[record.case_id].split == "test"]
     return {
-        method: (some, [probe_pair(record, by_id[record.case_id], method=method, seed=job.seed) for record in some])
+        method: (some, [probing.probe_pair(r, by_id[r.case_id], method=method, seed=job.seed) for r in some])
         for method, some in ((UNSEEN, list(job.records)), (job.corruption, on_test))
     }
 

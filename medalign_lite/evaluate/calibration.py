@@ -27,9 +27,7 @@ class Gap:
 @dataclass(frozen=True)
 class Reliability:
     """One entry a bin of p(yes), each (B,): its `low` and `high` edge, questions `n`, their mean p and share of yes.
-
-    mean_p and yes_share are NaN in an empty bin.
-    """
+    mean_p and yes_share are NaN in an empty bin."""
 
     low: np.ndarray
     high: np.ndarray
@@ -61,8 +59,7 @@ def calibration_table(
     """(image groups, (G, B, 4) sums): questions, p, yes and (p - yes)² by group and bin of equal width.
 
     groups: the image group of each question. A p on an edge belongs to the bin above it, p = 1 to the last one.
-    Raises ValueError for arrays of different lengths and for a p outside 0..1 (NaN included).
-    """
+    Raises ValueError for arrays of different lengths and for a p outside 0..1 (NaN included)."""
     p, yes = np.asarray(p, float), np.asarray(yes, float)
     if not len(groups) == len(p) == len(yes):
         raise ValueError(f"{len(groups)} groups, {len(p)} p and {len(yes)} answers: give one of each a question")
@@ -77,11 +74,9 @@ def calibration_table(
 
 
 def calibration(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """(..., B, 4) sums -> {"ece", "brier"}: (...), NaN without questions.
-
-    ECE = Σ_b n_b/n |share of yes - mean p| in bin b (Naeini et al. 2015, two classes). It is biased upwards where bins
-    hold few questions, and so is a bootstrap of it. Brier = mean (p - yes)².
-    """
+    """(..., B, 4) sums -> {"ece", "brier"}: (...), NaN without questions. ECE = Σ_b n_b/n |share of yes - mean p| in
+    bin b (Naeini et al. 2015, two classes). It is biased upwards where bins hold few questions, and so is a bootstrap
+    of it. Brier = mean (p - yes)²."""
     sums = np.asarray(sums, float)
     n = sums[..., 0].sum(-1)
     gaps = np.abs(sums[..., 1] - sums[..., 2]).sum(-1)

@@ -14,10 +14,8 @@ from medalign_lite.model.batches import sampled_offsets
 
 @dataclass(frozen=True)
 class Statement:
-    """A claim of a report, or a short answer as a whole; `right` is None where that cannot be told.
-
-    `start`, `end`: its characters, a negating word in front included. `logps`: log p of its tokens, in nats.
-    """
+    """A claim of a report, or a short answer as a whole; `right` is None where that cannot be told. `start`, `end`: its
+    characters, a negating word in front included. `logps`: log p of its tokens, in nats."""
 
     rollout: Rollout
     start: int

@@ -12,10 +12,8 @@ NO, COMMONEST = "always no", "commonest answer"
 
 def constant_predictions(cases: Iterable[Case], *, splits: Iterable[str] = ("test",)) -> list[Prediction]:
     """Two arms over the questions of `splits`: NO denies everything, COMMONEST says what the training cases mostly say.
-
     The commonest answer is that of the same kind and topic in training, of a report the one that affirms what most
-    reports affirm; a question of a kind that training lacks is answered "No.".
-    """
+    reports affirm; a question of a kind that training lacks is answered "No."."""
     cases, splits = tuple(cases), set(splits)
     usual = _usual(q for case in cases if case.split == "train" for q in case.questions)
     asked = [(case, q) for case in cases if case.split in splits for q in case.questions]

@@ -18,8 +18,7 @@ class ErrorRow:
 
     kind `absent`: all images of which it is known that the finding is not there; `side`: of those, affirmed on `side`;
     `wrong side`: the finding is there, on the other side than the stated `side`; `cofinding`: images without the
-    finding, by whether `cofinding` is seen in them (`cofinding_present`), which is where a language prior shows.
-    """
+    finding, by whether `cofinding` is seen in them (`cofinding_present`), which is where a language prior shows."""
 
     kind: str
     finding: str
@@ -33,11 +32,9 @@ class ErrorRow:
 def error_table(
     cases: Sequence[Case], predictions: Iterable[Prediction], *, arm: str, condition: str = "real"
 ) -> list[ErrorRow]:
-    """False findings of an arm's reports by finding, side and co-finding. Images are counted once.
-
-    A case without a table of facts is judged by its reference report: a finding is not there if the report denies it,
-    and of what it does not mention nobody knows.
-    """
+    """False findings of an arm's reports by finding, side and co-finding. Images are counted once. A case without a
+    table of facts is judged by its reference report: a finding is not there if the report denies it, and of what it
+    does not mention nobody knows."""
     by_id = {case.id: case for case in cases}
     said: dict[str, set[tuple[str, str | None]]] = defaultdict(set)
     truths: dict[str, Stated] = {}

@@ -26,10 +26,8 @@ PLACES = {"side": ("side",), "zone": ("zone",), "where": ("side", "zone")}  # to
 
 def answer_changed(kind: str, first: str, second: str, question: str = "", options: Sequence[str] = ()) -> bool:
     """Whether two answers to one question say something else: yes for no, other affirmed findings, or other words.
-
-    Closed answers are compared by what `yes_no` reads, and options by `option_of`, where both can be read,
-    reports by the findings, sides, zones and sizes that they affirm, everything else by `lmms_normalise`.
-    """
+    Closed answers are compared by what `yes_no` reads, and options by `option_of`, where both can be read, reports by
+    the findings, sides, zones and sizes that they affirm, everything else by `lmms_normalise`."""
     if kind == "report":
         said = [{(c.finding, c.side, c.zone, c.size) for c in affirmed(text)} for text in (first, second)]
         return said[0] != said[1]
@@ -40,11 +38,9 @@ def answer_changed(kind: str, first: str, second: str, question: str = "", optio
 
 
 def change_counts(question: Question, clean: str, lesion: str, control: str) -> dict[str, float]:
-    """Columns of `metrics`: is the answer another one with the lesion corrupted, and with as much of the rest.
-
-    A report may change in what it says of something else, so only answers to questions count as grounded ones: changed
-    by the lesion and not by the rest.
-    """
+    """Columns of `metrics`: is the answer another one with the lesion corrupted, and with as much of the rest. A report
+    may change in what it says of something else, so only answers to questions count as grounded ones: changed by the
+    lesion and not by the rest."""
     kind, asked = question.kind, (question.text, question.options)
     changed = [answer_changed(kind, clean, other, *asked) for other in (lesion, control)]
     row = {
@@ -59,8 +55,7 @@ def margin_counts(lesion: float, control: float) -> dict[str, float]:
 
     The evidence's removal lowers the margin by m(v) - m(v'), the control by m(v) - m(v°): it lowers it more where
     m(v') < m(v°), and a tie is half a win. Multiplying margins by any positive number changes the selectivity (nats)
-    and leaves this as it is.
-    """
+    and leaves this as it is."""
     lower = (1 + np.sign(control - lesion)) / 2
     return {"selectivity_n": 1, "selectivity": control - lesion, "evidence_lower": lower}
 
@@ -86,10 +81,8 @@ def removed_facts(facts: Iterable[Fact], findings: Iterable[str]) -> tuple[Fact,
 
 
 def moved_facts(facts: Iterable[Fact], moved: Fact, *, side: str | None, zone: str | None = None) -> tuple[Fact, ...]:
-    """The facts of the picture in which `moved` lies elsewhere; it keeps its zone where none is given.
-
-    Raises ValueError where `moved` is not among the facts.
-    """
+    """The facts of the picture in which `moved` lies elsewhere; it keeps its zone where none is given. Raises
+    ValueError where `moved` is not among the facts."""
     facts = tuple(facts)
     if moved not in facts:
         raise ValueError(f"the {moved.finding} is not one of the case's facts: move one that is")
@@ -101,8 +94,7 @@ def changed_case(case: Case, finding: str, condition: str) -> Case:
     """The case that a changed picture shows, with its report requests and the questions about the finding alone.
 
     condition: "hidden", the finding is gone and everything else as it was; "moved", it lies on the other side.
-    Raises ValueError for another condition, and for a finding that is not there or, moved, has no side.
-    """
+    Raises ValueError for another condition, and for a finding that is not there or, moved, has no side."""
     about = [fact for fact in case.facts or () if fact.finding == finding]
     if condition not in CHANGES or not about:
         raise ValueError(f"case {case.id}: {finding} cannot be {condition}; hide or move a finding that it has")
@@ -121,8 +113,7 @@ def counterfactual_case(case: Case, facts: Sequence[Fact]) -> Case:
 
     Scored with `metrics.count` under the condition in which the changed picture was shown ("hidden", "moved"). Where
     the finding of an open question is gone the question has a wrong premise, and that is its topic. Questions whose
-    answer under the new facts is not known are dropped: of unknown topics, and where the finding cannot be seen.
-    """
+    answer under the new facts is not known are dropped: of unknown topics, and where the finding cannot be seen."""
     facts, before = tuple(facts), tuple(case.facts or ())
     asked = (_answer_again(question, facts, before) for question in case.questions)
     return replace(case, facts=facts, questions=tuple(question for question in asked if question is not None))

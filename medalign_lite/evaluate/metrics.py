@@ -1,7 +1,7 @@
 """What a model said, counted per image; ratios come last, so that a bootstrap can draw images.
 
-Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `vqa`, `probing`, `grounding` and
-`style`. Without structured facts a report is counted against its reference, as far as that goes (`edits/truths`).
+Each metric is a ratio of two columns of counts; what is counted is in `agreement`, `short_answers` and `grounding`.
+Without structured facts a report is counted against its reference, as far as that goes (`edits/truths`).
 ``python -m medalign_lite score``: the suite on two files of your own.
 """
 
@@ -15,9 +15,7 @@ from medalign_lite.cases.case import Case, Question
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.evaluate.agreement import overclaim_counts, report_counts
 from medalign_lite.evaluate.grounding import change_counts, changed_case, fall_counts, margin_counts
-from medalign_lite.evaluate.probing import probe_counts
-from medalign_lite.evaluate.short_answers import score_answer
-from medalign_lite.evaluate.style import style_counts
+from medalign_lite.evaluate.short_answers import probe_counts, score_answer
 from medalign_lite.text.answers import option_of
 from medalign_lite.text.says import yes_no
 
@@ -26,11 +24,9 @@ CONDITIONS = ("real", "blank", "shuffled", "hidden", "question-only", "moved", "
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer of one arm. `condition` names the image it saw.
-
-    `hidden` is the image without one `finding` whose company stays, `moved` with it on the other side; `lesion` and
-    `control` are the image with its lesion corrupted, and with as much of the rest.
-    """
+    """One answer of one arm. `condition` names the image it saw. `hidden` is the image without one `finding` whose
+    company stays, `moved` with it on the other side; `lesion` and `control` are the image with its lesion corrupted,
+    and with as much of the rest."""
 
     case_id: str
     question_id: str
@@ -42,10 +38,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Margins:
-    """Raw gaps log π(y+) - log π(y-) in nats, summed over span tokens, under v, v' (lesion) and v° (control).
-
-    Raw, so that the base has a value too: METHOD's margin m(u) / β (N = none) is the aligned gap minus the base's.
-    """
+    """Raw gaps log π(y+) - log π(y-) in nats, summed over span tokens, under v, v' (lesion) and v° (control). Raw, so
+    that the base has a value too: METHOD's margin m(u) / β (N = none) is the aligned gap minus the base's."""
 
     record_id: str
     case_id: str
@@ -73,55 +67,35 @@ class TokenLogp:
     values: tuple[float, ...]
 
 
+FEW_WORDS = 2  # an answer this many word edits from the base's is a minimal change
 PERPLEXITY = "perplexity_under_base"  # exp of its ratio, nats a token
 # metric -> (numerator column, denominator column). Facts agree in finding, side and zone, where a name says no more.
 RATIOS = {
-    "fact_precision": ("claims_right", "claims"),
-    "fact_recall": ("facts_found", "facts"),
+    "fact_precision": ("claims_right", "claims"), "fact_recall": ("facts_found", "facts"),
     "fact_precision_finding": ("claims_right_finding", "claims"),
-    "fact_recall_finding": ("facts_found_finding", "facts"),
-    "fact_precision_side": ("claims_right_side", "claims"),
-    "fact_recall_side": ("facts_found_side", "facts"),
-    "fact_precision_size": ("claims_right_size", "claims"),
-    "fact_recall_size": ("facts_found_size", "facts"),
-    "hallucination_rate": ("claims_hallucinated", "claims"),
-    "chair_mention": ("mentions_false", "mentions"),
-    "chair_report": ("reports_false", "reports"),
-    "match_ratio": ("match_ratio", "match_reports"),
-    "false_findings_per_report": ("false_findings", "reports"),
+    "fact_recall_finding": ("facts_found_finding", "facts"), "fact_precision_side": ("claims_right_side", "claims"),
+    "fact_recall_side": ("facts_found_side", "facts"), "fact_precision_size": ("claims_right_size", "claims"),
+    "fact_recall_size": ("facts_found_size", "facts"), "hallucination_rate": ("claims_hallucinated", "claims"),
+    "chair_mention": ("mentions_false", "mentions"), "chair_report": ("reports_false", "reports"),
+    "match_ratio": ("match_ratio", "match_reports"), "false_findings_per_report": ("false_findings", "reports"),
     "missing_findings_per_report": ("missing_findings", "reports"),
     "location_errors_per_report": ("location_errors", "reports"),
-    "severity_errors_per_report": ("severity_errors", "reports"),
-    "side_accuracy": ("sides_right", "sides"),
-    "zone_accuracy": ("zones_right", "zones"),
-    "size_accuracy": ("sizes_right", "sizes"),
-    "attributes_stated": ("attributes_stated", "attributes"),
-    "closed_accuracy": ("closed_right", "closed"),
-    "closed_accuracy_llavamed": ("closed_llavamed", "closed"),
-    "closed_accuracy_lmms": ("closed_lmms", "closed"),
-    "open_recall": ("open_recall", "open"),
-    "open_recall_strict": ("open_strict", "open"),
-    "open_accuracy_lmms": ("open_lmms", "open"),
-    "yes_ratio": ("yes", "yes_no"),
-    "neither_ratio": ("neither", "yes_no"),
-    "choice_accuracy": ("choice_right", "choice"),
-    "choice_none": ("choice_none", "choice"),
-    "twin_accuracy": ("twins_right", "twins"),
-    "premise_rejection": ("premises_rejected", "premises"),
+    "severity_errors_per_report": ("severity_errors", "reports"), "side_accuracy": ("sides_right", "sides"),
+    "zone_accuracy": ("zones_right", "zones"), "size_accuracy": ("sizes_right", "sizes"),
+    "attributes_stated": ("attributes_stated", "attributes"), "closed_accuracy": ("closed_right", "closed"),
+    "closed_accuracy_llavamed": ("closed_llavamed", "closed"), "closed_accuracy_lmms": ("closed_lmms", "closed"),
+    "open_recall": ("open_recall", "open"), "open_recall_strict": ("open_strict", "open"),
+    "open_accuracy_lmms": ("open_lmms", "open"), "yes_ratio": ("yes", "yes_no"), "neither_ratio": ("neither", "yes_no"),
+    "choice_accuracy": ("choice_right", "choice"), "choice_none": ("choice_none", "choice"),
+    "twin_accuracy": ("twins_right", "twins"), "premise_rejection": ("premises_rejected", "premises"),
     "grounding_selectivity": ("selectivity", "selectivity_n"),
-    "grounding_probability": ("evidence_lower", "selectivity_n"),
-    "flip_rate": ("flipped", "flipped_n"),
-    "invariance_rate": ("invariant", "invariant_n"),
-    "change_lesion": ("changed_lesion", "changes"),
-    "change_control": ("changed_control", "changes"),
-    "change_selectivity": ("changed_gap", "changes"),
-    "change_grounded": ("changed_only", "asked_about"),
-    "right_answer_fall": ("right_fall", "right_falls"),
+    "grounding_probability": ("evidence_lower", "selectivity_n"), "flip_rate": ("flipped", "flipped_n"),
+    "invariance_rate": ("invariant", "invariant_n"), "change_lesion": ("changed_lesion", "changes"),
+    "change_control": ("changed_control", "changes"), "change_selectivity": ("changed_gap", "changes"),
+    "change_grounded": ("changed_only", "asked_about"), "right_answer_fall": ("right_fall", "right_falls"),
     "overclaim_lesion_hidden": ("overclaimed", "hidden_findings"),
-    "style_edit_distance": ("edit_distance", "edit_answers"),
-    "within_few_words": ("within_few_words", "edit_answers"),
-    "answer_words": ("words", "word_answers"),
-    "kl_to_reference": ("kl", "kl_tokens"),
+    "style_edit_distance": ("edit_distance", "edit_answers"), "within_few_words": ("within_few_words", "edit_answers"),
+    "answer_words": ("words", "word_answers"), "kl_to_reference": ("kl", "kl_tokens"),
     PERPLEXITY: ("surprise", "surprise_tokens"),
 }
 _LEVELS = ("", "_finding", "_side", "_size")
@@ -160,16 +134,9 @@ def ratios(sums: np.ndarray, names: Iterable[str] = METRICS) -> dict[str, np.nda
 
 
 def count(
-    cases: Sequence[Case],
-    predictions: Iterable[Prediction],
-    *,
-    arm: str,
-    reference: str = "base",
-    condition: str = "real",
-    margins: Iterable[Margins] = (),
-    kl: Iterable[TokenKL] = (),
-    logp: Iterable[TokenLogp] = (),
-    right: Iterable[Margins] = (),
+    cases: Sequence[Case], predictions: Iterable[Prediction], *, arm: str, reference: str = "base",
+    condition: str = "real", margins: Iterable[Margins] = (), kl: Iterable[TokenKL] = (),
+    logp: Iterable[TokenLogp] = (), right: Iterable[Margins] = (),
 ) -> Counts:
     """Counts of one arm over `cases`, one row per image group (sorted).
 
@@ -178,8 +145,7 @@ def count(
     those with `real`, `lesion` and `control`. `right`: gaps of the right answer over the wrong one to yes/no questions.
 
     Raises ValueError for an unknown condition, a question that its case does not have, two answers to one question, or
-    a report on a `hidden` picture that does not say what was hidden.
-    """
+    a report on a `hidden` picture that does not say what was hidden."""
     if condition not in CONDITIONS:
         raise ValueError(f"unknown condition {condition!r}: use one of {', '.join(CONDITIONS)}")
     by_id = {case.id: case for case in cases}
@@ -225,8 +191,7 @@ def count(
 def changed_cases(cases: Iterable[Case], predictions: Iterable[Prediction], condition: str) -> list[Case]:
     """The cases as their changed pictures show them, where some arm was asked: scored like any other.
 
-    condition: "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too.
-    """
+    condition: "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too."""
     changed = {p.case_id: p.finding for p in predictions if p.condition == condition and p.finding}
     return [changed_case(case, changed[case.id], condition) for case in cases if case.id in changed]
 
@@ -306,3 +271,23 @@ def _grounding(margin: Margins) -> dict[str, float]:
         row |= margin_counts(margin.lesion, margin.control)
     return row
 
+
+def word_edits(a: str, b: str) -> int:
+    """Word-level Levenshtein distance: the fewest insertions, deletions and exchanges of words."""
+    left, right = a.split(), b.split()
+    previous = list(range(len(right) + 1))
+    for i, word in enumerate(left, 1):
+        row = [i]
+        for j, other in enumerate(right, 1):
+            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (word != other)))
+        previous = row
+    return previous[-1]
+
+
+def style_counts(text: str, reference: str | None) -> dict[str, float]:
+    """Columns of `metrics`: the answer's words, and its distance to the reference answer where there is one."""
+    row = {"word_answers": 1, "words": len(text.split())}
+    if reference is None:
+        return row
+    edits, longest = word_edits(text, reference), max(len(text.split()), len(reference.split()), 1)
+    return row | {"edit_answers": 1, "edit_distance": edits / longest, "within_few_words": edits <= FEW_WORDS}

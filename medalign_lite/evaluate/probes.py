@@ -16,13 +16,13 @@ from PIL import Image
 
 from medalign_lite.cases.case import Case, Question, prompt_of
 from medalign_lite.cases.images import image_size, read_image
+from medalign_lite.cases.pictures import save_png
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.corrupt import UNSEEN, corrupt
 from medalign_lite.corruption.masks import dilate, find_masks, lesion_mask, mask_source
 from medalign_lite.edits.records import Record, check_record, make_record
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.evaluate.grounding import changed_case
-from medalign_lite.files import whole
 from medalign_lite.text.claims import judge
 from medalign_lite.text.facts import Fact
 from medalign_lite.text.form import find_report_sentences
@@ -70,9 +70,8 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
     """The same about a seeded choice of `images` test cases, without what they show: one set for each of CONTROLS."""
     chosen = choose([case for case in cases if case.split == "test"], images, seed=seed)
     shown = {
-        "blank": {case.id: _blank(case) for case in chosen},
-        "shuffled": another_image(chosen, seed=seed),
-        "question-only": {case.id: None for case in chosen},
+        "blank": {case.id: Image.new("RGB", image_size(case.image), (GREY,) * 3) for case in chosen},
+        "shuffled": another_image(chosen, seed=seed), "question-only": {case.id: None for case in chosen},
     }
     return [
         _probe(case, question, condition, shown[condition][case.id])
@@ -84,15 +83,12 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
     ]
 
 
-def hidden_probes(
-    cases: Sequence[Case], *, folder: Path, seed: int, per_split: int = HIDDEN_PER_SPLIT
-) -> list[Probe]:
+def hidden_probes(cases: Sequence[Case], *, folder: Path, seed: int, per_split: int = HIDDEN_PER_SPLIT) -> list[Probe]:
     """The report and the questions about one finding, with that finding gone and its company still there.
 
     A seeded few held-out cases of each split; those whose picture was rendered without a finding, where there are any.
     Elsewhere the mask of a seeded visible finding is filled with healthy texture, which no training pair shows, and the
-    picture written to `folder`. Cases without a table of facts are left out: nobody knows what to look for.
-    """
+    picture written to `folder`. Cases without a table of facts are left out: nobody knows what to look for."""
     found = []
     for split in HELD_OUT:
         able = [(case, _to_hide(case, seed=seed)) for case in cases if case.split == split]
@@ -118,11 +114,9 @@ def moved_probes(cases: Iterable[Case], *, seed: int, per_split: int = MOVED_PER
 def damage_probes(
     cases: Iterable[Case], records: Sequence[Record], *, folder: Path, seed: int, per_split: int = DAMAGED_PER_SPLIT
 ) -> list[Probe]:
-    """What the records and the questions about their lesions ask, with the lesion and with another place corrupted.
-
-    A seeded few records of each held-out split. The pictures in `folder` are those of the records' pairs, which
-    `save_damage` writes; a question whose picture could not be made is not asked.
-    """
+    """What the records and the questions about their lesions ask, with the lesion and with another place corrupted. A
+    seeded few records of each held-out split. The pictures in `folder` are those of the records' pairs, which
+    `save_damage` writes; a question whose picture could not be made is not asked."""
     by_id, found = {case.id: case for case in cases}, []
     for split in HELD_OUT:
         for record in choose([r for r in records if by_id[r.case_id].split == split], per_split, seed=seed):
@@ -138,7 +132,7 @@ def save_damage(records: Iterable[Record], pairs: Iterable[Pair], *, folder: Pat
     for record, pair in zip(records, pairs, strict=True):
         for condition, image in zip(DAMAGES, (pair.lesion, pair.control), strict=True):
             if image is not None:
-                _save(image, _damaged(folder, record, condition))
+                save_png(np.asarray(image), _damaged(folder, record, condition))
 
 
 def choose(items: Sequence, count: int, *, seed: int) -> list:
@@ -164,9 +158,7 @@ def truth_records(
     cases: Iterable[Case], *, seed: int, per_split: int = PAIRS_PER_SPLIT, splits: Sequence[str] = HELD_OUT
 ) -> list[Record]:
     """A true statement about a lesion as y+, its minimal false edit as y-: at most one a case, `per_split` a split.
-
-    With a table of facts the statement is a sentence of the reference report, else the gold answer to a question.
-    """
+    With a table of facts the statement is a sentence of the reference report, else the gold answer to a question."""
     found = []
     for split in splits:
         held = [case for case in cases if case.split == split]
@@ -227,10 +219,6 @@ def _probe(case: Case, question: Question, condition: str, image: Image.Image | 
     return Probe(case.id, question.id, case.split, question.kind, condition, image, prompt_of(question))
 
 
-def _blank(case: Case) -> Image.Image:
-    return Image.new("RGB", image_size(case.image), (GREY,) * 3)
-
-
 def _to_hide(case: Case, *, seed: int) -> Fact | None:
     """The fact that is hidden: one with a picture without it, else a seeded one of those that are seen and outlined."""
     seen = [fact for fact in case.facts or () if fact.visible]
@@ -247,17 +235,13 @@ def _filled(case: Case, finding: str, folder: Path, *, seed: int) -> Path:
     path = folder / f"hidden-{_digest(case.id)}.png"
     if not path.exists():
         mask, avoid = lesion_mask(case, [finding]), dilate(lesion_mask(case))
-        _save(corrupt(read_image(case.image), mask, method=UNSEEN, id=case.id, seed=seed, avoid=avoid), path)
+        filled = corrupt(read_image(case.image), mask, method=UNSEEN, id=case.id, seed=seed, avoid=avoid)
+        save_png(np.asarray(filled), path)
     return path
 
 
 def _damaged(folder: Path, record: Record, condition: str) -> Path:
     return folder / f"{condition}-{_digest(record.id)}.png"
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    with whole(path, synced=False) as part:
-        image.save(part, compress_level=1)
 
 
 def _digest(name: str) -> str:

@@ -13,31 +13,12 @@ from scipy import stats as distributions
 from statsmodels.stats.multitest import multipletests
 
 from medalign_lite.cases.case import Case
-from medalign_lite.evaluate.metrics import (
-    COLUMNS,
-    Counts,
-    Margins,
-    Prediction,
-    TokenKL,
-    TokenLogp,
-    changed_cases,
-    count,
-    ratios,
-)
+from medalign_lite.evaluate import metrics
+from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL, TokenLogp, ratios
 
 RESULT_METRICS = (
-    "fact_precision",
-    "fact_recall",
-    "fact_f1",
-    "hallucination_rate",
-    "closed_accuracy",
-    "open_recall",
-    "yes_ratio",
-    "grounding_selectivity",
-    "invariance_rate",
-    "flip_rate",
-    "overclaim_lesion_hidden",
-    "style_edit_distance",
+    "fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio",
+    "grounding_selectivity", "invariance_rate", "flip_rate", "overclaim_lesion_hidden", "style_edit_distance",
     "kl_to_reference",
 )
 EXTRA_METRICS = ("grounding_probability", "size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
@@ -62,8 +43,7 @@ def interval(values: np.ndarray, n: int, level: float = 0.95) -> tuple[np.ndarra
 
     The expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", §5.3): the
     plain percentile interval of n clusters is too short by √((n-1)/n) and by normal against t. On ratios and their
-    differences it covered better than the percentile and BCa intervals (tests/test_stats.py).
-    """
+    differences it covered better than the percentile and BCa intervals (tests/test_stats.py)."""
     if n < 2:
         return (np.full(values.shape[1:], np.nan),) * 2
     tail = distributions.norm.cdf(-np.sqrt(n / (n - 1)) * distributions.t.ppf((1 + level) / 2, n - 1))
@@ -93,18 +73,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def results(
-    cases: Sequence[Case],
-    predictions: Sequence[Prediction],
-    *,
-    aligned: str,
-    base: str = "base",
-    margins: Sequence[Margins] = (),
-    kl: Sequence[TokenKL] = (),
-    logp: Sequence[TokenLogp] = (),
-    condition: str = "real",
-    names: Sequence[str] = RESULT_METRICS,
-    seed: int = 0,
-    draws: int = 2000,
+    cases: Sequence[Case], predictions: Sequence[Prediction], *, aligned: str, base: str = "base",
+    margins: Sequence[Margins] = (), kl: Sequence[TokenKL] = (), logp: Sequence[TokenLogp] = (),
+    condition: str = "real", names: Sequence[str] = RESULT_METRICS, seed: int = 0, draws: int = 2000,
 ) -> dict:
     """{"base" | "aligned" | "difference": {"test" | "shifted": {metric: {"value", "low", "high", "n"}}}}.
 
@@ -112,16 +83,13 @@ def results(
     n is the number of image groups that contribute. What cannot be measured is None with n = 0. `difference` of
     `grounding_selectivity` is METHOD's GS / β, because the gaps are raw (metrics.Margins).
 
-    Raises ValueError if the two arms did not answer the same questions.
-    """
+    Raises ValueError if the two arms did not answer the same questions."""
     _check_paired(predictions, base, aligned, condition)
     out: dict = {"base": {}, "aligned": {}, "difference": {}}
     for split in TEST_SPLITS:
         chosen = [case for case in cases if case.split == split]
-        first, second = (
-            count(chosen, predictions, arm=arm, reference=base, condition=condition, margins=margins, kl=kl, logp=logp)
-            for arm in (base, aligned)
-        )
+        told = {"reference": base, "condition": condition, "margins": margins, "kl": kl, "logp": logp}
+        first, second = (metrics.count(chosen, predictions, arm=arm, **told) for arm in (base, aligned))
         _zero_own_kl(first, second)
         for arm, block in compare(first, second, names=names, seed=seed, draws=draws).items():
             out[arm][split] = block
@@ -132,12 +100,10 @@ def changed_results(
     cases: Sequence[Case], predictions: Sequence[Prediction], *, condition: str,
     names: Sequence[str] = COUNTERFACTUAL_METRICS, **options,
 ) -> dict:
-    """`results` of the answers to changed pictures, "hidden" or "moved", against the truth that these then show.
-
-    Raises as `results` does.
-    """
+    """`results` of the answers to changed pictures, "hidden" or "moved", against the truth that these then show. Raises
+    as `results` does."""
     shown = [p for p in predictions if p.condition == condition]
-    return results(changed_cases(cases, shown, condition), shown, condition=condition, names=names, **options)
+    return results(metrics.changed_cases(cases, shown, condition), shown, condition=condition, names=names, **options)
 
 
 def compare(
@@ -159,12 +125,8 @@ def compare(
         values = (point[0][name], point[1][name], point[1][name] - point[0][name])
         draws_of = (drawn[0][name], drawn[1][name], drawn[1][name] - drawn[0][name])
         for arm, value, many, n in zip(out, values, draws_of, sizes, strict=True):
-            out[arm][name] = _entry(value, *_bounds(value, many, n), n)
+            out[arm][name] = _entry(value, *((np.nan, np.nan) if np.isnan(value) else interval(many, n)), n)
     return out
-
-
-def _bounds(value: float, many: np.ndarray, n: int) -> tuple[float, float]:
-    return (np.nan, np.nan) if np.isnan(value) else interval(many, n)
 
 
 def _entry(value: float, low: float, high: float, n: int) -> dict:

@@ -45,7 +45,6 @@ def kl_terms(logits: Tensor, ref_logits: Tensor) -> tuple[Tensor, Tensor]:
 
     Finite at any finite logits and with ids masked by -inf in both; an id masked in one alone makes the divergence
     truly infinite. The reference gets no gradient. Half-precision logits are read as fp32. This is the plain way, which
-    keeps both rows of logits; `readout.py` gives the same from hidden states and keeps none.
-    """
+    keeps both rows of logits; `readout.py` gives the same from hidden states and keeps none."""
     wide = torch.promote_types(logits.dtype, torch.float32)
     return _TokenKL.apply(logits.to(wide), ref_logits.detach().to(wide))

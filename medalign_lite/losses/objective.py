@@ -26,8 +26,7 @@ class Side:
 
     logp, ref_logp: (B, C) log-probability of the token that stands there; `ref_logp` None where no term reads it.
     kinds: (B, C) long, 0 outside every span, else 1 + index of the span's kind. valid: (B, C) bool, False is padding.
-    forward_kl, reverse_kl: (B, C) F_t and R_t, or None where no term reads them.
-    """
+    forward_kl, reverse_kl: (B, C) F_t and R_t, or None where no term reads them."""
 
     logp: Tensor
     kinds: Tensor
@@ -39,11 +38,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a batch offers to the objective: sides by (image, answer) and which corrupted images exist.
-
-    Images are "clean", "lesion", "control"; answers "chosen", "rejected", "gold". has_lesion, has_control and positive
-    (the record is about a finding that is there) are (B,) bool. Rows without an image may hold anything, even NaN.
-    """
+    """What a batch offers to the objective: sides by (image, answer) and which corrupted images exist. Images are
+    "clean", "lesion", "control"; answers "chosen", "rejected", "gold". has_lesion, has_control and positive (the record
+    is about a finding that is there) are (B,) bool. Rows without an image may hold anything, even NaN."""
 
     sides: Mapping[tuple[str, str], Side]
     has_lesion: Tensor
@@ -158,9 +155,7 @@ def negative_log_likelihood(side: Side) -> Tensor:
 
 def gate(terms: Terms, *, choice: str, reaction: Tensor | None, threshold: float) -> Tensor:
     """Which records feel the corruption terms, (B,) bool: `always`; `positive` findings; `reactive`, where the
-
-    reference's own preference moves by more than `threshold` nats when the lesion is corrupted (`reaction`, (B,)).
-    """
+    reference's own preference moves by more than `threshold` nats when the lesion is corrupted (`reaction`, (B,))."""
     if choice == "reactive":
         return terms.has_lesion & (torch.where(terms.has_lesion, reaction, 0.0).abs() > threshold)
     return terms.positive if choice == "positive" else torch.ones_like(terms.has_lesion)
@@ -182,31 +177,19 @@ def reference_reaction(terms: Terms, recipe: Recipe) -> Tensor:
 
 def side_weights(side: Side, recipe: Recipe) -> Tensor:
     """The recipe's token weights on one side, (B, C)."""
-    return token_weights(side.kinds, side.valid, background=recipe.w_bg, kind=recipe.w_kind,
-                         dtype=side.logp.dtype)
+    return token_weights(side.kinds, side.valid, background=recipe.w_bg, kind=recipe.w_kind, dtype=side.logp.dtype)
 
 
 def _advantage(terms: Terms, recipe: Recipe, image: str, answer: str, present: Tensor | None = None) -> Tensor:
     """A(u, y) under the recipe; rows that are not `present` read 0 and send back a gradient of exactly 0."""
     side = terms.side(image, answer)
-    value = advantage(
-        side, weights=side_weights(side, recipe), choice=recipe.normaliser, reference=recipe.reference
-    )
+    value = advantage(side, weights=side_weights(side, recipe), choice=recipe.normaliser, reference=recipe.reference)
     return value if present is None else torch.where(present, value, torch.zeros_like(value))
-
-
-def _sequence_kl(terms: Terms) -> tuple[Tensor, Tensor]:
-    """Σ_t F_t of y+ and of y- under the clean image, for TDPO."""
-    pair = (terms.side("clean", "chosen"), terms.side("clean", "rejected"))
-    chosen, rejected = (weighted_sum(side.forward_kl, side.valid.to(side.logp.dtype)) for side in pair)
-    return chosen, rejected
 
 
 def margins(terms: Terms, recipe: Recipe) -> dict[str, Tensor]:
     """m(v), m(v'), m(v°) as `margin`, `margin_lesion`, `margin_control`, for each image whose two sides were scored.
-
-    (B,) each; NaN where the record lacks the image.
-    """
+    (B,) each; NaN where the record lacks the image."""
     found = {}
     presence = {"clean": torch.ones_like(terms.has_lesion), "lesion": terms.has_lesion, "control": terms.has_control}
     for image, present in presence.items():
@@ -240,7 +223,8 @@ def _judged(terms: Terms, recipe: Recipe, m: Tensor) -> Tensor:
     """What the preference term is told: m(v), less TDPO's β a [Σ F(y-) - Σ F(y+)]."""
     if not recipe.sequence_kl:
         return m
-    chosen, rejected = _sequence_kl(terms)
+    pair = (terms.side("clean", "chosen"), terms.side("clean", "rejected"))
+    chosen, rejected = (weighted_sum(side.forward_kl, side.valid.to(side.logp.dtype)) for side in pair)
     return m - recipe.beta * recipe.sequence_kl * (rejected - (chosen.detach() if recipe.stop_chosen_kl else chosen))
 
 
@@ -280,11 +264,9 @@ def _corrupted_terms(terms: Terms, recipe: Recipe, m: Tensor | None) -> dict[str
 
 
 def objective(terms: Terms, recipe: Recipe) -> Losses:
-    """L of the module's docstring for one batch: `loss` (B,) and `parts`.
-
-    Only the sides that `recipe.sides()` lists are read. Where a' or a° is 0 the row's loss is bit for bit what it is
-    with γ or κ = 0. Raises ValueError when a side that a term reads was not scored.
-    """
+    """L of the module's docstring for one batch: `loss` (B,) and `parts`. Only the sides that `recipe.sides()` lists
+    are read. Where a' or a° is 0 the row's loss is bit for bit what it is with γ or κ = 0. Raises ValueError when a
+    side that a term reads was not scored."""
     m = None
     if recipe.compares:
         chosen, rejected = (_advantage(terms, recipe, "clean", answer) for answer in ("chosen", "rejected"))

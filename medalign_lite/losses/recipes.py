@@ -8,12 +8,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from medalign_lite.text.spans import KINDS
 
 CHOICES = {
-    "normaliser": ("none", "span", "length"),
-    "ground": ("flip", "neutral", "conditional", "joint"),
-    "control": ("keep", "match"),
-    "gate": ("always", "positive", "reactive"),
-    "kl_tokens": ("phrase", "all", "outside", "weighted"),
-    "nll_answer": ("chosen", "gold"),
+    "normaliser": ("none", "span", "length"), "ground": ("flip", "neutral", "conditional", "joint"),
+    "control": ("keep", "match"), "gate": ("always", "positive", "reactive"),
+    "kl_tokens": ("phrase", "all", "outside", "weighted"), "nll_answer": ("chosen", "gold"),
 }
 WEIGHTS = ("preference", "gamma", "kappa", "eta", "alpha", "nll", "sequence_kl")
 
@@ -44,8 +41,7 @@ class Recipe:
     through ΣF(y+). gamma, ground: lesion corrupted. kappa, control: corrupted elsewhere. gate, gate_nats: which records
     feel these two. eta, delta: anchor and its offset in nats. alpha, lam, kl_tokens, kl_answers: token KL, λ, k_t, and
     the answers (clean image) over which it is summed. nll, nll_answer: mean-per-token likelihood.
-    Raises ValueError or TypeError on settings that are unknown or contradict each other.
-    """
+    Raises ValueError or TypeError on settings that are unknown or contradict each other."""
 
     name: str
     beta: float = 0.1

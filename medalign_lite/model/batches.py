@@ -24,8 +24,7 @@ class Sequences:
     """A batch of prompt + answer, right padded; T tokens, image tokens included.
 
     inputs: keyword arguments of the model. completion: bool (B, T), the answer's tokens with its end-of-turn token.
-    kinds: long (B, T), 0 outside every span, else 1 + KINDS.index(kind); non-zero only inside `completion`.
-    """
+    kinds: long (B, T), 0 outside every span, else 1 + KINDS.index(kind); non-zero only inside `completion`."""
 
     inputs: dict[str, torch.Tensor]
     completion: torch.Tensor
@@ -53,23 +52,16 @@ class Sequences:
 
 
 def encode(
-    processor,
-    images: Sequence[Image.Image | Path | str],
-    questions: Sequence[str],
-    answers: Sequence[str],
-    spans: Sequence[Sequence[Span]] | None = None,
-    *,
-    answer_ids: Sequence[Sequence[int] | None] | None = None,
-    device: torch.device | str = "cpu",
-    max_tokens: int | None = None,
+    processor, images: Sequence[Image.Image | Path | str], questions: Sequence[str], answers: Sequence[str],
+    spans: Sequence[Sequence[Span]] | None = None, *, answer_ids: Sequence[Sequence[int] | None] | None = None,
+    device: torch.device | str = "cpu", max_tokens: int | None = None,
 ) -> Sequences:
     """Tokenise each question and answer as one conversation and mark the tokens that spans touch (METHOD §2).
 
     `answer_ids` gives, for rows where it is not None, the token ids as they were sampled: they are used unchanged
     (contract D1) and must decode to the answer. `max_tokens` defaults to the tokenizer's own limit.
     Raises ValueError for an empty or padded answer, special tokens in a text, a span outside the answer, a prompt whose
-    ids change when the answer follows, ids that do not decode to the answer, and a sequence above `max_tokens`.
-    """
+    ids change when the answer follows, ids that do not decode to the answer, and a sequence above `max_tokens`."""
     tokenizer = processor.tokenizer
     rows = _prompt_rows(processor, images, questions)
     completions, kinds = [], []
@@ -89,10 +81,8 @@ def encode(
 
 
 def encode_prompts(processor, images, questions, *, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
-    """Inputs of `generate`: left-padded prompts that end where the answer begins. Raises ValueError as `encode`.
-
-    Where every image is None the conversations hold text alone.
-    """
+    """Inputs of `generate`: left-padded prompts that end where the answer begins. Raises ValueError as `encode`. Where
+    every image is None the conversations hold text alone."""
     rows = _prompt_rows(processor, images, questions)
     for ids in rows.ids:
         _check_length(len(ids), processor.tokenizer.model_max_length)
@@ -106,11 +96,9 @@ def tokens_of(processor, text: str) -> list[tuple[str, int, int]]:
 
 
 def sampled_offsets(tokenizer, ids: Sequence[int], answer: str) -> Offsets:
-    """Character offsets in `answer` of ids as sampled, which need not be how a tokenizer would split that text.
-
-    An end token gets an empty range; tokens that share one character (its bytes) share its range.
-    Raises ValueError where the ids do not decode to `answer`, or hold a special token before the last.
-    """
+    """Character offsets in `answer` of ids as sampled, which need not be how a tokenizer would split that text. An end
+    token gets an empty range; tokens that share one character (its bytes) share its range. Raises ValueError where the
+    ids do not decode to `answer`, or hold a special token before the last."""
     text = tokenizer.decode(ids, skip_special_tokens=True)
     if text.strip() != answer:
         raise ValueError(f"answer_ids decode to {text.strip()!r}, not to the answer {answer!r}")
@@ -149,8 +137,7 @@ def conversation(processor, question: str, answer: str | None = None, *, image: 
 
     `image` False leaves the image out.
 
-    Raises ValueError where the processor has no chat template, or a text holds one of its special tokens.
-    """
+    Raises ValueError where the processor has no chat template, or a text holds one of its special tokens."""
     for text in (question, answer or ""):
         token = next((token for token in special_tokens(processor.tokenizer) if token in text), None)
         if token:
@@ -166,13 +153,13 @@ def conversation(processor, question: str, answer: str | None = None, *, image: 
 
 def _prompt_rows(processor, images, questions) -> _Rows:
     seeing = any(image is not None for image in images)
+    if seeing and any(image is None for image in images):
+        raise ValueError("prompts with and without an image cannot share a batch")
+    shown = [[image if isinstance(image, Image.Image) else read_image(Path(image))] for image in images if seeing]
     prompts = [conversation(processor, question, image=seeing) for question in questions]
     made = processor(
-        text=[processor_text(processor, prompt) for prompt in prompts],
-        images=[[_open(image)] for image in images] if seeing else None,
-        padding=True,
-        return_tensors="pt",
-        add_special_tokens=_adds_special_tokens(processor.tokenizer, prompts[0]),
+        text=[processor_text(processor, prompt) for prompt in prompts], images=shown or None, padding=True,
+        return_tensors="pt", add_special_tokens=_adds_special_tokens(processor.tokenizer, prompts[0]),
     )
     mask = made["attention_mask"].bool()  # (B, P)
     aligned = [name for name, value in made.items() if name != "attention_mask" and value.shape == mask.shape]
@@ -180,12 +167,6 @@ def _prompt_rows(processor, images, questions) -> _Rows:
     per_token.pop("labels", None)  # what to learn is not the processor's to say
     rest = {name: value for name, value in made.items() if name not in aligned and name != "attention_mask"}
     return _Rows(per_token.pop("input_ids"), per_token, rest)
-
-
-def _open(image: Image.Image | Path | str | None) -> Image.Image:
-    if image is None:
-        raise ValueError("prompts with and without an image cannot share a batch")
-    return image if isinstance(image, Image.Image) else read_image(Path(image))
 
 
 def _tokenise_answer(processor, question: str, answer: str) -> tuple[list[int], Offsets]:

@@ -62,10 +62,8 @@ def loose_share(model: nn.Module) -> float:
 
 
 def find_towers(model: nn.Module) -> Towers:
-    """Locate the towers of a transformers image-text-to-text model; a model on the meta device will do.
-
-    Raises ModelError where the vision or language tower, or the output head, cannot be told apart.
-    """
+    """Locate the towers of a transformers image-text-to-text model; a model on the meta device will do. Raises
+    ModelError where the vision or language tower, or the output head, cannot be told apart."""
     names = {id(module): name for name, module in model.named_modules()}
     parts = {}
     for part, ask in (("vision", lambda: model.get_encoder(modality="image")), ("language", model.get_decoder),
@@ -97,9 +95,7 @@ def without_video(processor_class: type) -> type:
 
 def limit_side(processor, max_side: int) -> bool:
     """Show the model no picture of more than `max_side`² pixels, or longer than that, whichever the family counts.
-
-    Families that show every picture at sizes of their own are left as they are: False then.
-    """
+    Families that show every picture at sizes of their own are left as they are: False then."""
     pixels = processor.image_processor
     size = dict(getattr(pixels, "size", None) or {})
     if (size.get("longest_edge") or 0) <= max_side:

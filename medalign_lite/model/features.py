@@ -28,8 +28,7 @@ class Vision:
     """One image as the language model is given it.
 
     parts: (n, D) each, n image tokens: the connector's output, then what further layers are given (Qwen3-VL).
-    about: inputs that the language model itself reads of the image, such as its grid, (1, ...) each.
-    """
+    about: inputs that the language model itself reads of the image, such as its grid, (1, ...) each."""
 
     parts: tuple[torch.Tensor, ...]
     about: dict[str, torch.Tensor]
@@ -41,10 +40,8 @@ class Vision:
 
 
 class ImageEncoder:
-    """The frozen vision tower and connector by themselves: images to features, and features to model inputs.
-
-    `possible` is False from the moment on that a family turns out not to take features in place of pixels.
-    """
+    """The frozen vision tower and connector by themselves: images to features, and features to model inputs. `possible`
+    is False from the moment on that a family turns out not to take features in place of pixels."""
 
     def __init__(self, body: nn.Module):
         self.body = body
@@ -59,7 +56,9 @@ class ImageEncoder:
         accepted = inspect.signature(self.body.get_image_features).parameters
         read = {name: value for name, value in told.items() if name in accepted}
         output = self.body.get_image_features(**read, return_dict=True)
-        parts = [_flat(part) for part in (output.pooler_output, *(output.get("deepstack_features") or ()))]
+        given = (output.pooler_output, *(output.get("deepstack_features") or ()))  # grouped as the family likes
+        parts = [part.flatten(0, -2) if torch.is_tensor(part) else torch.cat([one.flatten(0, -2) for one in part])
+                 for part in given]
         if len(about) != len(ids) or any(len(part) != sum(counts) for part in parts):
             self.possible = False
             return None
@@ -77,10 +76,8 @@ class ImageEncoder:
 
 
 def beside_tokens(inputs: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
-    """The inputs that do not stand one per token; and, of each row's image, those of them that are not pixels.
-
-    The list is empty where the inputs do not come one image a row.
-    """
+    """The inputs that do not stand one per token; and, of each row's image, those of them that are not pixels. The list
+    is empty where the inputs do not come one image a row."""
     ids = inputs["input_ids"]
     told = {name: value for name, value in inputs.items() if value.shape != ids.shape}
     about = {name: value for name, value in told.items() if not name.startswith(FROM_IMAGES)}
@@ -104,18 +101,9 @@ def padded(rows: Sequence[dict[str, torch.Tensor]], *, tokenizer, side: str) -> 
             for name, column in columns.items()}  # fmt: skip
 
 
-def _flat(features) -> torch.Tensor:
-    """Features of several images, however a family groups them, as one row per image token."""
-    if torch.is_tensor(features):
-        return features.flatten(0, -2)
-    return torch.cat([one.flatten(0, -2) for one in features])
-
-
 class KeptFeatures:
-    """Inputs of `generate` with kept features in place of pixels: an image is opened, cut, scaled and seen once.
-
-    `warm` fills it with what images are, by their content. A prompt depends on its image by the size alone.
-    """
+    """Inputs of `generate` with kept features in place of pixels: an image is opened, cut, scaled and seen once. `warm`
+    fills it with what images are, by their content. A prompt depends on its image by the size alone."""
 
     def __init__(self, lvlm: Lvlm):
         self.lvlm, self.encoder = lvlm, ImageEncoder(base_of(lvlm.model).base_model)
@@ -129,11 +117,8 @@ class KeptFeatures:
         return self.encoder.possible
 
     def warm(self, images: Sequence[Image.Image | Path | str], *, batch_size: int = 32) -> None:
-        """Make the features of these images, in this order.
-
-        A batch's composition moves the last bits of its features: a run that goes on after a kill must warm the same
-        images in the same order before it asks.
-        """
+        """Make the features of these images, in this order. A batch's composition moves the last bits of its features:
+        a run that goes on after a kill must warm the same images in the same order before it asks."""
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             inputs = encode_prompts(self.lvlm.processor, batch, ["?"] * len(batch), device=self.lvlm.device)
@@ -144,25 +129,19 @@ class KeptFeatures:
                 self._kept[self._identify(image)] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
 
     def inputs(self, images: Sequence[Image.Image | Path | str | None], questions: Sequence[str]) -> dict | None:
-        """Left-padded prompts with features; None for an image that was not warmed, or a family that takes none.
-
-        Raises ValueError as `encode_prompts` does.
-        """
+        """Left-padded prompts with features; None for an image that was not warmed, or a family that takes none. Raises
+        ValueError as `encode_prompts` does."""
         pictures = [self._identify(image) for image in images] if None not in images else [None]
         if any(picture not in self._kept for picture in pictures):
             return None
         keys = [(question, picture[1]) for question, picture in zip(questions, pictures, strict=True)]
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._prompts}
-        if new:
-            self._read(new)
+        if new:  # as the processor writes them beside such an image
+            made = encode_prompts(self.lvlm.processor, list(new.values()), [question for question, _ in new],
+                                  device=self.lvlm.device)
+            self._prompts |= zip(new, unpadded(made), strict=True)
         prompts = padded([self._prompts[key] for key in keys], tokenizer=self.lvlm.processor.tokenizer, side="left")
         return prompts | self.encoder.inputs_of([self._kept[picture] for picture in pictures])
-
-    def _read(self, new: dict[tuple[str, tuple[int, int]], Image.Image | Path | str]) -> None:
-        """Keep the prompts of these questions and sizes, as the processor writes them beside such an image."""
-        made = encode_prompts(self.lvlm.processor, list(new.values()), [question for question, _ in new],
-                              device=self.lvlm.device)
-        self._prompts |= zip(new, unpadded(made), strict=True)
 
     def _identify(self, image: Image.Image | Path | str) -> Identity:
         if isinstance(image, Image.Image):

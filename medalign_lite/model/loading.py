@@ -64,11 +64,9 @@ def compute_dtype(device: torch.device) -> torch.dtype:
 
 
 def forbid_cpu_repacking(model: nn.Module) -> None:
-    """Keep bitsandbytes from repacking 4-bit weights in place when a layer first runs in eval mode on CPU.
-
-    On AVX512-BF16 processors the repacked layer has no autograd: after one `generate`, later training
-    silently gets wrong or missing gradients, and eval and train outputs differ.
-    """
+    """Keep bitsandbytes from repacking 4-bit weights in place when a layer first runs in eval mode on CPU. On
+    AVX512-BF16 processors the repacked layer has no autograd: after one `generate`, later training silently gets wrong
+    or missing gradients, and eval and train outputs differ."""
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
@@ -146,10 +144,7 @@ def _check_weights(folder: Path, skeleton: nn.Module, *, four_bit: bool) -> None
 def nf4_settings(linears: dict[str, list[str]], dtype: torch.dtype) -> BitsAndBytesConfig:
     """NF4 with double quantisation for the linear layers of both towers; connector and head stay dense."""
     return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=linears["connector"] + linears["head"],
     )
 

@@ -9,7 +9,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,11 +31,8 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 @dataclass(frozen=True)
 class Lvlm:
-    """A loaded model and its processor.
-
-    `name` is the folder's name or hub id; `revision` the hub commit, or the sha256 of a local folder's weights;
-    `four_bit` the number of 4-bit linear layers per tower.
-    """
+    """A loaded model and its processor. `name` is the folder's name or hub id; `revision` the hub commit, or the sha256
+    of a local folder's weights; `four_bit` the number of 4-bit linear layers per tower."""
 
     model: nn.Module
     processor: object
@@ -54,8 +51,7 @@ def load_lvlm(
     generators, so that what follows is a function of it; `max_side` is what `families.limit_side` takes (0: the
     model's own limit). A small model on a CPU sets torch to one thread. Raises ModelError with the next step to take:
     no such model, a folder that is incomplete or damaged, an architecture that is unknown, weights that do not fill the
-    model, a tower that came out partly quantised, answers that would not end, logits that are more than the head's.
-    """
+    model, a tower that came out partly quantised, answers that would not end, logits that are more than the head's."""
     torch.manual_seed(seed)
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder, name, revision = locate(str(model))
@@ -87,8 +83,7 @@ def attach_lora(lvlm: Lvlm, *, rank: int, alpha: float, rslora: bool = True, see
 
     y = W x + s B A x with s = alpha / sqrt(rank) for rsLoRA (arXiv 2312.03732), alpha / rank without; B starts at 0,
     so the policy starts equal to the reference. Raises ValueError on a rank or alpha that is not positive, and
-    ModelError where adapters exist already or would touch another tower. PEFT works in place: use what is returned.
-    """
+    ModelError where adapters exist already or would touch another tower. PEFT works in place: use what is returned."""
     if rank < 1 or alpha <= 0:
         raise ValueError(f"rank={rank} and alpha={alpha} must both be positive")
     if (share := loose_share(lvlm.model)) > LOOSE:
@@ -97,11 +92,7 @@ def attach_lora(lvlm: Lvlm, *, rank: int, alpha: float, rslora: bool = True, see
     if isinstance(lvlm.model, PeftModel):
         raise ModelError(f"{lvlm.name} already carries adapters; load it again before attaching new ones.")
     config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        use_rslora=rslora,
-        lora_dropout=0.0,
-        bias="none",
+        r=rank, lora_alpha=alpha, use_rslora=rslora, lora_dropout=0.0, bias="none",
         target_modules=lora_targets(lvlm.model),
     )
     with torch.random.fork_rng(devices=[lvlm.device] if lvlm.device.type == "cuda" else []):
@@ -121,11 +112,9 @@ def load_adapter(lvlm: Lvlm, folder: Path | str, *, trainable: bool = False) -> 
 
 
 def adapter_config(model: nn.Module, folder: Path) -> LoraConfig:
-    """The settings of saved adapters, after both files were looked at.
-
-    Raises ModelError where one is absent or damaged, where it is no plain LoRA, or where the tensors are not, one by
-    one, finite and of the shapes that the linear layers which it names want.
-    """
+    """The settings of saved adapters, after both files were looked at. Raises ModelError where one is absent or
+    damaged, where it is no plain LoRA, or where the tensors are not, one by one, finite and of the shapes that the
+    linear layers which it names want."""
     if absent := [name for name in ADAPTER if not (folder / name).is_file()]:
         raise ModelError(f"{folder} holds no adapter ({' and '.join(absent)}); name the folder that training wrote.")
     try:
@@ -202,21 +191,14 @@ def trainable_by_tower(model: nn.Module) -> dict[str, int]:
     return counts
 
 
-@contextmanager
-def adapters_off(model: nn.Module) -> Iterator[None]:
+def adapters_off(model: nn.Module):
     """Within it the model is the reference: adapters are off. A model without adapters is its own reference."""
-    if not isinstance(model, PeftModel):
-        yield
-        return
-    with model.disable_adapter():
-        yield
+    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
 
 
 def recompute_layers(model: nn.Module, wanted: bool) -> None:
-    """Whether the language model's layers keep their input alone for the backward pass and are run again in it.
-
-    Less memory for about a third more time, and the same gradients. Raises ModelError where the family cannot.
-    """
+    """Whether the language model's layers keep their input alone for the backward pass and are run again in it. Less
+    memory for about a third more time, and the same gradients. Raises ModelError where the family cannot."""
     decoder = base_of(model).get_decoder()
     if not wanted:
         decoder.activation_checkpointing_disable()

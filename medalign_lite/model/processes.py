@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 
@@ -17,20 +18,17 @@ SHARDS = 2
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def run_shards(
-    work: Callable, jobs: Sequence, *, tick: Callable[[], str] | None = None, every: float = 15.0
-) -> list:
+def run_shards(work: Callable, jobs: Sequence, *, tick: Callable[[], str] | None = None, every: float = 15.0) -> list:
     """`work(job)` of each job, in order; `work` is a function at the top of a module, jobs and results pickle.
 
     `tick` gives a line that is printed every so many seconds. Each process has one thread and ends with its parent, so
     that a run started again after a kill finds nobody at its files. What `work` raises is raised here at once: the
-    other jobs are stopped, as they are by an interrupt.
-    """
+    other jobs are stopped, as they are by an interrupt."""
     processes = min(len(jobs), os.cpu_count() or 1)
     if processes < 2 or torch.cuda.is_available():
         with _one_thread(), _ticking(tick, every):
             return [work(job) for job in jobs]
-    with _environment(dict.fromkeys(THREADS, "1")):
+    with patch.dict(os.environ, dict.fromkeys(THREADS, "1")):  # which processes started within will see
         context = multiprocessing.get_context("spawn")
         stop = context.Event()
         pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(os.getpid(), stop))
@@ -65,18 +63,6 @@ def _one_thread():
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _environment(values: dict[str, str]):
-    """Environment variables that processes started within will see."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from PIL import Image
@@ -21,6 +22,7 @@ from medalign_lite.cases.case import Case, prompt_of
 from medalign_lite.cases.rollouts import Prompt, Rollout
 from medalign_lite.dials import Preset
 from medalign_lite.files import bar
+from medalign_lite.files import whole as written_whole
 from medalign_lite.model.batches import conversation, encode_prompts, end_of_turn, special_tokens
 from medalign_lite.model.families import branch_positions, select_positions, why_unshared
 from medalign_lite.model.features import KeptFeatures
@@ -42,8 +44,7 @@ def rollout(
     from a generator seeded by (seed, k): the result is a function of prompts, model and arguments. With `resume`, each
     finished batch is written to that JSONL file and a later call goes on from there to the same result. `features`
     that were warmed with the prompts' images spare the vision tower.
-    Raises ValueError for settings that make no sense, repeated prompt ids, or a `resume` file of another run.
-    """
+    Raises ValueError for settings that make no sense, repeated prompt ids, or a `resume` file of another run."""
     _check(prompts, max_new_tokens, temperature, samples, batch_size)
     decoding = {
         "temperature": temperature, "samples": samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
@@ -75,9 +76,12 @@ def _answer_batch(
 ) -> list[Rollout]:
     """Rollouts of one batch, `samples` in a row per prompt."""
     samples, last = decoding["samples"], end_of_turn(lvlm.processor)
-    ends = _end_ids(lvlm.model) | {last}
+    own = lvlm.model.generation_config.eos_token_id  # what the model says of itself
+    ends = {last, *(own if isinstance(own, list) else [] if own is None else [own])}
     settings = _settings(lvlm, decoding, ends)
-    with _seeded(f"{decoding['seed']}/{number}", lvlm.device), _inheriting_nothing(lvlm.model, settings):
+    # `generate` fills from the model's own generation settings whatever is not set
+    inheriting_nothing = patch.object(base_of(lvlm.model), "generation_config", settings)
+    with _seeded(f"{decoding['seed']}/{number}", lvlm.device), inheriting_nothing:
         inputs = _inputs(lvlm, batch, features)
         branched = inputs if samples == 1 else _branched(lvlm.model, inputs, samples=samples)
         if branched is None:
@@ -97,11 +101,9 @@ def _answer_batch(
 
 
 def _generated(model, inputs: dict, settings: GenerationConfig, ends: set[int]) -> list[tuple[list[int], list[float]]]:
-    """Each row's new token ids with their log-probabilities, and what `generate` fills in after an end.
-
-    Greedy answers that have ended leave the batch every LEAVE tokens, where the model's cache can be cut by rows: a
-    batch goes on for as long as its longest answer. Sampled ones stay, since draws are made for a whole batch.
-    """
+    """Each row's new token ids with their log-probabilities, and what `generate` fills in after an end. Greedy answers
+    that have ended leave the batch every LEAVE tokens, where the model's cache can be cut by rows: a batch goes on for
+    as long as its longest answer. Sampled ones stay, since draws are made for a whole batch."""
     body, width, left = base_of(model).base_model, inputs["input_ids"].shape[1], settings.max_new_tokens
     may_leave = not settings.do_sample and why_unshared(body, longest=width + left) is None
     rows, places = [([], []) for _ in inputs["input_ids"]], list(range(len(inputs["input_ids"])))
@@ -109,9 +111,7 @@ def _generated(model, inputs: dict, settings: GenerationConfig, ends: set[int]) 
         settings.max_new_tokens = min(LEAVE, left) if may_leave else left
         recorder = _Recorder()
         made = model.generate(
-            **inputs,
-            generation_config=settings,
-            logits_processor=LogitsProcessorList([recorder.logits]),
+            **inputs, generation_config=settings, logits_processor=LogitsProcessorList([recorder.logits]),
             stopping_criteria=StoppingCriteriaList([recorder.tokens]),
         )
         drawn = made.sequences[:, inputs["input_ids"].shape[1] :]  # (rows left, C)
@@ -161,10 +161,8 @@ def _branched(model, inputs: dict[str, torch.Tensor], *, samples: int) -> dict |
 
 
 class _Recorder:
-    """Log-probabilities of drawn tokens, one vocabulary row per sequence in memory at a time.
-
-    generate() calls `logits` with the raw logits before temperature, then `tokens` once a token is drawn from them.
-    """
+    """Log-probabilities of drawn tokens, one vocabulary row per sequence in memory at a time. generate() calls `logits`
+    with the raw logits before temperature, then `tokens` once a token is drawn from them."""
 
     def __init__(self):
         self.logps: list[torch.Tensor] = []  # one (B,) per step
@@ -198,10 +196,8 @@ class _Journal:
         whole = [line for line in lines if line.endswith(b"\n")]
         if whole and json.loads(whole[0]).get("run") != self.key:
             raise ValueError(f"{self.path} belongs to another run (prompts, model or settings differ); delete it first")
-        header = [json.dumps({"run": self.key}).encode() + b"\n"]
-        kept = self.path.with_name(self.path.name + ".tmp")
-        kept.write_bytes(b"".join(whole or header))
-        kept.replace(self.path)
+        with written_whole(self.path, synced=False) as part:
+            part.write_bytes(b"".join(whole or [json.dumps({"run": self.key}).encode() + b"\n"]))
         entries = map(json.loads, whole[1:])
         return {entry["batch"]: [Rollout(**fields) for fields in entry["rollouts"]] for entry in entries}
 
@@ -226,32 +222,10 @@ def _settings(lvlm: Lvlm, decoding: dict, ends: set[int]) -> GenerationConfig:
     pad = lvlm.processor.tokenizer.pad_token_id
     draw = {"do_sample": True, "temperature": decoding["temperature"], "top_k": 0, "top_p": 1.0, "typical_p": 1.0}
     return GenerationConfig(
-        max_new_tokens=decoding["max_new_tokens"],
-        eos_token_id=sorted(ends),
-        pad_token_id=pad if pad is not None else min(ends),
-        num_beams=1,
-        return_dict_in_generate=True,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        **(draw if decoding["temperature"] else {"do_sample": False}),
+        max_new_tokens=decoding["max_new_tokens"], eos_token_id=sorted(ends),
+        pad_token_id=pad if pad is not None else min(ends), num_beams=1, return_dict_in_generate=True,
+        repetition_penalty=1.0, no_repeat_ngram_size=0, **(draw if decoding["temperature"] else {"do_sample": False})
     )
-
-
-def _end_ids(model) -> set[int]:
-    """What the model says of itself; its chat template's end of turn comes on top."""
-    ends = model.generation_config.eos_token_id
-    return set(ends) if isinstance(ends, list) else set() if ends is None else {ends}
-
-
-@contextmanager
-def _inheriting_nothing(model, settings: GenerationConfig) -> Iterator[None]:
-    """Within it the model's own generation settings are these: `generate` fills from them whatever is not set."""
-    base = base_of(model)
-    before, base.generation_config = base.generation_config, settings
-    try:
-        yield
-    finally:
-        base.generation_config = before
 
 
 def _key(prompts: Sequence[Prompt], decoding: dict) -> str:
@@ -259,14 +233,9 @@ def _key(prompts: Sequence[Prompt], decoding: dict) -> str:
     digest = hashlib.sha256(json.dumps(decoding, sort_keys=True).encode())
     for p in prompts:
         digest.update(json.dumps([p.id, p.case_id, p.question_id, p.question]).encode())
-        digest.update(hashlib.sha256(_content(p.image)).digest())
+        content = p.image.tobytes() if isinstance(p.image, Image.Image) else p.image and Path(p.image).read_bytes()
+        digest.update(hashlib.sha256(content or b"").digest())
     return digest.hexdigest()
-
-
-def _content(image: Image.Image | Path | str | None) -> bytes:
-    if image is None:
-        return b""
-    return image.tobytes() if isinstance(image, Image.Image) else Path(image).read_bytes()
 
 
 def _check(prompts, max_new_tokens: int, temperature: float, samples: int, batch_size: int) -> None:
@@ -316,13 +285,11 @@ def own_answers(
 
     With `adapter`, a folder of saved adapters, it is the adapted model that answers. `scratch` keeps finished batches:
     a run that was killed goes on from there to the same answers. A line about the progress is printed every so many
-    seconds. Raises as `load_lvlm` and `rollout` do.
-    """
+    seconds. Raises as `load_lvlm` and `rollout` do."""
     shards = [tuple(cases[n::SHARDS]) for n in range(SHARDS)]
     jobs = [
-        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}")
-        for n, shard in enumerate(shards)
-        if shard
+        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}") for n,
+        shard in enumerate(shards) if shard
     ]
     times = {"sampled": preset.samples_per_case}
     total = sum(len(_prompts(cases, name, preset)) * times.get(name, 1) for name in PASSES)

@@ -11,22 +11,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from unittest.mock import patch
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HTTPError,
-    IncompleteSnapshotError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import constants, errors, snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from medalign_lite.dials import EMBEDDED
@@ -67,11 +56,9 @@ class ModelError(RuntimeError):
 
 
 def locate(model: str) -> tuple[Path, str, str | None]:
-    """(folder, name, hub commit or None) of a folder or hub id; a folder that exists wins.
-
-    A hub id is looked up in the local hub cache, and downloaded only where ALLOW_NETWORK=1.
-    Raises ModelError that says how to get the model and where to put it.
-    """
+    """(folder, name, hub commit or None) of a folder or hub id; a folder that exists wins. A hub id is looked up in the
+    local hub cache, and downloaded only where ALLOW_NETWORK=1. Raises ModelError that says how to get the model and
+    where to put it."""
     if Path(model).is_dir():
         return Path(model), Path(model).resolve().name, None
     folder = from_hub(model, local_files_only=os.environ.get("ALLOW_NETWORK") != "1")
@@ -80,9 +67,7 @@ def locate(model: str) -> tuple[Path, str, str | None]:
 
 def place_of(model: str) -> str:
     """What `locate` takes for MODEL=: an absolute folder, where a relative one counts from the repository, or a hub id.
-
-    Raises ModelError where it can be neither.
-    """
+    Raises ModelError where it can be neither."""
     folder = ROOT / Path(model).expanduser()
     if folder.is_dir() or model == EMBEDDED:  # a missing embedded model is told by whoever loads it
         return str(folder.resolve())
@@ -118,25 +103,18 @@ def _folder_digest(folder: Path, stamp: tuple) -> str:
     return digest({name: file for name, file in tree(folder).items() if name not in DOCUMENTS})[:12]
 
 
-@contextmanager
-def nothing_fetched() -> Iterator[None]:
+def nothing_fetched():
     """Within it huggingface_hub asks no hub, whatever a folder names."""
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    return patch.object(constants, "HF_HUB_OFFLINE", True)
 
 
 def from_hub(model: str, **settings):
-    """What `snapshot_download` gives for a hub id with these settings; weights, processor and tokenizer alone.
-
-    Raises ModelError: one sentence on what is in the way, and the next step.
-    """
+    """What `snapshot_download` gives for a hub id with these settings; weights, processor and tokenizer alone. Raises
+    ModelError: one sentence on what is in the way, and the next step."""
     name, revision = split_revision(model)
     try:
         return snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES, **settings)
-    except (OSError, ValueError, HTTPError) as error:
+    except (OSError, ValueError, errors.HTTPError) as error:
         raise ModelError(_in_the_way(model, error)) from error
 
 
@@ -258,29 +236,29 @@ def _in_the_way(model: str, error: Exception) -> str:
     where = f"{constants.ENDPOINT}/{name}"
     told = [error, *filter(None, [error.__cause__])]  # huggingface_hub hides the cause behind an error of its own
     for one in told:
-        status = one.response.status_code if isinstance(one, HfHubHTTPError) else None
-        if isinstance(one, GatedRepoError) or status == 403:
+        status = one.response.status_code if isinstance(one, errors.HfHubHTTPError) else None
+        if isinstance(one, errors.GatedRepoError) or status == 403:
             return (
                 f"{model} is gated: accept its conditions at {where}, sign in with `hf auth login` or set HF_TOKEN, "
                 f"then {get} again."
             )
-        if isinstance(one, RevisionNotFoundError):
+        if isinstance(one, errors.RevisionNotFoundError):
             return f"{name} has no revision {revision!r}: look at {where}/commits/main, and give one of those."
-        if isinstance(one, RepositoryNotFoundError) or status in (401, 404):
+        if isinstance(one, errors.RepositoryNotFoundError) or status in (401, 404):
             return (
                 f"There is no {name} at {constants.ENDPOINT}, or it is private: check the name, and for a private one "
                 "sign in with `hf auth login` or set HF_TOKEN."
             )
-        if isinstance(one, OfflineModeIsEnabled):
+        if isinstance(one, errors.OfflineModeIsEnabled):
             return f"HF_HUB_OFFLINE forbids asking for {model}: unset it, then {get}."
-        if isinstance(one, HTTPError) or status is not None and status >= 500:
+        if isinstance(one, errors.HTTPError) or status is not None and status >= 500:
             return (
                 f"{constants.ENDPOINT} did not give {model} ({type(one).__name__}): once the network is back {get} "
                 f"goes on with the files that are not whole; {_by_hand(name)}."
             )
-    if isinstance(error, IncompleteSnapshotError):
+    if isinstance(error, errors.IncompleteSnapshotError):
         return f"{model} is on this machine in part only: {get} gets what is missing."
-    if isinstance(error, (LocalEntryNotFoundError, EntryNotFoundError)):
+    if isinstance(error, (errors.LocalEntryNotFoundError, errors.EntryNotFoundError)):
         return f"{model} is not on this machine, and nothing is fetched unasked: {get} gets it; {_by_hand(name)}."
     return (
         f"{model} cannot be had ({type(error).__name__}: {str(error).splitlines()[0]}): once that is mended, {get} "

@@ -70,7 +70,9 @@ def contact_sheet(cases: Sequence[Case]):
             ax, read_image(case.image), lesion_mask(case), title=f"{case.split}  {_short(case.id, 24)}", sides=False
         )
         ax.set_axis_on()  # for the words below; overlay leaves it without lines
-        _square(ax)
+        x, y = ax.get_xlim(), ax.get_ylim()  # room around it for a square tile: words of a row stand in line
+        half = max(x[1] - x[0], y[0] - y[1]) / 2
+        ax.set(xlim=(sum(x) / 2 - half, sum(x) / 2 + half), ylim=(sum(y) / 2 + half, sum(y) / 2 - half))
         for x, y in (point for lesion in case.lesions for point in lesion.points):
             ax.plot(x - 0.5, y - 0.5, marker="+", color=LESION, markersize=12)
         ax.set_xlabel(_caption(case), fontsize=7, loc="left", parse_math=False)
@@ -102,15 +104,10 @@ def _counts(cases: Iterable[Case]) -> list[str]:
 
 def _origins(cases: Iterable[Case]) -> list[str]:
     """How many images have their lesion mask from where; images without one give no grounding row."""
-    counted = Counter(_origin(case) for case in cases)
+    without = {True: "points only: `make masks` outlines them", False: "none: no grounding row from these"}
+    sources = ((mask_source(case), case) for case in cases)
+    counted = Counter(without[bool(case.lesions)] if source == "none" else source for source, case in sources)
     return ["lesion masks of images from", *(f"{number:8}  {origin}" for origin, number in counted.most_common())]
-
-
-def _origin(case: Case) -> str:
-    source = mask_source(case)
-    if source != "none":
-        return source
-    return "points only: `make masks` outlines them" if case.lesions else "none: no grounding row from these"
 
 
 def _reasons(entries: Sequence[dict]) -> list[str]:
@@ -136,13 +133,6 @@ def _caption(case: Case) -> str:
     return "\n".join([*lines[:3], "..."] if len(lines) > 4 else lines)
 
 
-def _square(ax) -> None:
-    """Room around a picture so that it has a square tile: titles and words of a row then stand in line."""
-    x, y = ax.get_xlim(), ax.get_ylim()
-    half = max(x[1] - x[0], y[0] - y[1]) / 2
-    ax.set(xlim=(sum(x) / 2 - half, sum(x) / 2 + half), ylim=(sum(y) / 2 + half, sum(y) / 2 - half))
-
-
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -150,10 +140,8 @@ def _short(text: str, length: int) -> str:
 def look(
     cases: Path, *, out: Path, seed: int, preset: Preset, strict: bool = False, lesions: tuple[str, ...] = ()
 ) -> str:
-    """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError.
-
-    Pictures without a table get one to fill in instead, and the page says so.
-    """
+    """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError. Pictures without
+    a table get one to fill in instead, and the page says so."""
     folder = out / "cases"
     folder.mkdir(parents=True, exist_ok=True)
     reader, _ = readers.detect(cases)

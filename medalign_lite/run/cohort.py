@@ -43,10 +43,7 @@ MIN_GROUPS = 3
 
 def input_files(cases: str) -> list[Path]:
     """What stage 00 depends on for the parameter CASES: the folder, or the list and the files that it names, and the
-    reader of such data.
-
-    Raises CaseError where the list holds no usable case.
-    """
+    reader of such data. Raises CaseError where the list holds no usable case."""
     path = ROOT / Path(cases).expanduser()
     if not cases:
         return []
@@ -72,14 +69,9 @@ def choose_cohort(stage: Stage, *, strict: bool = False, lesions: str = "") -> C
 
     Of a user's cases at most as many are taken as the preset says, and of these what the run's model can take. A bad
     case is left out and listed; with `strict` it raises CaseError. `lesions` is the parameter LESIONS. Raises CaseError
-    too where no case is left or there are too few groups to divide.
-    """
+    too where no case is left or there are too few groups to divide."""
     found = cache(lambda: _find(stage, strict, lesions))
-    lists = {
-        "skipped": lambda: found().skipped,
-        "dropped": lambda: found().dropped,
-        "notes": lambda: found().notes,
-    }
+    lists = {"skipped": lambda: found().skipped, "dropped": lambda: found().dropped, "notes": lambda: found().notes}
     source = {"layout": lambda: found().layout, "reason": lambda: found().reason, "root": lambda: short(_root(stage))}
     stage.path("cases.jsonl", lambda part: write_cases(part, found().cases, root=_root(stage)))
     left_out = stage.json("skipped.json", lambda: {name: value() for name, value in lists.items()})
@@ -96,20 +88,16 @@ def made_files(cases: Path, out: Path) -> Path:
 
 
 def read_cohort(stage: Stage) -> CaseSet:
-    """The cases that stage 00 chose, for a stage that needs `00_start`.
-
-    Raises CaseError for a picture of OUT/cache that is not what it was.
-    """
+    """The cases that stage 00 chose, for a stage that needs `00_start`. Raises CaseError for a picture of OUT/cache
+    that is not what it was."""
     kept = (read_json(stage.input(STAGE, name)) for name in ("skipped.json", "source.json", "pictures.json"))
     return _load(stage, stage.input(STAGE, "cases.jsonl"), *kept)
 
 
 def settle_splits(found: CaseSet, *, seed: int) -> CaseSet:
-    """Every case in a split, no group both in training and held out (METHOD D6); `reason` says what was done.
-
-    Training cases of a held-out group are left out. Where train or test is missing all groups are divided anew; where
-    only validation is, it is taken from training. Raises CaseError for fewer than MIN_GROUPS groups.
-    """
+    """Every case in a split, no group both in training and held out (METHOD D6); `reason` says what was done. Training
+    cases of a held-out group are left out. Where train or test is missing all groups are divided anew; where only
+    validation is, it is taken from training. Raises CaseError for fewer than MIN_GROUPS groups."""
     leaks = find_leaks(found.cases)
     leaking = [case for case in found.cases if case.split == "train" and case.group in leaks]
     kept = [case for case in found.cases if case not in leaking]
@@ -147,14 +135,12 @@ def named(lesions: str) -> tuple[str, ...]:
 
 
 def capped(found: CaseSet, preset: Preset, *, seed: int) -> CaseSet:
-    """At most the preset's images of each split and questions of each image, drawn by `seed`; 0 takes all.
-
-    `reason` says what was left out, and how to take all.
-    """
+    """At most the preset's images of each split and questions of each image, drawn by `seed`; 0 takes all. `reason`
+    says what was left out, and how to take all."""
     caps = {"train": "n_pool", "val": "n_val", "test": "n_test", "shifted": "n_shifted"}
     most, told, kept = preset.questions_per_case, [], set()
     for split, field in caps.items():
-        part = sorted((case for case in found.cases if case.split == split), key=lambda case: _drawn(seed, case.id))
+        part = sorted((case for case in found.cases if case.split == split), key=lambda case: digest([seed, case.id]))
         count = getattr(preset, field) or len(part)
         kept |= {case.id for case in part[:count]}
         if len(part) > count:
@@ -162,26 +148,17 @@ def capped(found: CaseSet, preset: Preset, *, seed: int) -> CaseSet:
     cases = [case for case in found.cases if case.id in kept]
     if most and any(len(case.questions) > most for case in cases):
         told.append(f"{most} questions of each image (questions_per_case=0 takes all)")
-        cases = [_with_fewer(case, most, seed) for case in cases]
+        for n, case in enumerate(cases):
+            drawn = sorted(case.questions, key=lambda question: digest([seed, f"{case.id}/{question.id}"]))[:most]
+            cases[n] = replace(case, questions=tuple(question for question in case.questions if question in drawn))
     how = [f"taken by the preset's numbers: {', '.join(told)}, as in PRESET={preset.name},n_test=0"] if told else []
     return replace(found, cases=tuple(cases), reason="; ".join([found.reason, *how]))
 
 
-def _with_fewer(case: Case, most: int, seed: int) -> Case:
-    drawn = sorted(case.questions, key=lambda question: _drawn(seed, f"{case.id}/{question.id}"))[:most]
-    return replace(case, questions=tuple(question for question in case.questions if question in drawn))
-
-
-def _drawn(seed: int, name: str) -> str:
-    return digest([seed, name])
-
-
 def kept_by_model(found: CaseSet, processor, *, answer_tokens: int) -> CaseSet:
     """The cases that a model's processor takes: pictures that it can show, questions that hold none of its special
-    tokens and leave room for an answer. What it refuses is skipped or dropped, with its sentence.
-
-    Raises CaseError where nothing is left.
-    """
+    tokens and leave room for an answer. What it refuses is skipped or dropped, with its sentence. Raises CaseError
+    where nothing is left."""
     from medalign_lite.model.batches import conversation, encode_prompts  # imports torch
 
     limit, cases, skipped, dropped = processor.tokenizer.model_max_length, [], [], []

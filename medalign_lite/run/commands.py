@@ -22,10 +22,8 @@ class ArgumentError(ValueError):
 
 
 def read_arguments(given: Sequence[str], allowed: Mapping[str, str]) -> dict[str, str]:
-    """{NAME: text} of NAME=value arguments, those without a value left out; `allowed` says what each name means.
-
-    Raises ArgumentError for another name or an argument without `=`.
-    """
+    """{NAME: text} of NAME=value arguments, those without a value left out; `allowed` says what each name means. Raises
+    ArgumentError for another name or an argument without `=`."""
     found = {}
     for argument in given:
         name, equals, text = argument.partition("=")
@@ -34,6 +32,26 @@ def read_arguments(given: Sequence[str], allowed: Mapping[str, str]) -> dict[str
             raise ArgumentError(f"unknown argument {argument!r}; allowed:\n{listed}")
         found |= {name: text} if text else {}
     return found
+
+
+def needed(given: Mapping[str, str], *names: str) -> dict[str, str]:
+    """The arguments, of which these must be among. Raises ArgumentError that names those that lack."""
+    if lacking := [f"{name}=" for name in names if name not in given]:
+        raise ArgumentError(f"say {' and '.join(lacking)} too")
+    return dict(given)
+
+
+def value_of(name: str, text: str | None, default):
+    """The text as the default's kind of value: words with commas for a tuple; the default itself for None."""
+    if text is None:
+        return default
+    if isinstance(default, tuple):
+        return tuple(text.split(","))
+    try:
+        return {"true": True, "false": False}[text.lower()] if isinstance(default, bool) else type(default)(text)
+    except (KeyError, ValueError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+        raise ArgumentError(f"{name}={text!r} is not {wanted}") from None
 
 
 def exit_status(

@@ -38,11 +38,9 @@ class Resolved:
 
 
 def resolve(preset: str = "auto", *, overrides: dict | None = None) -> Resolved:
-    """Turn a name and overrides (fields of `Preset`; empty strings mean "leave it") into numbers and a reason.
-
-    The name may carry numbers of its own, ``full,max_side=448``. Raises PresetError for an unknown name or field, a
-    value of the wrong type, cases that do not exist, or a model that is neither a folder nor a hub id.
-    """
+    """Turn a name and overrides (fields of `Preset`; empty strings mean "leave it") into numbers and a reason. The name
+    may carry numbers of its own, ``full,max_side=448``. Raises PresetError for an unknown name or field, a value of the
+    wrong type, cases that do not exist, or a model that is neither a folder nor a hub id."""
     preset, *numbers = [part.strip() for part in preset.split(",")]
     if preset not in NAMES:
         raise PresetError(f"PRESET={preset!r} is not one of {', '.join(NAMES)}")

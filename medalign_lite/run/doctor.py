@@ -6,7 +6,6 @@ The same lines are shown in notebook 00. Nothing is changed and nothing is fetch
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from medalign_lite.cases.case import CaseError
@@ -47,16 +47,8 @@ def examine(*, preset: str = "auto", cases: str = "", model: str = "", out: str 
     folder, about_model = run_folder(resolved.preset.name, out), _model(resolved)
     trial = start_trial(resolved) if about_model.state == "ok" else None  # meanwhile the rest is looked at
     return [
-        _python(),
-        *_libraries(),
-        _four_bit(),
-        _cores(),
-        _gpu(resolved),
-        _writable(folder),
-        about_model,
-        *_fit(resolved, folder),
-        *([end_trial(trial, resolved)] if trial else []),
-        *_time(resolved),
+        _python(), *_libraries(), _four_bit(), _cores(), _gpu(resolved), _writable(folder), about_model,
+        *_fit(resolved, folder), *([end_trial(trial, resolved)] if trial else []), *_time(resolved),
         Line("preset", "ok", f"{resolved.preset.name}: {resolved.reason}"),
     ]
 
@@ -109,10 +101,10 @@ def _libraries() -> list[Line]:
             lines.append(Line(name, "warn", f"{version}; tested with {pin}", "`make env` installs the tested version"))
         else:
             lines.append(Line(name, "ok", version))
-    if _installed("torchvision") and "+cpu" in versions()["torch"]:
+    if find_spec("torchvision") and "+cpu" in versions()["torch"]:
         step = f"`{sys.executable} -m pip uninstall torchvision`: image processors then use Pillow"
         lines.append(Line("torchvision", "warn", "beside a CPU build of torch it fails to import", step))
-    if _installed("kernels") and "+cpu" in versions()["torch"]:
+    if find_spec("kernels") and "+cpu" in versions()["torch"]:
         step = f"`{sys.executable} -m pip uninstall kernels`"
         lines.append(Line("kernels", "warn", "makes bitsandbytes reach for a hub on some CPUs", step))
     return lines
@@ -245,14 +237,6 @@ def nearest(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def main(arguments: list[str]) -> int:

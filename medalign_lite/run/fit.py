@@ -77,10 +77,8 @@ class Fit:
 
 
 def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bool | None = None) -> Fit:
-    """What the run will need of this machine, or of one with `there_gb`, or of one with a GPU.
-
-    Raises ModelError where neither the model nor its configuration is here.
-    """
+    """What the run will need of this machine, or of one with `there_gb`, or of one with a GPU. Raises ModelError where
+    neither the model nor its configuration is here."""
     preset, folder = counted(resolved), config_folder(resolved.model)
     images = preset.n_pool + preset.n_val + preset.n_test + preset.n_shifted
     config, (gpu_gb, about) = config_of(folder), gpu_memory_gb()
@@ -171,9 +169,7 @@ def real_size(cases: Path | str | None, max_side: int) -> tuple[int, int]:
 
 def image_tokens(model: str, max_side: int, size: tuple[int, int]) -> int:
     """Tokens of a picture of `size`, asked of the model's processor; from its configuration where that alone is here.
-
-    Raises ValueError where it does not say, ModelError where the processor cannot be had.
-    """
+    Raises ValueError where it does not say, ModelError where the processor cannot be had."""
     folder = find_model(model)
     if folder is not None:
         return batches.image_tokens(load_processor(folder, max_side=max_side), Image.new("RGB", size))
@@ -211,10 +207,8 @@ class Shapes:
 def estimate(
     folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool, four_bit: bool = True
 ) -> dict[str, dict[str, int]]:
-    """Bytes that the run needs of the device, {phase: {part: bytes}}. `folder` holds config.json.
-
-    Raises ModelError for a configuration that transformers does not know.
-    """
+    """Bytes that the run needs of the device, {phase: {part: bytes}}. `folder` holds config.json. Raises ModelError for
+    a configuration that transformers does not know."""
     policy, weights, largest = _bare(folder, on_gpu, four_bit, preset.lora_rank)
     config, dtype = base_of(policy).config, NUMBERS[on_gpu]
     dense = {f"weights, {tower}": size for tower, size in weights.items()}
@@ -277,8 +271,7 @@ def _asking(model: nn.Module, shapes: Shapes, batch: int, largest: int) -> dict[
     reading = held(model, sequences=batch, length=shapes.prefix)[0]
     return {
         "KV cache": batch * (shapes.prefix + shapes.answer_tokens) * a_token,
-        "working memory": max(seeing, reading) + largest,
-        "logits": batch * text.vocab_size * (4 + 4 + dtype.itemsize),
+        "working memory": max(seeing, reading) + largest, "logits": batch * text.vocab_size * (4 + 4 + dtype.itemsize),
     }
 
 
@@ -299,11 +292,7 @@ def _training(policy: nn.Module, preset: Preset, shapes: Shapes, *, adapter: int
     rows = preset.micro_batch * len(dearest) * shapes.answer_tokens  # answer tokens whose log-probabilities are read
     chunk, sent_back = min(rows * text.vocab_size, LOGITS_AT_ONCE) * 4 * LOGIT_ARRAYS, 3 * rows * text.hidden_size * 4
     logits = max(between + chunk - peak, 0) + sent_back  # the chunk is gone before the way back begins
-    return {
-        "gradients": adapter,
-        "activations": max(peak - adapter, looking, seeing) + largest,
-        "logits": logits,
-    }
+    return {"gradients": adapter, "activations": max(peak - adapter, looking, seeing) + largest, "logits": logits}
 
 
 def vision_bytes(config, images: int, image_tokens: int, dtype: torch.dtype) -> int:
@@ -318,10 +307,8 @@ def vision_bytes(config, images: int, image_tokens: int, dtype: torch.dtype) -> 
 
 def held(model: nn.Module, *, sequences: int, length: int, learns: bool = False, repeats: int = 1) -> tuple[int, int]:
     """Bytes that a pass of the language model on the meta device holds: the most there were, and what is kept between
-    forward and backward; with `learns` both ways, its adapters' gradients included, `repeats` times in a row.
-
-    Two and four layers are run, and what two more need is added for each further two.
-    """
+    forward and backward; with `learns` both ways, its adapters' gradients included, `repeats` times in a row. Two and
+    four layers are run, and what two more need is added for each further two."""
     AttentionInterface.register(METERED, _attention)
     base_of(model).set_attn_implementation(METERED)
     decoder = base_of(model).get_decoder()
@@ -397,10 +384,8 @@ def _smaller(value: int, knob: str) -> Iterable[int]:
 
 
 class Meter(TorchDispatchMode):
-    """Within it, `live` is the bytes of tensors that were made since and still exist, `peak` the most there were.
-
-    What a kernel needs inside itself is not seen.
-    """
+    """Within it, `live` is the bytes of tensors that were made since and still exist, `peak` the most there were. What
+    a kernel needs inside itself is not seen."""
 
     def __init__(self):
         super().__init__()

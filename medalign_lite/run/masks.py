@@ -1,18 +1,112 @@
-"""``make masks CASES= MODEL=``: a new case list in OUT/masks/ with outlines of lesions that had a box or point."""
+"""``make masks CASES= MODEL=``: outlines for lesions that the data marks by a box or a point only, by any segmenter.
 
+A segmenter is a function of an image and a lesion that returns bool (H, W), or None where it finds nothing. Trust goes
+the data set's marks first (METHOD.md §6): what has a mask or polygon is left alone, a box stays and bounds what is
+drawn inside it, and an outline that misses a given point is refused. The result is a new case list with its own copies
+of the images in `OUT/masks/`; every mask made here carries the segmenter's name (`Lesion.made_by`).
+"""
+
+from __future__ import annotations
+
+import re
 from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from medalign_lite.cases import readers
-from medalign_lite.cases.case import CaseError, write_cases
-from medalign_lite.cases.images import ImageError
+from medalign_lite.cases.case import Case, CaseError, Lesion, lesion_pixels, write_cases
+from medalign_lite.cases.images import ImageError, read_image, read_mask
+from medalign_lite.cases.pictures import save_picture, save_png
 from medalign_lite.cases.readers import read_cases
-from medalign_lite.corruption.segment import Segmenter, outline_cases
+from medalign_lite.corruption.masks import lesion_source
 from medalign_lite.files import ROOT, digest, write_json
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.cohort import made_files, named
 from medalign_lite.run.commands import ArgumentError, exit_status
 from medalign_lite.run.reproduce import parse
+from medalign_lite.text.facts import Fact
+from medalign_lite.text.says import yes_no
+
+Segmenter = Callable[[Image.Image, Lesion], np.ndarray | None]
+LARGEST = 0.6  # of the image; an outline above this is the body or the background, not a lesion
+
+
+def outline_cases(
+    cases: Iterable[Case], segment: Segmenter, *, name: str, folder: Path, labels: Collection[str] = ()
+) -> tuple[list[Case], list[dict]]:
+    """The cases with outlines from `segment`, and one row a lesion: {"id", "label", "mask", "reason"}.
+
+    Images and masks are written to `folder`. In a case without any lesion each of `labels` that its positive gold
+    answers speak of is asked for, with neither box nor point. `mask` of a row is where the pixels come from ("none"
+    where there are none), `reason` why no outline was drawn, else "". Raises ValueError where `segment` returns
+    something else than bool (H, W) or None."""
+    made, rows = [], []
+    for case in cases:
+        image = read_image(case.image)
+        case = copy_case(case, folder)
+        said = " ".join(f"{q.text} {q.answer}" for q in case.questions if yes_no(q.answer) is not False)
+        spoken = [label for label in labels if re.search(rf"\b{re.escape(label)}\b", said, re.IGNORECASE)]
+        sought = tuple(Lesion(label) for label in spoken) if not (case.lesions or case.facts) else ()
+        kept = []
+        for lesion in (*case.lesions, *sought):
+            outlined, reason = lesion, ""
+            if not lesion.mask and not lesion.polygons:
+                outlined, reason = _outline(image, lesion, segment, name, folder)
+            rows.append({"id": case.id, "label": lesion.label, "mask": lesion_source(outlined), "reason": reason})
+            kept += [outlined] if outlined.outlined or outlined.points else []
+        made.append(replace(case, lesions=tuple(kept)))
+    return made, rows
+
+
+def copy_case(case: Case, folder: Path) -> Case:
+    """The case with its image, hidden image and masks written anew to `folder`, named by their pixels."""
+    folder = folder.resolve()
+    size = read_image(case.image).size
+
+    def copied(entry: Fact | Lesion) -> Fact | Lesion:
+        if entry.mask is None:
+            return entry
+        label_id = entry.label_id if isinstance(entry, Lesion) else None
+        pixels = read_mask(case.folder / entry.mask, size, value=label_id)
+        entry = replace(entry, mask=_save_mask(pixels, folder))
+        return replace(entry, label_id=None) if isinstance(entry, Lesion) else entry
+
+    return replace(
+        case, image=save_picture(case.image, folder / "images").path,
+        hidden=None if case.hidden is None else save_picture(case.hidden, folder / "images").path,
+        facts=None if case.facts is None else tuple(copied(fact) for fact in case.facts),
+        lesions=tuple(copied(lesion) for lesion in case.lesions), folder=folder,
+    )
+
+
+def _outline(image: Image.Image, lesion: Lesion, segment: Segmenter, name: str, folder: Path) -> tuple[Lesion, str]:
+    """The lesion with its outline and "", or as it was and why."""
+    pixels = segment(image, lesion)
+    if pixels is None:
+        return lesion, "the segmenter found nothing"
+    if pixels.dtype != bool or pixels.shape != image.size[::-1]:
+        raise ValueError(f"{name} returned {pixels.dtype} {pixels.shape}; a mask is bool {image.size[::-1]} or None")
+    if lesion.box is not None:
+        pixels = pixels & lesion_pixels(replace(lesion, mask=None), folder=folder, size=image.size)
+    if not pixels.any():
+        return lesion, "the outline is empty" + (" inside the box" if lesion.box else "")
+    if pixels.mean() > LARGEST:
+        return lesion, f"the outline covers more than {LARGEST:.0%} of the image"
+    missed = [point for point in lesion.points if not pixels[int(point[1]), int(point[0])]]
+    if missed:
+        return lesion, "the outline misses the given point"
+    return replace(lesion, mask=_save_mask(pixels, folder), made_by=name), ""
+
+
+def _save_mask(pixels: np.ndarray, folder: Path) -> str:
+    name = f"masks/{sha256(repr(pixels.shape).encode() + np.packbits(pixels).tobytes()).hexdigest()[:16]}.png"
+    save_png(pixels.astype(np.uint8) * 255, folder / name)
+    return name
 
 
 def make_masks(
@@ -25,7 +119,7 @@ def make_masks(
     if not any(case.lesions for case in found.cases):
         raise CaseError(
             f"{cases}: no lesion has a box, point or mask: this segmenter needs one. A segmenter that needs none is "
-            "run from Python: segment.outline_cases(..., labels=...)"
+            "run from Python: masks.outline_cases(..., labels=...)"
         )
     folder = out / "masks" / digest(f"{cases.resolve()} {name}")[:12]
     made, rows = outline_cases(found.cases, segment, name=name, folder=folder)
@@ -42,7 +136,7 @@ def make_masks(
 
 def main(arguments: list[str]) -> int:
     """Exit status 0, or 2 with one sentence where nothing can be outlined."""
-    from medalign_lite.corruption.sam import load_sam  # loads torch and transformers
+    from medalign_lite.run.sam import load_sam  # loads torch and transformers
 
     def work() -> None:
         values = parse(arguments)

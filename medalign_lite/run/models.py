@@ -23,11 +23,9 @@ from medalign_lite.run.reproduce import ReproduceError, parse
 
 
 def fetch(model: str, *, say: Callable[[str], None] = print) -> Path:
-    """The model's folder, after what was missing of it has been downloaded.
-
-    `model`: an absolute folder or a hub id, as `resolve` gives it. Raises ModelError: gated, absent, cut off, no
-    network, no room on the disk, or a repository that is no whole model.
-    """
+    """The model's folder, after what was missing of it has been downloaded. `model`: an absolute folder or a hub id, as
+    `resolve` gives it. Raises ModelError: gated, absent, cut off, no network, no room on the disk, or a repository that
+    is no whole model."""
     if (folder := find_model(model)) is not None:
         say(f"{short(model)} is complete on this machine: {folder}")
         return folder

@@ -28,12 +28,8 @@ SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 # What a kernel sees when nobody watches it. Package and notebooks print plain lines in place of bars when
 # MEDALIGN_HEADLESS is 1; figures go into the notebook; nothing is fetched.
 HEADLESS = {
-    "MEDALIGN_HEADLESS": "1",
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "PYTHONHASHSEED": "0",
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MEDALIGN_HEADLESS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONHASHSEED": "0",
+    "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
 # A kernel's program: like ipykernel_launcher, after the imports that it is told of; one that fails is left to its cell.
@@ -55,10 +51,8 @@ class OutOfMemory(NotebookError):
 
 
 def parameters_of(path: Path) -> dict[str, object]:
-    """{name: default} of the notebook's cell tagged ``parameters``: annotated scalars and nothing else.
-
-    Raises NotebookError if there is not exactly one such cell or a line is not ``NAME: type = constant``.
-    """
+    """{name: default} of the notebook's cell tagged ``parameters``: annotated scalars and nothing else. Raises
+    NotebookError if there is not exactly one such cell or a line is not ``NAME: type = constant``."""
     cells = [c for c in _read(path).cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise NotebookError(f"{path.name} needs exactly one cell tagged 'parameters'; it has {len(cells)}")
@@ -103,10 +97,8 @@ def run_notebook(
     kernels: Kernels | None = None,
 ):
     """Execute the notebook with these parameters, saving `output` after every cell; return the executed notebook.
-
     `on_text` is given what cells print, as it comes; `kernels` has its kernel where that was started ahead. Raises
-    NotebookError: a bad parameter, a cell that failed (named, with its last lines), a kernel that was killed.
-    """
+    NotebookError: a bad parameter, a cell that failed (named, with its last lines), a kernel that was killed."""
     check_parameters(path, values)
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -118,15 +110,8 @@ def run_notebook(
         kernel = kernels.take(path, log)
         try:
             return papermill.execute_notebook(
-                path,
-                output,
-                parameters=values,
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                stdout_file=_Listener(on_text),
-                start_timeout=120,
-                km=kernel,
+                path, output, parameters=values, kernel_name="python3", language="python", progress_bar=False,
+                stdout_file=_Listener(on_text), start_timeout=120, km=kernel,
             )
         except papermill.PapermillExecutionError as error:
             kind = OutOfMemory if ran_out(error.ename, error.evalue) else NotebookError
@@ -233,10 +218,8 @@ def errors_to(log: Path) -> Iterator[None]:
 
 
 def socket_folder() -> str:
-    """A folder whose sockets have names that the system takes: TMPDIR, or /tmp where that is too deep.
-
-    Raises NotebookError where neither will do.
-    """
+    """A folder whose sockets have names that the system takes: TMPDIR, or /tmp where that is too deep. Raises
+    NotebookError where neither will do."""
     for place in (tempfile.gettempdir(), "/tmp"):
         if len(os.fsencode(place)) <= LONGEST_TMPDIR and os.access(place, os.W_OK | os.X_OK):
             return place

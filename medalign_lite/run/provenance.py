@@ -8,6 +8,7 @@ stage. A plugin (a reader of a layout, an editor) counts where it is used, not w
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -32,11 +33,6 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "scipy", 
 TRAINING = ("recipes", "rounds")  # fields of a preset that training alone depends on: no stage before it goes stale
 
 
-def notebook_path(stage: str) -> Path:
-    """The notebook that makes a stage has the stage's name."""
-    return ROOT / "notebooks" / f"{stage}.ipynb"
-
-
 def code_cells(notebook: Path, *, counted: bool = False) -> list[str]:
     """Sources of the code cells; `counted` = only those that can change a result."""
     cells = [c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
@@ -46,11 +42,9 @@ def code_cells(notebook: Path, *, counted: bool = False) -> list[str]:
 
 
 def source_files(cells: list[str] | None, *, shown: bool = False, cases: str = "") -> dict[str, str]:
-    """{file: sha256} of our modules that the cells import, directly or not (None = the whole package).
-
-    What only shows or runs things is left out, unless `shown`; of the plugins only the reader of `cases` is in, a
-    parameter CASES= that the cells read themselves.
-    """
+    """{file: sha256} of our modules that the cells import, directly or not (None = the whole package). What only shows
+    or runs things is left out, unless `shown`; of the plugins only the reader of `cases` is in, a parameter CASES= that
+    the cells read themselves."""
     used = {READERS, *_plugin_files("medalign_lite/cases/readers/kit.py"), *_plugin_files(_reader_of(cases))}
     if cells is None:
         found = {p for p in PACKAGE.rglob("*.py") if shown or _counts(p, used)}
@@ -121,29 +115,23 @@ def _imports(source: str, folder: Path) -> tuple[Path, ...]:
 
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that can change a number."""
-    found = {}
+    found = dict.fromkeys(LIBRARIES, "absent")
     for name in LIBRARIES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
     return found
 
 
 def parts(stage: str, *, parameters: dict, inputs: dict, files: list[str], model: str | None) -> dict:
     """Everything the stage's result depends on, JSON-ready; `inputs` maps an earlier stage to its outputs' digest."""
-    notebook = notebook_path(stage)
+    notebook = ROOT / "notebooks" / f"{stage}.ipynb"
     cells = code_cells(notebook, counted=True) if notebook.is_file() else None
     cases = "" if inputs else parameters.get("cases", "")  # a stage with inputs has its cases from the first one
     return {
-        "stage": stage,
-        "parameters": plain(parameters),
-        "inputs": inputs,
+        "stage": stage, "parameters": plain(parameters), "inputs": inputs,
         "files": {short(name): _unnamed(tree(Path(name))) for name in files},
         "model": model and {"name": short(model), "revision": model_revision(model)},
-        "notebook": cells and digest(cells),
-        "source": source_files(cells, cases=cases),
-        "versions": versions(),
+        "notebook": cells and digest(cells), "source": source_files(cells, cases=cases), "versions": versions(),
     }
 
 
@@ -229,10 +217,8 @@ def damage(folder: Path) -> str:
 
 
 def unsound(run: Path, stage: str, parameters: dict) -> str:
-    """Why `stage` in a run's folder is no use to a run with these parameters, or "".
-
-    It is not there, damaged, made from other things than are there now, or one of its own inputs is unsound.
-    """
+    """Why `stage` in a run's folder is no use to a run with these parameters, or "". It is not there, damaged, made
+    from other things than are there now, or one of its own inputs is unsound."""
     if problem := damage(run / stage):
         return problem
     old = read_manifest(run / stage)["made_from"]
@@ -240,11 +226,9 @@ def unsound(run: Path, stage: str, parameters: dict) -> str:
         if problem := unsound(run, needed, parameters):
             return problem
     now = parts(
-        stage,
-        parameters={key: parameters.get(key, value) for key, value in old["parameters"].items()},
+        stage, parameters={key: parameters.get(key, value) for key, value in old["parameters"].items()},
         inputs={needed: outputs_digest(run / needed) for needed in old["inputs"]},
-        files=[str(ROOT / file) for file in old["files"]],
-        model=old["model"] and old["model"]["name"],
+        files=[str(ROOT / file) for file in old["files"]], model=old["model"] and old["model"]["name"],
     )
     changed = differences(old, now)
     return f"stage {stage} in {short(run)} is stale: {changed}" if changed else ""

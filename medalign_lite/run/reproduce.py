@@ -21,27 +21,16 @@ from medalign_lite.dials import DEFAULT_SEED, PRESETS, PresetError
 from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, visible, write_json
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.weights import find_model
-from medalign_lite.run import provenance
+from medalign_lite.run import notebook, provenance
 from medalign_lite.run.commands import ArgumentError, exit_status, read_arguments
 from medalign_lite.run.dial import NAMES, Resolved, dial, gpu_memory_gb, resolve, training_overrides
-from medalign_lite.run.notebook import (
-    Kernels,
-    NotebookError,
-    OutOfMemory,
-    check_parameters,
-    headless_kernels,
-    parameters_of,
-    run_notebook,
-    typical_minutes,
-)
 from medalign_lite.run.provenance import damage, run_folder, run_parameters, unsound
 
 ALLOWED = {
     "PRESET": f"one of {', '.join(NAMES)}; after commas numbers of its own, such as full,max_side=448",
     "CASES": "a cases.jsonl, or the folder of a known data set; empty = phantom cases",
     "MODEL": "a model folder or a hub id; empty = the preset's",
-    "SEED": "a whole number, 0 or more, of at most 9 digits",
-    "OUT": "the folder that is written to; empty = artifacts",
+    "SEED": "a whole number, 0 or more, of at most 9 digits", "OUT": "the folder that is written to; empty = artifacts",
     "RECIPE": f"one or more of {', '.join(RECIPES)}, with commas; the last one is aligned; empty = the preset's",
     "ROUNDS": "how often the aligned policy answers and learns from its answers, 1 to 99; empty = the preset's (once)",
     "LESIONS": "for a COCO list: the categories that are lesions, with commas; empty = guessed from their names",
@@ -85,7 +74,7 @@ def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) 
     waiting = [path for path in chain if not runs.up_to_date(path)]
     for path in waiting:
         runs.check(path)
-    with headless_kernels() as kernels:
+    with notebook.headless_kernels() as kernels:
         for number, path in enumerate(chain):
             if runs.up_to_date(path):
                 say(f"  {path.stem:14} up to date")
@@ -109,11 +98,11 @@ class _Runs:
 
     def parameters(self, path: Path) -> dict:
         """The run's parameters that this notebook takes: all, but those of `OPTIONAL` only where they are declared."""
-        return {k: v for k, v in self.values.items() if k not in OPTIONAL or k in parameters_of(path)}
+        return {k: v for k, v in self.values.items() if k not in OPTIONAL or k in notebook.parameters_of(path)}
 
     def check(self, path: Path) -> None:
         """Parameter errors come before anything runs."""
-        check_parameters(path, self.parameters(path))
+        notebook.check_parameters(path, self.parameters(path))
 
     def key(self, path: Path) -> str:
         """Digest of all that shows in the executed notebook, figures and widgets included."""
@@ -127,13 +116,11 @@ class _Runs:
         old = self.record.get(path.stem)
         if old is None or old["key"] != self.key(path):
             return False
-        if any(
-            not (self.run / f).is_file() or file_sha256(self.run / f) != h for f, h in old["files"].items()
-        ):
+        if any(not (self.run / f).is_file() or file_sha256(self.run / f) != h for f, h in old["files"].items()):
             return False
         return not unsound(self.run, path.stem, self.shared)
 
-    def execute(self, path: Path, *, later: list[Path], kernels: Kernels, say) -> float:
+    def execute(self, path: Path, *, later: list[Path], kernels: notebook.Kernels, say) -> float:
         """Run one notebook, with the kernel of the first of those `later` starting beside it; write its page, record
         it; return seconds."""
         from medalign_lite.show.notebook_page import (
@@ -147,11 +134,12 @@ class _Runs:
             try:
                 for one in [path, *later[:1]]:
                     kernels.start(one, (output.parent / one.name).with_suffix(".log"))
-                executed = run_notebook(path, self.parameters(path), output, on_text=ticker.heard, kernels=kernels)
-            except OutOfMemory as error:
+                values = self.parameters(path)
+                executed = notebook.run_notebook(path, values, output, on_text=ticker.heard, kernels=kernels)
+            except notebook.OutOfMemory as error:
                 from medalign_lite.run.fit import advise  # imports torch
 
-                raise OutOfMemory(f"{error}\nMemory: {advise(self.resolved)}") from None
+                raise notebook.OutOfMemory(f"{error}\nMemory: {advise(self.resolved)}") from None
         if problem := damage(self.run / path.stem):
             raise ReproduceError(f"{path.name} ran, but {problem}: it must end with stage.finish()")
         write_html(executed, output.with_suffix(".html"), folder=path.parent)
@@ -169,7 +157,7 @@ class _Runs:
         run; NaN where nobody knows."""
         if path.stem in self.record:
             return self.record[path.stem]["seconds"]
-        return 60 * (typical_minutes(path) or 1.0) if self.typical else math.nan
+        return 60 * (notebook.typical_minutes(path) or 1.0) if self.typical else math.nan
 
     def _published(self) -> dict[str, int]:
         """Files in the run's own folder (results.json, report.html), with the time they were written."""
@@ -272,6 +260,6 @@ def main(arguments: list[str]) -> int:
             if (run / name).exists():
                 print(f"  {run / name}")
 
-    return exit_status(work, refused=(PresetError,), stopped=(ReproduceError, NotebookError),
+    return exit_status(work, refused=(PresetError,), stopped=(ReproduceError, notebook.NotebookError),
                        resume="what is finished is kept; run the same command again to go on")
 

@@ -12,7 +12,7 @@ Predictions: {"id": "1", "text": "Yes, there is."}, exactly one for each referen
 Closed and open answers are scored by llavamed, strict and lmms side by side. Reports are scored against their facts
 (null: no facts known, nothing counted) or, without "facts", against what a reference "report" states (what that does
 not mention is not counted); where there is a reference report the wording is compared with it by BLEU and ROUGE-L, and
-the text by those scorers of others that are installed (`published.SCORERS`).
+the text by those scorers of others that are installed (`overlap.SCORERS`).
 Intervals are 95 % bootstraps that draw groups (patients or images); without "group" a line is its own. docs/METRICS.md
 says what each number is.
 """
@@ -30,7 +30,6 @@ from medalign_lite.edits.truths import Facts, Report
 from medalign_lite.evaluate import overlap
 from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.evaluate.metrics import COLUMNS, Counts, ratios
-from medalign_lite.evaluate.published import published_scores
 from medalign_lite.evaluate.short_answers import SCORERS, score_answer
 from medalign_lite.evaluate.stats import bootstrap, interval
 from medalign_lite.files import rows, write_json
@@ -56,9 +55,7 @@ REFERENCE_OPTIONS = {"closed": {"group"}, "open": {"group"}, "report": {"group",
 @dataclass(frozen=True)
 class Reference:
     """What is right: `answer` of a closed or open question; `facts` of a report, or a reference `report`, or both.
-
-    `group` is drawn by the bootstrap.
-    """
+    `group` is drawn by the bootstrap."""
 
     id: str
     kind: str
@@ -71,10 +68,8 @@ class Reference:
 @dataclass(frozen=True)
 class Score:
     """One number with its 95 % interval; `groups` contribute. None: nothing to divide by, or no interval of one group.
-
     `scorer` is llavamed, strict or lmms for short answers, for reports facts or the package that counted. `variant` is
-    what else must be told to compare the number with somebody else's: tokens, case, smoothing, stemming, version.
-    """
+    what else must be told to compare the number with somebody else's: tokens, case, smoothing, stemming, version."""
 
     metric: str
     scorer: str
@@ -182,7 +177,7 @@ def score_published(
     compared = [ref for ref in references.values() if ref.report]
     if not compared:
         return [], []
-    found, unused = published_scores([texts[ref.id] for ref in compared], [ref.report for ref in compared])
+    found, unused = overlap.published_scores([texts[ref.id] for ref in compared], [ref.report for ref in compared])
     groups = np.unique([ref.group for ref in compared], return_inverse=True)[1]
     scores = []
     for (name, package, variant), ratios_of in found.items():

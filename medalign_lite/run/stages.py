@@ -61,16 +61,6 @@ from medalign_lite.files import (
 )
 from medalign_lite.run import provenance
 from medalign_lite.run.dial import dial, resolve, training_overrides
-from medalign_lite.run.provenance import (
-    damage,
-    make_command,
-    outputs_digest,
-    read_manifest,
-    run_folder,
-    run_parameters,
-    table,
-    unsound,
-)
 
 __all__ = ["Stage", "StageError", "open_stage", "read_json", "read_jsonl", "write_json", "write_jsonl"]
 
@@ -121,10 +111,8 @@ class Stage:
         """Lines for the set-up cell: preset and why, model, folder, whether saved outputs are re-used."""
         state = "finished before with the same inputs: saved outputs are re-used" if self.complete else self.why
         lines = {
-            "preset": f"{self.preset.name} ({self.reason})",
-            "model": short(self.model),
-            "cases": short(self.cases) if self.cases else "phantom world",
-            "seed": str(self.seed),
+            "preset": f"{self.preset.name} ({self.reason})", "model": short(self.model),
+            "cases": short(self.cases) if self.cases else "phantom world", "seed": str(self.seed),
             "stage": f"{short(self.folder)}: {state}",
         }
         return "\n".join(f"{name:7} {text}" for name, text in lines.items())
@@ -206,25 +194,15 @@ class Stage:
                 write_json(work / "manifest.json", provenance.sealed(self._manifest(outputs, seconds)))
                 _promote(work, self.folder)
             self.complete, self.why, self.lock = True, "", None
-        return table(self.folder)
+        return provenance.table(self.folder)
 
     def _manifest(self, outputs: dict, seconds: float) -> dict:
         model = self.parts["model"] or {"name": None, "revision": None}
         return {
-            "stage": self.name,
-            "key": self.key,
-            "preset": self.preset.name,
-            "reason": self.reason,
-            "seed": self.seed,
-            "model": model["name"],
-            "model_revision": model["revision"],
-            "python": sys.version.split()[0],
-            "seconds": round(seconds, 1),
-            "peak_mb": round(peak_mb()),
-            "notes": self.notes,
-            "checks": self.checks,
-            "outputs": outputs,
-            "made_from": self.parts,
+            "stage": self.name, "key": self.key, "preset": self.preset.name, "reason": self.reason, "seed": self.seed,
+            "model": model["name"], "model_revision": model["revision"], "python": sys.version.split()[0],
+            "seconds": round(seconds, 1), "peak_mb": round(peak_mb()), "notes": self.notes, "checks": self.checks,
+            "outputs": outputs, "made_from": self.parts,
         }
 
     def _working_folder(self) -> Path:
@@ -248,45 +226,32 @@ class Stage:
 
 
 def open_stage(
-    name: str,
-    *,
-    preset: str = "auto",
-    cases: str = "",
-    model: str = "",
-    seed: int = DEFAULT_SEED,
-    out: str = "",
-    needs: Iterable[str] = (),
-    files: Iterable[str | Path] = (),
-    uses_model: bool = True,
-    parameters: dict | None = None,
-    recipe: str | None = None,
-    rounds: int = 0,
+    name: str, *, preset: str = "auto", cases: str = "", model: str = "", seed: int = DEFAULT_SEED, out: str = "",
+    needs: Iterable[str] = (), files: Iterable[str | Path] = (), uses_model: bool = True,
+    parameters: dict | None = None, recipe: str | None = None, rounds: int = 0,
 ) -> Stage:
     """Open stage `name` and verify the stages it needs.
 
     A stage that trains gives `recipe` (names with commas between them, "" = the preset's) and `rounds` (0 = the
     preset's); of any other they are no parameters. `files` are outside inputs (a folder of cases; empty names are left
     out), `parameters` what the result depends on beside the preset. Raises PresetError for bad parameters, StageError
-    for a needed stage that is not there or sound.
-    """
+    for a needed stage that is not there or sound."""
     overrides = {"cases": cases, "model": model} | training_overrides(recipe or "", rounds)
     resolved = resolve(preset, overrides=overrides)
-    run = run_folder(resolved.preset.name, out)
-    shared = run_parameters(resolved, seed, training=recipe is not None)
+    run = provenance.run_folder(resolved.preset.name, out)
+    shared = provenance.run_parameters(resolved, seed, training=recipe is not None)
     needs = tuple(needs)
     for needed in needs:
-        if problem := unsound(run, needed, shared):
-            command = make_command(
-                dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "",
-                rounds=rounds,
+        if problem := provenance.unsound(run, needed, shared):
+            command = provenance.make_command(
+                dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "", rounds=rounds,
             )
             raise StageError(f"{problem}; run `{command}`")
     if not uses_model:
         del shared["model"]
     parts = provenance.parts(
-        name,
-        parameters=shared | (parameters or {}),
-        inputs={needed: outputs_digest(run / needed) for needed in needs},
+        name, parameters=shared | (parameters or {}),
+        inputs={needed: provenance.outputs_digest(run / needed) for needed in needs},
         files=[str(ROOT / Path(file).expanduser()) for file in files if str(file)],
         model=resolved.model if uses_model else None,
     )
@@ -302,9 +267,9 @@ def _why_new(stage: Stage) -> str:
     """Why the saved stage, if any, is not what this one would be; "" if it is."""
     if not stage.folder.exists():
         return "new"
-    if problem := damage(stage.folder):
+    if problem := provenance.damage(stage.folder):
         return f"made again: {problem}"
-    changed = provenance.differences(read_manifest(stage.folder)["made_from"], stage.parts)
+    changed = provenance.differences(provenance.read_manifest(stage.folder)["made_from"], stage.parts)
     return f"made again: {changed}" if changed else ""
 
 
@@ -336,10 +301,8 @@ def _existing(path: Path) -> Path:
 
 
 def _lock(path: Path, *, patience: float = 5.0) -> IO:
-    """An open file that holds the lock until it is closed, or the process ends however it ends.
-
-    `patience` in seconds: a kernel whose runner was killed needs a moment to notice.
-    """
+    """An open file that holds the lock until it is closed, or the process ends however it ends. `patience` in seconds:
+    a kernel whose runner was killed needs a moment to notice."""
     stream = path.open("a+")
     stop = time.monotonic() + patience
     while True:

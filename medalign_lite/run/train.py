@@ -22,15 +22,14 @@ from medalign_lite.files import claim
 from medalign_lite.losses.recipes import RECIPES, Recipe
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.commands import ArgumentError, exit_status, ran_out, read_arguments
+from medalign_lite.run.commands import ArgumentError, exit_status, ran_out, read_arguments, value_of
 from medalign_lite.run.pairs import open_run, stage_data
 from medalign_lite.run.stages import StageError
 from medalign_lite.train.arms import settings_of
 from medalign_lite.train.data import read_pairs
-from medalign_lite.train.launch import divide_step, process_count, process_rank
 from medalign_lite.train.pairs import Pair
 from medalign_lite.train.reference import ReferenceMismatch
-from medalign_lite.train.settings import SELECT, TrainSettings
+from medalign_lite.train.settings import SELECT, TrainSettings, divide_step, process_count, process_rank
 from medalign_lite.train.train import REPORTERS, NothingLearnt, TrainingDiverged, train
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -40,26 +39,19 @@ PLACES = {
     "VALIDATION": "a second pairs file that is looked at, never learnt from",
     "MODEL": "a model folder or hub id; with RUN= its own model is the default",
     "MAX_SIDE": "a picture has at most this many pixels squared (default: the run's, or the model's limit)",
-    "START": "a folder of adapters to go on from; the reference stays the base",
-    "OUT": "the folder that is written to",
+    "START": "a folder of adapters to go on from; the reference stays the base", "OUT": "the folder that is written to",
     "DEVICE": f"one of {', '.join(DEVICES)} (default: auto)",
     "REPORT_TO": f"what the figures are told to beside log.jsonl: {', '.join(REPORTERS)}",
     "RECIPE": f"one of {', '.join(RECIPES)}",
 }
 ABOUT = {
-    "learning_rate": "at its highest, after the warm-up",
-    "epochs": "passes over the pairs",
-    "max_steps": "optimizer steps; 0 = whole epochs",
-    "batch_size": "records a forward, at most",
-    "accumulation": "batches an optimizer step",
-    "rank": "of the LoRA matrices",
-    "alpha": "LoRA's scale: alpha / sqrt(rank) with rsLoRA, alpha / rank without",
-    "rslora": "rank-stabilised scale",
+    "learning_rate": "at its highest, after the warm-up", "epochs": "passes over the pairs",
+    "max_steps": "optimizer steps; 0 = whole epochs", "batch_size": "records a forward, at most",
+    "accumulation": "batches an optimizer step", "rank": "of the LoRA matrices",
+    "alpha": "LoRA's scale: alpha / sqrt(rank) with rsLoRA, alpha / rank without", "rslora": "rank-stabilised scale",
     "warmup": "fraction of all steps, then a cosine to 0",
-    "max_grad_norm": "gradients are clipped to this norm; the norm before is logged",
-    "weight_decay": "AdamW's",
-    "seed": "of fresh adapters and of the order of the pairs",
-    "save_every": "optimizer steps between checkpoints",
+    "max_grad_norm": "gradients are clipped to this norm; the norm before is logged", "weight_decay": "AdamW's",
+    "seed": "of fresh adapters and of the order of the pairs", "save_every": "optimizer steps between checkpoints",
     "eval_batch_size": "records a forward in validation and in filling the reference cache",
     "select": f"which checkpoint is kept: {', '.join(SELECT)}; all but last need validation pairs",
     "stop_above": "a record's loss in nats that counts as divergence and stops the run",
@@ -141,7 +133,7 @@ def resolve(given: Mapping[str, str]) -> tuple[TrainSettings, Data, Path]:
         raise ArgumentError("say what is learnt from and where to write: RUN= or PAIRS=, and OUT=")
     if given.get("DEVICE", "auto") not in DEVICES:
         raise ArgumentError(f"DEVICE={given['DEVICE']!r} is not one of {', '.join(DEVICES)}")
-    changes = {name: _value(name, given[name], default) for name, default in vars(TrainSettings()).items()
+    changes = {name: value_of(name, given[name], default) for name, default in vars(TrainSettings()).items()
                if name in given}
     changes |= {"recipe": given["RECIPE"]} if "RECIPE" in given else {}
     overrides = {name: _override(name, given[f"recipe.{name}"]) for name in _recipe_fields()
@@ -170,7 +162,7 @@ def _pairs_data(given: Mapping[str, str]) -> Data:
 
 
 def _side(given: Mapping[str, str]) -> int:
-    return _value("MAX_SIDE", given.get("MAX_SIDE", "0"), 0)
+    return value_of("MAX_SIDE", given.get("MAX_SIDE", "0"), 0)
 
 
 def _start(given: Mapping[str, str]) -> Path | None:
@@ -192,23 +184,12 @@ def save_config(given: Mapping[str, str], settings: TrainSettings, data: Data, o
         print((out / "config.json").read_text(encoding="utf-8"), end="", flush=True)
 
 
-def _value(name: str, text: str, default):
-    """The text as the default's kind of value."""
-    if isinstance(default, tuple):
-        return tuple(text.split(","))
-    try:
-        return {"true": True, "false": False}[text.lower()] if isinstance(default, bool) else type(default)(text)
-    except (KeyError, ValueError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
-        raise ArgumentError(f"{name}={text!r} is not {wanted}") from None
-
-
 def _override(name: str, text: str):
     """A recipe's number, word, true or false; of a number also several, with commas."""
     default = Recipe.__dataclass_fields__[name].default
     if isinstance(default, float) and "," in text:
-        return tuple(_value(f"recipe.{name}", part, default) for part in text.split(","))
-    return _value(f"recipe.{name}", text, default)
+        return tuple(value_of(f"recipe.{name}", part, default) for part in text.split(","))
+    return value_of(f"recipe.{name}", text, default)
 
 
 def _recipe_fields() -> list[str]:

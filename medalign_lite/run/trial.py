@@ -49,10 +49,8 @@ class Trial:
 
 
 def try_model(model: str, *, max_side: int = 0, size: tuple[int, int] = (512, 512), device: str = "auto") -> Trial:
-    """Load, encode, answer, sample, score and learn with pictures of `size` pixels.
-
-    Raises ModelError, one sentence, where a step fails or gives other numbers than a plain forward pass.
-    """
+    """Load, encode, answer, sample, score and learn with pictures of `size` pixels. Raises ModelError, one sentence,
+    where a step fails or gives other numbers than a plain forward pass."""
     started = time.monotonic()
     noise = np.random.default_rng(7).integers(0, 256, (3, size[1], size[0], 3), dtype=np.uint8)
     pictures = [Image.fromarray(pixels) for pixels in noise]

@@ -16,9 +16,9 @@ from markupsafe import Markup
 from medalign_lite import __version__
 from medalign_lite.cases.case import Case
 from medalign_lite.evaluate.constants import COMMONEST, NO
+from medalign_lite.evaluate.metrics import FEW_WORDS
 from medalign_lite.evaluate.short_answers import CLOSED_SCORER, OPEN_SCORER
 from medalign_lite.evaluate.stats import TEST_SPLITS
-from medalign_lite.evaluate.style import FEW_WORDS
 from medalign_lite.files import write_text
 from medalign_lite.show.failures import Failure
 from medalign_lite.show.figures import split_spans, spoken

@@ -56,16 +56,12 @@ def as_text(report: str) -> str:
     return "\n".join([*lines, "", *labels])
 
 
-def main() -> int:
-    """Print the reading of the report on standard input."""
-    report = sys.stdin.read()
+def main(arguments: list[str]) -> int:
+    """Print the reading of the report on standard input; exit status 2 where there is none."""
+    report = "" if arguments else sys.stdin.read()
     if not report.strip():
-        command = "python -m medalign_lite.text.labels < report.txt"
+        command = "python -m medalign_lite labels < report.txt"
         print(f"error: no report on standard input; run `{command}`", file=sys.stderr)
         return 2
     print(as_text(report))
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -42,10 +42,8 @@ def train_arms(
     settings: Sequence[TrainSettings], pairs: Sequence[Pair], validation: Sequence[Pair], *, model: str, folder: Path,
     work: Path, shards: int = SHARDS, max_side: int = 0,
 ) -> dict[str, Path]:
-    """Train every recipe from the same base; {recipe: folder with its adapter, log.jsonl and settings.json}.
-
-    Resumable: what is finished is kept, what was killed goes on from its last checkpoint. Raises as `train.train`.
-    """
+    """Train every recipe from the same base; {recipe: folder with its adapter, log.jsonl and settings.json}. Resumable:
+    what is finished is kept, what was killed goes on from its last checkpoint. Raises as `train.train`."""
     paths = {one.recipe: folder / one.recipe for one in settings}
     jobs = []
     for number, share in enumerate(share_out(settings, shards)):

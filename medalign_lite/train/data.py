@@ -66,10 +66,8 @@ def pairs_of(
     records: Iterable[Record], images: Iterable[dict], cases: Iterable[Case], *, folder: Path
 ) -> dict[str, list[Pair]]:
     """Records of stage 02 with the images of stage 03, ready to be scored: {split: pairs in the order of the records}.
-
     `images` are the rows of `pictures_of`; their `lesion` and `control` are names of files in `folder`, or None. Raises
-    KeyError for a record whose case or row is not there.
-    """
+    KeyError for a record whose case or row is not there."""
     by_case, shown = {case.id: case for case in cases}, {row["id"]: row for row in images}
     found: dict[str, list[Pair]] = {}
     for record in records:
@@ -83,10 +81,8 @@ def pairs_of(
 def choose_pairs(
     pairs: Sequence[Pair], count: int, *, seed: int, first: Collection[str] = (), share: float = 0.0
 ) -> list[Pair]:
-    """At most `count` of the pairs (0: all), drawn without replacement and left in their order.
-
-    A `share` of them has its id in `first` (the corrected ones, say); where one side runs short the other fills up.
-    """
+    """At most `count` of the pairs (0: all), drawn without replacement and left in their order. A `share` of them has
+    its id in `first` (the corrected ones, say); where one side runs short the other fills up."""
     if not 0 < count < len(pairs):
         return list(pairs)
     order = np.random.default_rng(seed).permutation(len(pairs))
@@ -99,10 +95,8 @@ def draw_data(
     records: Iterable[Record], images: Iterable[dict], cases: Sequence[Case], *, folder: Path, count: int,
     share: float, seed: int,
 ) -> TrainingData:
-    """Draw `count` pairs (0: all), a `share` of them repairs, from records and the rows of their pictures.
-
-    Raises ValueError where no record of a training case is left to learn from.
-    """
+    """Draw `count` pairs (0: all), a `share` of them repairs, from records and the rows of their pictures. Raises
+    ValueError where no record of a training case is left to learn from."""
     records = {record.id: record for record in records}
     pairs = pairs_of(records.values(), images, cases, folder=folder)
     kinds = {(case.id, question.id): question.kind for case in cases for question in case.questions}
@@ -132,10 +126,8 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """A file that `read_pairs` reads; pictures are files, named from the file's folder where they lie in it.
-
-    Raises TypeError for a picture that is no file.
-    """
+    """A file that `read_pairs` reads; pictures are files, named from the file's folder where they lie in it. Raises
+    TypeError for a picture that is no file."""
     write_jsonl(path, [_row(pair, Path(path).resolve().parent) for pair in pairs])
 
 

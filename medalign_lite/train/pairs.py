@@ -15,17 +15,7 @@ from medalign_lite.model.batches import Sequences, Span, encode, padding
 from medalign_lite.model.families import why_unshared
 from medalign_lite.model.features import ImageEncoder, Vision, beside_tokens, identify, padded, unpadded
 from medalign_lite.model.lvlm import Lvlm, base_of
-from medalign_lite.train.prefix import (
-    Batch,
-    Packed,
-    Text,
-    groups_of,
-    join,
-    like_lengths,
-    pack,
-    packed_length,
-    read_states,
-)
+from medalign_lite.train import prefix
 
 Picture = Image.Image | Path | str
 PASS_TOKENS = 128  # one more forward pass costs about as much as these tokens on the embedded model
@@ -38,8 +28,7 @@ class Pair:
 
     `lesion` and `control` are corrupted images, None where they do not exist (a' or a° is 0 then). `chosen_ids` or
     `rejected_ids` are the ids as sampled, for the side that is the model's own answer. `gold` is the reference answer;
-    `positive` says that the record is about a finding that is there.
-    """
+    `positive` says that the record is about a finding that is there."""
 
     id: str
     question: str
@@ -80,12 +69,9 @@ class Row:
 
 
 class PairInputs:
-    """Model inputs for rows. Texts and image features are kept between calls.
-
-    Features are what the frozen vision tower and connector make of an image, kept by the image's content up to
-    `feature_bytes`; beyond that they are made anew. A model family that cannot be handed features gets pixels each time
-    (`shares_features` is False then).
-    """
+    """Model inputs for rows. Texts and image features are kept between calls. Features are what the frozen vision tower
+    and connector make of an image, kept by the image's content up to `feature_bytes`; beyond that they are made anew. A
+    model family that cannot be handed features gets pixels each time (`shares_features` is False then)."""
 
     def __init__(self, lvlm: Lvlm, *, feature_bytes: int = 2**30):
         self.lvlm = lvlm
@@ -94,7 +80,7 @@ class PairInputs:
         self.encoder = ImageEncoder(self.body)
         self.unshared: str | None = None  # why answers did not share their prefix, where they could not
         self._tried, self._distrusted = False, None  # sharing was tried, and what was wrong with it
-        self._texts: dict[str, Text] = {}
+        self._texts: dict[str, prefix.Text] = {}
         self._features: dict[str, Vision] = {}
         self._pictures: dict[tuple[str, str], tuple[Picture, str, tuple[int, int]]] = {}
 
@@ -103,19 +89,18 @@ class PairInputs:
         """Whether images are encoded once and kept, as far as is known."""
         return self.encoder.possible
 
-    def batch(self, rows: Sequence[Row]) -> Batch:
+    def batch(self, rows: Sequence[Row]) -> prefix.Batch:
         """Inputs of one batch of rows, in parts of like length; rows with one question and image share their prefix
-        where that pays.
-
-        Raises ValueError as `encode` does, naming the record.
-        """
+        where that pays. Raises ValueError as `encode` does, naming the record."""
         texts, groups = self._text_rows(rows), self._prefixes(rows)
-        shared, plain = [packed_length([texts[n] for n in group]) for group in groups], [len(t.kinds) for t in texts]
+        shared = [prefix.packed_length([texts[n] for n in group]) for group in groups]
+        plain = [len(text.kinds) for text in texts]
         units, lengths, make = groups, shared, self._packed
         if len(groups) * max(shared) > len(rows) * max(plain) or not self._may_share(rows, groups, max(plain)):
             units, lengths, make = [[n] for n in range(len(rows))], plain, self.sequences
-        cuts = [[n for unit in cut for n in units[unit]] for cut in like_lengths(lengths, pass_tokens=PASS_TOKENS)]
-        return join([(cut, make([rows[n] for n in cut])) for cut in cuts])
+        cuts = prefix.like_lengths(lengths, pass_tokens=PASS_TOKENS)
+        cuts = [[n for unit in cut for n in units[unit]] for cut in cuts]
+        return prefix.join([(cut, make([rows[n] for n in cut])) for cut in cuts])
 
     def sequences(self, rows: Sequence[Row]) -> Sequences:
         """The same, one row per sequence and right padded."""
@@ -129,11 +114,9 @@ class PairInputs:
         return Sequences(inputs | self.encoder.inputs_of(visions), completion, kinds)
 
     def warm(self, pairs: Sequence[Pair], *, images: Sequence[str], batch_size: int = 16) -> None:
-        """Make the features of the pairs' images beforehand, in an order that depends on the pairs alone.
-
-        A batch's composition moves the last bits of its features, so a run that was resumed must not make them in
-        another order than one that was not.
-        """
+        """Make the features of the pairs' images beforehand, in an order that depends on the pairs alone. A batch's
+        composition moves the last bits of its features, so a run that was resumed must not make them in another order
+        than one that was not."""
         for image in (name for name in ("clean", "lesion", "control") if name in images):
             rows = [Row(pair, image, "chosen") for pair in pairs if pair.picture(image) is not None]
             distinct = list({self._identify(row)[0]: row for row in rows}.values())
@@ -157,7 +140,7 @@ class PairInputs:
             self._pictures[key] = (source, *identify(_open(row)))
         return self._pictures[key][1:]
 
-    def _text_rows(self, rows: Sequence[Row]) -> list[Text]:
+    def _text_rows(self, rows: Sequence[Row]) -> list[prefix.Text]:
         """Unpadded texts. A text depends on its image by the size alone."""
         keys = [repr((row.pair.question, row.pair.text(row.answer), self._identify(row)[1])) for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._texts}
@@ -165,7 +148,7 @@ class PairInputs:
             made = self._encode(list(new.values()))
             mask = made.inputs["attention_mask"].bool()
             for n, (key, inputs) in enumerate(zip(new, unpadded(made.inputs), strict=True)):
-                self._texts[key] = Text(inputs, made.completion[n][mask[n]], made.kinds[n][mask[n]])
+                self._texts[key] = prefix.Text(inputs, made.completion[n][mask[n]], made.kinds[n][mask[n]])
         return [self._texts[key] for key in keys]
 
     def _visions(self, rows: Sequence[Row]) -> list[Vision] | None:
@@ -175,22 +158,19 @@ class PairInputs:
         fresh = {}
         if new and self.shares_features:
             fresh = dict(zip(new, self.encoder.encode(self._encode(list(new.values())).inputs) or (), strict=False))
-            self._keep(fresh)
+            for key, vision in fresh.items():
+                if vision.nbytes <= self.free_bytes:
+                    self._features[key] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
+                    self.free_bytes -= vision.nbytes
         if not self.shares_features:
             return None
         return [fresh[key] if key in fresh else self._features[key] for key in keys]
 
-    def _keep(self, fresh: dict[str, Vision]) -> None:
-        for key, vision in fresh.items():
-            if vision.nbytes <= self.free_bytes:
-                self._features[key] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
-                self.free_bytes -= vision.nbytes
-
     def _prefixes(self, rows: Sequence[Row]) -> list[list[int]]:
         """Rows with one question about one image, together."""
-        return groups_of([(row.pair.question, self._identify(row)[0]) for row in rows])
+        return prefix.groups_of([(row.pair.question, self._identify(row)[0]) for row in rows])
 
-    def _packed(self, rows: Sequence[Row]) -> Packed:
+    def _packed(self, rows: Sequence[Row]) -> prefix.Packed:
         groups = self._prefixes(rows)
         firsts = [rows[group[0]] for group in groups]
         visions = self._visions(firsts)
@@ -198,8 +178,8 @@ class PairInputs:
             image_inputs, about = self.encoder.inputs_of(visions), [vision.about for vision in visions]
         else:
             image_inputs, about = beside_tokens(self._encode(firsts).inputs)
-        return pack(self.body, self._text_rows(rows), groups, image_inputs, about,
-                    pad_id=padding(self.lvlm.processor.tokenizer))
+        return prefix.pack(self.body, self._text_rows(rows), groups, image_inputs, about,
+                           pad_id=padding(self.lvlm.processor.tokenizer))
 
     def _may_share(self, rows: Sequence[Row], groups: list[list[int]], longest: int) -> bool:
         """Whether this family can share prefixes; the first time, whether that gives what plain rows give."""
@@ -216,7 +196,7 @@ class PairInputs:
     def _disagreement(self, rows: Sequence[Row]) -> str | None:
         """What is wrong with the shared states of these rows of one prefix; None where they are the plain ones."""
         made = self._packed(rows), self.sequences(rows)
-        shared, plain = (read_states(self.body, batch) for batch in made)
+        shared, plain = (prefix.read_states(self.body, batch) for batch in made)
         if (shared - plain).norm() <= AGREES[plain.element_size()] * plain.norm():
             return None
         return f"{type(self.body).__name__} then gives other states, and families.py does not say why"

@@ -47,9 +47,7 @@ class Packed:
 @dataclass(frozen=True)
 class Batch:
     """Rows in parts of like length, each a forward pass of its own; read as `Sequences` is, in the order of the rows.
-
-    order (M,): where each answer token lies in the parts, one after another.
-    """
+    order (M,): where each answer token lies in the parts, one after another."""
 
     parts: list[Sequences | Packed]
     order: Tensor
@@ -95,9 +93,7 @@ def packed_length(texts: Sequence[Text]) -> int:
 
 def like_lengths(lengths: Sequence[int], *, pass_tokens: int) -> list[list[int]]:
     """Indices in groups, each to be padded to its longest, so that Σ (members · longest + `pass_tokens`) is least.
-
-    `pass_tokens`: how many tokens cost as much as one more forward pass. Within a group indices keep their order.
-    """
+    `pass_tokens`: how many tokens cost as much as one more forward pass. Within a group indices keep their order."""
     order = sorted(range(len(lengths)), key=lambda n: (lengths[n], n))
     best = [(0, 0)]  # of the first n: least cost, and where its last group starts
     for stop in range(1, len(order) + 1):
@@ -122,11 +118,9 @@ def join(parts: Sequence[tuple[Sequence[int], "Sequences | Packed"]]) -> Batch:
 
 def pack(body: nn.Module, texts: Sequence[Text], groups: Sequence[Sequence[int]], image_inputs: dict,
          about: Sequence[dict[str, Tensor]], *, pad_id: int) -> Packed:
-    """One sequence per group of `texts` (indices) that continue the same prompt about the same image.
-
-    `image_inputs`: pixels or features, one image per group, and whatever else the model is told of it; `about`: the
-    same for each group alone, as the language model reads it (its grid).
-    """
+    """One sequence per group of `texts` (indices) that continue the same prompt about the same image. `image_inputs`:
+    pixels or features, one image per group, and whatever else the model is told of it; `about`: the same for each group
+    alone, as the language model reads it (its grid)."""
     layouts = [_lay_out(body, [texts[n] for n in group], told) for group, told in zip(groups, about, strict=True)]
     ids, branch, blocks = (
         pad_sequence([getattr(layout, name) for layout in layouts], batch_first=True, padding_value=fill)
@@ -144,10 +138,8 @@ def pack(body: nn.Module, texts: Sequence[Text], groups: Sequence[Sequence[int]]
 
 
 def visible(branch: Tensor, blocks: Tensor) -> Tensor:
-    """(G, L, L) bool, from branch and blocks (G, L): whether token i sees token j.
-
-    It does where j is not later and lies in the common part or in i's own branch, or where both are in one block.
-    """
+    """(G, L, L) bool, from branch and blocks (G, L): whether token i sees token j. It does where j is not later and
+    lies in the common part or in i's own branch, or where both are in one block."""
     i, j = branch.unsqueeze(2), branch.unsqueeze(1)
     earlier = torch.ones(branch.shape[1], branch.shape[1], dtype=torch.bool, device=branch.device).tril()
     mutual = (blocks.unsqueeze(2) == blocks.unsqueeze(1)) & (blocks.unsqueeze(2) >= 0)

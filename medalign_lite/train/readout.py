@@ -21,11 +21,9 @@ def read_tokens(
     head: nn.Linear, hidden: Tensor, targets: Tensor, *, ref_hidden: Tensor | None = None,
     wanted: Tensor | None = None, limit: int = LOGITS_AT_ONCE,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """log p of the targets (N,), and F and R (N,) at the `wanted` positions, 0 elsewhere, in fp32 at least.
-
-    hidden (N, D); ref_hidden (K, D) for the K positions where `wanted` (N,) bool is True. At most `limit` logits are
-    made at a time. Raises ValueError for a head that is being trained: it would get no gradient.
-    """
+    """log p of the targets (N,), and F and R (N,) at the `wanted` positions, 0 elsewhere, in fp32 at least. hidden (N,
+    D); ref_hidden (K, D) for the K positions where `wanted` (N,) bool is True. At most `limit` logits are made at a
+    time. Raises ValueError for a head that is being trained: it would get no gradient."""
     wanted = torch.zeros_like(targets, dtype=torch.bool) if wanted is None else wanted
     learns = torch.is_grad_enabled() and hidden.requires_grad
     if learns and head.weight.requires_grad:
@@ -35,11 +33,9 @@ def read_tokens(
 
 
 class _Readout(torch.autograd.Function):
-    """Values forward; backward is a product with the rows that the forward pass kept.
-
-    Positions with a divergence go first and by themselves, so that policy and reference meet in products of one shape:
-    where the two are equal, F and R are exactly 0.
-    """
+    """Values forward; backward is a product with the rows that the forward pass kept. Positions with a divergence go
+    first and by themselves, so that policy and reference meet in products of one shape: where the two are equal, F and
+    R are exactly 0."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, head, targets: Tensor, ref_hidden, wanted: Tensor, size: int, learns: bool):

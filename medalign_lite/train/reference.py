@@ -37,10 +37,8 @@ class ReferenceCache:
     def fill(self, pairs: Sequence[Pair], sides: Mapping[tuple[str, str], Reads], *, name: str, batch_size: int = 16,
              progress=None) -> None:
         """Load or compute the sides of `pairs`; `name` tells data sets apart, and `progress(n)` counts rows done.
-
         Hidden states are kept, as the model makes them, for sides where F and R are read. Raises ReferenceMismatch
-        where a file was made from other things than these.
-        """
+        where a file was made from other things than these."""
         for (image, answer), read in sides.items():
             rows, hidden = [row for _, row in rows_of(pairs, {(image, answer): read})], any(read.kl)
             path, fuller = (self.folder / f"{name}-{image}-{answer}{end}.safetensors" for end in ("", "-hidden"))

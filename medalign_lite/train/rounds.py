@@ -25,8 +25,7 @@ from medalign_lite.model.rollout import own_answers
 from medalign_lite.model.weights import model_revision
 from medalign_lite.train.arms import DONE
 from medalign_lite.train.data import draw_data, pictures_of
-from medalign_lite.train.launch import process_count
-from medalign_lite.train.settings import TrainSettings
+from medalign_lite.train.settings import TrainSettings, process_count
 from medalign_lite.train.train import train
 
 SPLITS = ("train", "val")  # the others are never asked: they are for evaluation
@@ -41,8 +40,7 @@ def rounds(
     The first round's policy is `start`, a folder of adapters, or the model itself; a later one's is the adapter of the
     round before. Round n draws with the seed of `settings` + n. What a round has finished is kept, so a run that was
     killed goes on to the same weights, and a larger `count` adds rounds. Raises ValueError for a folder of another run,
-    a count below 1, several processes or a round without a single pair; else as `load_lvlm` and `train`.
-    """
+    a count below 1, several processes or a round without a single pair; else as `load_lvlm` and `train`."""
     if count < 1 or process_count() > 1:
         raise ValueError(f"{count} rounds in {process_count()} processes: do at least one, in one process")
     found = []

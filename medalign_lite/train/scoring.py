@@ -39,9 +39,7 @@ class ReferenceSource(Protocol):
 
 def answer_states(model: nn.Module, batch: Batch | Sequences) -> tuple[Tensor, Tensor, list[int]]:
     """Hidden states that predict the answers' tokens, flat over the batch: (N, D); their targets (N,); tokens per row.
-
-    No logits are made.
-    """
+    No logits are made."""
     with layers_recomputing(model):
         return read_states(base_of(model).base_model, batch), batch.targets, batch.counts
 
@@ -59,11 +57,8 @@ class LiveReference:
 
     @torch.no_grad()
     def read(self, rows: Sequence[Row], batch: Batch, reads: Sequence[Reads]) -> list[Reference]:
-        """Log p of each row where it is read, NaN elsewhere; hidden states where F and R are.
-
-        Positions go through the head in the groups in which the policy's do: where the two models are equal, so are
-        the values, bit for bit.
-        """
+        """Log p of each row where it is read, NaN elsewhere; hidden states where F and R are. Positions go through the
+        head in the groups in which the policy's do: where the two models are equal, so are the values, bit for bit."""
         with adapters_off(self.model):
             hidden, targets, counts = answer_states(self.model, batch)
             at, kl_at = _places(reads, batch)
@@ -92,8 +87,7 @@ def score(
 
     `sides` maps (image, answer) to where log p, and F and R, are read there (`Recipe.sides()`); elsewhere they are NaN,
     and the output head is not run. `reference` None leaves out reference values. Rows whose image does not exist are
-    not run. Raises ValueError as `PairInputs.sequences` does.
-    """
+    not run. Raises ValueError as `PairInputs.sequences` does."""
     placed = rows_of(pairs, sides)
     rows = [row for _, row in placed]
     reads = [sides[row.image, row.answer] for row in rows]
@@ -166,11 +160,9 @@ def check_head(lvlm: Lvlm, sequences: Sequences) -> None:
 def pair_margins(
     lvlm: Lvlm, pairs: Sequence[Pair], recipe: Recipe, *, batch_size: int = 32, inputs: PairInputs | None = None,
 ) -> list[dict[str, float]]:
-    """Per pair: `margin`, `margin_lesion`, `margin_control` (NaN without the image), in nats.
-
-    With `recipe.reference` these are m(u) against the model without adapters; with reference=False, beta=1, the mask's
-    weights and N none they are raw gaps Σ_span log π(y+) - Σ_span log π(y-).
-    """
+    """Per pair: `margin`, `margin_lesion`, `margin_control` (NaN without the image), in nats. With `recipe.reference`
+    these are m(u) against the model without adapters; with reference=False, beta=1, the mask's weights and N none they
+    are raw gaps Σ_span log π(y+) - Σ_span log π(y-)."""
     inputs = inputs or PairInputs(lvlm)
     reference = LiveReference(lvlm.model) if recipe.reference else None
     found = []
@@ -181,29 +173,25 @@ def pair_margins(
     return found
 
 
-@torch.no_grad()
-def answer_logp(
-    lvlm: Lvlm, pairs: Sequence[Pair], *, batch_size: int = 32, inputs: PairInputs | None = None,
-) -> list[tuple[float, ...]]:
-    """log π in nats of each token of y+ under the clean image, per pair."""
-    inputs, found = inputs or PairInputs(lvlm), []
-    for start in range(0, len(pairs), batch_size):
-        batch, side = pairs[start : start + batch_size], ("clean", "chosen")
-        scored = score(lvlm.model, inputs, batch, {side: Reads(logp=EVERYWHERE)}, reference=None).sides[side]
-        found += [tuple(row[keep].tolist()) for row, keep in zip(scored.logp, scored.valid, strict=True)]
-    return found
+def answer_logp(lvlm: Lvlm, pairs: Sequence[Pair], **sizes) -> list[tuple[float, ...]]:
+    """log π in nats of each token of y+ under the clean image, per pair; `sizes` as `pair_margins` takes them."""
+    return _of_answers(lvlm, pairs, "logp", Reads(logp=EVERYWHERE), None, **sizes)
 
 
-@torch.no_grad()
-def answer_kl(
-    lvlm: Lvlm, pairs: Sequence[Pair], *, batch_size: int = 32, inputs: PairInputs | None = None,
-) -> list[tuple[float, ...]]:
+def answer_kl(lvlm: Lvlm, pairs: Sequence[Pair], **sizes) -> list[tuple[float, ...]]:
     """F_t = KL(π_ref ‖ π) in nats at each token of y+ under the clean image, per pair."""
-    inputs, found = inputs or PairInputs(lvlm), []
-    for start in range(0, len(pairs), batch_size):
-        batch, side = pairs[start : start + batch_size], ("clean", "chosen")
-        scored = score(lvlm.model, inputs, batch, {side: Reads(kl=EVERYWHERE)},
-                       reference=LiveReference(lvlm.model)).sides[side]
-        found += [tuple(row[keep].tolist()) for row, keep in zip(scored.forward_kl, scored.valid, strict=True)]
-    return found
+    return _of_answers(lvlm, pairs, "forward_kl", Reads(kl=EVERYWHERE), LiveReference(lvlm.model), **sizes)
 
+
+@torch.no_grad()
+def _of_answers(
+    lvlm: Lvlm, pairs: Sequence[Pair], name: str, reads: Reads, reference: ReferenceSource | None, *,
+    batch_size: int = 32, inputs: PairInputs | None = None,
+) -> list[tuple[float, ...]]:
+    inputs, found, side = inputs or PairInputs(lvlm), [], ("clean", "chosen")
+    for start in range(0, len(pairs), batch_size):
+        batch = pairs[start : start + batch_size]
+        scored = score(lvlm.model, inputs, batch, {side: reads}, reference=reference).sides[side]
+        rows = zip(getattr(scored, name), scored.valid, strict=True)
+        found += [tuple(row[keep].tolist()) for row, keep in rows]
+    return found

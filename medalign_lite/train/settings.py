@@ -1,13 +1,23 @@
-"""Everything that decides a training run beside its model and pairs, and how transformers' Trainer is told."""
+"""Everything that decides a training run beside its model and pairs, and how transformers' Trainer is told.
+
+Settings say what a step is: `batch_size` x `accumulation` records. Under `accelerate launch` processes divide it
+between them, so one or four take the same steps on the same records; without a launcher one process takes everything.
+"""
 
 import math
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
 from medalign_lite.losses.recipes import Recipe, recipe_named
-from medalign_lite.train.launch import divide_step, process_count
 
 DAY = 24 * 3600  # seconds that other processes wait for the one that fills the reference cache
 SELECT = {"last": None, "loss": False, "margin": True}  # which checkpoint is kept; whether greater is better
@@ -23,8 +33,7 @@ class TrainSettings:
     would be that one step alone is left out. save_every: optimizer steps between checkpoints. select: `last`, or the
     checkpoint with the best validation `loss` or `margin` (then checkpoints are written at each epoch's end).
     stop_above: a record's loss in nats that counts as divergence. feature_mb: budget for kept image features.
-    recompute: `lvlm.recompute_layers`.
-    """
+    recompute: `lvlm.recompute_layers`."""
 
     recipe: str = "fire-mpo"
     overrides: dict = field(default_factory=dict)
@@ -81,16 +90,78 @@ def trainer_arguments(
     best = settings.select != "last"
     warmup = math.ceil(settings.warmup * step_count(settings, pairs))
     return TrainingArguments(
-        output_dir=str(folder), per_device_train_batch_size=records,
-        gradient_accumulation_steps=batches, num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1, learning_rate=settings.learning_rate, lr_scheduler_type="cosine",
-        warmup_steps=warmup if warmup > 1 else 0, max_grad_norm=settings.max_grad_norm,
+        output_dir=str(folder), per_device_train_batch_size=records, gradient_accumulation_steps=batches,
+        num_train_epochs=settings.epochs, max_steps=settings.max_steps or -1, learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine", warmup_steps=warmup if warmup > 1 else 0, max_grad_norm=settings.max_grad_norm,
         weight_decay=settings.weight_decay, seed=settings.seed, data_seed=settings.seed, logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="epoch" if best else "steps", save_steps=settings.save_every, save_total_limit=2,
-        eval_strategy="epoch" if validated else "no", load_best_model_at_end=best,
+        logging_nan_inf_filter=False, save_strategy="epoch" if best else "steps", save_steps=settings.save_every,
+        save_total_limit=2, eval_strategy="epoch" if validated else "no", load_best_model_at_end=best,
         metric_for_best_model=settings.select if best else None, greater_is_better=SELECT[settings.select],
-        use_cpu=on_cpu, dataloader_pin_memory=False, remove_unused_columns=False,
-        label_names=[], report_to=report_to, disable_tqdm=True, optim="adamw_torch",
-        ddp_find_unused_parameters=False, ddp_timeout=DAY,
+        use_cpu=on_cpu, dataloader_pin_memory=False, remove_unused_columns=False, label_names=[], report_to=report_to,
+        disable_tqdm=True, optim="adamw_torch", ddp_find_unused_parameters=False, ddp_timeout=DAY,
     )
+
+
+def process_count() -> int:
+    """How many processes the launcher started (torchrun's variables, which `accelerate launch` sets too)."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+
+
+def process_rank() -> int:
+    """Number of this process, 0 for the main one."""
+    return int(os.environ.get("RANK", "0")) if "LOCAL_RANK" in os.environ else 0
+
+
+def refuse_sharding() -> None:
+    """Raise ValueError where the launcher asks for FSDP, under which body and head cannot be called apart."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise ValueError(
+            "FSDP is not supported: docs/TRAINING.md says what it needs; launch with DDP (--multi_gpu, no --use_fsdp)"
+        )
+
+
+def divide_step(*, batch_size: int, accumulation: int, processes: int) -> tuple[int, int]:
+    """(records a forward, forwards a step) of each process, at most `batch_size` records a forward. Raises ValueError
+    where the step's records cannot be divided evenly."""
+    records = batch_size * accumulation
+    if records % processes:
+        raise ValueError(
+            f"a step of batch_size x accumulation = {records} records cannot be divided between {processes} processes; "
+            f"give a multiple of {processes}"
+        )
+    share = records // processes
+    forward = max(size for size in range(1, min(batch_size, share) + 1) if share % size == 0)
+    return forward, share // forward
+
+
+class ShareSampler(Sampler[list[int]]):
+    """The batches of one process: batch b of process p holds the records at (b x processes + p) x size of the epoch.
+    The epoch's order is a permutation by seed + epoch, the one that Accelerate's own sampler draws. Accelerate would
+    fill the last step up with records from the start; here it is short, and a process may get an empty batch."""
+
+    def __init__(self, records: int, *, size: int, rank: int, processes: int, seed: int):
+        self.records, self.size, self.rank, self.processes = records, size, rank, processes
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.records / (self.size * self.processes))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self.records, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
+        for batch in range(len(self)):
+            start = (batch * self.processes + self.rank) * self.size
+            yield order[start : start + self.size]
+
+
+def run_inside(wrapped: nn.Module, work: Callable[[], Tensor]) -> Tensor:
+    """work(), as the forward pass of `wrapped` where that is DDP. DDP averages the gradients of what runs inside its
+    own forward; ours calls the model's body and head apart. So for the length of one call the wrapped module's forward
+    is `work`."""
+    if not isinstance(wrapped, DistributedDataParallel):
+        return work()
+    with patch.object(wrapped.module, "forward", work):  # hides the class's method until the call is over
+        return wrapped()

@@ -2,7 +2,7 @@
 
 The Trainer keeps what it is good at: sampling, accumulation, clipping, optimizer, schedule, checkpoints, resuming.
 Ours is the loss (`compute_loss`), the count that it is divided by, validation, the log, and the guards. The same code
-runs in one process and, under `accelerate launch`, in several (`launch.py`).
+runs in one process and, under `accelerate launch`, in several (`settings.py`).
 
     python -m medalign_lite train
 """
@@ -26,11 +26,10 @@ from medalign_lite.files import bar, claim, file_sha256, peak_mb, write_jsonl
 from medalign_lite.losses.objective import Losses, margins, objective
 from medalign_lite.losses.recipes import RECIPES, Reads, Recipe
 from medalign_lite.model.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
-from medalign_lite.train.launch import ShareSampler, refuse_sharding, run_inside
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import ALL_SIDES, check_head, rows_of, score
-from medalign_lite.train.settings import TrainSettings, trainer_arguments
+from medalign_lite.train.settings import ShareSampler, TrainSettings, refuse_sharding, run_inside, trainer_arguments
 
 REPORTERS = ("none", "tensorboard", "wandb", "trackio")  # what the Trainer can tell its figures to, if installed
 
@@ -68,8 +67,7 @@ def train(
     reference stays the model without any. `report_to` is one of REPORTERS. `lvlm` carries no adapters; its layers are
     wrapped in place (`lvlm.model.unload()` of the result's model gives the base back).
     Raises ValueError for repeated ids, a `start` of another shape, a `work` folder of another run, FSDP or a reporter
-    that is not there, TrainingDiverged naming the records, NothingLearnt, and ReferenceMismatch.
-    """
+    that is not there, TrainingDiverged naming the records, NothingLearnt, and ReferenceMismatch."""
     refuse_sharding()
     started, work, folder = time.monotonic(), Path(work), Path(folder)
     _check_pairs(pairs, validation, settings)
@@ -100,7 +98,10 @@ def train(
             f"{settings.learning_rate:g} moved nothing, or every gradient was 0; give more steps, or a larger rate"
         )
     if arguments.should_save:
-        _publish(policy, work, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_adapter(policy, folder)
+        for name in ("log.jsonl", "settings.json"):  # the settings last
+            shutil.copyfile(work / name, folder / name)
     best = trainer.state.best_global_step if settings.select != "last" else None
     return TrainResult(policy, folder, trainer.book.rows(), trainer.state.global_step, time.monotonic() - started, best)
 
@@ -117,9 +118,8 @@ class PairTrainer(Trainer):
         self.book = Book(Path(work) / "log.jsonl", writes=arguments.should_save)
         self.step_losses, self.batch_ids = [], []
         super().__init__(
-            model=policy.model, args=arguments,
-            train_dataset=list(pairs), eval_dataset=list(validation) or None, data_collator=_collate,
-            callbacks=[Watch(self, progress=progress)],
+            model=policy.model, args=arguments, train_dataset=list(pairs), eval_dataset=list(validation) or None,
+            data_collator=_collate, callbacks=[Watch(self, progress=progress)],
         )
         self.remove_callback(PrinterCallback)
 
@@ -134,10 +134,8 @@ class PairTrainer(Trainer):
         return loader
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Σ of the batch's per-record losses, divided by the records of the whole step: accumulation = big batch.
-
-        DDP averages gradients over processes; times their number that is the sum.
-        """
+        """Σ of the batch's per-record losses, divided by the records of the whole step: accumulation = big batch. DDP
+        averages gradients over processes; times their number that is the sum."""
         model.eval()  # no dropout anywhere, whatever the family's configuration says; gradients flow all the same
         total = run_inside(model, lambda: self._batch_loss(inputs["pairs"]))
         return total * self.args.world_size / num_items_in_batch
@@ -174,7 +172,9 @@ class PairTrainer(Trainer):
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """Mean loss, margins, accuracy and KL on the validation pairs, every image looked at."""
         self.model.eval()
-        watched, found, size = _watched(self.recipe), [], self.settings.eval_batch_size
+        # the span margin where the recipe compares nothing
+        watched = self.recipe if self.recipe.reference else RECIPES["mask-dpo"]
+        found, size = [], self.settings.eval_batch_size
         starts = range(0, len(self.validation), size)
         for start in starts[self.args.process_index :: self.args.world_size]:
             terms = score(self.model, self.inputs, self.validation[start : start + size], _all_sides(self.recipe),
@@ -220,10 +220,8 @@ class Watch(TrainerCallback):
 
 
 class Book:
-    """log.jsonl: one line per optimizer step or validation. Seconds are of this process since it was opened.
-
-    `writes` False makes a reader of it: of several processes, one writes.
-    """
+    """log.jsonl: one line per optimizer step or validation. Seconds are of this process since it was opened. `writes`
+    False makes a reader of it: of several processes, one writes."""
 
     def __init__(self, path: Path, *, writes: bool = True):
         self.path, self.writes, self.opened = path, writes, time.monotonic()
@@ -247,10 +245,8 @@ class Book:
 
 
 def summary(batches: Sequence[Losses]) -> dict[str, float]:
-    """Means over records of loss, parts and margins; `accuracy` P[m(v) > 0] and `gs` m(v°) - m(v') where both exist.
-
-    A figure that no record has is left out.
-    """
+    """Means over records of loss, parts and margins; `accuracy` P[m(v) > 0] and `gs` m(v°) - m(v') where both exist. A
+    figure that no record has is left out."""
     columns = {name: torch.cat([batch.parts[name] for batch in batches]) for name in batches[0].parts}
     columns["loss"] = torch.cat([batch.loss.detach() for batch in batches])
     if "margin" in columns:
@@ -298,19 +294,6 @@ def _policy(lvlm: Lvlm, settings: TrainSettings, start: Path | None) -> Lvlm:
             f"{settings.rank}, {settings.alpha}, {settings.rslora}"
         )
     return policy
-
-
-def _publish(policy: Lvlm, work: Path, folder: Path) -> None:
-    """The result: adapters, log, and last the settings."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_adapter(policy, folder)
-    for name in ("log.jsonl", "settings.json"):
-        shutil.copyfile(work / name, folder / name)
-
-
-def _watched(recipe: Recipe) -> Recipe:
-    """What margins are measured with: the recipe itself, or the span margin where it compares nothing."""
-    return recipe if recipe.reference else RECIPES["mask-dpo"]
 
 
 def _all_sides(recipe: Recipe) -> dict[tuple[str, str], Reads]:

@@ -16,10 +16,7 @@ from types import ModuleType
 
 from medalign_lite.cases.case import CaseError, CaseSet, Draft
 from medalign_lite.cases.collect import collect
-from medalign_lite.cases.readers import (
-    kit,  # the kit's own layout is no plug-in
-    sources,
-)
+from medalign_lite.cases.readers import kit, sources  # the kit's own layout is no plug-in
 
 # The order of asking. The table of your own pictures comes last: it also takes a folder of DICOM without any table.
 NAMES = ("kit", "slake", "vqa_rad", "ms_cxr", "mimic_cxr", "r2gen", "padchest_gr", "nih", "chexpert", "rsna", "vindr",
@@ -55,8 +52,7 @@ def read_cases(
     the kit's own list are relative to and may not leave (default: that of the list); layouts whose pictures have to be
     made (DICOM, parquet) write them there and need it. `check_files=False` skips opening images and masks: for files
     that this kit has just rendered. `options` are the reader's own, as `splits="standard"` of VQA-RAD. Raises CaseError
-    for an unknown layout, options that it does not have, and where no case is left.
-    """
+    for an unknown layout, options that it does not have, and where no case is left."""
     path = Path(path)
     module, reason = detect(path)
     if module.MAKES_FILES and root is None:

@@ -24,11 +24,7 @@ VIEW = "Frontal/Lateral"
 
 def lists(path: Path) -> list[Path]:
     """The tables that have the columns."""
-    return [
-        file
-        for file in sources.files_at(path, "*.csv")
-        if {name.lower() for name in NEEDED} <= set(sources.header_of(file))
-    ]
+    return sources.tables_with(NEEDED, path, "*.csv")
 
 
 def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
@@ -36,12 +32,10 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
     folder = path.resolve()
     for file in lists(folder):
         for place, row, fault in sources.rows_of(file, NEEDED, optional=(VIEW, *OBSERVATIONS)):
-            if row is None:
-                yield Draft(place, None, (fault,))
-            elif row.get(VIEW) == "Lateral" or "lateral" in row["Path"].rsplit("/")[-1]:
+            if row and (row.get(VIEW) == "Lateral" or "lateral" in row["Path"].rsplit("/")[-1]):
                 yield Draft(place, None, notes=(f"{place} left out: a lateral view",))
             else:
-                yield shared.draft(place, _case, row, shared.split_named(file.stem), folder)
+                yield shared.draft_of((place, row, fault), _case, shared.split_named(file.stem), folder)
 
 
 def _case(row: dict, split: str, folder: Path, remarks: shared.Remarks) -> Case:
@@ -49,24 +43,13 @@ def _case(row: dict, split: str, folder: Path, remarks: shared.Remarks) -> Case:
     patient = next((part for part in parts if re.fullmatch(r"patient\d+", part)), None)
     if patient is None:
         raise CaseError(f"Path {row['Path'][:80]!r} names no patient")
-    places = [
-        resolve_inside(folder, "/".join(parts[skipped:])) for skipped in (0, 1)
-    ]  # as written, or below its first folder
+    # as written, or below its first folder
+    places = [resolve_inside(folder, "/".join(parts[skipped:])) for skipped in (0, 1)]
     found = [place for place in dict.fromkeys(places) if place.is_file()]
     if len(found) != 1:
         raise CaseError(
             f"no such image file: {row['Path'][:120]}" if not found else f"{row['Path'][:120]} fits two files"
         )
-    values = {name: row.get(name, "") for name in OBSERVATIONS}
-    return Case(
-        id=sources.safe_id("-".join([*parts[parts.index(patient) : -1], PurePosixPath(parts[-1]).stem])),
-        group=patient,
-        split=split,
-        image=found[0],
-        questions=tuple(shared.presence_questions(
-            [name for name, value in values.items() if value in ("1", "1.0")],
-            [name for name, value in values.items() if value in ("0", "0.0")],
-        )),
-        source=LAYOUT,
-        folder=folder,
-    )  # fmt: skip
+    questions = shared.label_questions({name: row.get(name, "") for name in OBSERVATIONS})
+    name = sources.safe_id("-".join([*parts[parts.index(patient) : -1], PurePosixPath(parts[-1]).stem]))
+    return Case(name, patient, split, found[0], tuple(questions), source=LAYOUT, folder=folder)

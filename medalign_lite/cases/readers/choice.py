@@ -25,16 +25,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 def lists(path: Path) -> list[Path]:
     """PMC-VQA's tables, else the JSON lists that offer options."""
-    tables = [
-        file
-        for file in sources.files_at(path, "*.csv")
-        if {name.lower() for name in COLUMNS} <= set(sources.header_of(file))
-    ]
-    return tables or [file for file in sources.files_at(path, *PLACES) if _offers(sources.first_bytes(file, 2**16))]
 
+    def offers(start: bytes) -> bool:
+        return b'"question"' in start and (b'"option_A"' in start or b'"options"' in start)
 
-def _offers(start: bytes) -> bool:
-    return b'"question"' in start and (b'"option_A"' in start or b'"options"' in start)
+    tables = sources.tables_with(COLUMNS, path, "*.csv")
+    return tables or [file for file in sources.files_at(path, *PLACES) if offers(sources.first_bytes(file, 2**16))]
 
 
 def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
@@ -52,8 +48,7 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
         exact = resolve_inside(folder, image)
         found = exact if exact.is_file() else sources.the_one(folder, pictures.get(Path(image).name, []), image)
         return {
-            "id": sources.safe_id(shared.question_id(image)[1:] + "-" + Path(image).stem[:80]),
-            "image": found,
+            "id": sources.safe_id(shared.question_id(image)[1:] + "-" + Path(image).stem[:80]), "image": found,
             "source": LAYOUT,
         }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, resolve_inside
-from medalign_lite.cases.images import MAX_PIXELS, ImageError
+from medalign_lite.cases.images import MAX_PIXELS
 from medalign_lite.cases.pictures import Picture, save_picture, save_png
 from medalign_lite.cases.readers import shared, sources
 
@@ -72,7 +72,10 @@ def read(path: Path, *, root: Path, lesions: tuple[str, ...] = ()) -> Iterator[D
 
 def _load(file: Path, wanted: set[str]) -> _List:
     content = sources.load_list(file, dict)
-    images, annotations, entries = (_objects(content, key) for key in KEYS)
+    images, annotations, entries = (content.get(key) for key in KEYS)
+    for key, some in zip(KEYS, (images, annotations, entries)):
+        if not isinstance(some, list) or not all(isinstance(entry, dict) for entry in some):
+            raise CaseError(f"{key} must be a list of JSON objects")
     ids = [_key(entry, "id") for entry in images]
     categories = {_key(entry, "id"): sources.text_in(entry, "name") for entry in entries}
     by_image: dict[int | str, list[dict]] = {}
@@ -90,13 +93,6 @@ def _load(file: Path, wanted: set[str]) -> _List:
     lesions = {name for name in categories.values() if (name.casefold() in wanted if wanted else name not in organs)}
     split = shared.split_named(file.stem, shared.split_named(file.parent.name))
     return _List(file, split, images, categories, frozenset(lesions), by_image)
-
-
-def _objects(content: dict, key: str) -> list[dict]:
-    entries = content.get(key)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise CaseError(f"{key} must be a list of JSON objects")
-    return entries
 
 
 def _key(entry: dict, name: str) -> int | str:
@@ -130,12 +126,8 @@ def _case(image: dict, listed: _List, folder: Path, root: Path, remarks: shared.
     return Case(
         id=picture.name,
         group=picture.name if group is None else f"patient-{sha256(group.encode(errors='replace')).hexdigest()[:12]}",
-        split=listed.split,
-        image=picture.path,
-        questions=tuple(shared.presence_questions(present, absent)),
-        lesions=tuple(lesions),
-        source=LAYOUT,
-        folder=root,
+        split=listed.split, image=picture.path, questions=tuple(shared.presence_questions(present, absent)),
+        lesions=tuple(lesions), source=LAYOUT, folder=root,
     )
 
 
@@ -145,10 +137,7 @@ def _save(image: dict, listed: _List, folder: Path, root: Path) -> Picture:
     own = [place.name for place in folder.iterdir() if shared.split_named(place.name, "") == listed.split]
     places = [home, "images", ".", *own, *(f"images/{place}" for place in own)]
     found = [place for part in dict.fromkeys(places) if (place := resolve_inside(folder, f"{part}/{name}")).is_file()]
-    try:
-        return save_picture(sources.the_one(folder, dict.fromkeys(found), name[:120]), root / "images")
-    except ImageError as error:
-        raise CaseError(str(error)) from error
+    return save_picture(sources.the_one(folder, dict.fromkeys(found), name[:120]), root / "images")
 
 
 def _lesion(annotation: dict, label: str, size: tuple[int, int], root: Path, remarks: shared.Remarks) -> Lesion:
@@ -175,11 +164,9 @@ def _area(polygon: tuple[float, ...]) -> float:
 
 
 def decode_rle(drawn: dict, size: tuple[int, int]) -> np.ndarray:
-    """A run-length mask as bool (H, W) for an image of `size` (width, height); raises CaseError.
-
-    `counts` are lengths of runs of 0 and 1 in turn, column after column; as text five bits a character, each from the
-    third on as the difference to the last but one.
-    """
+    """A run-length mask as bool (H, W) for an image of `size` (width, height); raises CaseError. `counts` are lengths
+    of runs of 0 and 1 in turn, column after column; as text five bits a character, each from the third on as the
+    difference to the last but one."""
     counts, width, height = drawn.get("counts"), *size
     if drawn.get("size") != [height, width] or width * height > MAX_PIXELS:
         raise CaseError(f"its mask is of size {str(drawn.get('size'))[:40]}, the image [{height}, {width}]")

@@ -62,16 +62,11 @@ def _draft(record: dict, folder: Path) -> Draft:
     lesions, lesion_faults = _read_parts(record.get("lesions") or [], "lesion", lambda r: read_lesion(r, folder))
     hidden = _text(record, "hidden", optional=True)
     case = Case(
-        id=identifier,
-        group=_text(record, "group"),
-        split=_choice(record, "split", SPLITS),
-        image=resolve_inside(folder, _text(record, "image")),
-        questions=tuple(unique),
+        id=identifier, group=_text(record, "group"), split=_choice(record, "split", SPLITS),
+        image=resolve_inside(folder, _text(record, "image")), questions=tuple(unique),
         facts=None if facts is None else tuple(read_fact(fact, folder) for fact in _list(facts, "facts")),
-        lesions=tuple(lesions),
-        hidden=None if hidden is None else resolve_inside(folder, hidden),
-        source=_text(record, "source", optional=True) or "",
-        folder=folder,
+        lesions=tuple(lesions), hidden=None if hidden is None else resolve_inside(folder, hidden),
+        source=_text(record, "source", optional=True) or "", folder=folder,
     )
     return Draft(identifier, case, tuple(faults + lesion_faults))
 
@@ -83,14 +78,9 @@ def read_question(record: dict) -> Question:
     if (record["kind"] == "choice") != bool(options) or options and record["answer"] not in options:
         raise CaseError("kind choice needs options with the answer among them, and other kinds have none")
     return Question(
-        id=_identifier(record, "id"),
-        text=_text(record, "text"),
-        answer=_text(record, "answer"),
-        kind=_choice(record, "kind", KINDS),
-        topic=_text(record, "topic"),
-        finding=_choice(record, "finding", FINDINGS, optional=True),
-        visible=_flag(record, "visible"),
-        options=options,
+        id=_identifier(record, "id"), text=_text(record, "text"), answer=_text(record, "answer"),
+        kind=_choice(record, "kind", KINDS), topic=_text(record, "topic"),
+        finding=_choice(record, "finding", FINDINGS, optional=True), visible=_flag(record, "visible"), options=options,
     )
 
 
@@ -98,14 +88,10 @@ def read_fact(record: dict, folder: Path) -> Fact:
     """One fact from its JSON object; raises CaseError."""
     _check_keys(record, FACT_KEYS, FACT_OPTIONS, "fact")
     return Fact(
-        finding=_choice(record, "finding", FINDINGS),
-        side=_choice(record, "side", SIDES, optional=True),
-        zone=_choice(record, "zone", ZONES, optional=True),
-        size=_choice(record, "size", SIZES, optional=True),
-        visible=_flag(record, "visible"),
-        cnr=None if record.get("cnr") is None else _number(record["cnr"], "cnr"),
-        mask=_file(record, "mask", folder),
-        removed=_file(record, "removed", folder),
+        finding=_choice(record, "finding", FINDINGS), side=_choice(record, "side", SIDES, optional=True),
+        zone=_choice(record, "zone", ZONES, optional=True), size=_choice(record, "size", SIZES, optional=True),
+        visible=_flag(record, "visible"), cnr=None if record.get("cnr") is None else _number(record["cnr"], "cnr"),
+        mask=_file(record, "mask", folder), removed=_file(record, "removed", folder),
         moved=_file(record, "moved", folder),
     )
 

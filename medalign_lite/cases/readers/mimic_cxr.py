@@ -16,8 +16,7 @@ LAYOUT = "MIMIC-CXR-JPG"
 NEEDS = "a folder that holds files/p10... and mimic-cxr-2.0.0-split.csv and -metadata.csv (or .csv.gz)"
 MAKES_FILES = False
 TABLES = {
-    "split": ("dicom_id", "study_id", "subject_id", "split"),
-    "metadata": ("dicom_id", "ViewPosition"),
+    "split": ("dicom_id", "study_id", "subject_id", "split"), "metadata": ("dicom_id", "ViewPosition"),
     "chexpert": ("study_id",),
 }
 SPLITS = {"train": "train", "validate": "val", "test": "test"}
@@ -69,18 +68,13 @@ def _case(
     frontal = sorted((FRONTAL.index(view), image) for view, image in images if view in FRONTAL)
     if not frontal:
         raise CaseError("no frontal view (PA or AP) in the metadata table")
-    if len(rows) > 1:
-        remarks.notes.append(
-            f"{len(rows) - 1} more of s{study} left out: a case is one image, the study's frontal view"
-        )
+    remarks.notes += shared.left_out(len(rows) - 1, f"s{study}", "frontal")
+    labels = {name: value for name, value in labels.items() if name and name not in NOT_ASKED}
     return Case(
-        id=f"s{study}",
-        group=f"p{subject}",
-        split=SPLITS[splits.pop()],
+        id=f"s{study}", group=f"p{subject}", split=SPLITS[splits.pop()],
         image=resolve_inside(folder, f"files/{place}/{sources.safe_id(frontal[0][1])}.jpg"),
-        questions=(*_report(folder, place, remarks), *_label_questions(labels)),
-        source=f"{LAYOUT} {FRONTAL[frontal[0][0]]}",
-        folder=folder,
+        questions=(*_report(folder, place, remarks), *shared.label_questions(labels)),
+        source=f"{LAYOUT} {FRONTAL[frontal[0][0]]}", folder=folder,
     )
 
 
@@ -97,10 +91,3 @@ def _report(folder: Path, place: str, remarks: shared.Remarks) -> list[Question]
         except CaseError as error:
             remarks.faults.append(f"report dropped: {error}")
     return []
-
-
-def _label_questions(labels: dict) -> list[Question]:
-    """Questions from CheXpert's labels: 1 is present, 0 absent; uncertain (-1) and unmentioned ones are not asked."""
-    asked = {name: value for name, value in labels.items() if name and name not in NOT_ASKED}
-    present = [name for name, value in asked.items() if value in ("1", "1.0")]
-    return shared.presence_questions(present, [name for name, value in asked.items() if value in ("0", "0.0")])

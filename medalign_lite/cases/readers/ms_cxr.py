@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, Question, resolve_inside
-from medalign_lite.cases.images import ImageError, image_size
+from medalign_lite.cases.images import image_size
 from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "MS-CXR"
@@ -42,10 +42,7 @@ def _case(name: str, rows: list[tuple[str, dict]], folder: Path, remarks: shared
     if len(places) != 1 or len(splits) != 1 or not patient:
         raise CaseError(f"its rows name {len(places)} paths, {len(splits)} splits, or no patient in the path")
     image = resolve_inside(folder, places.pop())
-    try:
-        size = image_size(image)
-    except ImageError as error:
-        raise CaseError(str(error)) from error
+    size = image_size(image)
     phrases: dict[str, list[str]] = {}
     lesions = []
     for place, row in rows:
@@ -60,13 +57,8 @@ def _case(name: str, rows: list[tuple[str, dict]], folder: Path, remarks: shared
         except CaseError as error:
             remarks.faults.append(f"{place} dropped: {error}")
     questions = [
-        Question(
-            shared.question_id(label),
-            f"Describe the {label.lower()} in this image.",
-            " ".join(said),
-            "open",
-            "description",
-        )
+        Question(shared.question_id(label), f"Describe the {label.lower()} in this image.", " ".join(said), "open",
+                 "description")
         for label, said in phrases.items()
     ]
     split = shared.SPLIT_WORDS.get(splits.pop() or "train", "train")

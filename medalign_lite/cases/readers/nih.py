@@ -49,24 +49,15 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
             for place, _ in rows[1:]:
                 yield Draft(place, None, (f"{name} was listed before; the first row is kept",))
     images = sources.pictures_below(folder, (".png",))
-    held_out = (
-        sources.content_of(path / TEST_LIST).decode(errors="replace").split() if (path / TEST_LIST).is_file() else ()
-    )
-    held_out = set(held_out)
+    listed = sources.content_of(path / TEST_LIST) if (path / TEST_LIST).is_file() else b""
+    held_out = set(listed.decode(errors="replace").split())
     for name in {**entries, **boxes}:
-        split = "test" if name in held_out else "train"
-        yield shared.draft(
-            name, _case, name, split, entries.get(name), boxes.get(name, []), images.get(name, []), folder
-        )
+        split, rows = "test" if name in held_out else "train", boxes.get(name, [])
+        yield shared.draft(name, _case, name, split, entries.get(name), rows, images.get(name, []), folder)
 
 
 def _case(
-    name: str,
-    split: str,
-    entry: dict | None,
-    rows: list[tuple[str, dict]],
-    images: list[Path],
-    folder: Path,
+    name: str, split: str, entry: dict | None, rows: list[tuple[str, dict]], images: list[Path], folder: Path,
     remarks: shared.Remarks,
 ) -> Case:
     image = sources.the_one(folder, images, name)
@@ -87,13 +78,8 @@ def _case(
     present = list(dict.fromkeys(present))
     absent = [] if entry is None or remarks.faults else shared.choose_absent(name, OBSERVATIONS, present)
     return Case(
-        id=sources.safe_id(Path(name).stem),
-        group=(entry or {}).get(PATIENT) or name.split("_")[0],
-        split=split,
-        image=image,
-        questions=tuple(shared.presence_questions(present, absent)),
-        lesions=tuple(lesions),
-        source=LAYOUT,
+        id=sources.safe_id(Path(name).stem), group=(entry or {}).get(PATIENT) or name.split("_")[0], split=split,
+        image=image, questions=tuple(shared.presence_questions(present, absent)), lesions=tuple(lesions), source=LAYOUT,
         folder=folder,
     )
 

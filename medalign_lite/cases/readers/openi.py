@@ -44,19 +44,12 @@ def _case(file: Path, images: dict[str, list[Path]], folder: Path, remarks: shar
     views = [view.get("id") or "" for view in tree.iter("parentImage")]
     if not views:
         raise CaseError("the report names no image")
-    if len(views) > 1:
-        remarks.notes.append(
-            f"{len(views) - 1} more of {file.name} left out: a case is one image, the study's first view"
-        )
+    remarks.notes += shared.left_out(len(views) - 1, file.name)
     group = re.match(r"CXR\d+", views[0])
     return Case(
-        id=sources.safe_id(views[0]),
-        group=group[0] if group else views[0],
-        split="train",
+        id=sources.safe_id(views[0]), group=group[0] if group else views[0], split="train",
         image=sources.the_one(folder, images.get(f"{views[0]}.png", []), f"{views[0]}.png"),
-        questions=(shared.report_question(report),),
-        source=LAYOUT,
-        folder=folder,
+        questions=(shared.report_question(report),), source=LAYOUT, folder=folder,
     )
 
 

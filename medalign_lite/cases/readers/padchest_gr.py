@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion
-from medalign_lite.cases.images import ImageError, image_size
+from medalign_lite.cases.images import image_size
 from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "PadChest-GR"
@@ -32,16 +32,10 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
     for place, row, fault in (row for table in tables for row in sources.rows_of(table, COLUMNS)):
         if row is None:
             yield Draft(place, None, (fault,))
-        elif (
-            patients.setdefault(row["ImageID"], row) | {name: row[name] for name in COLUMNS} != patients[row["ImageID"]]
-        ):
+        elif {name: row[name] for name in COLUMNS}.items() - patients.setdefault(row["ImageID"], row).items():
             yield Draft(place, None, (f"contradicts an earlier row about {row['ImageID']}; the first is kept",))
     images = sources.pictures_below(folder, (".png", ".jpg"))
-    for place, entry, fault in sources.entries_of(reports):
-        if entry is None:
-            yield Draft(place, None, (fault,))
-        else:
-            yield shared.draft(place, _case, entry, patients, images, folder)
+    yield from (shared.draft_of(row, _case, patients, images, folder) for row in sources.entries_of(reports))
 
 
 def _case(
@@ -52,10 +46,7 @@ def _case(
     if row is None:
         raise CaseError(f"{name} is not in {TABLE}: whose picture it is is not known")
     image = sources.the_one(folder, images.get(name, []), name)
-    try:
-        size = image_size(image)
-    except ImageError as error:
-        raise CaseError(str(error)) from error
+    size = image_size(image)
     findings = entry.get("findings")
     if not isinstance(findings, list) or not all(isinstance(finding, dict) for finding in findings):
         raise CaseError("findings must be a list of JSON objects")
@@ -65,27 +56,18 @@ def _case(
             lesions += _lesions(finding, size)
         except CaseError as error:
             remarks.faults.append(f"boxes of finding {number} dropped: {error}")
+    told = " ".join(sentence.rstrip(". ") + "." for sentence in sentences)
+    questions = (shared.report_question(told),) if sentences else ()
     return Case(
-        id=sources.safe_id(Path(name).stem),
-        group=f"patient-{row['PatientID']}" if row["PatientID"] else name,
-        split=shared.SPLIT_WORDS.get(row["split"].lower(), "train"),
-        image=image,
-        questions=(shared.report_question(" ".join(sentence.rstrip(". ") + "." for sentence in sentences)),)
-        if sentences
-        else (),
-        lesions=tuple(lesions),
-        source=LAYOUT,
-        folder=folder,
+        id=sources.safe_id(Path(name).stem), group=f"patient-{row['PatientID']}" if row["PatientID"] else name,
+        split=shared.SPLIT_WORDS.get(row["split"].lower(), "train"), image=image, questions=questions,
+        lesions=tuple(lesions), source=LAYOUT, folder=folder,
     )
 
 
 def _lesions(finding: dict, size: tuple[int, int]) -> list[Lesion]:
     labels, boxes = finding.get("labels") or [], finding.get("boxes") or []
-    if (
-        not isinstance(boxes, list)
-        or not isinstance(labels, list)
-        or not all(isinstance(label, str) for label in labels)
-    ):
+    if not isinstance(boxes, list) or not isinstance(labels, list) or not all(isinstance(x, str) for x in labels):
         raise CaseError("boxes and labels must be lists")
     lesions = []
     for left, top, right, bottom in map(sources.box_of, boxes):

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import CaseError, Draft, Question
-from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.pictures import save_picture
 from medalign_lite.cases.readers import shared, sources
 
@@ -42,12 +41,8 @@ def read(path: Path, *, root: Path, splits: str = "clean") -> Iterator[Draft]:
     def image_of(row: dict) -> str:
         if any(row.get(name) for name in MORE if name.startswith("image_")):
             raise CaseError("asks about several pictures; a case is one")
-        image = row["image"]
-        try:
-            content = image.get("bytes") if isinstance(image, dict) else image
-            picture = save_picture(content if isinstance(content, bytes) else b"", root / "images")
-        except ImageError as error:
-            raise CaseError(str(error)) from error
+        content = row["image"].get("bytes") if isinstance(row["image"], dict) else row["image"]
+        picture = save_picture(content if isinstance(content, bytes) else b"", root / "images")
         about[picture.name] = picture.notes
         return picture.name
 

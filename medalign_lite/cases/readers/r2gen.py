@@ -30,20 +30,13 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
         yield Draft(FILE, None, (str(error),))
         return
     for split in SPLITS:
-        for place, entry, fault in sources.entries_of(
-            Path(f"{split} of {FILE}"), lambda split=split: _list(annotation, split)
-        ):
-            if entry is None:
-                yield Draft(place, None, (fault,))
-            else:
-                yield shared.draft(place, _case, entry, split, path.resolve())
-
-
-def _list(annotation: dict, split: str) -> list:
-    entries = annotation.get(split, [])
-    if not isinstance(entries, list):
-        raise CaseError(f"{split} of {FILE} is a JSON {type(entries).__name__}, not a list")
-    return entries
+        entries = annotation.get(split, [])
+        place = f"{split} of {FILE}"
+        if not isinstance(entries, list):
+            yield Draft(place, None, (f"{place} is a JSON {type(entries).__name__}, not a list",))
+            continue
+        rows = sources.entries_of(Path(place), entries)
+        yield from (shared.draft_of(row, _case, split, path.resolve()) for row in rows)
 
 
 def _case(entry: dict, split: str, folder: Path, remarks: shared.Remarks) -> Case:
@@ -51,20 +44,12 @@ def _case(entry: dict, split: str, folder: Path, remarks: shared.Remarks) -> Cas
     views = entry.get("image_path")
     if not isinstance(views, list) or not views or not isinstance(views[0], str):
         raise CaseError(f"image_path must be a list of file names, got {str(views)[:60]!r}")
-    if len(views) > 1:
-        remarks.notes.append(
-            f"{len(views) - 1} more of study {name} left out: a case is one image, the study's first view"
-        )
+    remarks.notes += shared.left_out(len(views) - 1, f"study {name}")
     if "subject_id" in entry:  # MIMIC-CXR in this layout names the patient
         group = sources.text_in(entry, "subject_id", number=True)
     else:
         group = name.split("_")[0]  # CXR2384_IM-0942
     return Case(
-        id=name,
-        group=group,
-        split=split,
-        image=resolve_inside(folder, f"images/{views[0]}"),
-        questions=(shared.report_question(sources.text_in(entry, "report")),),
-        source=LAYOUT,
-        folder=folder,
+        id=name, group=group, split=split, image=resolve_inside(folder, f"images/{views[0]}"),
+        questions=(shared.report_question(sources.text_in(entry, "report")),), source=LAYOUT, folder=folder,
     )

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion
-from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.pictures import save_picture
 from medalign_lite.cases.readers import shared, sources
 
@@ -22,11 +21,7 @@ LABEL = "Lung opacity"
 
 def lists(path: Path) -> list[Path]:
     """The table of boxes."""
-    return [
-        file
-        for file in sources.files_at(path, "*labels*.csv")
-        if {name.lower() for name in COLUMNS} <= set(sources.header_of(file))
-    ][:1]
+    return sources.tables_with(COLUMNS, path, "*labels*.csv")[:1]
 
 
 def read(path: Path, *, root: Path) -> Iterator[Draft]:
@@ -38,7 +33,7 @@ def read(path: Path, *, root: Path) -> Iterator[Draft]:
     yield from faults
     files = sources.pictures_below(folder, (".dcm", ".dicom"))
     for name, rows in images.items():
-        found = [file for end in (".dcm", ".dicom") for file in files.get(name + end, [])]
+        found = shared.files_named(files, name, (".dcm", ".dicom"))
         yield shared.draft(name, _case, name, rows, found, folder, root.resolve())
 
 
@@ -48,10 +43,7 @@ def _case(
     targets = {row["Target"] for _, row in rows}
     if targets not in ({"0"}, {"1"}):
         raise CaseError(f"Target is {', '.join(sorted(targets))[:60]!r}; 0 or 1 is read, one an image")
-    try:
-        picture = save_picture(sources.the_one(folder, files, name), root / "images")
-    except ImageError as error:
-        raise CaseError(str(error)) from error
+    picture = save_picture(sources.the_one(folder, files, name), root / "images")
     remarks.notes += picture.notes
     lesions = []
     for place, row in rows if targets == {"1"} else ():

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Question
+from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.readers.sources import Row
 from medalign_lite.text.facts import FINDINGS
 from medalign_lite.text.form import find_sections
@@ -52,16 +53,19 @@ class Image:
 
 
 def draft(name: str, make: Callable[..., Case], *arguments) -> Draft:
-    """A Draft of the case that `make(*arguments, remarks)` returns, or of the CaseError that it raises.
-
-    `make` adds to `remarks` what it drops of the case, and what is to be said of it.
-    """
+    """A Draft of the case that `make(*arguments, remarks)` returns, or of the CaseError or ImageError that it raises.
+    `make` adds to `remarks` what it drops of the case, and what is to be said of it."""
     remarks = Remarks()
     try:
-        case = make(*arguments, remarks)
-    except CaseError as error:
+        return Draft(name, make(*arguments, remarks), tuple(remarks.faults), tuple(remarks.notes))
+    except (CaseError, ImageError) as error:
         return Draft(name, None, (str(error), *remarks.faults), tuple(remarks.notes))
-    return Draft(name, case, tuple(remarks.faults), tuple(remarks.notes))
+
+
+def draft_of(row: Row, make: Callable[..., Case], *arguments) -> Draft:
+    """As `draft`, of the case that `make(entry, *arguments, remarks)` returns for the entry of a row that has one."""
+    place, entry, fault = row
+    return Draft(place, None, (fault,)) if entry is None else draft(place, make, entry, *arguments)
 
 
 def grouped(rows: Iterable[Row], key: Callable[[dict], str]) -> tuple[dict[str, list[tuple[str, dict]]], list[Draft]]:
@@ -86,7 +90,7 @@ def ask(
             if row is None:
                 raise CaseError(fault)
             image = image_of(row)
-        except CaseError as error:
+        except (CaseError, ImageError) as error:
             yield Draft(place, None, (str(error),))
             continue
         try:
@@ -99,31 +103,26 @@ def asked_cases(
     asked: Iterable[Asked | Draft], fields: Callable[[str, Remarks], dict], *, folder: Path, splits: str = "clean"
 ) -> Iterator[Draft]:
     """One Draft an image, with all its questions; `fields(image, remarks)` gives the case's id, image and what is more.
-
-    Raises ValueError for an unknown mode of `splits` (see `by_image`).
-    """
+    Raises ValueError for an unknown mode of `splits` (see `by_image`)."""
     asked = list(asked)
     yield from (entry for entry in asked if isinstance(entry, Draft))
+
+    def case_of(image: Image, remarks: Remarks) -> Case:
+        remarks.faults += image.remarks.faults
+        remarks.notes += image.remarks.notes
+        made = fields(image.name, remarks)
+        common = {"group": made["id"], "split": image.split, "questions": tuple(image.questions), "folder": folder}
+        case = Case(**common | made)
+        return replace(case, id=f"{case.id}-{image.split}") if image.shared else case
+
     for image in by_image([entry for entry in asked if isinstance(entry, Asked)], splits=splits):
-        yield draft(image.name, _asked_case, image, fields, folder)
-
-
-def _asked_case(image: Image, fields: Callable[[str, Remarks], dict], folder: Path, remarks: Remarks) -> Case:
-    remarks.faults += image.remarks.faults
-    remarks.notes += image.remarks.notes
-    made = fields(image.name, remarks)
-    common = {"group": made["id"], "split": image.split, "questions": tuple(image.questions), "folder": folder}
-    case = Case(**common | made)
-    return replace(case, id=f"{case.id}-{image.split}") if image.shared else case
+        yield draft(image.name, case_of, image)
 
 
 def by_image(asked: Iterable[Asked], *, splits: str = "clean") -> list[Image]:
-    """Entries gathered by image, images in the order of their first entry.
-
-    `splits="clean"`: an image belongs to the most held-out split that asks about it, and its other questions are left
-    out (METHOD.md D6). `"standard"`: the splits as published; an image in two of them comes twice, and each says so.
-    Raises ValueError for another mode.
-    """
+    """Entries gathered by image, images in the order of their first entry. `splits="clean"`: an image belongs to the
+    most held-out split that asks about it, and its other questions are left out (METHOD.md D6). `"standard"`: the
+    splits as published; an image in two of them comes twice, and each says so. Raises ValueError for another mode."""
     if splits not in ("clean", "standard"):
         raise ValueError(f"splits={splits!r}; known are clean, standard")
     asked = list(asked)
@@ -157,6 +156,16 @@ def split_named(name: str, default: str = "train") -> str:
     return next((SPLIT_WORDS[word] for word in re.split(r"[\W_\d]+", name.lower()) if word in SPLIT_WORDS), default)
 
 
+def files_named(pictures: dict[str, list[Path]], name: str, endings: Iterable[str]) -> list[Path]:
+    """The files of `sources.pictures_below` that are called `name` with one of the endings."""
+    return [file for end in endings for file in pictures.get(name + end, [])]
+
+
+def left_out(number: int, study: str, which: str = "first") -> list[str]:
+    """What is said of a study's views that are no case."""
+    return [f"{number} more of {study} left out: a case is one image, the study's {which} view"] if number > 0 else []
+
+
 def kind_of(answer: str) -> str:
     """`closed` for an answer that is yes or no, else `open`: for data sets that do not say."""
     return "closed" if re.fullmatch(r"\s*(yes|no)\s*\.?\s*", answer, re.IGNORECASE) else "open"
@@ -174,25 +183,25 @@ def report_question(text: str) -> Question:
 
 def presence_questions(present: Iterable[str], absent: Iterable[str]) -> list[Question]:
     """One closed question a label: is it there? `absent` are labels that were looked for and not found."""
-    answers = [(label, "Yes") for label in present] + [(label, "No") for label in absent]
+    answers = [(label.lower(), "Yes") for label in present] + [(label.lower(), "No") for label in absent]
     return [
         Question(
-            id="presence-" + re.sub(r"\W+", "-", label.lower()).strip("-"),
-            text=f"Does this image show {label.lower()}?",
-            answer=answer,
-            kind="closed",
-            topic="presence",
-            finding=label.lower() if label.lower() in FINDINGS else None,
+            "presence-" + re.sub(r"\W+", "-", label).strip("-"), f"Does this image show {label}?", answer, "closed",
+            "presence", label if label in FINDINGS else None,
         )
         for label, answer in answers
     ]
 
 
-def choice_question(identifier: str, text: str, options: Iterable[str], answers: Iterable[str], topic: str) -> Question:
-    """A question of kind `choice`; each of `answers` is the right option's text or letter, and they must agree.
+def label_questions(labels: dict[str, str]) -> list[Question]:
+    """Questions from CheXpert's labels: 1 is present, 0 absent; uncertain (-1) and unmentioned ones are not asked."""
+    return presence_questions([name for name, value in labels.items() if value in ("1", "1.0")],
+                              [name for name, value in labels.items() if value in ("0", "0.0")])
 
-    Raises CaseError for fewer than two options or two alike, and where no option or more than one is the answer.
-    """
+
+def choice_question(identifier: str, text: str, options: Iterable[str], answers: Iterable[str], topic: str) -> Question:
+    """A question of kind `choice`; each of `answers` is the right option's text or letter, and they must agree. Raises
+    CaseError for fewer than two options or two alike, and where no option or more than one is the answer."""
     options = tuple(re.sub(rf"^\s*{letter}\s*[:.)]\s*", "", option).strip()
                     for letter, option in zip(ascii_uppercase, options))  # fmt: skip
     folded = [option.casefold().rstrip(". ") for option in options]
@@ -242,10 +251,8 @@ def choose_absent(name: str, known: Iterable[str], present: Iterable[str]) -> li
 
 
 def describing_part(report: str) -> str:
-    """The part of a radiology report that describes the picture, spaces and line ends made single.
-
-    Its findings; its impression where it has none; all that asserts something where it names neither.
-    """
+    """The part of a radiology report that describes the picture, spaces and line ends made single. Its findings; its
+    impression where it has none; all that asserts something where it names neither."""
     report = AFTERWARDS.split(report, maxsplit=1)[0]
     parts: dict[str, list[str]] = {"finding": [], "impression": [], "conclusion": [], "": []}
     section, end = "", 0

@@ -81,8 +81,7 @@ def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = (
     def fields(image: str, remarks: shared.Remarks) -> dict:
         name, modality = sources.safe_id(image.split("/")[0]), modalities.get(image, "")
         return {
-            "id": name,
-            "image": resolve_inside(folder, f"imgs/{image}"),
+            "id": name, "image": resolve_inside(folder, f"imgs/{image}"),
             "lesions": tuple(_lesions(folder, image, ids, remarks.faults)),
             "source": f"SLAKE {modality if modality.isprintable() and modality else 'image'}",
         }

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import CaseError, resolve_inside
@@ -60,10 +60,15 @@ def header_of(path: Path) -> list[str]:
     return [name.strip().strip('"').lower() for name in line.split(max(",;\t", key=line.count))]
 
 
-def pictures_below(path: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
-    """{file name, its ending in lower case: all files of that name} below a folder.
+def tables_with(columns: Iterable[str], path: Path, *patterns: str) -> list[Path]:
+    """The CSV files of a folder that match and have these columns, in any case."""
+    needed = {name.lower() for name in columns}
+    return [file for file in files_at(path, *patterns) if needed <= set(header_of(file))]
 
-    Hidden places are left out; a link to a folder in it counts."""
+
+def pictures_below(path: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
+    """{file name, its ending in lower case: all files of that name} below a folder. Hidden places are left out; a link
+    to a folder in it counts."""
     roots = [path, *(place for place in sorted(path.iterdir()) if place.is_symlink() and place.is_dir())]
     found: dict[str, list[Path]] = {}
     for file in (file for root in roots for file in sorted(root.rglob("*"))):
@@ -74,10 +79,8 @@ def pictures_below(path: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]
 
 
 def the_one(path: Path, found: Iterable[Path], name: str) -> Path:
-    """The picture among the files `found` that may be `name`'s; which of several is meant is never guessed.
-
-    Copies, equal to the byte, are one. Raises CaseError for none, for several, and as `resolve_inside`.
-    """
+    """The picture among the files `found` that may be `name`'s; which of several is meant is never guessed. Copies,
+    equal to the byte, are one. Raises CaseError for none, for several, and as `resolve_inside`."""
     found = list(found)
     if not found:
         raise CaseError(f"no such image file: {name} is nowhere below the folder")
@@ -109,10 +112,10 @@ def load_list(path: Path, kind: type = list) -> list | dict:
     return content
 
 
-def entries_of(path: Path, records: Callable[[], list] | None = None) -> Iterator[Row]:
-    """Each object of a JSON list (or of what `records` gives); what is no object, or no list at all, is a fault."""
+def entries_of(path: Path, records: list | None = None) -> Iterator[Row]:
+    """Each object of a JSON list (or of `records`); what is no object, or no list at all, is a fault."""
     try:
-        found = records() if records else load_list(path)
+        found = load_list(path) if records is None else records
     except CaseError as error:
         yield path.name, None, str(error)
         return
@@ -151,10 +154,11 @@ def rows_of(
     Names of columns count in any case. Fields are parted by commas, or by semicolons or tabs where the header has more
     of those (spreadsheets do so in many countries; in the columns `numbers` a comma is then a decimal point). Each row
     is parsed by itself: a stray quote, too many fields or bytes that are no UTF-8 cost that row. A file that cannot be
-    read at all, or lacks a needed column, is one fault. Columns without a name are left out.
-    """
+    read at all, or lacks a needed column, is one fault. Columns without a name are left out."""
     try:
-        text = _table_text(path)
+        content = content_of(path)
+        wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets call "Unicode text"
+        text = content.decode("utf-16", "replace") if wide else content.decode("utf-8-sig", "surrogateescape")
         lines = LINE_END.split(text)
         start = next((n for n, line in enumerate(lines) if line.strip()), None)
         if start is None:
@@ -188,13 +192,6 @@ def rows_of(
             if delimiter != ",":
                 row |= {name: row[name].replace(",", ".") for name in numbers if name in row}
             yield place, row, ""
-
-
-def _table_text(path: Path) -> str:
-    content = content_of(path)
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # as spreadsheets call "Unicode text"
-        return content.decode("utf-16", errors="replace")
-    return content.decode("utf-8-sig", errors="surrogateescape")
 
 
 def _row(lines: list[str], at: int, delimiter: str, width: int) -> tuple[list[str] | None, int]:

@@ -22,17 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medalign_lite.cases.case import (
-    KINDS,
-    SPLITS,
-    Case,
-    CaseError,
-    CaseSet,
-    Draft,
-    Lesion,
-    Question,
-    resolve_inside,
-)
+from medalign_lite.cases.case import KINDS, SPLITS, Case, CaseError, CaseSet, Draft, Lesion, Question, resolve_inside
 from medalign_lite.cases.collect import clean_text, collect, join_groups
 from medalign_lite.cases.dicom import is_dicom
 from medalign_lite.cases.images import ImageError
@@ -85,9 +75,7 @@ def read(path: Path, *, root: Path) -> Iterator[Draft]:
 
 def read_frame(frame, *, folder: Path | str, root: Path | str, strict: bool = False) -> CaseSet:
     """Cases from a pandas DataFrame with the columns of a table; `image` counts from `folder`, pictures go to `root`.
-
-    Errors as `cases.read_cases`. Keep them for `CASES=` with `cases.write_cases(root / "cases.jsonl", found.cases)`.
-    """
+    Errors as `cases.read_cases`. Keep them for `CASES=` with `cases.write_cases(root / "cases.jsonl", found.cases)`."""
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
     rows = [(f"row {number}", *_checked(record)) for number, record in enumerate(records, start=1)]
     drafts = read_rows(rows, folder=Path(folder), root=Path(root))
@@ -178,12 +166,9 @@ def _picture(key: tuple[str, str], folder: Path, root: Path) -> Picture:
 
 
 def _groups(entries: list[_Entry]) -> tuple[dict[str, str], str]:
-    """{picture: group}, and what is to be said of all of them.
-
-    Pictures that share a patient of the table, a patient of DICOM, or their pixels are one group, named by the smallest
-    of its pictures, which tells nothing of whose. A DICOM patient that all files name, while the table names several,
-    is no patient.
-    """
+    """{picture: group}, and what is to be said of all of them. Pictures that share a patient of the table, a patient of
+    DICOM, or their pixels are one group, named by the smallest of its pictures, which tells nothing of whose. A DICOM
+    patient that all files name, while the table names several, is no patient."""
     coded = {entry.picture.patient for entry in entries if entry.picture.patient}
     stated = {patient for entry in entries for patient in entry.patients}
     one = len(entries) > 2 and len(coded) == 1
@@ -208,8 +193,7 @@ def _case(entry: _Entry, group: str, why: str, root: Path, remarks: shared.Remar
     if not splits <= set(SPLITS):
         raise CaseError(f"split is {', '.join(sorted(splits))}; known are {', '.join(SPLITS)}")
     split = min(
-        splits,
-        key=lambda name: shared.HELD_OUT_FIRST.index(name) if name in shared.HELD_OUT_FIRST else -1,
+        splits, key=lambda name: shared.HELD_OUT_FIRST.index(name) if name in shared.HELD_OUT_FIRST else -1,
         default="train",
     )
     questions, lesions = [], []
@@ -229,14 +213,8 @@ def _case(entry: _Entry, group: str, why: str, root: Path, remarks: shared.Remar
     if lesions and not questions:  # a list of boxes alone: it says what is there, not what is not
         questions = shared.presence_questions(dict.fromkeys(lesion.label for lesion in lesions), ())
     return Case(
-        id=picture.name,
-        group=group,
-        split=split,
-        image=picture.path,
-        questions=tuple(questions),
-        lesions=tuple(lesions),
-        source=picture.about,
-        folder=root,
+        id=picture.name, group=group, split=split, image=picture.path, questions=tuple(questions),
+        lesions=tuple(lesions), source=picture.about, folder=root,
     )
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion
-from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.pictures import save_picture
 from medalign_lite.cases.readers import shared, sources
 
@@ -25,11 +24,7 @@ AGREED = 2  # radiologists
 
 def lists(path: Path) -> list[Path]:
     """The tables of boxes."""
-    return [
-        file
-        for file in sources.files_at(path, "*.csv", "annotations/*.csv")
-        if set(COLUMNS) <= set(sources.header_of(file))
-    ]
+    return sources.tables_with(COLUMNS, path, "*.csv", "annotations/*.csv")
 
 
 def read(path: Path, *, root: Path) -> Iterator[Draft]:
@@ -45,24 +40,15 @@ def read(path: Path, *, root: Path) -> Iterator[Draft]:
     known = sorted({row["class_name"] for _, rows in marked.values() for _, row in rows} - {NO_FINDING, "", *NOT_ASKED})
     files = sources.pictures_below(folder, SUFFIXES)
     for name, (split, rows) in marked.items():
-        images = [file for end in SUFFIXES for file in files.get(name + end, [])]
+        images = shared.files_named(files, name, SUFFIXES)
         yield shared.draft(name, _case, name, split, rows, known, images, folder, root.resolve())
 
 
 def _case(
-    name: str,
-    split: str,
-    rows: list[tuple[str, dict]],
-    known: list[str],
-    images: list[Path],
-    folder: Path,
-    root: Path,
+    name: str, split: str, rows: list[tuple[str, dict]], known: list[str], images: list[Path], folder: Path, root: Path,
     remarks: shared.Remarks,
 ) -> Case:
-    try:
-        picture = save_picture(sources.the_one(folder, images, name), root / "images")
-    except ImageError as error:
-        raise CaseError(str(error)) from error
+    picture = save_picture(sources.the_one(folder, images, name), root / "images")
     remarks.notes += picture.notes
     readers: dict[str, set[str]] = {}
     for place, row in rows:
@@ -85,12 +71,6 @@ def _case(
     present = sorted(agreed - {*NOT_ASKED})
     absent = shared.choose_absent(name, [label for label in known if label not in found], present)
     return Case(
-        id=name,
-        group=name,
-        split=split,
-        image=picture.path,
-        questions=tuple(shared.presence_questions(present, absent)),
-        lesions=tuple(lesions),
-        source=LAYOUT,
-        folder=root,
+        id=name, group=name, split=split, image=picture.path,
+        questions=tuple(shared.presence_questions(present, absent)), lesions=tuple(lesions), source=LAYOUT, folder=root,
     )

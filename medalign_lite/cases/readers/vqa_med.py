@@ -18,6 +18,7 @@ NEEDS = (
 MAKES_FILES = False
 NAMES = {"All_QA_Pairs_train.txt": "train", "All_QA_Pairs_val.txt": "val",
          "VQAMed2019_Test_Questions_w_Ref_Answers.txt": "test"}  # fmt: skip
+SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def lists(path: Path) -> list[Path]:
@@ -32,11 +33,11 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
         found = list(shared.ask(_lines(file), NAMES[file.name], lambda row: sources.safe_id(row["image"]), _question))
         homes |= {entry.image: file.parent for entry in found if not isinstance(entry, Draft)}
         asked += found
-    pictures = {home: sources.pictures_below(home, (".jpg", ".jpeg", ".png")) for home in set(homes.values())}
+    pictures = {home: sources.pictures_below(home, SUFFIXES) for home in set(homes.values())}
 
     def fields(image: str, remarks: shared.Remarks) -> dict:
         home = homes[image]
-        found = [file for end in (".jpg", ".jpeg", ".png") for file in pictures[home].get(image + end, [])]
+        found = shared.files_named(pictures[home], image, SUFFIXES)
         return {"id": image, "image": sources.the_one(folder, found, image), "source": LAYOUT}
 
     yield from shared.asked_cases(asked, fields, folder=folder)
@@ -54,8 +55,7 @@ def _lines(file: Path) -> Iterator[sources.Row]:
             continue
         if len(parts) not in (3, 4) or not all(parts):
             yield (
-                f"{file.name} line {number}",
-                None,
+                f"{file.name} line {number}", None,
                 "not image|question|answer, nor with a category in the second place",
             )
             continue
@@ -64,7 +64,6 @@ def _lines(file: Path) -> Iterator[sources.Row]:
 
 
 def _question(row: dict, place: str) -> Question:
-    answer = re.sub(r"\s*\([^()]*\)\s*", " ", row["answer"].split("#")[0]).strip() or row["answer"].split("#")[0].strip(
-        "() "
-    )
+    first = row["answer"].split("#")[0]
+    answer = re.sub(r"\s*\([^()]*\)\s*", " ", first).strip() or first.strip("() ")
     return Question(shared.question_id(row["question"]), row["question"], answer, shared.kind_of(answer), row["topic"])

@@ -50,9 +50,7 @@ def _question(entry: dict, place: str) -> Question:
     if kind not in KINDS:
         raise CaseError(f"answer_type {kind[:60]!r}, known are {', '.join(KINDS)}")
     return Question(
-        id=sources.safe_id(sources.text_in(entry, "qid", number=True)),
-        text=sources.text_in(entry, "question"),
-        answer=sources.text_in(entry, "answer", number=True),
-        kind=KINDS[kind],
+        id=sources.safe_id(sources.text_in(entry, "qid", number=True)), text=sources.text_in(entry, "question"),
+        answer=sources.text_in(entry, "answer", number=True), kind=KINDS[kind],
         topic=sources.text_in(entry, "question_type"),
     )

@@ -32,7 +32,9 @@ class Sam:
             return None
         inputs = self.processor(images=image, **prompt, return_tensors="pt").to(self.model.device)
         # A point may mean a part or the whole, so the model's own best of three is taken; a box means one thing.
-        found = self.model(**_tensors(inputs, self.model.dtype), multimask_output=lesion.box is None)
+        seen = {key: value.to(self.model.dtype) if value.is_floating_point() else value for key, value in inputs.items()
+                if key not in ("original_sizes", "reshaped_input_sizes")}
+        found = self.model(**seen, multimask_output=lesion.box is None)
         sizes = [inputs[key].cpu() for key in ("original_sizes", "reshaped_input_sizes") if key in inputs]
         (masks,) = self.processor.post_process_masks(found.pred_masks.float().cpu(), *sizes)  # (1, K, H, W) bool
         best = int(found.iou_scores.flatten().argmax())
@@ -40,10 +42,8 @@ class Sam:
 
 
 def load_sam(model: str, device: str | None = None) -> tuple[Sam, str]:
-    """The segmenter in a folder or of a hub id, and its name; `device` is a GPU where there is one.
-
-    Raises ModelError for what is missing or no model of the family, or one whose processor needs torchvision.
-    """
+    """The segmenter in a folder or of a hub id, and its name; `device` is a GPU where there is one. Raises ModelError
+    for what is missing or no model of the family, or one whose processor needs torchvision."""
     folder, name, _ = locate(model)
     offline = {"local_files_only": True, "trust_remote_code": False}
     try:
@@ -71,8 +71,3 @@ def prompt_of(lesion: Lesion) -> dict:
         prompt["input_points"] = [[[list(point) for point in lesion.points]]]
         prompt["input_labels"] = [[[1] * len(lesion.points)]]
     return prompt
-
-
-def _tensors(inputs, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    taken = {key: value for key, value in inputs.items() if key not in ("original_sizes", "reshaped_input_sizes")}
-    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in taken.items()}
