@@ -73,7 +73,7 @@ def _root(run: Path, root: str) -> Path:
 
 
 def headline(run: Mapping, claims: Mapping) -> str:
-    """README's answer to its own question: the default run, then over training seeds; each number with its 95 % interval."""
+    """README's answer to its own question: the default run, then several seeds; each number with its 95 % interval."""
     false, f1 = ({arm: run[arm][name] for arm in ("base", "aligned", "difference")}
                  for name in ("hallucination_rate", "fact_f1"))
     gap = false["difference"]
