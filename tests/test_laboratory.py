@@ -395,7 +395,7 @@ def test_the_page_is_true_of_any_subset(bench, arms):
     text = path.read_text()
     assert text.count("not asked yet") == sum(not measured(one) for one in judged) > 0
     assert all((path.parent / place).is_file() for place in ("kept/forest.png",) if "forest" in text)
-    assert ("4 runs of 2 arms" in text) == ("dpo" in arms) and ("share of the variance" in text) == bool(arms)
+    assert ("4 runs of 2 arms" in text) == ("dpo" in arms) and ("explains alone" in text) == bool(arms)
     assert str(bench.keep) not in text
 
 

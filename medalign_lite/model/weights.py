@@ -87,7 +87,7 @@ def find_model(model: str) -> Path | None:
 
 
 def model_revision(model: str) -> str | None:
-    """The hub's commit for a model in the hub cache, else 12 digits over a folder's files but DOCUMENTS; None if absent."""
+    """The hub's commit of a model in its cache, else 12 digits over a folder's files but DOCUMENTS; None if absent."""
     folder = find_model(model)
     if folder is None or folder.parent.name == "snapshots":
         return folder and folder.name

@@ -90,7 +90,7 @@ METHODS: dict[str, Method] = {
     "dpo-reference": Method("DPO with the reference text as chosen", "dpo", pairs="reference"),
     "dpo-counterfactual": Method("DPO on right answers against false edits of them", "dpo", pairs="counterfactual"),
 }
-CORE = ("dpo", "fire-mpo", "tdpo2", "dpo-reference")  # tried and confirmed first, with the controls
+CORE = ("dpo", "fire-mpo", "dpo-reference")  # tried and confirmed first, with the controls
 CONTROLS = {  # of the paper's method: all of its chosen setting but this
     "cdpo": ("fire-mpo without images: label smoothing in place of the flip",
              {"gamma": 0.0, "smoothing": GAMMA / (1 + GAMMA)}, "lesion"),

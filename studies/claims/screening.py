@@ -112,8 +112,9 @@ def candidates(trials: Sequence[Trial], base: Mapping | None) -> dict[str, Setti
         return {}
     found, level = {}, level_out(trials)
     for name in METHODS:
-        if all(t.figures for t in trials if t.name == name):
-            found[name] = _best([t for t in trials if t.name == name], base)
+        own = [t for t in trials if t.name == name]
+        if own and all(t.figures for t in own):
+            found[name] = _best(own, base)
     for name, (_, changes, evidence) in CONTROLS.items() if "fire-mpo" in found else ():
         full = found["fire-mpo"]
         found[name] = Setting(full.recipe, (*full.overrides, *changes.items()), full.learning_rate, evidence=evidence)
