@@ -118,9 +118,8 @@ def score_answer(
     """{scorer: score} of one answer by all SCORERS; `kind` is "closed", "choice" or "open"; the question's text and its
     options help to read the answer. Raises ValueError for another kind."""
     if kind not in ("closed", "choice", "open"):
-        raise ValueError(
-            f"kind {kind!r} is no short answer: use closed, choice or open, and score reports by their facts"
-        )
+        raise ValueError(f"kind {kind!r} is no short answer: use closed, choice or open, and score reports by their "
+                         "facts")
     if kind != "open":
         strict = strict_closed(candidate, gold, question, options)
         scores = llavamed_closed(candidate, gold), strict, lmms_match(candidate, gold)

@@ -329,8 +329,7 @@ def _prompts(cases: Sequence[Case], name: str, preset: Preset) -> list[Prompt]:
     ending = "sampled" if name == "sampled" else "greedy"
     return [
         Prompt(f"{case.id}/{question.id}/{ending}", case.id, question.id, case.image, prompt_of(question))
-        for case in cases
-        for question in case.questions
+        for case in cases for question in case.questions
         if question.visible and (question.kind == "report") == (name != "questions")
     ]
 
