@@ -288,8 +288,8 @@ def own_answers(
     seconds. Raises as `load_lvlm` and `rollout` do."""
     shards = [tuple(cases[n::SHARDS]) for n in range(SHARDS)]
     jobs = [
-        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}") for n,
-        shard in enumerate(shards) if shard
+        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}")
+        for n, shard in enumerate(shards) if shard
     ]
     times = {"sampled": preset.samples_per_case}
     total = sum(len(_prompts(cases, name, preset)) * times.get(name, 1) for name in PASSES)
