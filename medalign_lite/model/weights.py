@@ -124,9 +124,9 @@ def split_revision(model: str) -> tuple[str, str | None]:
     return found[1], found[2]
 
 
-def check_folder(folder: Path, *, text_only: bool = False) -> None:
-    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a tokenizer, and a processor
-    unless `text_only`."""
+def check_folder(folder: Path) -> None:
+    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a tokenizer and a
+    processor."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json. {_again(folder)}")
     if not (folder / INDEX).is_file() and not any(folder.glob("*.safetensors")):
@@ -137,7 +137,7 @@ def check_folder(folder: Path, *, text_only: bool = False) -> None:
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of its weight files, first {absent[0]}. {_again(folder)}")
     for kind, names in (("processor", PROCESSOR_FILES), ("tokenizer", TOKENIZER_FILES)):
-        if not (text_only and kind == "processor") and not any((folder / name).is_file() for name in names):
+        if not any((folder / name).is_file() for name in names):
             raise ModelError(f"{folder} lacks its {kind} (one of {', '.join(names)}): the weights alone cannot read "
                              f"images or text. {_again(folder)}")
 
