@@ -36,10 +36,8 @@ def tree(path: Path) -> dict[str, dict]:
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     base = path.parent if path.is_file() else path
     names = {file.relative_to(base).as_posix(): file for file in files}
-    return {
-        name: {"sha256": file_sha256(file), "bytes": file.stat().st_size} for name,
-        file in names.items() if not any(part.startswith(".") for part in name.split("/"))
-    }
+    shown = {name: file for name, file in names.items() if not any(part[:1] == "." for part in name.split("/"))}
+    return {name: {"sha256": file_sha256(file), "bytes": file.stat().st_size} for name, file in shown.items()}
 
 
 def short(path: str | Path) -> str:

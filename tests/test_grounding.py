@@ -57,8 +57,8 @@ def test_change_under_the_lesion_minus_under_the_control():
         "zone": ("Upper.", "Upper.", "Lower."), "size": ("Small.", "small", "Small."), "where": ("Right.", "Left."),
     }  # fmt: skip
     predictions = [
-        Prediction("a", name, text, condition=condition) for name, texts in said.items() for condition,
-        text in zip(("real", "lesion", "control"), texts, strict=False)
+        Prediction("a", name, text, condition=condition) for name, texts in said.items()
+        for condition, text in zip(("real", "lesion", "control"), texts, strict=False)
     ]
     got = ratios(count([CASE], predictions, arm="base").table.sum(axis=0))  # "where" lacks its control: left out
     names = ("change_lesion", "change_control", "change_selectivity")

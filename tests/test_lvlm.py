@@ -76,10 +76,9 @@ def test_both_towers_are_four_bit_and_the_rest_is_dense(loaded, tiny_folder):
 def test_a_partly_quantised_tower_is_an_error(tiny_folder, monkeypatch):
     config = module.BitsAndBytesConfig
     skip = "model.text_model.layers.1"
-    monkeypatch.setattr(
-        module, "BitsAndBytesConfig", lambda llm_int8_skip_modules,
-        **rest: config(llm_int8_skip_modules=[*llm_int8_skip_modules, skip], **rest)
-    )
+    monkeypatch.setattr(module, "BitsAndBytesConfig", lambda llm_int8_skip_modules, **rest: config(
+        llm_int8_skip_modules=[*llm_int8_skip_modules, skip], **rest
+    ))
     with pytest.raises(ModelError, match="7 of 14 linear layers of the language tower"):
         load_lvlm(tiny_folder, device="cpu")
 

@@ -34,8 +34,8 @@ def test_every_question_that_can_be_seen_is_answered_and_a_killed_run_goes_on(ti
     found = own_answers(cases, model=str(tiny_folder), preset=PRESET, seed=3, scratch=scratch, every=0.2)
     labels = [(r.id, r.sample) for r in found]
     assert labels == [
-        (f"c{i}/{name}", sample) for i in range(3) for name,
-        sample in (("report/greedy", 0), ("report/sampled", 0), ("report/sampled", 1), ("q0/greedy", 0))
+        (f"c{i}/{name}", sample) for i in range(3)
+        for name, sample in (("report/greedy", 0), ("report/sampled", 0), ("report/sampled", 1), ("q0/greedy", 0))
     ]
     assert "of 12 answers" in capfd.readouterr().out
     shutil.rmtree(scratch / "shard1")

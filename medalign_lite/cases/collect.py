@@ -45,8 +45,8 @@ def collect(
         raise CaseError(f"no usable case was found ({layout}): {examples}. Correct the list, then run again.")
     groups = join_groups([(case.group, f"pixels {key}" if key else case.group) for case, key in zip(cases, pixels)])
     notes += [
-        _entry(case.id, f"group {case.group} joined to {group}: both hold one picture, or one patient's") for case,
-        group in zip(cases, groups) if group != case.group
+        _entry(case.id, f"group {case.group} joined to {group}: both hold one picture, or one patient's")
+        for case, group in zip(cases, groups) if group != case.group
     ]
     cases = [case if case.group == group else replace(case, group=group) for case, group in zip(cases, groups)]
     return CaseSet(tuple(cases), skipped, layout, reason, dropped, notes)

@@ -94,9 +94,8 @@ def read_dicom(path: Path, frame: int | None = None) -> DicomPicture:
     except pydicom.errors.InvalidDicomError as error:
         raise ImageError(f"{path}: no DICOM file (its preamble is missing); export it again.") from error
     except Exception as error:  # pydicom raises whatever the damaged value leads to; its text may quote the header
-        raise ImageError(
-            f"{path}: the DICOM file is damaged or not a picture ({type(error).__name__}); export it again."
-        ) from error
+        raise ImageError(f"{path}: the DICOM file is damaged or not a picture ({type(error).__name__}); export it "
+                         "again.") from error
 
 
 @contextlib.contextmanager
@@ -118,9 +117,8 @@ def _frame_index(dataset, frame: int | None, path: Path) -> int:
         raise ImageError(f"{path}: a DICOM file without pixel data (a report or plan); leave it out.")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
-        raise ImageError(
-            f"{path}: more than the limit of {MAX_PIXELS // 1_000_000} megapixels; scale the picture down."
-        )
+        raise ImageError(f"{path}: more than the limit of {MAX_PIXELS // 1_000_000} megapixels; scale the picture "
+                         "down.")
     if frame is None and frames > 1:
         raise ImageError(f"{path}: holds {frames} frames; say which one in a column `frame`, counted from 1.")
     if frame is not None and not 1 <= frame <= frames:

@@ -42,9 +42,8 @@ def read_image(source: Path | str | bytes, frame: int | None = None) -> Image.Im
             shown = to_rgb(ImageOps.exif_transpose(image))
             return ImageOps.invert(shown) if inverted else shown
         except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, EOFError, ...
-            raise ImageError(
-                f"{_name(source)}: the image is damaged or incomplete ({_short(error)}); copy it again from its source."
-            ) from error
+            raise ImageError(f"{_name(source)}: the image is damaged or incomplete ({_short(error)}); copy it again "
+                             "from its source.") from error
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -92,10 +91,8 @@ def read_labels(path: Path | str, size: tuple[int, int], *, by_colour: bool = Fa
     of transparency instead. Raises ImageError."""
     with _opened(path) as image:
         if image.size != tuple(size):
-            raise ImageError(
-                f"{path}: the mask is {image.size[0]}x{image.size[1]} pixels, its image {size[0]}x{size[1]}; "
-                "export the mask at the size of the image."
-            )
+            raise ImageError(f"{path}: the mask is {image.size[0]}x{image.size[1]} pixels, its image "
+                             f"{size[0]}x{size[1]}; export the mask at the size of the image.")
         try:
             image.load()
             if by_colour and image.has_transparency_data:
@@ -125,9 +122,8 @@ def _opened(source: Path | str | bytes, frame: int | None = None) -> Image.Image
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: {_too_large()}") from error
     except Exception as error:
-        raise ImageError(
-            f"{name}: not a readable image ({_short(error)}); convert it to PNG or JPEG and try again."
-        ) from error
+        raise ImageError(f"{name}: not a readable image ({_short(error)}); convert it to PNG or JPEG and "
+                         "try again.") from error
     if fault := _fault(image, frame, frames):
         image.close()
         raise ImageError(f"{name}: {fault}")

@@ -79,16 +79,14 @@ def _read_nifti(source: Path, frame: int | None) -> np.ndarray:
     try:
         import nibabel
     except ImportError as error:
-        raise ImageError(
-            f"{source}: reading NIfTI needs nibabel: pip install -c constraints.txt -e '.[nifti]'"
-        ) from error
+        raise ImageError(f"{source}: reading NIfTI needs nibabel: pip install -c constraints.txt -e "
+                         "'.[nifti]'") from error
     try:
         stored = nibabel.load(source)
         shape = stored.shape
         if len(shape) != 3 or not 0 < np.prod(shape, dtype=np.float64) <= MAX_VOXELS:
-            raise ImageError(
-                f"{source}: of shape {shape}; one volume of up to {MAX_VOXELS // 10**6} million voxels is read."
-            )
+            raise ImageError(f"{source}: of shape {shape}; one volume of up to {MAX_VOXELS // 10**6} million voxels is "
+                             "read.")
         if stored.get_data_dtype().kind not in "iuf":
             raise ImageError(f"{source}: NIfTI values of type {stored.get_data_dtype()} are no grey values.")
         volume = nibabel.as_closest_canonical(stored)  # axes to the right, the front, the head

@@ -172,10 +172,8 @@ class Chat:
         if self.requests >= self.budget.requests:
             raise ChatError(f"the budget of {self.budget.requests} requests is spent; {self._later()}")
         if self.tokens + tokens > self.budget.tokens:
-            raise ChatError(
-                f"{self.tokens} of {self.budget.tokens} tokens are spent, and the next request may take {tokens}; "
-                f"{self._later()}"
-            )
+            raise ChatError(f"{self.tokens} of {self.budget.tokens} tokens are spent, and the next request may take "
+                            f"{tokens}; {self._later()}")
         if not self.requests:
             self.say(f"sent to {self.host}: {self.leaves}")
 

@@ -97,9 +97,8 @@ def make_records(given: Mapping[str, str]) -> None:
     stage, out = open_run(given["RUN"], needs=("00_start", "01_rollout")), Path(given["OUT"])
     journals = read_journals(given["NOTES"])
     if not journals:
-        raise ValueError(
-            f"there is no journal in {given['NOTES']}; annotate in notebook 02 first, or name another folder"
-        )
+        raise ValueError(f"there is no journal in {given['NOTES']}; annotate in notebook 02 first, or name another "
+                         "folder")
     rollouts, cases = run_answers(stage)
     editor = PeopleEditor({name: last_judgements(notes) for name, notes in journals.items()})
     records, rejected = build_records(rollouts, cases, decode=decoder(stage.model), seed=stage.seed, editor=editor)

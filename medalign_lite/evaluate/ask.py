@@ -294,8 +294,7 @@ def _answer_pairs(job: Job, answers: Sequence[Rollout]) -> list[Pair]:
     asked = {probe.id: probe for probe in job.probes if probe.id in job.drift}
     return [
         Pair(r.id, asked[r.id].question, r.text, r.text, (), (), clean=asked[r.id].image, chosen_ids=tuple(r.ids))
-        for r in answers
-        if r.id in asked and r.text and r.decoding["finished"]
+        for r in answers if r.id in asked and r.text and r.decoding["finished"]
     ]
 
 

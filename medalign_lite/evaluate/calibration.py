@@ -42,15 +42,13 @@ def p_yes(gap: np.ndarray | float) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -gap))
 
 
-def gap_table(
-    cases: Iterable[Case], gaps: Iterable[Gap], *, arm: str, bins: int = BINS
-) -> tuple[tuple[str, ...], np.ndarray]:
+def gap_table(cases: Iterable[Case], gaps: Iterable[Gap], *, arm: str) -> tuple[tuple[str, ...], np.ndarray]:
     """`calibration_table` of one arm over the questions of these cases. Gaps of other cases are left out."""
     gold = {(case.id, q.id): (case.group, yes_no(q.answer)) for case in cases for q in case.questions}
     kept = [gap for gap in gaps if gap.arm == arm and (gap.case_id, gap.question_id) in gold]
     truth = [gold[gap.case_id, gap.question_id] for gap in kept]
     p = p_yes([gap.gap for gap in kept])
-    return calibration_table([group for group, _ in truth], p, [yes for _, yes in truth], bins=bins)
+    return calibration_table([group for group, _ in truth], p, [yes for _, yes in truth])
 
 
 def calibration_table(

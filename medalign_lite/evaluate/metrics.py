@@ -198,10 +198,8 @@ def changed_cases(cases: Iterable[Case], predictions: Iterable[Prediction], cond
 
 def _hidden_finding(prediction: Prediction) -> str:
     if prediction.finding is None:
-        raise ValueError(
-            f"the answer of {prediction.arm} to the picture of case {prediction.case_id} without one finding does not "
-            "say which; run the evaluate stage again"
-        )
+        raise ValueError(f"the answer of {prediction.arm} to the picture of case {prediction.case_id} without one "
+                         "finding does not say which; run the evaluate stage again")
     return prediction.finding
 
 
@@ -213,10 +211,8 @@ def answers_of(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> 
             continue
         group, key = answers[p.arm, p.condition], (p.case_id, p.question_id)
         if key in group:
-            raise ValueError(
-                f"two answers of {p.arm} ({p.condition}) to question {p.question_id} of case {p.case_id}: "
-                "score one sample at a time"
-            )
+            raise ValueError(f"two answers of {p.arm} ({p.condition}) to question {p.question_id} of case {p.case_id}: "
+                             "score one sample at a time")
         group[key] = p.text
     return answers
 
@@ -236,10 +232,8 @@ def question_of(case: Case, question_id: str) -> Question:
     for question in case.questions:
         if question.id == question_id:
             return question
-    raise ValueError(
-        f"case {case.id} has no question {question_id}: the predictions belong to other cases; "
-        "run the evaluate stage again"
-    )
+    raise ValueError(f"case {case.id} has no question {question_id}: the predictions belong to other cases; run the "
+                     "evaluate stage again")
 
 
 def _tally(case: Case, question: Question, text: str) -> dict[str, float]:

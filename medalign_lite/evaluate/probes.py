@@ -74,12 +74,8 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
         "shuffled": another_image(chosen, seed=seed), "question-only": {case.id: None for case in chosen},
     }
     return [
-        _probe(case, question, condition, shown[condition][case.id])
-        for condition in CONTROLS
-        for case in chosen
-        if case.id in shown[condition]
-        for question in case.questions
-        if question.visible
+        _probe(case, question, condition, shown[condition][case.id]) for condition in CONTROLS for case in chosen
+        if case.id in shown[condition] for question in case.questions if question.visible
     ]
 
 

@@ -34,7 +34,6 @@ there'd've there're there's they'd they'd've they'll they're they've 'twas wasn'
 what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've
 wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've""".split()
 
-
 # Each with exactly one of its apostrophes left out, once per apostrophe.
 _CONTRACTIONS = {word[:i] + word[i + 1 :]: word for word in _CONTRACTED for i, c in enumerate(word) if c == "'"}
 _CONTRACTIONS["somebody'd"] = "somebodyd"  # the published table has this entry the wrong way round
@@ -118,9 +117,8 @@ def score_answer(
     """{scorer: score} of one answer by all SCORERS; `kind` is "closed", "choice" or "open"; the question's text and its
     options help to read the answer. Raises ValueError for another kind."""
     if kind not in ("closed", "choice", "open"):
-        raise ValueError(
-            f"kind {kind!r} is no short answer: use closed, choice or open, and score reports by their facts"
-        )
+        raise ValueError(f"kind {kind!r} is no short answer: use closed, choice or open, and score reports by their "
+                         "facts")
     if kind != "open":
         strict = strict_closed(candidate, gold, question, options)
         scores = llavamed_closed(candidate, gold), strict, lmms_match(candidate, gold)

@@ -153,10 +153,8 @@ def _check_paired(predictions: Iterable[Prediction], base: str, aligned: str, co
     }
     odd = sorted(keys[base] ^ keys[aligned])
     if odd:
-        raise ValueError(
-            f"{base} and {aligned} did not answer the same questions: {len(odd)} are answered by one arm "
-            f"only, first {odd[0]}; run the evaluate stage again"
-        )
+        raise ValueError(f"{base} and {aligned} did not answer the same questions: {len(odd)} are answered by one arm "
+                         f"only, first {odd[0]}; run the evaluate stage again")
 
 
 def dumps(results: dict) -> str:

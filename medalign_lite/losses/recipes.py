@@ -14,7 +14,6 @@ CHOICES = {
 }
 WEIGHTS = ("preference", "gamma", "kappa", "eta", "alpha", "nll", "sequence_kl")
 
-
 EVERYWHERE, NOWHERE = (True,) * (1 + len(KINDS)), (False,) * (1 + len(KINDS))
 
 

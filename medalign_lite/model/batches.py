@@ -213,10 +213,8 @@ def _adds_special_tokens(tokenizer, prompt: str) -> bool:
 
 def _check_length(tokens: int, limit: int) -> None:
     if tokens > limit:
-        raise ValueError(
-            f"a sequence of {tokens} tokens exceeds the limit of {limit}; nothing is ever truncated, so use smaller "
-            "images, shorter answers (max_new_tokens) or a model with a longer context"
-        )
+        raise ValueError(f"a sequence of {tokens} tokens exceeds the limit of {limit}; nothing is ever truncated, so "
+                         "use smaller images, shorter answers (max_new_tokens) or a model with a longer context")
 
 
 def _assemble(rows: _Rows, completions: list[list[int]], *, processor, side: str) -> dict[str, torch.Tensor]:

@@ -73,10 +73,8 @@ def find_towers(model: nn.Module) -> Towers:
         except Exception:  # families that were never meant to be asked answer in many ways
             parts[part] = None
         if not names.get(id(parts[part])):
-            raise ModelError(
-                f"{type(model).__name__} has no separate {part} module that transformers can name "
-                "(get_encoder, get_decoder, get_output_embeddings); this family is not supported."
-            )
+            raise ModelError(f"{type(model).__name__} has no separate {part} module that transformers can name "
+                             "(get_encoder, get_decoder, get_output_embeddings); this family is not supported.")
     return Towers(**{part: names[id(module)] for part, module in parts.items()})
 
 

@@ -115,10 +115,9 @@ def _explained(folder: Path) -> Iterator[None]:
         with nothing_fetched():
             yield
     except Exception as error:  # a configuration can be wrong in every way
-        raise ModelError(
-            f"{folder}/config.json does not describe an image-text-to-text architecture that the installed "
-            f"transformers knows without running the model's own code: {first_line(error)}"
-        ) from error
+        raise ModelError(f"{folder}/config.json does not describe an image-text-to-text architecture that the "
+                         "installed transformers knows without running the model's own code: "
+                         f"{first_line(error)}") from error
 
 
 def _check_weights(folder: Path, skeleton: nn.Module, *, four_bit: bool) -> None:
@@ -164,14 +163,12 @@ def _load_weights(folder: Path, config, linears: dict[str, list[str]], *, place:
                 output_loading_info=True, **OFFLINE,
             )
     except Exception as error:  # safetensors and transformers raise many kinds for damaged files
-        raise ModelError(
-            f"{folder}: the weights cannot be loaded ({type(error).__name__}: {first_line(error)}); get them again."
-        ) from error
+        raise ModelError(f"{folder}: the weights cannot be loaded ({type(error).__name__}: {first_line(error)}); get "
+                         "them again.") from error
     missing = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if missing:
-        raise ModelError(
-            f"{folder}: {len(missing)} tensors are missing or misshapen, the first {missing[0]}; get the weights again."
-        )
+        raise ModelError(f"{folder}: {len(missing)} tensors are missing or misshapen, the first {missing[0]}; get the "
+                         "weights again.")
     return _in_one_type(network, dtype) if packed else network
 
 
@@ -193,10 +190,9 @@ def _checked_four_bit(network: nn.Module, towers: Towers, *, expected: dict[str,
     for tower in TOWERS:
         wanted = expected.get(tower, []) if tower in ("vision", "language") else []
         if found[tower] != wanted or (expected and tower in ("vision", "language") and not wanted):
-            raise ModelError(
-                f"{type(network).__name__}: {len(found[tower])} of {len(wanted)} linear layers of the {tower} tower "
-                "are 4-bit; load it with four_bit=False, or use a checkpoint that is not quantised already."
-            )
+            raise ModelError(f"{type(network).__name__}: {len(found[tower])} of {len(wanted)} linear layers of the "
+                             f"{tower} tower are 4-bit; load it with four_bit=False, or use a checkpoint that is not "
+                             "quantised already.")
     return {tower: len(found[tower]) for tower in ("vision", "connector", "language")}
 
 

@@ -288,8 +288,8 @@ def own_answers(
     seconds. Raises as `load_lvlm` and `rollout` do."""
     shards = [tuple(cases[n::SHARDS]) for n in range(SHARDS)]
     jobs = [
-        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}") for n,
-        shard in enumerate(shards) if shard
+        _Job(model, adapter, shard, preset, SHARDS * seed + n, scratch / f"shard{n}")
+        for n, shard in enumerate(shards) if shard
     ]
     times = {"sampled": preset.samples_per_case}
     total = sum(len(_prompts(cases, name, preset)) * times.get(name, 1) for name in PASSES)
@@ -329,8 +329,7 @@ def _prompts(cases: Sequence[Case], name: str, preset: Preset) -> list[Prompt]:
     ending = "sampled" if name == "sampled" else "greedy"
     return [
         Prompt(f"{case.id}/{question.id}/{ending}", case.id, question.id, case.image, prompt_of(question))
-        for case in cases
-        for question in case.questions
+        for case in cases for question in case.questions
         if question.visible and (question.kind == "report") == (name != "questions")
     ]
 

@@ -121,16 +121,14 @@ def split_revision(model: str) -> tuple[str, str | None]:
     """(ORG/NAME, revision or None) of a hub id. Raises ModelError for what is none."""
     found = HUB_ID.fullmatch(model)
     if not found or model.startswith("."):
-        raise ModelError(
-            f"There is no model folder {model!r}; give an existing folder or a hub id such as ORG/NAME or "
-            "ORG/NAME@REVISION."
-        )
+        raise ModelError(f"There is no model folder {model!r}; give an existing folder or a hub id such as ORG/NAME or "
+                         "ORG/NAME@REVISION.")
     return found[1], found[2]
 
 
-def check_folder(folder: Path, *, text_only: bool = False) -> None:
-    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a tokenizer, and a processor
-    unless `text_only`."""
+def check_folder(folder: Path) -> None:
+    """Raise ModelError unless `folder` holds a configuration, all its safetensors weights, a tokenizer and a
+    processor."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json. {_again(folder)}")
     if not (folder / INDEX).is_file() and not any(folder.glob("*.safetensors")):
@@ -141,11 +139,9 @@ def check_folder(folder: Path, *, text_only: bool = False) -> None:
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of its weight files, first {absent[0]}. {_again(folder)}")
     for kind, names in (("processor", PROCESSOR_FILES), ("tokenizer", TOKENIZER_FILES)):
-        if not (text_only and kind == "processor") and not any((folder / name).is_file() for name in names):
-            raise ModelError(
-                f"{folder} lacks its {kind} (one of {', '.join(names)}): the weights alone cannot read images or text. "
-                f"{_again(folder)}"
-            )
+        if not any((folder / name).is_file() for name in names):
+            raise ModelError(f"{folder} lacks its {kind} (one of {', '.join(names)}): the weights alone cannot read "
+                             f"images or text. {_again(folder)}")
 
 
 def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -196,10 +192,8 @@ def check_template(template: str, folder: Path) -> None:
     except subprocess.TimeoutExpired:
         code = 2
     if code == 2 or code < 0:
-        raise ModelError(
-            f"{folder}: its chat template does not end within {TEMPLATE_SECONDS} s and {TEMPLATE_BYTES >> 30} GB for "
-            f"one question and answer. {_again(folder)}"
-        )
+        raise ModelError(f"{folder}: its chat template does not end within {TEMPLATE_SECONDS} s and "
+                         f"{TEMPLATE_BYTES >> 30} GB for one question and answer. {_again(folder)}")
 
 
 def weights_digest(folder: Path) -> str:
@@ -237,32 +231,24 @@ def _in_the_way(model: str, error: Exception) -> str:
     for one in told:
         status = one.response.status_code if isinstance(one, errors.HfHubHTTPError) else None
         if isinstance(one, errors.GatedRepoError) or status == 403:
-            return (
-                f"{model} is gated: accept its conditions at {where}, sign in with `hf auth login` or set HF_TOKEN, "
-                f"then {get} again."
-            )
+            return (f"{model} is gated: accept its conditions at {where}, sign in with `hf auth login` or set "
+                    f"HF_TOKEN, then {get} again.")
         if isinstance(one, errors.RevisionNotFoundError):
             return f"{name} has no revision {revision!r}: look at {where}/commits/main, and give one of those."
         if isinstance(one, errors.RepositoryNotFoundError) or status in (401, 404):
-            return (
-                f"There is no {name} at {constants.ENDPOINT}, or it is private: check the name, and for a private one "
-                "sign in with `hf auth login` or set HF_TOKEN."
-            )
+            return (f"There is no {name} at {constants.ENDPOINT}, or it is private: check the name, and for a private "
+                    "one sign in with `hf auth login` or set HF_TOKEN.")
         if isinstance(one, errors.OfflineModeIsEnabled):
             return f"HF_HUB_OFFLINE forbids asking for {model}: unset it, then {get}."
         if isinstance(one, errors.HTTPError) or status is not None and status >= 500:
-            return (
-                f"{constants.ENDPOINT} did not give {model} ({type(one).__name__}): once the network is back {get} "
-                f"goes on with the files that are not whole; {_by_hand(name)}."
-            )
+            return (f"{constants.ENDPOINT} did not give {model} ({type(one).__name__}): once the network is back {get} "
+                    f"goes on with the files that are not whole; {_by_hand(name)}.")
     if isinstance(error, errors.IncompleteSnapshotError):
         return f"{model} is on this machine in part only: {get} gets what is missing."
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.EntryNotFoundError)):
         return f"{model} is not on this machine, and nothing is fetched unasked: {get} gets it; {_by_hand(name)}."
-    return (
-        f"{model} cannot be had ({type(error).__name__}: {str(error).splitlines()[0]}): once that is mended, {get} "
-        "goes on with the files that are not whole."
-    )
+    return (f"{model} cannot be had ({type(error).__name__}: {str(error).splitlines()[0]}): once that is mended, {get} "
+            "goes on with the files that are not whole.")
 
 
 def _by_hand(name: str) -> str:

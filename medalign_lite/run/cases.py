@@ -158,12 +158,9 @@ def look(
 
 def _to_fill_in(cases: Path, empty: Path, text: str) -> str:
     empty.write_text(text, encoding="utf-8")
-    return (
-        f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n"
-        f"1. Fill in question and answer, or report, in  {empty}\n"
-        f"2. Save it as CSV (UTF-8) in                   {cases / empty.name}\n"
-        "3. Run the same command again. Lines that are not filled in are not read."
-    )
+    return (f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n1. Fill in question "
+            f"and answer, or report, in  {empty}\n2. Save it as CSV (UTF-8) in                   "
+            f"{cases / empty.name}\n3. Run the same command again. Lines that are not filled in are not read.")
 
 
 def main(arguments: list[str]) -> int:

@@ -119,10 +119,9 @@ def settle_splits(found: CaseSet, *, seed: int) -> CaseSet:
 def _divide(cases: tuple[Case, ...] | list[Case], fractions: dict[str, float], *, seed: int) -> tuple[Case, ...]:
     groups = {case.group for case in cases}
     if len(groups) < MIN_GROUPS:
-        raise CaseError(
-            f"{len(groups)} groups (patients, images) cannot be divided into {', '.join(fractions)}: add cases; where "
-            "one patient stands for several people, say who is who in a column `patient` (`group` in cases.jsonl)"
-        )
+        raise CaseError(f"{len(groups)} groups (patients, images) cannot be divided into {', '.join(fractions)}: add "
+                        "cases; where one patient stands for several people, say who is who in a column `patient` "
+                        "(`group` in cases.jsonl)")
     if len(groups) * min(fractions.values()) < 1:  # small sets: equal parts, so that none is empty
         fractions = dict.fromkeys(fractions, 1 / len(fractions))
     split = assign_splits(groups, fractions=fractions, seed=seed)
@@ -233,10 +232,8 @@ def _load(stage: Stage, path: Path, left_out: dict, about: dict, hashes: dict[st
         read_cases(stage.cases, root=root, check_files=False)  # made again under the same names
     for name, then in hashes.items():
         if not (root / name).is_file() or file_sha256(root / name) != then:
-            raise CaseError(
-                f"{short(root / name)} is not what stage {STAGE} saw: delete {short(root)}, which is made again, and "
-                "run the same command"
-            )
+            raise CaseError(f"{short(root / name)} is not what stage {STAGE} saw: delete {short(root)}, which is made "
+                            "again, and run the same command")
     return CaseSet(
         found.cases, left_out["skipped"], about["layout"], about["reason"], left_out["dropped"], left_out["notes"]
     )

@@ -110,10 +110,8 @@ def _cases_location(cases: str) -> Path | None:
         return None
     path = ROOT / Path(cases).expanduser()
     if not path.exists():
-        raise PresetError(
-            f"CASES={cases!r}: {path} does not exist; give a cases.jsonl or the folder of a known data set, "
-            "or leave CASES empty for the phantom cases"
-        )
+        raise PresetError(f"CASES={cases!r}: {path} does not exist; give a cases.jsonl or the folder of a known data "
+                          "set, or leave CASES empty for the phantom cases")
     return path.resolve()
 
 

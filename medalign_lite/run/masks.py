@@ -117,10 +117,8 @@ def make_masks(
     options = {"lesions": lesions} if lesions else {}
     found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None, **options)
     if not any(case.lesions for case in found.cases):
-        raise CaseError(
-            f"{cases}: no lesion has a box, point or mask: this segmenter needs one. A segmenter that needs none is "
-            "run from Python: masks.outline_cases(..., labels=...)"
-        )
+        raise CaseError(f"{cases}: no lesion has a box, point or mask: this segmenter needs one. A segmenter that "
+                        "needs none is run from Python: masks.outline_cases(..., labels=...)")
     folder = out / "masks" / digest(f"{cases.resolve()} {name}")[:12]
     made, rows = outline_cases(found.cases, segment, name=name, folder=folder)
     write_cases(folder / "cases.jsonl", made)

@@ -45,10 +45,8 @@ def _check_room(gigabytes: float) -> None:
     cache = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(nearest(cache)).free / 1e9
     if free < gigabytes:
-        raise ModelError(
-            f"{cache} has {free:.1f} GB free and {gigabytes:.1f} GB are to come: free some, or set HF_HOME to a folder "
-            "on a larger disk."
-        )
+        raise ModelError(f"{cache} has {free:.1f} GB free and {gigabytes:.1f} GB are to come: free some, or set "
+                         "HF_HOME to a folder on a larger disk.")
 
 
 def main(arguments: list[str]) -> int:

@@ -63,9 +63,8 @@ def parameters_of(path: Path) -> dict[str, object]:
             kind, value = SCALARS[node.annotation.id], ast.literal_eval(node.value)
             found[node.target.id] = value
         except (AttributeError, KeyError, ValueError, TypeError):
-            raise NotebookError(
-                f"{path.name}: parameter line `{line}` must read NAME: str|int|float|bool = constant"
-            ) from None
+            raise NotebookError(f"{path.name}: parameter line `{line}` must read NAME: str|int|float|bool = "
+                                "constant") from None
         if not _fits(value, kind):
             raise NotebookError(f"{path.name}: in `{line}` the default is not of its type")
     return found
@@ -223,10 +222,8 @@ def socket_folder() -> str:
     for place in (tempfile.gettempdir(), "/tmp"):
         if len(os.fsencode(place)) <= LONGEST_TMPDIR and os.access(place, os.W_OK | os.X_OK):
             return place
-    raise NotebookError(
-        f"TMPDIR is longer than {LONGEST_TMPDIR} bytes, too long for the sockets of notebooks, and /tmp cannot be "
-        "written: set TMPDIR to a shorter folder"
-    )
+    raise NotebookError(f"TMPDIR is longer than {LONGEST_TMPDIR} bytes, too long for the sockets of notebooks, and "
+                        "/tmp cannot be written: set TMPDIR to a shorter folder")
 
 
 @contextlib.contextmanager
@@ -282,11 +279,9 @@ def _failed(path: Path, output: Path, error) -> str:
     """The message for a cell that raised: its number and last lines, the error, where the rest can be read."""
     lines = error.source.rstrip().splitlines()
     shown = "\n".join(f"    {line}" for line in (["..."] if len(lines) > 6 else []) + lines[-6:])
-    return (
-        f"{path.name} failed in cell {error.cell_index + 1}:\n{shown}\n{error.ename}: {error.evalue}\n"
-        f"The notebook as far as it ran, with the traceback: {output}\n"
-        "What is finished is kept: mend the cause and run the same command again"
-    )
+    return (f"{path.name} failed in cell {error.cell_index + 1}:\n{shown}\n{error.ename}: {error.evalue}\nThe notebook "
+            f"as far as it ran, with the traceback: {output}\nWhat is finished is kept: mend the cause and run the "
+            "same command again")
 
 
 def _killed(path: Path, output: Path) -> str:
@@ -296,9 +291,7 @@ def _killed(path: Path, output: Path) -> str:
     where = f" while it ran cell {started[-1] + 1}" if started else ""
     page = os.sysconf("SC_PAGE_SIZE")
     total, free = (os.sysconf(name) * page / 1e9 for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    return (
-        f"{path.name}: the kernel was killed{where}. Python left no error, so it was the system or a person: usually "
-        f"memory ran out (this machine has {total:.1f} GB, {free:.1f} GB free now).\n"
-        f"The notebook as far as it ran: {output}; what it last wrote, if anything: {output.with_suffix('.log')}\n"
-        "What is finished is kept: close other programs and run the same command again, or take a smaller preset"
-    )
+    return (f"{path.name}: the kernel was killed{where}. Python left no error, so it was the system or a person: "
+            f"usually memory ran out (this machine has {total:.1f} GB, {free:.1f} GB free now).\nThe notebook as far "
+            f"as it ran: {output}; what it last wrote, if anything: {output.with_suffix('.log')}\nWhat is finished is "
+            "kept: close other programs and run the same command again, or take a smaller preset")

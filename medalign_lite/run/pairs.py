@@ -39,10 +39,8 @@ def open_run(folder: Path | str, *, needs: Sequence[str] = NEEDS) -> Stage:
     try:
         made_from = read_manifest(folder / "03_corruption")["made_from"]["parameters"]
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{folder} is no run with a finished stage 03_corruption; name OUT/PRESET of `make reproduce`, such as "
-            "artifacts/ci"
-        ) from error
+        raise ValueError(f"{folder} is no run with a finished stage 03_corruption; name OUT/PRESET of `make "
+                         "reproduce`, such as artifacts/ci") from error
     known = {field.name: made_from[field.name] for field in fields(Preset) if field.name in made_from}
     preset = dial(Preset(**known | {"recipes": ()}))
     return open_stage(

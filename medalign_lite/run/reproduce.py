@@ -199,19 +199,16 @@ def _prepare(resolved: Resolved, run: Path) -> None:
     if find_model(resolved.model) is None:
         name = short(resolved.model)
         get = "`make base-model`" if name == "data_samples/embedded_lvlm" else f"`make models MODEL={name}`"
-        raise ReproduceError(
-            f"the model {name} is not complete on this machine, and nothing is fetched unasked; get it with {get}, "
-            "or give a folder with MODEL=. `make doctor` says what is missing"
-        )
+        raise ReproduceError(f"the model {name} is not complete on this machine, and nothing is fetched unasked; get "
+                             f"it with {get}, or give a folder with MODEL=. `make doctor` says what is missing")
     try:
         (run / "notebooks").mkdir(parents=True, exist_ok=True)
         probe = run / ".probe"
         probe.write_bytes(b"0" * 4096)
         probe.unlink()
     except OSError as error:
-        raise ReproduceError(
-            f"cannot write to {run}: {os.strerror(error.errno)}; choose another folder with OUT="
-        ) from error
+        raise ReproduceError(f"cannot write to {run}: {os.strerror(error.errno)}; choose another folder "
+                             "with OUT=") from error
 
 
 def _told(seconds: float, what: str) -> str:
@@ -238,10 +235,9 @@ def _refuse_cpu(resolved: Resolved) -> None:
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e9 if folder else None
     if size is None or size > LARGEST_ON_CPU_GB:
         what = f"a model of {size:.1f} GB" if size else f"{short(resolved.model)}, which is not on this machine,"
-        raise PresetError(
-            f"PRESET={preset.name} is made for a GPU with {preset.min_gpu_gb:g} GB, and {gpu_memory_gb()[1]}: {what} "
-            "would take weeks on a CPU. Take PRESET=ci, or a small model with MODEL="
-        )
+        raise PresetError(f"PRESET={preset.name} is made for a GPU with {preset.min_gpu_gb:g} GB, and "
+                          f"{gpu_memory_gb()[1]}: {what} would take weeks on a CPU. Take PRESET=ci, or a small model "
+                          "with MODEL=")
 
 
 def _clock(seconds: float) -> str:

@@ -50,10 +50,9 @@ def load_sam(model: str, device: str | None = None) -> tuple[Sam, str]:
         processor = AutoProcessor.from_pretrained(folder, **offline)
         network = AutoModelForMaskGeneration.from_pretrained(folder, use_safetensors=True, **offline)
     except ImportError as error:
-        raise ModelError(
-            f"{folder}: this model's processor needs torchvision: pip install -c constraints.txt -e '.[gpu]', or use a "
-            "model of the first SAM's kind (SAM, MedSAM), which does without."
-        ) from error
+        raise ModelError(f"{folder}: this model's processor needs torchvision: pip install -c constraints.txt -e "
+                         "'.[gpu]', or use a model of the first SAM's kind (SAM, MedSAM), which does "
+                         "without.") from error
     except (OSError, ValueError) as error:
         short = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(f"{folder}: no usable SAM-family model in safetensors ({short}).") from error

@@ -293,10 +293,8 @@ def _state(work: Path) -> dict:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise StageError(
-            f"{short(path)} is not there: stage {path.parent.name} does not write it. A cell that adds an "
-            "output must not be tagged parameters, figure, interactive or exercise"
-        )
+        raise StageError(f"{short(path)} is not there: stage {path.parent.name} does not write it. A cell that adds an "
+                         "output must not be tagged parameters, figure, interactive or exercise")
     return path
 
 
@@ -334,7 +332,5 @@ def _explained(folder: Path) -> Iterator[None]:
         if error.errno not in FULL and not ours:
             raise
         advice = "free some space" if error.errno in FULL else "make it writable"
-        raise StageError(
-            f"cannot write to {folder}: {os.strerror(error.errno)}; {advice} or choose another folder with OUT=, and "
-            "run the same command again: outputs finished so far are kept"
-        ) from error
+        raise StageError(f"cannot write to {folder}: {os.strerror(error.errno)}; {advice} or choose another folder "
+                         "with OUT=, and run the same command again: outputs finished so far are kept") from error

@@ -59,11 +59,9 @@ ABOUT = {
     "recompute": "layers are run again in the backward pass: less memory, about a third more time",
 }
 
-
-TURN_DOWN = (
-    "recompute=true keeps one input a layer; batch_size=1 with accumulation as much larger is the same step; "
-    "MAX_SIDE= gives fewer tokens a picture; pairs with long answers cost most. The same command goes on from there"
-)
+TURN_DOWN = ("recompute=true keeps one input a layer; batch_size=1 with accumulation as much larger is the same step; "
+             "MAX_SIDE= gives fewer tokens a picture; pairs with long answers cost most. The same command goes on from "
+             "there")
 
 
 @dataclass(frozen=True)

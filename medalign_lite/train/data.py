@@ -103,10 +103,9 @@ def draw_data(
     reports = {name for name, record in records.items() if kinds[record.case_id, record.question_id] == "report"}
     corrected = {name for name, record in records.items() if record.source == "corrected"}
     if not pairs.get("train"):
-        raise ValueError(
-            "no answer of the training cases gave a pair to learn from: rejected.json counts why, by reason. More "
-            "cases, PRESET=...,samples_per_case=2, or cases with findings or yes/no answers give more"
-        )
+        raise ValueError("no answer of the training cases gave a pair to learn from: rejected.json counts why, by "
+                         "reason. More cases, PRESET=...,samples_per_case=2, or cases with findings or yes/no answers "
+                         "give more")
     drawn = {"seed": seed, "first": corrected, "share": share}
     pool, watched = choose_pairs(pairs["train"], count, **drawn), choose_pairs(pairs.get("val", []), WATCHED, **drawn)
     return TrainingData(records, pairs, reports, corrected, pool, watched)

@@ -89,10 +89,8 @@ class ReferenceCache:
         made_from = json.loads((file.metadata() or {}).get("key", "{}"))
         different = [name for name, value in self._key(rows).items() if made_from.get(name) != value]
         if different:
-            raise ReferenceMismatch(
-                f"{path} was made from another {' and another '.join(different)}; delete it to compute it again, "
-                "or name another folder"
-            )
+            raise ReferenceMismatch(f"{path} was made from another {' and another '.join(different)}; delete it to "
+                                    "compute it again, or name another folder")
         counts, start = file.get_tensor("tokens").tolist(), 0
         for row, logp in zip(rows, file.get_tensor("logp").split(counts), strict=True):
             self._rows[row.pair.id, row.image, row.answer] = _Kept(logp, file, start)

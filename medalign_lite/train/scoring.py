@@ -150,10 +150,8 @@ def check_head(lvlm: Lvlm, sequences: Sequences) -> None:
         ours, _, _ = read_tokens(head_of(lvlm.model), hidden, sequences.targets)
     theirs = logits.float().log_softmax(-1).gather(-1, sequences.targets[:, None])[:, 0]
     if not torch.allclose(ours.float(), theirs, atol=1e-2, rtol=1e-2):
-        raise ValueError(
-            f"{type(base_of(lvlm.model)).__name__} changes its logits after the output head (soft-capping or scaling), "
-            "which readout.read_tokens does not do; this family is not supported"
-        )
+        raise ValueError(f"{type(base_of(lvlm.model)).__name__} changes its logits after the output head (soft-capping "
+                         "or scaling), which readout.read_tokens does not do; this family is not supported")
 
 
 @torch.no_grad()

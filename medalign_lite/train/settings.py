@@ -115,9 +115,8 @@ def process_rank() -> int:
 def refuse_sharding() -> None:
     """Raise ValueError where the launcher asks for FSDP, under which body and head cannot be called apart."""
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        raise ValueError(
-            "FSDP is not supported: docs/TRAINING.md says what it needs; launch with DDP (--multi_gpu, no --use_fsdp)"
-        )
+        raise ValueError("FSDP is not supported: docs/TRAINING.md says what it needs; launch with DDP (--multi_gpu, no "
+                         "--use_fsdp)")
 
 
 def divide_step(*, batch_size: int, accumulation: int, processes: int) -> tuple[int, int]:
@@ -125,10 +124,8 @@ def divide_step(*, batch_size: int, accumulation: int, processes: int) -> tuple[
     where the step's records cannot be divided evenly."""
     records = batch_size * accumulation
     if records % processes:
-        raise ValueError(
-            f"a step of batch_size x accumulation = {records} records cannot be divided between {processes} processes; "
-            f"give a multiple of {processes}"
-        )
+        raise ValueError(f"a step of batch_size x accumulation = {records} records cannot be divided between "
+                         f"{processes} processes; give a multiple of {processes}")
     share = records // processes
     forward = max(size for size in range(1, min(batch_size, share) + 1) if share % size == 0)
     return forward, share // forward

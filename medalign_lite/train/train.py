@@ -93,10 +93,9 @@ def train(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     policy.model.eval()
     if _sums(policy) == before:
-        raise NothingLearnt(
-            f"after {trainer.state.global_step} steps the adapters are what they were: the learning rate "
-            f"{settings.learning_rate:g} moved nothing, or every gradient was 0; give more steps, or a larger rate"
-        )
+        raise NothingLearnt(f"after {trainer.state.global_step} steps the adapters are what they were: the learning "
+                            f"rate {settings.learning_rate:g} moved nothing, or every gradient was 0; give more steps, "
+                            "or a larger rate")
     if arguments.should_save:
         folder.mkdir(parents=True, exist_ok=True)
         save_adapter(policy, folder)
@@ -155,10 +154,9 @@ class PairTrainer(Trainer):
         if wrong.any():
             named = ", ".join(f"{pair.id} ({value:.4g})" for pair, value, bad in
                               zip(pairs, losses.loss.tolist(), wrong.tolist(), strict=True) if bad)
-            raise TrainingDiverged(
-                f"step {self.state.global_step + 1}: the loss is not finite or above {self.settings.stop_above:g} for "
-                f"{named}; look at these records, or lower learning_rate"
-            )
+            raise TrainingDiverged(f"step {self.state.global_step + 1}: the loss is not finite or above "
+                                   f"{self.settings.stop_above:g} for {named}; look at these records, or lower "
+                                   "learning_rate")
 
     def _get_num_items_in_batch(self, batch_samples, device):
         mine = torch.tensor(sum(len(batch["pairs"]) for batch in batch_samples), device=device)
@@ -289,10 +287,8 @@ def _policy(lvlm: Lvlm, settings: TrainSettings, start: Path | None) -> Lvlm:
     policy = load_adapter(lvlm, start, trainable=True)
     found = policy.model.peft_config["default"]
     if (found.r, found.lora_alpha, found.use_rslora) != (settings.rank, settings.alpha, settings.rslora):
-        raise ValueError(
-            f"{start} has rank {found.r}, alpha {found.lora_alpha}, rslora {found.use_rslora}; the settings ask for "
-            f"{settings.rank}, {settings.alpha}, {settings.rslora}"
-        )
+        raise ValueError(f"{start} has rank {found.r}, alpha {found.lora_alpha}, rslora {found.use_rslora}; the "
+                         f"settings ask for {settings.rank}, {settings.alpha}, {settings.rslora}")
     return policy
 
 

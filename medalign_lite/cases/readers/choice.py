@@ -12,9 +12,8 @@ from medalign_lite.cases.case import CaseError, Draft, Question, resolve_inside
 from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "multiple choice"
-NEEDS = (
-    "PMC-VQA's train.csv and test.csv, OmniMedVQA's QA_information/, or a JSON list with question, options and answer"
-)
+NEEDS = ("PMC-VQA's train.csv and test.csv, OmniMedVQA's QA_information/, or a JSON list with question, options and "
+         "answer")
 MAKES_FILES = False
 COLUMNS = ("Figure_path", "Question", "Choice A", "Choice B", "Answer")
 MORE = ("Choice C", "Choice D", "Answer_label")
@@ -67,8 +66,7 @@ def _question(row: dict, place: str) -> Question:
     text = sources.text_in(row, "Question" if "Question" in row else "question").replace("<image 1>", "").strip()
     options = shared.options_of(row)
     answers = [
-        row[key]
-        for key in ("Answer", "Answer_label", "gt_answer", "answer")
+        row[key] for key in ("Answer", "Answer_label", "gt_answer", "answer")
         if isinstance(row.get(key), str) and row[key]
     ]
     topic = row.get("question_type") if isinstance(row.get("question_type"), str) else ""

@@ -86,9 +86,8 @@ def _load(file: Path, wanted: set[str]) -> _List:
     if not by_image.keys() <= set(ids):
         raise CaseError(f"{file.name} has annotations of an image that it does not list; correct their image_id")
     if unknown := wanted - {name.casefold() for name in categories.values()}:
-        raise CaseError(
-            f"LESIONS= names {', '.join(sorted(unknown))}; {file.name} has {', '.join(categories.values())}"
-        )
+        raise CaseError(f"LESIONS= names {', '.join(sorted(unknown))}; {file.name} has "
+                        f"{', '.join(categories.values())}")
     organs = {name for name in categories.values() if NO_LESION.search(name.lower().replace("_", " "))}
     lesions = {name for name in categories.values() if (name.casefold() in wanted if wanted else name not in organs)}
     split = shared.split_named(file.stem, shared.split_named(file.parent.name))

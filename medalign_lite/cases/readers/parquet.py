@@ -75,14 +75,12 @@ def _rows(file: Path) -> Iterator[sources.Row]:
             image = next((name for name in IMAGES if name in names), None)
             missing = [name for name in COLUMNS if name not in names] + [IMAGES[0]] * (image is None)
             if missing:
-                raise CaseError(
-                    f"{file.name} has no column {', '.join(missing)}; needed are image, {', '.join(COLUMNS)}"
-                )
+                raise CaseError(f"{file.name} has no column {', '.join(missing)}; needed are image, "
+                                f"{', '.join(COLUMNS)}")
             groups = [table.metadata.row_group(n).total_byte_size for n in range(table.num_row_groups)]
             if max(groups, default=0) > MAX_GROUP:
-                raise CaseError(
-                    f"{file.name} holds a row group of more than {MAX_GROUP // 2**30} GB; write smaller ones"
-                )
+                raise CaseError(f"{file.name} holds a row group of more than {MAX_GROUP // 2**30} GB; write smaller "
+                                "ones")
             wanted = [*COLUMNS, image, *(name for name in MORE if name in names)]
             for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=wanted, use_threads=False):
                 for row in batch.to_pylist():

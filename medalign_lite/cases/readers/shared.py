@@ -145,9 +145,8 @@ def by_image(asked: Iterable[Asked], *, splits: str = "clean") -> list[Image]:
             image.questions.append(entry.question)
     for image in images.values():
         if image.shared:
-            image.remarks.notes.append(
-                "kept: its image stands in training and in a held-out split, a leak as published"
-            )
+            image.remarks.notes.append("kept: its image stands in training and in a held-out split, a leak as "
+                                       "published")
     return list(images.values())
 
 

@@ -116,8 +116,7 @@ def _lesions(folder: Path, image: str, ids: dict[str, int], faults: list[str]) -
     place = f"imgs/{image.split('/')[0]}"
     try:
         boxes = [
-            pair
-            for entry in sources.load_list(resolve_inside(folder, f"{place}/detection.json"))
+            pair for entry in sources.load_list(resolve_inside(folder, f"{place}/detection.json"))
             for pair in entry.items()
         ]
         mask = resolve_inside(folder, f"{place}/mask.png")

@@ -86,9 +86,8 @@ def the_one(path: Path, found: Iterable[Path], name: str) -> Path:
         raise CaseError(f"no such image file: {name} is nowhere below the folder")
     if len(found) > 1 and len({file_sha256(file) for file in found}) > 1:
         shown = ", ".join(file.relative_to(path).as_posix() for file in found[:4])
-        raise CaseError(
-            f"{name} fits {len(found)} files ({shown}); which is meant is not guessed: move the others away"
-        )
+        raise CaseError(f"{name} fits {len(found)} files ({shown}); which is meant is not guessed: move the others "
+                        "away")
     return resolve_inside(path, found[0].relative_to(path).as_posix())
 
 
@@ -104,9 +103,8 @@ def load_list(path: Path, kind: type = list) -> list | dict:
     except (ValueError, RecursionError) as error:
         if isinstance(error, CaseError):
             raise
-        raise CaseError(
-            f"{path.name} is not complete JSON in UTF-8 ({error}); copy it again from the data set"
-        ) from error
+        raise CaseError(f"{path.name} is not complete JSON in UTF-8 ({error}); copy it again from the data "
+                        "set") from error
     if not isinstance(content, kind):
         raise CaseError(f"{path.name} holds a JSON {type(content).__name__}, not a {kind.__name__}")
     return content

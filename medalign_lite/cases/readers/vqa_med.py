@@ -12,9 +12,8 @@ from medalign_lite.cases.case import CaseError, Draft, Question
 from medalign_lite.cases.readers import shared, sources
 
 LAYOUT = "VQA-Med 2019"
-NEEDS = (
-    "a folder with All_QA_Pairs_train.txt, ..._val.txt or VQAMed2019_Test_Questions_w_Ref_Answers.txt in it or below"
-)
+NEEDS = ("a folder with All_QA_Pairs_train.txt, ..._val.txt or VQAMed2019_Test_Questions_w_Ref_Answers.txt in it or "
+         "below")
 MAKES_FILES = False
 NAMES = {"All_QA_Pairs_train.txt": "train", "All_QA_Pairs_val.txt": "val",
          "VQAMed2019_Test_Questions_w_Ref_Answers.txt": "test"}  # fmt: skip

@@ -1,8 +1,13 @@
-"""`lmms` and the three scorers side by side, by hand; `test_metrics` holds the published LLaVA-Med cases."""
+"""Scorers side by side, twins and wrong premises, by hand; `test_metrics` holds the published LLaVA-Med cases."""
+
+from pathlib import Path
 
 import pytest
 
-from medalign_lite.evaluate.short_answers import lmms_match, lmms_normalise, score_answer, strict_recall
+from medalign_lite.cases.case import Case, Question
+from medalign_lite.evaluate import short_answers
+from medalign_lite.evaluate.short_answers import lmms_match, lmms_normalise, probe_counts, score_answer, strict_recall
+from medalign_lite.text.facts import Fact
 
 
 @pytest.mark.parametrize(("text", "normal"), [
@@ -45,3 +50,31 @@ def test_scorers_side_by_side(candidate, gold, kind, llavamed, strict, lmms):
 def test_a_report_is_no_short_answer():
     with pytest.raises(ValueError, match="score reports by their facts"):
         score_answer("x", "y", "report")
+
+
+def case(*questions):
+    return Case("x", "x", "test", Path("x.png"), questions, (Fact("effusion", "left", None, "small"),))
+
+
+def twins(name):
+    answers = (("a", "Yes."), ("b", "No."))
+    return [Question(f"{name}-{end}", "?", answer, "closed", "twin", "effusion") for end, answer in answers]
+
+
+def test_a_pair_of_twins_is_right_where_both_are():
+    asked = case(*twins("1-twin"), *twins("2-twin"), *twins("3-twin"))
+    texts = {"1-twin-a": "Yes.", "1-twin-b": "No.", "2-twin-a": "Yes.", "2-twin-b": "Yes.", "3-twin-a": "Yes."}
+    got = probe_counts(asked, texts)  # the third has half its answers
+    assert (got["twins"], got["twins_right"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("answer", "rejects"), [
+    ("There is no nodule.", True), ("No.", True), ("No nodule is seen.", True),
+    ("There is no nodule in the left upper zone.", False),  # it may be elsewhere
+    ("In the left upper zone.", False), ("There is no effusion.", False), ("A small nodule.", False), ("", False),
+])  # fmt: skip
+def test_a_wrong_premise_is_rejected_as_a_whole(answer, rejects):
+    assert short_answers.rejects_premise(answer, "nodule") is rejects
+    question = Question("p", "Where is the nodule?", "There is no nodule.", "open", "premise", "nodule")
+    got = probe_counts(case(question), {"p": answer})
+    assert (got["premises"], got["premises_rejected"]) == (1, rejects)
