@@ -34,7 +34,7 @@ from medalign_lite.editors.notes import (
 )
 from medalign_lite.editors.suggest import Span, find_spans
 from medalign_lite.edits.truths import truth_of
-from medalign_lite.show.draw import outlined, png
+from medalign_lite.show.draw import lesion_names, outlined, png
 
 HERE = Path(__file__).parent
 SIDE = 640  # pixels of the shown picture's longer side
@@ -169,6 +169,7 @@ class HumanEditor(anywidget.AnyWidget):
             self.pictures, trouble = _draw(item)
         self.state = shared | {
             "key": item.key, "question": item.question.text, "answer": item.answer,
+            "alt": f"The picture {item.case.id}. Marked in it: {', '.join(lesion_names(item.case).values()) or 'nothing'}.",
             "spans": [_span(span, item.answer) for span in self._spans(item.key)],
             "changes": [_shown(change, item.answer) for change in said.changes], "verdict": said.verdict or "",
             "text": corrected(item.answer, said.changes), "counts": _counts(judged),

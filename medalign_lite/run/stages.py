@@ -95,6 +95,7 @@ class Stage:
     run_folder: Path
     needs: tuple[str, ...]
     parts: dict
+    command: str  # that makes this run
     complete: bool = False
     why: str = ""  # why it is not complete
     checks: list[dict] = field(default_factory=list)
@@ -274,12 +275,11 @@ def open_stage(
     run = run_folder(resolved.preset.name, out)
     shared = run_parameters(resolved, seed, training=recipe is not None)
     needs = tuple(needs)
+    command = make_command(
+        dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "", rounds=rounds
+    )
     for needed in needs:
         if problem := unsound(run, needed, shared):
-            command = make_command(
-                dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "",
-                rounds=rounds,
-            )
             raise StageError(f"{problem}; run `{command}`")
     if not uses_model:
         del shared["model"]
@@ -290,7 +290,9 @@ def open_stage(
         files=[str(ROOT / Path(file).expanduser()) for file in files if str(file)],
         model=resolved.model if uses_model else None,
     )
-    stage = Stage(name, resolved.preset, resolved.reason, resolved.model, resolved.cases, seed, run, needs, parts)
+    stage = Stage(
+        name, resolved.preset, resolved.reason, resolved.model, resolved.cases, seed, run, needs, parts, command
+    )
     if _state(stage.work)["key"] == stage.key and (stage.work / "manifest.json").exists():
         _promote(stage.work, stage.folder)  # killed between the manifest and the move
     stage.why = _why_new(stage)

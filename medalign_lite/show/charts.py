@@ -159,15 +159,15 @@ def histograms(panels: Mapping[str, Mapping[str, Sequence[float]]], *, bins=30, 
 
 def marked_texts(texts: Mapping[str, tuple[Sequence[str], Sequence[float]]], *, label: str,
                  limit: float | None = None, say: str = "") -> Picture:
-    """Texts piece by piece, coloured by a value, one below the other: {title: (pieces, values)}."""
-    longest = max((len("".join(parts)) for parts, _ in texts.values()), default=0)
-    height = max(1.2, 0.5 + 0.23 * (longest // 95 + 1))
-    figure = Figure(figsize=(10, height * max(len(texts), 1)), layout="constrained")
-    axes = figure.subplots(max(len(texts), 1), 1, squeeze=False)[:, 0]
+    """Texts piece by piece, coloured by a value on one scale, one below the other: {title: (pieces, values)}."""
+    heights = [2 + sum(map(len, parts)) // 95 for parts, _ in texts.values()] or [2]
+    limit = limit or max((abs(value) for _, values in texts.values() for value in values), default=1.0)
+    figure = Figure(figsize=(10, 0.36 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for ax, (title, (parts, values)) in zip(axes, texts.items()):
         figures.token_heatmap(ax, parts, values, label=label, title=title, limit=limit)
-    most = [f"{title}: the highest are " + ", ".join(
-        f"{parts[i].strip() or 'a space'} ({values[i]:.2f})" for i in np.argsort(values)[::-1][:3])
+    most = [f"{title}: the strongest are " + ", ".join(
+        f"{parts[i].strip() or 'a space'} ({values[i]:.2f})" for i in np.argsort(-np.abs(values))[:3])
         for title, (parts, values) in texts.items()]
     return drawing(figure, f"Text coloured by {label}. {'. '.join(most)}. {say}".strip())
 
