@@ -169,7 +169,7 @@ class HumanEditor(anywidget.AnyWidget):
             self.pictures, trouble = _draw(item)
         self.state = shared | {
             "key": item.key, "question": item.question.text, "answer": item.answer,
-            "alt": f"The picture {item.case.id}. Marked in it: {', '.join(lesion_names(item.case).values()) or 'nothing'}.",
+            "alt": f"The picture. Marked in it: {', '.join(lesion_names(item.case).values()) or 'nothing'}.",
             "spans": [_span(span, item.answer) for span in self._spans(item.key)],
             "changes": [_shown(change, item.answer) for change in said.changes], "verdict": said.verdict or "",
             "text": corrected(item.answer, said.changes), "counts": _counts(judged),
