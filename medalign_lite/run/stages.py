@@ -45,7 +45,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from medalign_lite.dials import DEFAULT_SEED, Preset
+from medalign_lite.dials import DEFAULT_SEED, EMBEDDED, Preset
 from medalign_lite.files import (
     ROOT,
     digest,
@@ -270,6 +270,9 @@ def open_stage(
     out), `parameters` what the result depends on beside the preset. Raises PresetError for bad parameters, StageError
     for a needed stage that is not there or sound.
     """
+    if not (ROOT / EMBEDDED).is_dir():
+        raise StageError(f"{ROOT} is an installed copy without models and cases; they are in the repository: clone it, "
+                         "and work in it, or beside it where it is called medalign-lite")  # fmt: skip
     overrides = {"cases": cases, "model": model} | training_overrides(recipe or "", rounds)
     resolved = resolve(preset, overrides=overrides)
     run = run_folder(resolved.preset.name, out)

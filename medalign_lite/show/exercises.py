@@ -96,7 +96,7 @@ class Quiz:
 
     def __repr__(self) -> str:
         lines = [f"  {letter}) {option}" for letter, option in zip("abcdefgh", self.options, strict=False)]
-        return "\n".join([self.question, *lines, 'answer with .answer("a")'])
+        return "\n".join([self.question, *lines, 'answer in the next cell: _.answer("a")'])
 
 
 def quiz(question: str, options: Sequence[str], right: str, why: str) -> Quiz | ipw.VBox:
