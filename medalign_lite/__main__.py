@@ -31,8 +31,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: unknown command {command!r}; allowed:\n{listed}", file=sys.stderr)
         return 2
     if command not in ALONE and not (ROOT / "notebooks").is_dir():
-        print(f"error: {ROOT} is an installed copy, and {command} needs the repository: clone it, and run `make env` "
-              "or `pip install -c constraints.txt -e .` in the clone", file=sys.stderr)
+        print(f"error: {ROOT} is an installed copy, and {command} needs the repository: clone it, and work in it, or "
+              "beside it where it is called medalign-lite", file=sys.stderr)
         return 2
     return importlib.import_module(f"medalign_lite.{PLACES.get(command, f'run.{command}')}").main(given)
 

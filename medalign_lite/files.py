@@ -12,7 +12,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 PLAIN_BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left\n"
-ROOT = Path(__file__).resolve().parents[1]  # the repository: relative paths in parameters count from here
+
+
+def find_root(package: Path, working: Path) -> Path:
+    """The repository, by its samples: where the package lies, or for an installed copy the first folder at or
+    above the working one that is it or holds it as `medalign-lite`; where there is none, the package's own place."""
+    places = (place for folder in (working, *working.parents) for place in (folder, folder / "medalign-lite"))
+    return next((p for p in (package.parent, *places) if (p / "data_samples/cases").is_dir()), package.parent)
+
+
+ROOT = find_root(Path(__file__).resolve().parent, Path.cwd())  # relative paths in parameters count from here
 
 
 def digest(value) -> str:

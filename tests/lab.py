@@ -36,6 +36,15 @@ def browser(width=1400, height=1200):
         driver.quit()
 
 
+def barriers(driver, inside):
+    """Serious and critical ones, by axe, with the elements that have them."""
+    from axe_core_python.selenium import Axe
+
+    found = Axe().run(driver, context={"include": [[inside]]})["violations"]
+    return [(v["id"], [node["html"][:120] for node in v["nodes"][:3]]) for v in found
+            if v["impact"] in ("serious", "critical")]  # fmt: skip
+
+
 @contextmanager
 def lab(folder, cells):
     """The address of a notebook of these code cells in a JupyterLab that keeps its settings in `folder`."""

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from lab import MISSING, browser, lab
+from lab import MISSING, barriers, browser, lab
 from test_report import full_page
 
 pytest.importorskip("axe_core_python", reason="part of the extra dev")
@@ -25,15 +25,6 @@ widgets.case_browser(cases)""",
     'widgets.ask_box(lambda case, text: "No.", cases, "Is there an effusion?")',
     'tables.table({"base": {"fact F1": 0.7}, "aligned": {"fact F1": None}}, title="test")',
 ]
-
-
-def barriers(driver, inside):
-    """Serious and critical ones, by axe, with the elements that have them."""
-    from axe_core_python.selenium import Axe
-
-    found = Axe().run(driver, context={"include": [[inside]]})["violations"]
-    return [(v["id"], [node["html"][:120] for node in v["nodes"][:3]]) for v in found
-            if v["impact"] in ("serious", "critical")]  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [1400, 400])

@@ -31,7 +31,7 @@ def test_a_right_answer_is_right(answer, right):
     (1, True), ([1, 2, 3], [1, 2]), ([1], [1, 2]), ([], [0]), ({}, {"a": 1}), ({"a": 1, "b": 2}, {"a": 1}),
     ((5, 9), ((5, 9), None)), (((5, 8), None), ((5, 9), None)),
     ("lef", "left"), (0, ""), (0, None), (set(), {"a"}), (["a"], {"a"}), ("ab", ["a", "b"]), (print, 1.0), (1j, 1.0),
-    (float("inf"), 1.0),
+    (float("inf"), 1.0), ({0: 5.0, 1: 6.0}, [0, 1]),
 ])  # fmt: skip
 def test_a_wrong_answer_never_passes(answer, right):
     assert not check(answer, right, hints=("look",)).right
@@ -72,7 +72,8 @@ def test_a_quiz_marks_itself_in_text(monkeypatch):
     asked = quiz("Which?", ["no", "small", "left", "seen"], right="no", why="It hides a finding.")
     assert isinstance(asked, Quiz) and "b) small" in repr(asked)
     assert asked.answer("a").right and asked.answer("no").right and "hides" in repr(asked.answer("a"))
-    assert not any(asked.answer(choice).right for choice in ("b", "small", "", "x", None))
+    assert asked.answer(" A ").right and asked.answer("No").right
+    assert not any(asked.answer(choice).right for choice in ("b", "small", "", "x", None, "n"))
     with pytest.raises(ValueError, match="must be one of"):
         quiz("Which?", ["no"], right="yes", why="")
 

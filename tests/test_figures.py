@@ -57,17 +57,6 @@ def test_overlay_of_an_empty_mask_draws_no_outline():
     assert not drawn(figures.overlay(axis(), IMAGE, np.zeros_like(MASK))).collections
 
 
-def test_sheet_and_gallery_leave_no_empty_frames():
-    sheet, gallery = axis(2, 3), axis(1, 3)
-    figures.contact_sheet(sheet, [(IMAGE, MASK, "one"), (IMAGE, None, "two")])
-    figures.corruption_gallery(gallery, {"clean": IMAGE, "noise": IMAGE}, MASK, None)
-    assert [ax.axison for ax in sheet.flat] == [True, True, False, False, False, False]
-    assert len(gallery[0].collections) == 1 and not gallery[1].collections
-    drawn(sheet), drawn(gallery)
-    with pytest.raises(ValueError, match="4 pictures need as many axes, got 3"):
-        figures.corruption_gallery(axis(1, 3), dict.fromkeys("abcd", IMAGE))
-
-
 @pytest.mark.parametrize("values", [np.linspace(-1, 1, 7), np.linspace(0, 2, 7), np.zeros(7)])
 def test_token_heatmap_writes_every_letter_inside_the_axis(values):
     ax = drawn(figures.token_heatmap(axis(), HOSTILE, values, title="Δ"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab import MISSING, browser, lab
+from lab import MISSING, barriers, browser, lab
 from PIL import Image
 from test_edits import make_case, make_rollout
 
@@ -181,7 +181,12 @@ def test_a_browser_clicks_types_undoes_and_finds_it_saved(items, tmp_path):
         page.wait(lambda: page.text(".about q").strip("“”\"") == "is seen. No nodule")
         page.keys("\ue00c")  # Escape
         page.wait(lambda: page.all(".hm .panel.empty"))
-        page.keys("n", "c")
+        page.keys("w", "w", "e")  # any words by keys alone
+        page.wait(lambda: page.text(".about q").strip("“”\"") == "small left effusion is")
+        page.keys("w", "W")
+        page.wait(lambda: page.text(".about q").strip("“”\"") == "is")
+        assert barriers(driver, ".hm") == []
+        page.keys("\ue00c", "n", "c")
         page.wait(lambda: "2 of 3 judged: 1 correct, 1 corrected" in page.text(".progress"))
         page.wait(lambda: page.text(".answer") == EVIL)
         page.keys("u", "o", "?")

@@ -2,6 +2,10 @@
 
 import os
 import re
+import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -130,6 +134,18 @@ def test_what_is_no_slake_is_refused(capsys):
 def test_the_folder_of_wheels_installs_from_itself_alone():
     script = wheels.INSTALL.format(system="Linux", python="3.11", extras=wheels.EXTRAS)
     assert script.count("pip install $from") == script.count("pip install") == 2 and 'from="--no-index' in script
+
+
+def test_an_installed_copy_finds_the_repository_or_says_what_is_missing(tmp_path):
+    installed, elsewhere = tmp_path / "site", tmp_path / "class/deep"
+    shutil.copytree(ROOT / "medalign_lite", installed / "medalign_lite")
+    elsewhere.mkdir(parents=True)
+    script = "from medalign_lite.run.stages import open_stage as o; print(o('04_losses', uses_model=False).run_folder)"
+    run = partial(subprocess.run, [sys.executable, "-c", script], cwd=elsewhere, capture_output=True, text=True,
+                  env=os.environ | {"PYTHONPATH": str(installed)})
+    assert "is an installed copy without models and cases" in run().stderr
+    (tmp_path / "class/medalign-lite").symlink_to(ROOT)
+    assert run().stdout.startswith(str(tmp_path / "class/medalign-lite/artifacts"))
 
 
 def test_workflows_run_what_the_readme_names():

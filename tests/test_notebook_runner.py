@@ -364,7 +364,7 @@ def test_the_command_line_ends_with_a_sentence_not_a_traceback(arguments, senten
 def test_an_installed_copy_without_its_repository_says_so(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(commands, "ROOT", tmp_path)
     assert commands.main(["doctor"]) == 2
-    assert "is an installed copy, and doctor needs the repository: clone it" in capsys.readouterr().err
+    assert "is an installed copy, and doctor needs the repository: clone it, and work in it" in capsys.readouterr().err
     assert commands.main(["score"]) == 2 and "REFERENCES=" in capsys.readouterr().err
 
 

@@ -56,7 +56,7 @@ def full_page(folder, name="report.html"):
     case = Failure(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, png, HOSTILE, ((0, 12, "false"),))
     change = {"fact_f1": entry(0.6)}, {"fact_f1": entry(-0.1)}
     return write_report(folder / name, Report(
-        made_up(), run_facts("make reproduce", seed=7) | {"preset": "ci", "4-bit": HOSTILE}, HOSTILE,
+        made_up(), run_facts(f"make reproduce PRESET={'x' * 99}", seed=7) | {"preset": "ci", "4-bit": HOSTILE}, HOSTILE,
         arms={HOSTILE: dict(zip(("aligned", "difference"), change, strict=True)), "dpo": {"aligned": {}},
               "base": {"aligned": {"fact_f1": entry(0.7)}}},
         shown=[case], failures=[case], reading=["It does look.", HOSTILE],

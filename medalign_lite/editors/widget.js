@@ -3,7 +3,8 @@
 const TONES = { present: "said to be there", absent: "said not to be there", uncertain: "said with doubt", other: "" };
 const VERDICTS = { right: "correct", wrong: "corrected", unsure: "unsure", "": "not judged yet" };
 const KEYS = [
-  ["Tab, Shift+Tab", "next, previous marked words"], ["1 … 9", "take that correction"],
+  ["Tab, Shift+Tab", "next, previous marked words"], ["w, Shift+W", "next, previous word of any kind"],
+  ["e", "one word more"], ["1 … 9", "take that correction"],
   ["Enter", "type a correction of the chosen words"], ["Delete", "take the chosen words out"],
   ["Esc", "leave the chosen words"], ["c", "the answer is correct"], ["u", "unsure"], ["z", "undo"],
   ["n or →", "next answer"], ["p or ←", "previous answer"], ["f", "next open answer: not judged yet"],
@@ -22,9 +23,10 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function render({ model, el }) {
-  const root = make("div", { class: "hm", tabindex: "0", "data-lm-suppress-shortcuts": "true",
+  const root = make("div", { class: "hm", tabindex: "0", "data-lm-suppress-shortcuts": "true", role: "group",
                              "aria-label": "Judge and correct answers" });
-  el.append(root);
+  const heard = make("div", { class: "hm-heard", "aria-live": "polite" }); // what a screen reader says of a change
+  el.append(root, heard);
   let chosen = null; // {start, end, span}: span is one of state.spans, or null for words that were picked
   let view = { outlines: true, large: false, keys: false, key: null };
   let urls = [];
@@ -78,14 +80,17 @@ function render({ model, el }) {
       make("button", { type: "button", class: "begin", onclick: enter }, s.annotator ? "Change" : "Begin"));
   }
 
+  // The words outside the spans.
+  function words(s) {
+    const all = [...s.answer.matchAll(/[\p{L}\p{N}'’-]+/gu)].map((m) => ({ start: m.index, end: m.index + m[0].length }));
+    return all.filter((word) => !s.spans.some((span) => word.start < span.end && span.start < word.end));
+  }
+
   // The answer in pieces that are whole words, spans or changes; each piece knows its characters.
   function pieces(s) {
     const cuts = new Set([0, s.answer.length]);
     for (const part of [...s.spans, ...s.changes, ...(chosen ? [chosen] : [])]) cuts.add(part.start).add(part.end);
-    for (const word of s.answer.matchAll(/[\p{L}\p{N}'’-]+/gu)) {
-      const [a, b] = [word.index, word.index + word[0].length];
-      if (!s.spans.some((span) => a < span.end && span.start < b)) cuts.add(a).add(b);
-    }
+    for (const word of words(s)) cuts.add(word.start).add(word.end);
     const order = [...cuts].filter((cut) => cut <= s.answer.length).sort((a, b) => a - b);
     return order.slice(0, -1).map((start, i) => ({ start, end: order[i + 1] }));
   }
@@ -135,8 +140,8 @@ function render({ model, el }) {
 
   function panel(s) {
     if (!chosen) {
-      const hint = s.spans.length ? "Click marked words, or pick any words with the mouse, to correct them."
-                                  : "Click a word, or pick some with the mouse, to correct them.";
+      const hint = s.spans.length ? "Click marked words (or Tab), or pick any words with the mouse (or w and e), to correct them."
+                                  : "Click a word (or w), or pick some with the mouse (or e), to correct them.";
       return make("div", { class: "panel empty" }, hint);
     }
     const { start, end, span } = chosen;
@@ -184,7 +189,7 @@ function render({ model, el }) {
   function picture() {
     const shown = urls[view.outlines ? 0 : urls.length - 1];
     return make("figure", { class: view.large ? "large" : "" },
-      make("img", { src: shown, alt: "the picture", title: "click: larger, smaller",
+      make("img", { src: shown, alt: state().alt, title: "click: larger, smaller",
                     onclick: () => { view.large = !view.large; draw(); } }),
       urls.length > 1
         ? make("figcaption", {}, button(view.outlines ? "Lesions outlined" : "Without outlines", "o", toggle))
@@ -222,15 +227,21 @@ function render({ model, el }) {
     const focused = root.contains(document.activeElement);
     root.replaceChildren(...parts);
     if (focused) root.focus({ preventScroll: true });
+    heard.textContent = !s.key ? "" : chosen ? `${s.answer.slice(chosen.start, chosen.end)}. ${chosen.span?.label ?? ""}`
+      : `Answer ${s.at + 1} of ${s.total}, ${VERDICTS[s.verdict]}. ${s.changes.length ? s.text : s.answer}`;
   }
 
-  // Tab through the marked words; at the last one the focus goes on as everywhere.
-  function step(by) {
-    const { spans } = state();
-    const at = chosen ? spans.findIndex((span) => span.start === chosen.start) : by > 0 ? -1 : spans.length;
-    const next = spans[at + by];
-    if (next) choose(next.start, next.end, next);
+  // To the next of these places or the one before; at the last one Tab goes on as everywhere.
+  function step(by, places) {
+    const next = by > 0 ? places.find((place) => place.start >= (chosen?.end ?? 0))
+                        : places.findLast((place) => place.end <= (chosen?.start ?? Infinity));
+    if (next) choose(next.start, next.end, next.label ? next : null);
     return Boolean(next);
+  }
+
+  function extend(places) {
+    const next = chosen && places.find((place) => place.start >= chosen.end);
+    if (next) choose(chosen.start, next.end);
   }
 
   function pressed(event) {
@@ -242,12 +253,14 @@ function render({ model, el }) {
     }
     if (event.altKey || ((event.ctrlKey || event.metaKey) && event.key !== "z")) return;
     const pick = chosen?.span?.choices[Number(event.key) - 1];
+    const all = s.key ? [...s.spans, ...words(s)].sort((a, b) => a.start - b.start) : [];
     const keys = {
       c: () => act("mark", { value: "right" }), u: () => act("mark", { value: "unsure" }), z: () => act("undo"),
       n: () => act("go", { to: s.at + 1 }), p: () => act("go", { to: s.at - 1 }), f: () => act("next open"),
       ArrowRight: () => act("go", { to: s.at + 1 }), ArrowLeft: () => act("go", { to: s.at - 1 }),
       o: toggle, r: () => act("reference"), "?": () => { view.keys = !view.keys; draw(); },
-      Escape: leave, Tab: () => step(event.shiftKey ? -1 : 1),
+      Escape: leave, Tab: () => event.target === root && step(event.shiftKey ? -1 : 1, s.spans ?? []),
+      w: () => step(1, all), W: () => step(-1, all), e: () => extend(all),
       Enter: () => { const field = chosen && root.querySelector("input.new"); field?.focus(); field?.select();
                      return Boolean(field); },
       Delete: () => { if (chosen) send([{ start: chosen.start, end: chosen.end, new: "" }]); },

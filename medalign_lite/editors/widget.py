@@ -22,7 +22,7 @@ from medalign_lite.editors.agree import agreement
 from medalign_lite.editors.notes import Change, Item, Journal, Judgement, NoteError
 from medalign_lite.editors.suggest import Span, find_spans
 from medalign_lite.edits.truths import truth_of
-from medalign_lite.show.draw import outlined, png
+from medalign_lite.show.draw import lesion_names, outlined, png
 from medalign_lite.text.spans import make_changes
 
 HERE = Path(__file__).parent
@@ -152,6 +152,7 @@ class HumanEditor(anywidget.AnyWidget):
             self.pictures, trouble = _draw(item)
         self.state = shared | {
             "key": item.key, "question": item.question.text, "answer": item.answer,
+            "alt": f"The picture. Marked in it: {', '.join(lesion_names(item.case).values()) or 'nothing'}.",
             "spans": [_span(span, item.answer) for span in self._spans(item.key)],
             "changes": [_shown(change, item.answer) for change in said.changes], "verdict": said.verdict or "",
             "text": make_changes(item.answer, said.changes), "counts": _counts(judged),

@@ -177,27 +177,6 @@ def imports_of(path: Path) -> list[str]:
     return list(names)
 
 
-def report_setup(stage, cohort, choice: dict, *, cases: str, model: str, out: str) -> dict[str, str]:
-    """What a stage's report says of its run: when, by which command, and from which model, cases and pairs."""
-    from medalign_lite.run.dial import dial
-    from medalign_lite.run.provenance import make_command
-    from medalign_lite.show.page import run_facts
-
-    command = make_command(dial(stage.preset), cases=cases, model=model, seed=stage.seed, out=out)
-    return run_facts(command, seed=stage.seed) | {
-        "preset": f"{stage.preset.name}: {stage.preset.purpose}", "model": stage.parts["model"]["name"],
-        "revision": stage.parts["model"]["revision"], "cases": f"{cohort.layout}: {cohort.reason}",
-        "aligned": f"{choice['aligned']}: {choice['why']}", "trained on": f"{choice['pairs']} pairs",
-    }  # fmt: skip
-
-
-def report_left_out(cohort, rejected: dict[str, int]) -> dict[str, list[tuple]]:
-    """{title: (what, why)} of skipped cases, and of preference records by the reason that refused them."""
-    lost = [(row["id"], row["reason"]) for row in (*cohort.skipped, *cohort.dropped)]
-    reasons = sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
-    return {f"Skipped cases: {len(lost)}": lost, f"Rejected preference records: {sum(rejected.values())}": reasons}
-
-
 @contextlib.contextmanager
 def errors_to(log: Path) -> Iterator[None]:
     """What this process and its children write to standard error goes to a file: a kernel that is interrupted, or

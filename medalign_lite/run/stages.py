@@ -45,7 +45,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from medalign_lite.dials import DEFAULT_SEED, Preset
+from medalign_lite.dials import DEFAULT_SEED, EMBEDDED, Preset
 from medalign_lite.files import (
     ROOT,
     digest,
@@ -85,6 +85,7 @@ class Stage:
     run_folder: Path
     needs: tuple[str, ...]
     parts: dict
+    command: str  # that makes this run
     complete: bool = False
     why: str = ""  # why it is not complete
     checks: list[dict] = field(default_factory=list)
@@ -236,16 +237,19 @@ def open_stage(
     preset's); of any other they are no parameters. `files` are outside inputs (a folder of cases; empty names are left
     out), `parameters` what the result depends on beside the preset. Raises PresetError for bad parameters, StageError
     for a needed stage that is not there or sound."""
+    if not (ROOT / EMBEDDED).is_dir():
+        raise StageError(f"{ROOT} is an installed copy without models and cases; they are in the repository: clone it, "
+                         "and work in it, or beside it where it is called medalign-lite")  # fmt: skip
     overrides = {"cases": cases, "model": model} | training_overrides(recipe or "", rounds)
     resolved = resolve(preset, overrides=overrides)
     run = provenance.run_folder(resolved.preset.name, out)
     shared = provenance.run_parameters(resolved, seed, training=recipe is not None)
     needs = tuple(needs)
+    command = provenance.make_command(
+        dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "", rounds=rounds
+    )
     for needed in needs:
         if problem := provenance.unsound(run, needed, shared):
-            command = provenance.make_command(
-                dial(resolved.preset), cases=cases, model=model, seed=seed, out=out, recipe=recipe or "", rounds=rounds,
-            )
             raise StageError(f"{problem}; run `{command}`")
     if not uses_model:
         del shared["model"]
@@ -255,7 +259,9 @@ def open_stage(
         files=[str(ROOT / Path(file).expanduser()) for file in files if str(file)],
         model=resolved.model if uses_model else None,
     )
-    stage = Stage(name, resolved.preset, resolved.reason, resolved.model, resolved.cases, seed, run, needs, parts)
+    stage = Stage(
+        name, resolved.preset, resolved.reason, resolved.model, resolved.cases, seed, run, needs, parts, command
+    )
     if _state(stage.work)["key"] == stage.key and (stage.work / "manifest.json").exists():
         _promote(stage.work, stage.folder)  # killed between the manifest and the move
     stage.why = _why_new(stage)

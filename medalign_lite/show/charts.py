@@ -102,13 +102,14 @@ def bars(rows: Mapping[str, Mapping[str, float]], *, xlabel: str, title: str = "
     if share:
         rows = {name: {part: n / (sums[name] or 1) for part, n in row.items()} for name, row in rows.items()}
     series = list(dict.fromkeys(name for row in rows.values() for name in row))
-    thick = 0.7 if stacked else 0.8 / max(len(series), 1)
-    figure = Figure(figsize=(8, 1.1 + max(len(rows), 2) * (0.3 if stacked else 0.12 + 0.14 * len(series))),
+    beside = 1 if stacked else max(map(len, rows.values()), default=1)  # bars of a row
+    figure = Figure(figsize=(8, 1.1 + max(len(rows), 2) * (0.3 if stacked else 0.12 + 0.14 * beside)),
                     layout="constrained")
-    ax, ends = figure.subplots(), np.zeros(len(rows))
+    ax, ends, thick = figure.subplots(), np.zeros(len(rows)), (0.7 if stacked else 0.8) / beside
     for i, name in enumerate(series):
         values = np.nan_to_num([float(row.get(name) or 0) for row in rows.values()])
-        places = np.arange(len(rows)) + (0 if stacked else (i - (len(series) - 1) / 2) * thick)
+        at = [0 if stacked or name not in row else list(row).index(name) - (len(row) - 1) / 2 for row in rows.values()]
+        places = np.arange(len(rows)) + thick * np.array(at)
         colour, hatch = FILLS[i % len(FILLS)]
         ax.barh(places, values, 0.9 * thick, left=ends if stacked else 0, color=colour, hatch=hatch,
                 edgecolor="white", linewidth=0.4, label=name)
@@ -151,7 +152,9 @@ def histograms(panels: Mapping[str, Mapping[str, Sequence[float]]], *, bins=30, 
         figures.histogram(ax, {n: v for n, v in groups.items() if len(v)} or {"none": [0.0]}, bins=bins, xlabel=xlabel)
         for line, dash in zip([p for p in ax.patches if not p.get_fill()], figures.DASHES * 3):
             line.set_linestyle(dash)
-        ax.set_yscale("symlog" if log else "linear")
+        if log:
+            ax.set_yscale("symlog")
+            ax.yaxis.set_major_formatter("{x:g}")  # the usual one writes its powers as mathematics
     told = [f"{xlabel}: " + ", ".join(f"{name} median {np.median(values):.3g} of {len(values)}" for name, values in
                                       groups.items() if len(values)) for xlabel, groups in panels.items()]
     return drawing(figure, f"Histograms. {'. '.join(told)}.")
@@ -159,15 +162,15 @@ def histograms(panels: Mapping[str, Mapping[str, Sequence[float]]], *, bins=30, 
 
 def marked_texts(texts: Mapping[str, tuple[Sequence[str], Sequence[float]]], *, label: str,
                  limit: float | None = None, say: str = "") -> Picture:
-    """Texts piece by piece, coloured by a value, one below the other: {title: (pieces, values)}."""
-    longest = max((len("".join(parts)) for parts, _ in texts.values()), default=0)
-    height = max(1.2, 0.5 + 0.23 * (longest // 95 + 1))
-    figure = Figure(figsize=(10, height * max(len(texts), 1)), layout="constrained")
-    axes = figure.subplots(max(len(texts), 1), 1, squeeze=False)[:, 0]
+    """Texts piece by piece, coloured by a value on one scale, one below the other: {title: (pieces, values)}."""
+    heights = [2 + sum(map(len, parts)) // 95 for parts, _ in texts.values()] or [2]
+    limit = limit or max((abs(value) for _, values in texts.values() for value in values), default=1.0)
+    figure = Figure(figsize=(10, max(1.4, 0.36 * sum(heights))), layout="constrained")
+    axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for ax, (title, (parts, values)) in zip(axes, texts.items()):
         figures.token_heatmap(ax, parts, values, label=label, title=title, limit=limit)
-    most = [f"{title}: the highest are " + ", ".join(
-        f"{parts[i].strip() or 'a space'} ({values[i]:.2f})" for i in np.argsort(values)[::-1][:3])
+    most = [f"{title}: the strongest are " + ", ".join(
+        f"{parts[i].strip() or 'a space'} ({values[i]:.2f})" for i in np.argsort(-np.abs(values))[:3])
         for title, (parts, values) in texts.items()]
     return drawing(figure, f"Text coloured by {label}. {'. '.join(most)}. {say}".strip())
 

@@ -37,11 +37,16 @@ def outlined(
     return picture
 
 
-def lesions_of(case: Case) -> dict[str, np.ndarray]:
-    """{name such as "left effusion": mask, bool (H, W)} of the visible facts and lesions that have pixels."""
+def lesion_names(case: Case) -> dict[str, str]:
+    """{what it is called in the case: a name such as "left effusion"} of visible facts and lesions with pixels."""
     named: dict[str, str] = {x.label.lower(): x.label for x in case.lesions if x.outlined}
     named |= {f.finding: " ".join(filter(None, (f.side, f.finding))) for f in case.facts or () if f.mask and f.visible}
-    return {shown: lesion_mask(case, [name]) for name, shown in named.items()}
+    return named
+
+
+def lesions_of(case: Case) -> dict[str, np.ndarray]:
+    """{name such as "left effusion": mask, bool (H, W)} of each of them."""
+    return {shown: lesion_mask(case, [name]) for name, shown in lesion_names(case).items()}
 
 
 def with_lesions(case: Case, *, side: int = SIDE) -> Image.Image:

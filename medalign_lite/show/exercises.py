@@ -64,7 +64,7 @@ def same(said, wanted, tolerance: float) -> bool:
         return isinstance(said, int | float) and not isinstance(said, bool) and bool(abs(said - wanted) <= tolerance)
     if isinstance(wanted, set | frozenset):
         return isinstance(said, set | frozenset) and said == wanted
-    sized = not isinstance(said, str) and hasattr(said, "__len__") and hasattr(said, "__getitem__")
+    sized = not isinstance(said, str | Mapping) and hasattr(said, "__len__") and hasattr(said, "__getitem__")
     return sized and len(said) == len(wanted) and all(same(a, b, tolerance) for a, b in zip(said, wanted, strict=True))
 
 
@@ -89,13 +89,14 @@ class Quiz:
     def answer(self, choice: str) -> Mark:
         """Mark a choice; one that is neither a letter nor an option is wrong."""
         letters = dict(zip("abcdefgh", self.options, strict=False))
-        if letters.get(choice, choice) == self.right:
+        choices = letters | {option.casefold(): option for option in self.options}
+        if choices.get(str(choice).strip().casefold()) == self.right:
             return Mark(True, self.why)
         return Mark(False, "another option fits better: read the question once more")
 
     def __repr__(self) -> str:
         lines = [f"  {letter}) {option}" for letter, option in zip("abcdefgh", self.options, strict=False)]
-        return "\n".join([self.question, *lines, 'answer with .answer("a")'])
+        return "\n".join([self.question, *lines, 'answer in the next cell: _.answer("a")'])
 
 
 def quiz(question: str, options: Sequence[str], right: str, why: str) -> Quiz | ipw.VBox:

@@ -68,37 +68,6 @@ def overlay(
     return ax
 
 
-def corruption_gallery(
-    axes: Sequence[Axes],
-    pictures: Mapping[str, object],
-    lesion: np.ndarray | None = None,
-    control: np.ndarray | None = None,
-    *,
-    sides: bool = True,
-) -> None:
-    """One axis a picture, titled by its key; the masks are outlined on the first, the others are left to be seen.
-
-    `sides` writes R and L beside the first, as `overlay` does.
-    """
-    axes = np.ravel(axes)
-    if len(axes) < len(pictures):
-        raise ValueError(f"{len(pictures)} pictures need as many axes, got {len(axes)}")
-    for i, (ax, (title, picture)) in enumerate(zip(axes, pictures.items(), strict=False)):
-        marked = (lesion, control) if i == 0 else (None, None)
-        overlay(ax, picture, *marked, title=title, sides=sides and i == 0)
-    for ax in axes[len(pictures) :]:
-        ax.set_axis_off()
-
-
-def contact_sheet(axes: Sequence[Axes], tiles: Sequence[tuple[object, np.ndarray | None, str]]) -> None:
-    """A sheet of (image, lesion mask or None, title)."""
-    axes = np.ravel(axes)
-    for ax, (image, lesion, title) in zip(axes, tiles, strict=False):
-        overlay(ax, image, lesion, title=title)
-    for ax in axes[len(tiles) :]:
-        ax.set_axis_off()
-
-
 def token_heatmap(
     ax: Axes,
     tokens: Sequence[str],

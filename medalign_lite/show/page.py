@@ -144,6 +144,22 @@ def run_facts(command: str, *, seed: int) -> dict[str, str]:
             "machine": machine}
 
 
+def setup_of(stage, cohort, choice: Mapping) -> dict[str, str]:
+    """`run_facts` of a stage's run, and from which preset, model, cases and pairs it is."""
+    return run_facts(stage.command, seed=stage.seed) | {
+        "preset": f"{stage.preset.name}: {stage.preset.purpose}", "model": stage.parts["model"]["name"],
+        "revision": stage.parts["model"]["revision"], "cases": f"{cohort.layout}: {cohort.reason}",
+        "aligned": f"{choice['aligned']}: {choice['why']}", "trained on": f"{choice['pairs']} pairs",
+    }  # fmt: skip
+
+
+def left_out_of(cohort, rejected: Mapping[str, int]) -> dict[str, list[tuple]]:
+    """{title: (what, why)} of skipped cases, and of preference records by the reason that refused them."""
+    lost = [(row["id"], row["reason"]) for row in (*cohort.skipped, *cohort.dropped)]
+    reasons = sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
+    return {f"Skipped cases: {len(lost)}": lost, f"Rejected preference records: {sum(rejected.values())}": reasons}
+
+
 def verdict(results: Mapping) -> str:
     """Does alignment help? The answer for `test` with its intervals, then the same changes on `shifted`."""
     test = {arm: block.get("test", {}) for arm, block in results.items()}

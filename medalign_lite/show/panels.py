@@ -48,25 +48,6 @@ def picture(figure: Figure, title: str, caption: str = "", *, alt: str = "", dpi
     return Picture(title, buffer.getvalue(), caption, alt, figure.get_figwidth())
 
 
-def gallery(pictures: Mapping[str, object], lesion: np.ndarray | None = None, *, title: str = "", sides=True) -> Figure:
-    """`corruption_gallery` in one row of a figure of its own."""
-    figure = Figure(figsize=(2.4 * len(pictures), 2.9), layout="constrained")
-    figures.corruption_gallery(figure.subplots(1, len(pictures), squeeze=False), pictures, lesion, sides=sides)
-    figure.suptitle(title, fontsize=figures.FONT_PT)
-    return figure
-
-
-def token_heatmaps(texts: Mapping[str, tuple[Sequence[str], Sequence[float]]], *, label: str = "nats") -> Figure:
-    """A `token_heatmap` for each {title: (tokens, values)}, one below the other, with one scale of colours."""
-    heights = [2 + sum(map(len, tokens)) // 95 for tokens, _ in texts.values()]
-    limit = max((abs(value) for _, values in texts.values() for value in values), default=1.0)
-    figure = Figure(figsize=(10, 0.34 * sum(heights)), layout="constrained")
-    axes = figure.subplots(len(texts), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for ax, (title, (tokens, values)) in zip(axes, texts.items(), strict=True):
-        figures.token_heatmap(ax, tokens, values, label=label, title=title, limit=limit)
-    return figure
-
-
 def training(logs: Mapping[str, Sequence[Mapping]]) -> Picture:
     """`training_curves` of loss, margin, grounding selectivity and KL of each recipe's log.jsonl."""
     titles = {"loss": "loss (each recipe has its own terms)", "margin": "margin m(v), β × nats",
