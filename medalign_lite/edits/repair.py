@@ -174,6 +174,9 @@ def _sound(
         c.finding == claim.finding or "organ" in c.parts and c.parts == mine[0].parts for c in about if mine
     )
     others = [c for c in now if c not in about]
+    twice = (c.finding for c in others if c.polarity == "present" and claim.polarity == "absent")
+    if not {c.finding for c in about if c.polarity == "present"}.isdisjoint(twice):  # it is said elsewhere already
+        return False
     denied = {c.finding for c in about if c.polarity == "absent"}
     if any(c.polarity == "uncertain" and c.finding in denied for c in others):  # "No effusion. There may be one."
         return False
