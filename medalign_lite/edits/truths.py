@@ -32,6 +32,7 @@ from medalign_lite.text.answers import (
     option_of,
     same_answer,
     same_claims,
+    same_place,
     says_gold,
     swap_option,
 )
@@ -319,7 +320,11 @@ class Gold:
                 raise NoEdit("the worse answer is not verified false by the gold answer")
         elif not says_gold(better, self.words):
             raise NoEdit("the better answer is not verified true by the gold answer")
-        elif may_agree(worse, self.words) or may_agree(worse, better) or same_claims(better, worse):
+        elif (
+            any(may_agree(worse, right) for right in (self.words, better))
+            or same_place(worse, self.words)
+            or same_claims(better, worse)
+        ):
             raise NoEdit("the worse answer may say the same as the gold answer in other words")
         self._check_beside(better)
 

@@ -265,7 +265,8 @@ PLAIN = frozenset(
     "either positive present lung show ha i thi a "
     "answer final correct option choice response assistant image picture scan film patient body you we can see visible "
     "shown here do doe did contain have look appear evident noted identified observed indicate based provided given "
-    "believe think be clearly about sign evidence which what where so therefore region area part located location".split()
+    "believe think be clearly about sign evidence which what where so therefore region area part located "
+    "location".split()
 )
 _SEVERAL = re.compile(r"\b(?:multiple|several|few|many|some|numerous)\b", re.I)
 _PLACES = {"side", "zone", "organ", "region"}
@@ -282,22 +283,24 @@ def says_gold(text: str, gold: str) -> bool:
 
 
 def may_agree(text: str, other: str) -> bool:
-    """Both say the same values, or the words of one lie within the other; and both deny or both affirm. Or each names a
-    place, at levels of which neither excludes the other: a side and an organ, a lobe and its lung."""
+    """Both say the same values, or the words of one lie within the other; and both deny or both affirm."""
     one, two = (by_name(find_values(t)) for t in (text, other))
     mri = [("sequence" in a and "MRI" in b.get("modality", ())) for a, b in ((one, two), (two, one))]  # T2 is one
     vague = ("count" in one and _SEVERAL.search(other)) or ("count" in two and _SEVERAL.search(text))
     if same_answer(text, other) or any(mri) or vague:
-        return True
-    places = [found.keys() & _PLACES for found in (one, two)]
-    same = all(one[name] == two[name] for name in places[0] & places[1])
-    if all(places) and same and not another_value(text, other):
         return True
     said, right = (set(normalise(t).split()) for t in (text, other))
     denies_ = [bool(found & _DENIALS) for found in (said, right)]
     plain = (PLAIN | _DENIALS) - {"lung"}  # an answer of its own
     said, right = said - plain, right - plain
     return denies_[0] == denies_[1] and (said <= right or right <= said)
+
+
+def same_place(text: str, gold: str) -> bool:
+    """Both name places, at levels of which neither excludes the other: a side and an organ, a lobe and its lung."""
+    one, two = (by_name(find_values(t)) for t in (text, gold))
+    places = [found.keys() & _PLACES for found in (one, two)]
+    return all(places) and all(one[n] == two[n] for n in places[0] & places[1]) and not another_value(text, gold)
 
 
 def same_claims(better: str, worse: str) -> bool:
