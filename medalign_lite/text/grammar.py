@@ -70,9 +70,9 @@ _FAULTS = (
     (rf"\b(?:an?|the)\s+(?:(?!(?:{_NOUNS}|is|are|was|were|has|have|shows?|heart|"
      rf"lungs?)\b)[\w-]+,?\s+){{1,6}}(?<=,\s)no\b",
      "'no' within a noun phrase"),
-    (rf"(?:^|[.;] )no (?:(?! but )[^.;,]){{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b", "a denial that runs on"),
-    (rf"\bno (?:(?!but\b)[\w-]+ ){{1,8}}and (?!no\b|there\b|without\b|an?\b|{_SIZES}\b|{_SIDES}\b|(?:[\w-]+ ){{0,5}}"
-     r"(?:is|are|was|were|has|have|shows?|appears?|remains?|seems?)\b)", "a denial that runs on"),
+    (rf"(?:^|[.;] )(?:there (?:is|are) )?no (?:(?! but )[^.;,]){{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b", "a denial that runs on"),
+    (rf"\bno (?:(?!but\b)[\w-]+ ){{1,8}}and (?!no\b|there\b|without\b|an?\b|{_SIZES}\b|{_SIDES}\b|"
+     r"(?:[\w-]+ ){0,5}(?:is|are|was|were|has|have|shows?|appears?|remains?|seems?)\b)", "a denial that runs on"),
     (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in "
      r"keeping|as in)\b|\bno (?:[\w-]+ ){1,8}with (?!respect)", "something said of what is denied"),
     (rf"\bno\b[^.;,]*, (?:\w+ly )?(?:{_SIZES}|{_SIDES})\s*(?:[.,;]|in (?:size|extent)\b|larger|greater)",
@@ -104,7 +104,7 @@ _FAULTS = (
     (r"\bleft middle lobe\b", "a lobe that there is not"),
     (r"\b(\w{5,}): (?:an? )?(?:\w+ )?\1\b", "a word twice"),
     (r"\b(?:lies?|seems?|appears?) (?:widened|not)\b(?! \w+ed\b)|\blies (?:\w+ly )?\w+ed\b", "a verb that misfits"),
-    (r"\bno\b[^.;]*, \d", "a size of what is denied"),
+    (r"\bno\b[^.;]*, (?:\d|the (?:larg|small))", "a size of what is denied"),
     (r"  +\S", "a gap"),
 )  # fmt: skip
 _COMPILED = [(re.compile(pattern, re.I), why) for pattern, why in _FAULTS]

@@ -391,6 +391,7 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
 
 def _with_article(words: str) -> str:
     head = re.split(r" (?:in|at|on) ", words)[0]
+    head = "amount" if " amount of " in words else head
     if _plural(head) or _UNCOUNTABLE.search(head) or words.split()[0] in ("bilateral", "bibasilar", "a", "an", "the"):
         return words
     return ("an " if words[0].lower() in "aeiou" else "a ") + words
