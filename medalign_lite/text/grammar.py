@@ -70,7 +70,8 @@ _FAULTS = (
     (rf"\b(?:an?|the)\s+(?:(?!(?:{_NOUNS}|is|are|was|were|has|have|shows?|heart|"
      rf"lungs?)\b)[\w-]+,?\s+){{1,6}}(?<=,\s)no\b",
      "'no' within a noun phrase"),
-    (rf"(?:^|[.;] )(?:there (?:is|are) )?no (?:(?! but )[^.;,]){{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b", "a denial that runs on"),
+    (rf"(?:^|[.;] )(?:there (?:is|are) )?no (?:(?! but )[^.;,]){{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b",
+     "a denial that runs on"),
     (rf"\bno (?:(?!but\b)[\w-]+ ){{1,8}}and (?!no\b|there\b|without\b|an?\b|{_SIZES}\b|{_SIDES}\b|"
      r"(?:[\w-]+ ){0,5}(?:is|are|was|were|has|have|shows?|appears?|remains?|seems?)\b)", "a denial that runs on"),
     (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in "
