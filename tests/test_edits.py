@@ -20,7 +20,7 @@ from medalign_lite.edits.records import (
     write_records,
 )
 from medalign_lite.edits.repair import corrected
-from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, Facts, Gold
+from medalign_lite.edits.truths import BY_FACTS, BY_GOLD, Facts, Gold, edit_answer
 from medalign_lite.text.answer_values import find_values
 from medalign_lite.text.claims import judge
 from medalign_lite.text.diff import diff_spans, edited_tokens, remove_spans, tokens
@@ -279,6 +279,19 @@ def test_answer_corrections(said, gold, corrected):
     edit = correct(said, gold)
     assert (edit.chosen, edit.rejected, edit.how) == (corrected, said, BY_GOLD)
     assert remove_spans(said, edit.spans_rejected) == remove_spans(corrected, edit.spans_chosen)
+
+
+@pytest.mark.parametrize(("question", "gold", "said"), [
+    ("Does it show a liver?", "Yes", "Yes, a liver is present on the left side."),
+    ("Which is smaller?", "Colon", "The largest is the colon."), ("How many nodules?", "2", "Multiple nodules."),
+    ("Is there an effusion?", "No", "No effusion. The heart is normal."),
+    ("Is the mass on the left?", "No", "The mass is on the right side."),
+    ("Where is the abnormality?", "Upper left lobe", "Left lobe of the patient."),
+    ("Where is the spleen?", "Right", "In the abdomen."), ("Is the spine straight?", "Yes", "The spine is curved."),
+])  # fmt: skip
+def test_what_nobody_can_tell_from_the_gold_answer_gives_no_pair(question, gold, said):
+    with pytest.raises(NoEdit):
+        edit_answer(Gold(Question("q", question, gold, "open", "topic")), said, np.random.default_rng(1))
 
 
 @pytest.mark.parametrize(

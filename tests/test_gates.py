@@ -9,7 +9,7 @@ from benchmarks.gates import GATES, repairs
 from medalign_lite.text.grammar import broken
 from medalign_lite.text.reports import extract_claims, read_report
 
-AT_LEAST = {"yes, no, neither": 0.95, "words of reports": 0.98}  # the others: every row
+AT_LEAST = {"yes, no, neither": 0.95}  # the others: every row
 
 
 @pytest.mark.parametrize("name", GATES)
@@ -33,6 +33,9 @@ def test_four_of_five_wrong_answers_are_repaired_and_none_is_broken():
     ("There are a nodule.", "'are'"), ("No effusion has increased.", "only a thing"),
     ("No nodule in both lungs.", "both"),
     ("The study is no.", "without a noun"), ("Partial clearing of no consolidation.", "before 'no'"),
+    ("Small left and small left effusions.", "a side twice"), ("No edema. IMPRESSION:", "a header"),
+    ("No effusions, right larger than left.", "size without"), ("The heart is not enlarged but stable.", "a course"),
+    ("There are a small effusion.", "'are'"), ("There is no effusion and mediastinal shift.", "runs on"),
     ("Yes, there is no effusion.", "yes and no"), ("No opacity, which may be pneumonia.", "denied"),
 ])  # fmt: skip
 def test_a_broken_phrase_is_seen(text, fault):

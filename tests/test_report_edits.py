@@ -163,6 +163,32 @@ def test_data_sets_with_reports_give_records_and_metrics(build, tmp_path):
 
 
 @pytest.mark.parametrize(("reference", "said", "better"), [
+    ("Lingular consolidation.", "No consolidation.", "Lingular consolidation."),
+    ("There is atelectasis in the lingula.", "No atelectasis is seen.", "Atelectasis in the lingula is seen."),
+    ("No fracture, osteopenic bones.", "No osteopenia.", "Osteopenia."),
+    ("Small effusions bilaterally.", "No effusion on the left.", "Small effusion on the left."),
+    ("Moderate right effusion.", "No effusions bilaterally.", "Moderate right effusion."),
+    ("Small left effusion.", "Effusions are absent bilaterally.", "There is a small left effusion."),
+    ("Cardiomediastinal silhouette is normal.", "The heart is enlarged.", "The heart is not enlarged."),
+    ("Heart mildly enlarged.", "There is no cardiomegaly.", "There is mild cardiomegaly."),
+    ("No effusion.", "FINDINGS: Mild edema. Small effusion. IMPRESSION: Small effusion.",
+     "FINDINGS: Mild edema. No effusion. IMPRESSION: No effusion."),
+])  # fmt: skip
+def test_what_is_turned_keeps_its_place(reference, said, better):
+    assert Report(reference).correct(said).chosen == better
+
+
+@pytest.mark.parametrize(("reference", "said"), [
+    ("Large left effusion.", "No effusion or scalloping."),
+    ("Left effusion.", "Moderate right and small left effusions."),
+    ("No effusion.", "Opacity with a large effusion and mediastinal shift."),
+])  # fmt: skip
+def test_what_would_take_more_than_the_finding_with_it_is_refused(reference, said):
+    with pytest.raises(NoEdit):
+        Report(reference).correct(said)
+
+
+@pytest.mark.parametrize(("reference", "said", "better"), [
     ("No acute fracture.", "Healed left rib fracture.", None), ("No large effusion.", "Small left effusion.", None),
     ("No new nodule.", "Stable nodule.", None), ("No focal infiltrate.", "Mild fibrosis at both bases.", None),
     ("Mild interstitial fibrosis.", "No focal infiltrate.", None), ("No effusion.", "Possible effusion.", None),

@@ -174,6 +174,9 @@ def _sound(
         c.finding == claim.finding or "organ" in c.parts and c.parts == mine[0].parts for c in about if mine
     )
     others = [c for c in now if c not in about]
+    there = {said[0] for said, _ in kept if said[1] == "present"}
+    if claim.polarity == "absent" and any(c.polarity == "present" and c.finding in there for c in about):  # said twice
+        return False
     denied = {c.finding for c in about if c.polarity == "absent"}
     if any(c.polarity == "uncertain" and c.finding in denied for c in others):  # "No effusion. There may be one."
         return False
@@ -235,7 +238,8 @@ def _other_value(answer: str, claim: Claim, name: str, value: str, like: str = "
         if low not in ("mild", "marked", "severe") and not low.endswith("ly"):
             word = size_word(claim.finding, value)
         if like:
-            word = known.group().lower() if known and not low.endswith("ly") else None
+            fits = known and not low.endswith("ly") and not known.group().lower().endswith("ly")
+            word = known.group().lower() if fits else None
     if not word or value not in _VALUES[name]:
         return []
     word = word.upper() if said.isupper() and len(said) > 1 else case_like(word, said)

@@ -22,14 +22,18 @@ from medalign_lite.cases.case import Case, Question
 from medalign_lite.edits.repair import Edit, asked, corrected, edit_of, turns
 from medalign_lite.text.answer_values import by_name, find_values
 from medalign_lite.text.answers import (
-    content,
+    PLAIN,
+    another_value,
     correct_answer,
     exchange_option,
     falsify_answer,
+    may_agree,
     normalise,
     option_of,
     same_answer,
-    strict_match,
+    same_claims,
+    same_place,
+    says_gold,
     swap_option,
 )
 from medalign_lite.text.claims import Claim, Verdict, judge
@@ -44,11 +48,6 @@ BY_FACTS = "claims against the table of facts"
 BY_GOLD = "gold answer"
 BY_REPORT = "claims against the reference report"
 _DOMAINS = {"side": SIDES, "zone": ZONES, "size": SIZES}
-_PLAIN = frozenset(
-    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size "
-    "either positive present lung show ha i thi a".split()
-)
-_DENIALS = {"no", "not", "none", "without"}
 TRUE, FALSE, UNKNOWN = Verdict("true"), Verdict("false", ("finding",)), Verdict("unverifiable")
 
 
@@ -319,11 +318,28 @@ class Gold:
                 raise NoEdit("the better answer is not verified true by the gold answer")
             if yes_no(worse, self.question.text) is not (not truth):
                 raise NoEdit("the worse answer is not verified false by the gold answer")
-        elif not _says(better, self.words):
+        elif not says_gold(better, self.words):
             raise NoEdit("the better answer is not verified true by the gold answer")
-        elif _may_agree(worse, self.words) or _may_agree(worse, better) or _same_claims(better, worse):
+        elif (
+            any(may_agree(worse, right) for right in (self.words, better))
+            or same_place(worse, self.words)
+            or same_claims(better, worse)
+        ):
             raise NoEdit("the worse answer may say the same as the gold answer in other words")
-        _check_new_words(better, answer, known=f"{self.question.text} {self.words}")
+        self._check_beside(better)
+
+    def _check_beside(self, better: str) -> None:
+        """What is said beside the gold answer is the question's, or the table's; nobody knows whether more is true."""
+        known = f"{self.question.text} {self.words}"
+        if self.facts and any(Facts(self.facts).judge(c).verdict != "true" for c in extract_claims(better)):
+            raise NoEdit("the better answer brings claims that the facts do not hold")
+        if not self.facts:
+            asked_of = {c.finding for c in read_report(known)}
+            values = by_name(find_values(known))
+            same = [better[v.start : v.end] for v in find_values(better) if v.value in values.get(v.name, ())]
+            parts = [part for c in read_report(better) if c.finding in asked_of for part in c.parts.items()]
+            words = [better[a:b] for name, (a, b) in parts if name not in _DOMAINS]
+            _check_new_words(better, "", known=" ".join([known, *words, *same]))
 
     def is_against(self, better: str, worse: str) -> bool:
         """It says the other of yes and no, or another value, than `better`, or the same as `worse`."""
@@ -332,7 +348,7 @@ class Gold:
         if normalise(self.words) in ("yes", "no"):
             truth = yes_no(self.words)
             return yes_no(better, self.question.text) is (not truth) or yes_no(worse, self.question.text) is truth
-        return _another_value(better, self.words)
+        return another_value(better, self.words)
 
 
 def truth_of(case: Case, question: Question) -> Facts | Gold | Report:
@@ -389,41 +405,5 @@ def _read_words(text: str, claims: Sequence[Claim]) -> str:
 def _check_new_words(better: str, answer: str, *, known: str) -> None:
     """What neither the answer nor the truth holds was made up."""
     said, before, there = ({w.removesuffix("s") for w in normalise(text).split()} for text in (better, answer, known))
-    if said - before - there - _PLAIN:
+    if said - before - there - PLAIN:
         raise NoEdit("the better answer brings words that the truth does not hold")
-
-
-def _says(text: str, gold: str) -> bool:
-    """The gold answer's words stand in the text, or its values in other words; and no other value of their kinds."""
-    if same_answer(text, gold):
-        return True
-    said, right = (by_name(find_values(t)) for t in (text, gold))
-    stands = strict_match(normalise(text), normalise(gold)) or (bool(right) and content(gold) <= content(text))
-    return stands and all(said.get(name) == values for name, values in right.items())
-
-
-def _may_agree(text: str, other: str) -> bool:
-    """Both say the same values, or the words of one lie within the other; and both deny or both affirm."""
-    one, two = (by_name(find_values(t)) for t in (text, other))
-    mri = [("sequence" in a and "MRI" in b.get("modality", ())) for a, b in ((one, two), (two, one))]  # T2 is one
-    if same_answer(text, other) or any(mri):
-        return True
-    said, right = (set(normalise(t).split()) for t in (text, other))
-    denies_ = [bool(found & _DENIALS) for found in (said, right)]
-    plain = (_PLAIN | _DENIALS) - {"lung"}  # an answer of its own
-    said, right = said - plain, right - plain
-    return denies_[0] == denies_[1] and (said <= right or right <= said)
-
-
-def _same_claims(better: str, worse: str) -> bool:
-    """Both are read as the same findings, and no value differs: "enlarged heart" and "cardiomegaly"."""
-    if _another_value(better, worse):
-        return False
-    one, two = ({c.said for c in read_report(t)} for t in (better, worse))
-    return bool(one) and one == two
-
-
-def _another_value(a: str, b: str) -> bool:
-    """Both name values of a kind, and none in common."""
-    one, two = (by_name(find_values(text)) for text in (a, b))
-    return any(not one[name] & two[name] for name in one.keys() & two.keys())

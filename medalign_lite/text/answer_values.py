@@ -22,8 +22,8 @@ WORDS: dict[str, dict[str, str]] = {  # kind -> value, as it is written where it
     },
     "sequence": {"T1": r"t1(?:[- ]?weighted)?", "T2": r"t2(?:[- ]?weighted)?", "FLAIR": r"flair", "DWI": r"dwi"},
     "plane": {
-        "axial": r"(?:axial|transverse|transaxial)(?: plane)?", "coronal": r"coronal(?: plane)?",
-        "sagittal": r"sagittal(?: plane)?",
+        "axial": r"(?:axial|transverse|transaxial)(?:\s+plane)?", "coronal": r"coronal(?:\s+plane)?",
+        "sagittal": r"sagittal(?:\s+plane)?",
     },
     "region": {"chest": r"chest|thorax", "abdomen": r"abdomen", "head": r"head|skull", "pelvis": r"pelvi[sc]",
                "neck": r"neck"},

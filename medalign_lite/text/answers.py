@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medalign_lite.text.answer_values import NUMBERS, close_sizes, find_values, other_values
+from medalign_lite.text.answer_values import NUMBERS, by_name, close_sizes, find_values, other_values
 from medalign_lite.text.claims import Attribute
 from medalign_lite.text.facts import DEGREES
+from medalign_lite.text.reports import read_report
 from medalign_lite.text.says import ECHO, REFUSES, denied, unwrap, yes_no
 from medalign_lite.text.spans import NoEdit
 
@@ -72,7 +73,8 @@ def falsify_answer(answer: str, rng: np.random.Generator, gold: str | None = Non
     said = find_values(answer)
     alone = [a for a in said if sum(b.name == a.name for b in said) == 1 and (a.name, a.value) in kept]
     others = {a: other_values(a, answer[a.start : a.end], followed=bool(answer[a.end :].strip(" ."))) for a in alone}
-    usable = [a for a in alone if others[a]]
+    named = bool(content(gold))  # "brain oedema": the organ belongs to a name
+    usable = [a for a in alone if others[a] and not (named and a.name in ("organ", "region"))]
     if not usable or set(normalise(answer).split()) & {"no", "not", "none", "without"}:  # "no kidney nodule" is true
         raise NoEdit("no false answer is known")
     a = usable[int(rng.integers(len(usable)))]
@@ -255,3 +257,61 @@ def _named(said: str, options: Sequence[str]) -> set[int]:
                 found.setdefault(i, m)
         text = re.sub(pattern, lambda m: " " * len(m.group()), text, flags=re.I)
     return set(found)
+
+
+# --- whether two answers say the same ---------------------------------------------------------------------------------
+PLAIN = frozenset(
+    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size "
+    "either positive present lung show ha i thi a "
+    "answer final correct option choice response assistant image picture scan film patient body you we can see visible "
+    "shown here do doe did contain have look appear evident noted identified observed indicate based provided given "
+    "believe think be clearly about sign evidence which what where so therefore region area part located "
+    "location".split()
+)
+_SEVERAL = re.compile(r"\b(?:multiple|several|few|many|some|numerous)\b", re.I)
+_PLACES = {"side", "zone", "organ", "region"}
+_DENIALS = {"no", "not", "none", "without"}
+
+
+def says_gold(text: str, gold: str) -> bool:
+    """The gold answer's words stand in the text, or its values in other words; and no other value of their kinds."""
+    if same_answer(text, gold):
+        return True
+    said, right = (by_name(find_values(t)) for t in (text, gold))
+    stands = strict_match(normalise(text), normalise(gold)) or (bool(right) and content(gold) <= content(text))
+    return stands and all(said.get(name) == values for name, values in right.items())
+
+
+def may_agree(text: str, other: str) -> bool:
+    """Both say the same values, or the words of one lie within the other; and both deny or both affirm."""
+    one, two = (by_name(find_values(t)) for t in (text, other))
+    mri = [("sequence" in a and "MRI" in b.get("modality", ())) for a, b in ((one, two), (two, one))]  # T2 is one
+    vague = ("count" in one and _SEVERAL.search(other)) or ("count" in two and _SEVERAL.search(text))
+    if same_answer(text, other) or any(mri) or vague:
+        return True
+    said, right = (set(normalise(t).split()) for t in (text, other))
+    denies_ = [bool(found & _DENIALS) for found in (said, right)]
+    plain = (PLAIN | _DENIALS) - {"lung"}  # an answer of its own
+    said, right = said - plain, right - plain
+    return denies_[0] == denies_[1] and (said <= right or right <= said)
+
+
+def same_place(text: str, gold: str) -> bool:
+    """Both name places, at levels of which neither excludes the other: a side and an organ, a lobe and its lung."""
+    one, two = (by_name(find_values(t)) for t in (text, gold))
+    places = [found.keys() & _PLACES for found in (one, two)]
+    return all(places) and all(one[n] == two[n] for n in places[0] & places[1]) and not another_value(text, gold)
+
+
+def same_claims(better: str, worse: str) -> bool:
+    """Both are read as the same findings, and no value differs: "enlarged heart" and "cardiomegaly"."""
+    if another_value(better, worse):
+        return False
+    one, two = ({c.said for c in read_report(t)} for t in (better, worse))
+    return bool(one) and one == two
+
+
+def another_value(a: str, b: str) -> bool:
+    """Both name values of a kind, and none in common."""
+    one, two = (by_name(find_values(text)) for text in (a, b))
+    return any(not one[name] & two[name] for name in one.keys() & two.keys())

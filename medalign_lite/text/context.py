@@ -38,6 +38,10 @@ _FRESH = (
 )
 _NEW_AND = re.compile(rf"\band (?:there (?:is|are) )?{_FRESH}")
 _NEW_COMMA = re.compile(rf", (?:and )?(?:there (?:is|are) )?{_FRESH}")
+_NEW_STATE = re.compile(  # "No fracture, osteopenic bones", where the adjective is a name
+    r", (?:and )?(?:calcified|old|healed|\w+(?:ed|ic|ous) (?:\w+ ){0,2}(?:bones?|lungs?|heart|aorta|angles?|pleura|"
+    r"(?:hemi)?diaphragms?|spine|trachea|vessels|vasculature|hil(?:a|um)|mediastinum|silhouette))\b"
+)
 _OR = re.compile(r"\b(?:n?or|versus|vs|and/or)\b|/")
 _AFFIRMS = r"\b(?:there (?:is|are)|is|are|shows?|demonstrates?|reveals?)\b"
 _NONE = r"\b(?:no|without)\b"
@@ -191,7 +195,8 @@ def _reaches(text: str, cue: Cue, start: int) -> bool:
     if words.startswith(("differential", "ddx")):
         return True
     comma = (_NEW_COMMA if cue.kind == "denied" else _COMMA).search(text, cue.end, start)
-    if comma is None:
+    comma = comma or _NEW_STATE.search(text, cue.end, start + _NEAR)
+    if comma is None or comma.start() >= start:
         return True
     clause_end = _CLAUSE_END.search(text, comma.end())  # a list that "or" closes goes on behind its commas
     return bool(_OR.search(text, comma.end(), clause_end.start() if clause_end else len(text)))

@@ -43,6 +43,7 @@ _FAULTS = (
     (r"\bthere is (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacities|effusions|nodules|"
      r"fractures|infiltrates|masses|lesions|granulomas|cavities|"
      r"pneumothoraces|nodes|clips|wires)\b(?! (?:and|or))", "'is' before several"),
+    (r"\bthere are an?\b(?! (?:few|number|couple|total|variety))", "'are' before one"),
     (r"\bthere are (?:no )?(?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){0,3}(?:opacity|effusion|nodule|fracture|"
      r"infiltrate|mass|lesion|granuloma|cavity|edema|pneumonia|cardiomegaly|pneumothorax|atelectasis|emphysema|"
      r"consolidation)\b(?! (?:and|or|nor)|,)(?=[ .]|$)", "'are' before one"),
@@ -56,21 +57,30 @@ _FAULTS = (
      r"worsened|improved|developed|progressed)|have (?:increased|"
      r"decreased|worsened)|persists?|with (?:associated|shift)|measur\w+|unchanged|stable|worse|increasing)\b",
      "'no' with what only a thing can do"),
+    (rf"\b((?:{_SIZES} +)?{_SIDES}) and \1\b", "a side twice"),
+    (r"\b[A-Z]{4,}:\s*$", "a header without words"),
+    (r"\*\*[A-Za-z ]+:(?=\w)", "a mark lost"), (r"\bnot (?:\w+ly )?\w+ed with\b", "something said of what is denied"),
+    (r"\bnot [\w-]+ but (?:\w+ly )?(?:stable|unchanged|\w+ing|\w+ed)\b", "a course of what is denied"),
     (r"\bno (?:stable|unchanged|healed|healing|improving|worsening|persistent|known|multiple|bilateral)\b|\bno [\w "
      r"]{1,40} bilaterally\b",
      "'no' before what is there"),
-    (r"\bno (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){1,4}(?:in|of) both\b", "'no' with 'both'"),
+    (r"\bno (?:(?!(?:of|with|in|and|or|few|at|on) )[\w-]+ ){1,4}(?:in|of|on|at|over) both\b", "'no' with 'both'"),
     (r"\b(?:yes, (?:there (?:is|are) )?no|no, (?:there (?:is|are) )?(?:a|an|some)|not not|no longer "
      r"no)\b", "yes and no"),
     (rf"\b(?:an?|the)\s+(?:(?!(?:{_NOUNS}|is|are|was|were|has|have|shows?|heart|"
      rf"lungs?)\b)[\w-]+,?\s+){{1,6}}(?<=,\s)no\b",
      "'no' within a noun phrase"),
-    (rf"(?:^|[.;] )no [^.;,]{{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b", "a denial that runs on"),
+    (rf"(?:^|[.;] )(?:there (?:is|are) )?no (?:(?! but )[^.;,]){{1,40}} and (?:an?|{_SIZES}|{_SIDES})\b",
+     "a denial that runs on"),
+    (rf"\bno (?:(?!but\b)[\w-]+ ){{1,8}}and (?!no\b|there\b|without\b|an?\b|{_SIZES}\b|{_SIDES}\b|"
+     r"(?:[\w-]+ ){0,5}(?:is|are|was|were|has|have|shows?|appears?|remains?|seems?)\b)", "a denial that runs on"),
     (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in "
-     r"keeping|as in)\b|\bno (?:[\w-]+ ){1,4}with (?!respect)", "something said of what is denied"),
-    (rf"\bno\b[^.;,]*, (?:\w+ly )?(?:{_SIZES}|{_SIDES})\s*[.;]", "a size without a noun"),
+     r"keeping|as in)\b|\bno (?:[\w-]+ ){1,8}with (?!respect)", "something said of what is denied"),
+    (rf"\bno\b[^.;,]*, (?:\w+ly )?(?:{_SIZES}|{_SIDES})\s*(?:[.,;]|in (?:size|extent)\b|larger|greater)",
+     "a size without a noun"),
     (r"\bno\b[^.;,]*, (?:\w+ly |now |again |has |have )?(?:reduced|increas\w+|decreas\w+|unchanged|stable|improv\w+|"
      r"worse\w*|larger|smaller|better|similar|compared|since|persist\w+|resol\w+)\b", "a course of what is denied"),
+    (r"\bno [^.;,]*,? (?:however|although|though|but),? (?:there (?:is|are) )?no\b", "'but' between two denials"),
     (r"\bno [^.;,]* with no\b", "'no' with 'no'"),
     (r"(?:^|[.;] )there (?!is\b|are\b|was\b|were\b|has\b|have\b|had\b|appears?\b|may\b|might\b|remains?\b|seems?\b|"
      r"can\b|could\b|isn|aren|wasn|weren|also\b|continues?\b|persists?\b|exists?\b)\w+", "'there' without a verb"),
@@ -95,7 +105,7 @@ _FAULTS = (
     (r"\bleft middle lobe\b", "a lobe that there is not"),
     (r"\b(\w{5,}): (?:an? )?(?:\w+ )?\1\b", "a word twice"),
     (r"\b(?:lies?|seems?|appears?) (?:widened|not)\b(?! \w+ed\b)|\blies (?:\w+ly )?\w+ed\b", "a verb that misfits"),
-    (r"\bno\b[^.;]*, \d", "a size of what is denied"),
+    (r"\bno\b[^.;]*, (?:\d|the (?:larg|small))", "a size of what is denied"),
     (r"  +\S", "a gap"),
 )  # fmt: skip
 _COMPILED = [(re.compile(pattern, re.I), why) for pattern, why in _FAULTS]

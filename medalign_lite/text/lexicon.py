@@ -21,8 +21,7 @@ _MEDIASTINUM = (
     r"(?:(?:superior |upper )?mediastin(?:um|al (?:silhouette|contours?|structures?|width|shadow|borders?|"
     r"outline))(?: and hilar (?:contours?|structures?))?|mediastinal and hilar (?:contours?|structures?)|"
     r"hilar and mediastinal (?:contours?|structures?|silhouettes?)|"
-    r"cardio[- ]?mediast(?:in)?al (?:and hilar )?(?:silhouettes?|contours?|structures?|shadow|borders?|outlines?|size)|"
-    r"cardiomediastinum|mediastinal(?=,? (?:and )?(?:pulmonary|pleural|cardiac)))"
+    r"mediastinal(?=,? (?:and )?(?:pulmonary|pleural|cardiac)))"
 )
 
 FINDINGS: dict[str, tuple[str, ...]] = {
@@ -317,6 +316,11 @@ DEVICES = (
 # --- organs: name -> (regular expression, findings that "normal" or "clear" denies) ----------------------------------
 ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "density": (r"bone (?:mineral )?density|bone mineraliz\w+", ("osteopenia",)),
+    "cardiomediastinum": (
+        r"(?:cardio[- ]?mediast(?:in)?al (?:and hilar )?(?:silhouettes?|contours?|structures?|shadow|borders?|"
+        r"outlines?|size)|cardiomediastinum)",
+        ("enlarged mediastinum", "cardiomegaly"),
+    ),
     "mediastinum": (_MEDIASTINUM, ("enlarged mediastinum",)),
     "heart": (_HEART, ("cardiomegaly",)),
     "lungs": (

@@ -45,7 +45,7 @@ _UNCOUNTABLE = re.compile(
 )
 _STATE = re.compile(r"\w+(?:ed|ic|ous|otic|openic|ened|atous|atic)$", re.I)  # "hyperinflated": a state, no noun
 _BOTH = re.compile(
-    r"\b(in|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|ces)?\b",
+    r"\b(in|on|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|ces)?\b",
     re.I,
 )
 _HEART = {"cardiomegaly": "enlarged", "enlarged mediastinum": "widened"}
@@ -54,11 +54,13 @@ _NORMAL = re.compile(
     re.I,
 )
 
-_EITHER = re.compile(r"\s+(?:on|in|at|of) either (?:side|lung|base|apex|hemithorax)\b|\s+(?:bilaterally|anywhere)\b",
-                     re.I)
+_EITHER = re.compile(
+    r"\s+(?:on|in|at|of) either (?:side|lung|base|apex|hemithorax)\b|\s+(?:bilaterally|anywhere)\b", re.I
+)
 _JOINED = re.compile(
     r"(?:,? and| as well as|,?(?<!consistent)(?<!compatible)(?<!keeping) with(?: associated)?)\s+$", re.I
 )
+_MORE, _LINK = re.compile(r"\s*n?or\b", re.I), re.compile(r",|\bn?or\b", re.I)
 _JOINT = re.compile(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*")
 
 Ways = Iterator[list[Change]]
@@ -202,7 +204,7 @@ def _tail(answer: str, at: int, last: int) -> list[Change]:
 def _body(answer: str, first: int, last: int) -> tuple[int, int]:
     """A sentence without the space in front, a leading "Yes,", a header or the mark at its end."""
     lead = re.compile(
-        r"\s*(?:[-*\u2022]\s+|\d+[.)]\s+)?(?:(?:yes|no)[,.]\s+)?(?:[A-Za-z ]{3,20}:\s+)?",
+        r"\s*(?:[-*\u2022]\s+|\d+[.)]\s+)?(?:(?:yes|no)[,.]\s+)?(?:\**[A-Za-z ]{3,20}:\**\s+)?",
         re.I,
     ).match(answer, first, last)
     body = answer[lead.end() : last]
@@ -243,6 +245,8 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     group = sorted(
         {c.parts["finding"] for c in claims if c.polarity == "absent" and c.parts.get("cue") == (cue_start, cue_end)}
     )
+    if cue_end <= start and (_MORE.match(answer, group[-1][1]) or _LINK.search(answer[cue_end : group[0][0]])):
+        return  # what no reader knows is denied beside it: "No effusion or scalloping"
     phrases = _noun_phrases(answer, claim, right)
     said = re.search(r"(?:not|n't)\s*", answer[cue_start:cue_end])
     if said and len(group) == 1:
@@ -272,7 +276,8 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
             one = (verb_in_front or be or free)[1] in ("is", "was")
             yield [*lead, Change(begin, end, f"{be[1] if be else 'shows' if one else 'show'} {_with_article(p)}")]
             continue
-        p = _with_article(p) if _VERB.search(answer) else p
+        bare = len(group) > 1 and (p.startswith(_plain_noun(answer, claim)) or " amount of " in p)
+        p = _with_article(p) if bare or _VERB.search(answer, first, last) else p
         there = re.match(r"there (?:is|are)(?=\b)|there's", cue)
         head = ("there are " if _plural(p) else "there is ") if there else "with " if cue.startswith("without") else ""
         evidence = re.search(r"\b(?:evidence|signs?) of$", cue)
@@ -289,10 +294,9 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
             yield [*lead, *also, *_out_of_list(answer, claim, group, head, p, first)]
     inside = {c.parts["finding"] for c in claims if first <= c.start < last}
     if inside == {claim.parts["finding"]}:
-        noun = _plain_noun(answer, claim)
         for p in phrases:
             p = _with_article(p) if _VERB.search(answer, first, last) else p
-            yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, p, noun))]
+            yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, p, p))]
 
 
 def _out_of_list(
@@ -360,10 +364,12 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
     if right is None:
         return [noun]
     behind = {n for n in ATTRIBUTES if claim.parts.get(n, (0, 0))[0] > claim.parts["finding"][0]}
+    behind -= {"side"} if claim.side == "bilateral" else set()  # "on either side" goes
     found = []
     text = right.words
-    after = any(a > right.parts["finding"][0] for name, (a, _) in right.parts.items() if name in ATTRIBUTES)
-    if text and not after and not behind and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
+    if _STATE.match(text) or "organ" in right.parts:  # "osteopenic"
+        text = ""
+    if text and not behind and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
         found.append(text if text.isupper() else text[0].lower() + text[1:])
     if _plural(noun) and not _plural(text) and right.side != "bilateral":
         noun = re.sub(r"(?:(?<=ss)e|)s$", "", noun)
@@ -384,6 +390,8 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
 
 
 def _with_article(words: str) -> str:
-    if _plural(words) or _UNCOUNTABLE.search(words) or words.split()[0] in ("bilateral", "bibasilar", "a", "an", "the"):
+    head = re.split(r" (?:in|at|on) ", words)[0]
+    head = "amount" if " amount of " in words else head
+    if _plural(head) or _UNCOUNTABLE.search(head) or words.split()[0] in ("bilateral", "bibasilar", "a", "an", "the"):
         return words
     return ("an " if words[0].lower() in "aeiou" else "a ") + words

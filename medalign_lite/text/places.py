@@ -38,7 +38,9 @@ _JOINS = re.compile(
     r"(?: (?:the|in|of|both|for|size|and|or|visuali[sz]ed|right|left|bilateral|appearance)){0,4}[ ,/]*"
 )
 _BUT = re.compile(r"\bbut\b")
-_ENLARGEABLE = {"heart": "cardiomegaly", "mediastinum": "enlarged mediastinum", "diaphragm": "raised diaphragm"}
+_ENLARGEABLE = {"heart": "cardiomegaly", "mediastinum": "enlarged mediastinum",
+               "cardiomediastinum": "enlarged mediastinum",
+               "diaphragm": "raised diaphragm"}
 
 _Organ = tuple[int, int, str]  # characters, a key of `ORGANS`
 

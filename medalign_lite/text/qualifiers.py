@@ -197,12 +197,13 @@ def denies(denial: Claim, claim: Claim) -> bool:
     the claim does not have ("no acute fracture" denies no old one, "no left effusion" none on the right)."""
     narrow = (word.split("|") for word in denial.qualifiers)  # one of several will do
     had = {word for words in claim.qualifiers for word in words.split("|")}
+    had |= {"focal"} if claim.zone or claim.side in ("right", "left") else set()
     if denial.kind != claim.kind or not all(had & {*words} for words in narrow):
         return False
     if "organ" in denial.parts and (claim.finding not in _WHOLE_ORGAN or _is_old(claim)):
         return False
     places = [(getattr(denial, name), getattr(claim, name)) for name in ATTRIBUTES]
-    return all(narrow in (None, "bilateral", had) for narrow, had in places)
+    return all(narrow in (None, "bilateral", had) or had == "bilateral" for narrow, had in places)
 
 
 def _is_old(claim: Claim) -> bool:

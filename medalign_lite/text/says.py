@@ -73,17 +73,17 @@ ECHO = re.compile(
 )
 _DENIES = re.compile(
     r"\b(?:no|not|none|nothing|nowhere|neither|nor|never|without|absent|absence|free of|free from|lacks?|\w+n't|cannot|"
-    r"rather than|instead of|negative|excluded|ruled out|resolved|fails|devoid|unlikely|fails to)\b",
+    r"rather than|instead of|negative|excluded|ruled out|resolved|removed|resected|fails|devoid|unlikely|fails to)\b",
     re.I,
 )
 _ASKS_ABSENCE = re.compile(
     r"\b(?:absent|absence|free of|free from|without|no|not|negative|lack\w*|devoid|rule[d]? "
-    r"out|missing|never|\w+n't)\b",
+    r"out|missing|removed|resected|never|\w+n't)\b",
     re.I,
 )
 _NORMAL = re.compile(
     r"\b(?:normal|unremarkable|healthy|clear|intact|within normal limits|symmetric\w*|preserved|"
-    r"well[- ]expanded|fully expanded|midline|central)\b",
+    r"well[- ]expanded|fully expanded|(?<!the )midline(?! shift)|central(?! (?:line|venous|cath\w+)))\b",
     re.I,
 )
 _ABNORMAL = re.compile(r"\b(?:abnormal\w*|diseases?d?|patholog\w*|lesions?|unhealthy|wrong|problems?|disorder)\b", re.I)
@@ -104,6 +104,7 @@ _SAME = (  # words that mean one thing, read alike in question and answer
     (re.compile(r"\b(?:cerebral |brain )?infarct(?:s|ions?)?\b|\bcva\b", re.I), "stroke"),
     (re.compile(r"\benhanc(?:es|ing|ed)\b", re.I), "enhancement"),
 )
+_IS = re.compile(r"\b(?:is|are|looks?|appears?|seems?) (?!noted|seen|present|visible|identified|observed)")
 _NON = re.compile(r"\bnon-?([a-z]{5,})", re.I)  # "nonobstructive" denies an obstruction that was asked for
 _FREE_OF = re.compile(r"\b(?:(?:free|clear|devoid) (?:of|from)|without|absence of|lack of)\s+(?P<what>[^?]+)", re.I)
 _DENIED_TAIL = re.compile(r"\b(?:without|fails? to|does not|doesn't|lacks?)\s+([^,.;]+)", re.I)
@@ -302,6 +303,9 @@ def _statement(said: str, question: str) -> bool | None:
     if denied:
         return asks_absence if not question or _content(said) & _content(question) or len(said.split()) < 6 else None
     if question and len(_content(said) & _content(question)) >= max(1, len(_content(question)) // 2):
+        is_what = _IS.search(said)
+        if is_what and not _content(said[is_what.end() :]) & _content(question):  # "Is it straight?" "It is bent."
+            return None
         return not asks_absence
     return None
 
