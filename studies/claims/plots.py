@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from medalign_lite.show.figures import ALIGNED, BASE, CHOSEN, CONTROL, REJECTED, series_style
-from studies.claims.hypotheses import CLAIMS
 from studies.claims.lineup import CONTROLS, FACTORS
 from studies.claims.screening import Trial, expected_best
 from studies.claims.verdicts import Estimate
@@ -23,10 +22,9 @@ PAGE = {"dpi": 110, "bbox_inches": "tight", "metadata": {"Software": None}}
 
 def by_metric(claims: Sequence[Mapping]) -> dict[str, list[Mapping]]:
     """{metric: the claims about it that have an estimate}."""
-    metric = {claim.id: claim.contrasts[0].metric for claim in CLAIMS}
-    groups = {name: [claim for claim in claims if metric[claim["id"]] == name and claim["estimate"] is not None]
-              for name in dict.fromkeys(metric.values())}
-    return {name: some for name, some in groups.items() if some}
+    shown = [claim for claim in claims if claim["estimate"] is not None]
+    return {name: [claim for claim in shown if claim["metric"] == name]
+            for name in dict.fromkeys(claim["metric"] for claim in shown)}
 
 
 def forests(axes: Sequence[Axes], claims: Sequence[Mapping]) -> None:

@@ -52,7 +52,7 @@ class Sizes:
 
 FULL = Sizes()
 SMALL = Sizes(pool=150, val=60, val_margins=20, test=200, shifted=200, margins=60, drift=40, seeds=2, pairs=160,
-              arms=("dpo", "dpo-reference", "fire-mpo", "cdpo", "same-image", "whole-noise", "tdpo2"))
+              arms=("dpo", "dpo-reference", "fire-mpo", "cdpo", "same-image", "whole-noise"))
 
 
 @dataclass(frozen=True)

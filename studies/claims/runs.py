@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
-from medalign_lite.dials import DEFAULT_SEED, EMBEDDED
 from medalign_lite.evaluate.metrics import ratios
 from medalign_lite.evaluate.probes import HELD_OUT
-from medalign_lite.files import ROOT
 from medalign_lite.model.lvlm import Lvlm, load_lvlm
 from medalign_lite.model.processes import run_shards
 from medalign_lite.train.pairs import PairInputs
@@ -108,12 +106,6 @@ def collect(kept: Store) -> tuple[dict[str, Setting], dict[str, dict[int, dict]]
         for arm, setting in chosen.items()}
     return chosen, {arm: {number: run for number, run in some.items() if run and "counts" in run}
                     for arm, some in found.items()}
-
-
-def committed() -> dict[str, dict[int, dict]]:
-    """{arm: {seed: result}} of the results that come with the code."""
-    keep = ROOT / "docs" / "claims"
-    return collect(Store(Bench(str(ROOT / EMBEDDED), FULL, DEFAULT_SEED, keep, keep)))[1]
 
 
 def _interleaved(every: Sequence[Trial]) -> list[Trial]:

@@ -79,7 +79,7 @@ class Store:
 
     def __init__(self, bench: Bench):
         self.bench, self.rows, self.state = bench, {}, state_of(bench)
-        for path in sorted(bench.keep.glob("*/*.jsonl")):
+        for path in self._files():
             self.rows |= {row["name"]: row for row in read_jsonl(path) if row["state"] == self.state}
         self.refresh()
 
@@ -105,8 +105,11 @@ class Store:
         for path, rows in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_jsonl(path, rows)
-        for path in set(self.bench.keep.glob("*/*.jsonl")) - set(files):
+        for path in set(self._files()) - set(files):
             path.unlink()
+
+    def _files(self) -> list[Path]:
+        return sorted(path for kind in (SCREENING, CONFIRMATION) for path in (self.bench.keep / kind).glob("*.jsonl"))
 
 
 def facts_of(bench: Bench, setting: Setting | None, number: int, kind: str) -> dict:

@@ -139,8 +139,9 @@ def claims_json(chosen: Mapping[str, Setting], results: Results, judged: Sequenc
     for one in judged:
         hard = one.estimates[0]
         claims.append({
-            "id": one.claim.id, "statement": one.claim.statement, "estimate": hard.value, "low": hard.low,
-            "high": hard.high, "matters": one.claim.matters, "p_holm": one.p_holm, "p_same": one.p_same,
+            "id": one.claim.id, "statement": one.claim.statement, "metric": hard.contrast.metric,
+            "estimate": hard.value, "low": hard.low, "high": hard.high, "matters": one.claim.matters,
+            "p_holm": one.p_holm, "p_same": one.p_same,
             "verdict": one.verdict if hard.value is not None else "not asked yet",
         })  # fmt: skip
     return {"arms": arms, "claims": claims, "recommended": recommended}
