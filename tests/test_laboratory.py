@@ -290,8 +290,9 @@ def test_the_plan_leaves_the_most_that_can_be_said(bench):
     assert {job.kind for job in jobs} == {CONFIRMATION} and {job.number for job in jobs} == set(FULL.numbers)
     assert {"best", "kl=outside", "mmedpo"} <= {job.arm for job in jobs} | {"best", "kl=outside"}
     assert len({(job.setting, job.number) for job in jobs}) == len(jobs), "the same setting runs once"
-    with pytest.raises(ValueError, match="not complete"):
-        runs.plan(store.Store(replace(bench, sizes=SMALL, seed=8)))
+    small = runs.plan(store.Store(replace(bench, sizes=SMALL, seed=8)))
+    assert {job.arm for job in small} == {BASE, *SMALL.arms} and {job.kind for job in small} == {CONFIRMATION}
+    assert {job.setting for job in small if job.arm == "dpo"} == {lineup.method_setting("dpo", (0.5, 0.5))}
 
 
 def measured(one):

@@ -3,8 +3,9 @@
     python -m studies.claims [SMALL=1] [SEED=7] [OUT=artifacts] [REPORT=1]
 
 The full run takes hours, over as many occasions as it likes: what is finished is found again, under OUT/claims and in
-docs/claims, and never repeated. SMALL=1 takes a quarter of an hour, takes its settings from the committed screening and
-leaves docs alone. REPORT=1 runs nothing and writes the page from what there is.
+docs/claims, and never repeated. SMALL=1 takes a quarter of an hour, takes its settings from the committed screening, or
+while that is not complete the middle of each range, and leaves docs alone. REPORT=1 runs nothing and writes the page
+from what there is.
 """
 
 import re

@@ -59,9 +59,13 @@ def base_line(kept: Store) -> dict | None:
 
 
 def arms(kept: Store) -> dict[str, Setting]:
-    """{arm: setting} of the confirmation, as far as the screening has chosen them."""
+    """{arm: setting} of the confirmation, as far as the screening has chosen them; of a small run those of the
+    committed screening when it has chosen them all, else the middle of their ranges."""
     found, wanted = screening.candidates(trials(kept), base_line(kept)), kept.bench.sizes.arms
-    return {arm: setting for arm, setting in found.items() if not wanted or arm in wanted}
+    if not wanted:
+        return found
+    every = found if set(wanted) <= set(found) else screening.middle()
+    return {arm: every[arm] for arm in wanted}
 
 
 def plan(kept: Store) -> list[Job]:
@@ -83,10 +87,8 @@ def _tries(bench: Bench, wanted: Sequence[Trial]) -> list[Job]:
 
 def _confirmations(kept: Store, wanted: Iterable[str], numbers: Iterable[int]) -> list[Job]:
     """The runs of these arms that there is no result of, the base first, then seed by seed; arms that have chosen the
-    same setting share theirs. Raises ValueError for an arm without a setting."""
+    same setting share theirs."""
     chosen, wanted = arms(kept), list(wanted)
-    if set(wanted) - set(chosen):
-        raise ValueError("the committed screening is not complete for this model: run make claims without SMALL=1")
     jobs = [Job(kept.bench, CONFIRMATION, arm, chosen[arm], number) for number in numbers for arm in wanted]
     once = {(job.setting, job.number): job for job in reversed(jobs)}
     jobs = [Job(kept.bench, CONFIRMATION, BASE, None, 0), *(j for j in jobs if once[j.setting, j.number] is j)]

@@ -115,14 +115,24 @@ def candidates(trials: Sequence[Trial], base: Mapping | None) -> dict[str, Setti
         own = [t for t in trials if t.name == name]
         if own and all(t.figures for t in own):
             found[name] = _best(own, base)
-    for name, (_, changes, evidence) in CONTROLS.items() if "fire-mpo" in found else ():
-        full = found["fire-mpo"]
-        found[name] = Setting(full.recipe, (*full.overrides, *changes.items()), full.learning_rate, evidence=evidence)
+    found |= controls_of(found["fire-mpo"]) if "fire-mpo" in found else {}
     if any(t.levels and t.figures is None for t in trials):
         return found
     for factor, levels in FACTORS.items():
         found |= {f"{factor}={name}": _best(at_level(level, factor, name), base) for name in levels}
     return found | {"best": _best([t for t in level if t.levels], base)}
+
+
+def controls_of(full: Setting) -> dict[str, Setting]:
+    """The controls of the paper's method at this setting of it."""
+    return {name: Setting(full.recipe, (*full.overrides, *changes.items()), full.learning_rate, evidence=evidence)
+            for name, (_, changes, evidence) in CONTROLS.items()}
+
+
+def middle() -> dict[str, Setting]:
+    """Each method in the middle of its ranges, and the paper's controls there: for a small run before a screening."""
+    found = {name: lineup.method_setting(name, (0.5,) * len(method.ranges)) for name, method in METHODS.items()}
+    return found | controls_of(found["fire-mpo"])
 
 
 def _best(trials: Sequence[Trial], base: Mapping) -> Setting:
