@@ -46,7 +46,8 @@ def bench_of(values: dict[str, str]) -> store.Bench:
 
 
 def report(kept: store.Store, *, say=print) -> dict:
-    """Write claims.json, figures and page from what there is; what claims.json holds."""
+    """Gather what there is, and write claims.json, figures and page from it; what claims.json holds."""
+    kept.gather()
     bench, (chosen, results) = kept.bench, runs.collect(kept)
     judged = verdicts.judge(results)
     found = page.Findings(bench, runs.trials(kept), runs.base_line(kept), chosen, results, judged,

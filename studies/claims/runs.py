@@ -137,7 +137,6 @@ def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = p
         kept.refresh()
         if len(kept.rows) == before:
             raise RuntimeError(f"{block[0].arm} gives no result: look at what was printed above")
-        kept.gather()
         report(kept)
     say("claims: nothing left to run")
 
