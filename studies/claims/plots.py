@@ -114,9 +114,9 @@ def over_number(ax: Axes, trials: Mapping[str, Sequence[Trial]], number: str, *,
     """{method: its trials}: a metric over one of the numbers, on a logarithmic axis."""
     for n, (name, own) in enumerate(trials.items()):
         points = sorted((_number_of(t, number), t.figures[metric]) for t in own if t.figures[metric] is not None)
-        look = series_style(n) | {"linestyle": ":", "marker": "o", "markersize": 3}
-        ax.plot(*zip(*points, strict=True), label=name, **look)
+        ax.plot(*zip(*points, strict=True), "o^sv"[n], label=name, color=series_style(n)["color"], ms=5)
     ax.set(xscale="log", xlabel=number.replace("_", " "), ylabel=spoken(metric))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")  # powers are written as formulae, which are not drawn
     ax.legend(frameon=False, fontsize=8)
     return _plain(ax)
 
