@@ -21,12 +21,13 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from medalign_lite import dials
 from medalign_lite.files import ROOT
 from medalign_lite.model.families import TOWERS, find_towers, loose_share
 from medalign_lite.model.loading import LOOSE, config_of, first_line, open_folder, open_processor
 from medalign_lite.model.weights import ModelError, check_folder, locate, nothing_fetched, weights_digest
 
-EMBEDDED = ROOT / "data_samples/embedded_lvlm"
+EMBEDDED = ROOT / dials.EMBEDDED
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from medalign_lite.dials import DEFAULT_SEED, PRESETS, PresetError
+from medalign_lite.dials import DEFAULT_SEED, EMBEDDED, PRESETS, PresetError
 from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, visible, write_json
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.weights import find_model
@@ -198,7 +198,7 @@ def _prepare(resolved: Resolved, run: Path) -> None:
     """Before anything runs: the model is whole, the folder can be written."""
     if find_model(resolved.model) is None:
         name = short(resolved.model)
-        get = "`make base-model`" if name == "data_samples/embedded_lvlm" else f"`make models MODEL={name}`"
+        get = "`make base-model`" if name == EMBEDDED else f"`make models MODEL={name}`"
         raise ReproduceError(f"the model {name} is not complete on this machine, and nothing is fetched unasked; get "
                              f"it with {get}, or give a folder with MODEL=. `make doctor` says what is missing")
     try:

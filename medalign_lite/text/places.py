@@ -39,8 +39,7 @@ _JOINS = re.compile(
 )
 _BUT = re.compile(r"\bbut\b")
 _ENLARGEABLE = {"heart": "cardiomegaly", "mediastinum": "enlarged mediastinum",
-               "cardiomediastinum": "enlarged mediastinum",
-               "diaphragm": "raised diaphragm"}
+                "cardiomediastinum": "enlarged mediastinum", "diaphragm": "raised diaphragm"}
 
 _Organ = tuple[int, int, str]  # characters, a key of `ORGANS`
 

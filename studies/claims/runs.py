@@ -132,7 +132,6 @@ def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = p
         _prepare(bench, block[0].kind, say=say)
         for wanted in sorted({job.number for job in block if job.setting}):
             make_pool(wanted, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed, say=say)
-
         run_shards(do, block, tick=partial(_told, kept, first, before + len(left), began), every=60.0)
         kept.refresh()
         if len(kept.rows) == before:

@@ -7,7 +7,7 @@ asked anything.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,8 +95,8 @@ def level_out(trials: Sequence[Trial]) -> list[Trial]:
              for pool in POOLS}
     middle = {key: np.mean([means[pool][key] for pool in POOLS]) for key in WATCHED}
     off = {pool: {key: float(np.nan_to_num(means[pool][key] - middle[key])) for key in WATCHED} for pool in POOLS}
-    return [Trial(**vars(trial) | {"figures": {key: value if value is None else value - off[trial.pool][key]
-                                               for key, value in trial.figures.items()}}) for trial in done]
+    return [replace(trial, figures={key: value if value is None else value - off[trial.pool][key]
+                                    for key, value in trial.figures.items()}) for trial in done]
 
 
 def at_level(trials: Sequence[Trial], factor: str, level: str) -> list[Trial]:
@@ -125,7 +125,7 @@ def candidates(trials: Sequence[Trial], base: Mapping | None) -> dict[str, Setti
 
 def controls_of(full: Setting) -> dict[str, Setting]:
     """The controls of the paper's method at this setting of it."""
-    return {name: Setting(full.recipe, (*full.overrides, *changes.items()), full.learning_rate, evidence=evidence)
+    return {name: replace(full, overrides=(*full.overrides, *changes.items()), evidence=evidence)
             for name, (_, changes, evidence) in CONTROLS.items()}
 
 

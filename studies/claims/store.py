@@ -115,7 +115,7 @@ class Store:
 def facts_of(bench: Bench, setting: Setting | None, number: int, kind: str) -> dict:
     """All that the result of one run depends on, JSON-ready; `setting` None is the base itself."""
     sizes = bench.sizes
-    asked = {"val": sizes.val, "margins": sizes.margins} if kind == SCREENING else {
+    asked = {"val": sizes.val, "margins": sizes.val_margins} if kind == SCREENING else {
         "people": bench.fresh, "test": sizes.test, "shifted": sizes.shifted, "margins": sizes.margins,
         "drift": sizes.drift}
     common = _common(bench) | {"asked": asked}

@@ -120,7 +120,7 @@ def correct(estimates: Sequence[Estimate]) -> list[Estimate]:
     """The same with Holm's p over those that have one."""
     tested = [e for e in estimates if e.p is not None]
     corrected = dict(zip(map(id, tested), holm([e.p for e in tested]), strict=True))
-    return [Estimate(**vars(e) | {"p_holm": corrected.get(id(e))}) for e in estimates]
+    return [replace(e, p_holm=corrected.get(id(e))) for e in estimates]
 
 
 def describe(results: Results, arm: str, split: str, metric: str, *, draws: int = DRAWS) -> dict:
