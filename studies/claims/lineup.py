@@ -19,7 +19,7 @@ EPOCHS, BATCH = 2, 16  # 40 steps
 RANK, ALPHA = 16, 32.0
 BASE = "base"
 TRIED, MORE = 8, 4  # settings of a method; and further ones where the best lies on the edge of its range
-SCREENED = 240  # settings of the factors
+SCREENED = 128  # settings of the factors: a whole power of two of the sequence, and what two cores do in a day
 SCRAMBLE = 15  # seed of the sequences
 POOLS = (1, 2)  # two pools that settings are tried on, and no result comes from
 
