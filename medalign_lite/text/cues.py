@@ -44,7 +44,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:has|have|is|are) not (?:yet |completely |fully |entirely )*(?:resolved|cleared)",
         r"(?:is|are|has|have|remains?|was|appears?)? ?(?:\w+ly )?(?:not|n't|no)(?: \w+){0,2} (?:changed|different|"
         r"progressed|increased|worsened|improved|decreased)",
-        r"(?:without|no|with no) (?:\w+ ){0,2}(?:interval )?" + _CHANGE, r"(?:is|are|remains?|"
+        r"(?:without|no|with no) (?:(?!degenerat|fibro|interstit|emphys|bronch|cystic|inflam|post|chronic)\w+ ){0,2}(?:interval )?" + _CHANGE, r"(?:is|are|remains?|"
         r"appears?),? (?:likely |grossly |essentially |relatively |largely |overall |again )*(?:unchanged|stable|"
         r"the same)",
         r"(?:is|are)? ?(?:again|still) (?:\w+ )?" + SEEN, r"(?:is|are|remains?) similar|similar(?: in \w+)?(?: to|"

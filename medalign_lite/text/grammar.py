@@ -74,7 +74,7 @@ _FAULTS = (
      "a denial that runs on"),
     (rf"\bno (?:(?!but\b)[\w-]+ ){{1,8}}and (?!no\b|there\b|without\b|an?\b|{_SIZES}\b|{_SIDES}\b|"
      r"(?:[\w-]+ ){0,5}(?:is|are|was|were|has|have|shows?|appears?|remains?|seems?)\b)", "a denial that runs on"),
-    (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in "
+    (r"\bno\b[^.;]*, (?:which|that|may|might|could|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in "
      r"keeping|as in)\b|\bno (?:[\w-]+ ){1,8}with (?!respect)", "something said of what is denied"),
     (rf"\bno\b[^.;,]*, (?:\w+ly )?(?:{_SIZES}|{_SIDES})\s*(?:[.,;]|in (?:size|extent)\b|larger|greater)",
      "a size without a noun"),
@@ -90,7 +90,16 @@ _FAULTS = (
     (r"\b(?:consistent|compatible|keeping) with no\b", "a sign of what is denied"),
     (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't|if)\b)[^.;]*\b(?:on|in|at|of) either\b",
      "'either' of what is there"),
-    (r"\bof the (?:right|left|upper|lower)\s*(?:is\b|are\b|[.;,]|$)", "a side without a part"),
+    (r"\b(?:of|under|over|above|below|along|behind) the (?:right|left|upper|lower)\s*(?:is\b|are\b|of\b|in\b|under\b|"
+     r"over\b|[.;,]|$)", "a side without a part"),
+    (rf"\b(?:straight|normal|intact|unremarkable)\b[^.;,]* with (?:an? )?(?:{_SIZES} )?{_NOUNS}",
+     "normal, and yet not"),
+    (r"\b(under|beneath|over|along) the [\w ]{1,30} \1 the\b", "a place twice"),
+    (r"\bor no\b|\b(?:hilar|mediastinal|pleural|apical|basal|upper|lower|right|left|bilateral|axillary|pulmonary) and no\b",
+     "'no' within a noun phrase"),
+    (r"\bno [^.;,]*, (?:non-?displaced|displaced|healed|healing|calcified|loculated|old|chronic|acute)\s*[.;,]|"
+     r"\bno [^.;]* as before\b", "something said of what is denied"),
+    (r"\bthe \d+\s*(?:[.;,]|$)", "a number without a noun"),
     (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't)\b)[^.;]*\bnor\b", "'nor' alone"),
     (r"\bno (?:[\w-]+ ){0,3}\w+(?:[^e]ar|[^nr]al|ary)\s*[.,;]", "an adjective without a noun"),
     (r"\b(?:lungs?|side|base|apex) (?:a |an )?(?:small|large|mild|moderate|marked|tiny|trace) ", "a phrase without a "

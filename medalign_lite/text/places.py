@@ -39,7 +39,8 @@ _JOINS = re.compile(
 )
 _BUT = re.compile(r"\bbut\b")
 _ENLARGEABLE = {"heart": "cardiomegaly", "mediastinum": "enlarged mediastinum",
-                "cardiomediastinum": "enlarged mediastinum", "diaphragm": "raised diaphragm"}
+                "cardiomediastinum": "enlarged mediastinum", "diaphragm": "raised diaphragm",
+                "spleen": "splenomegaly", "liver": "hepatomegaly"}
 
 _Organ = tuple[int, int, str]  # characters, a key of `ORGANS`
 
@@ -136,7 +137,9 @@ _BORDER = re.compile(
     r",|;|:|\b(?:and|or|nor|with|an?|no|but|however|although|though|while|whereas|there (?:is|are)|may|might|could|"
     r"likely|suggest\w*|represent\w*|versus|vs|without|is|are|overlying|adjacent|reflecting)\b|/"
 )
-_CLAUSE_CUT = re.compile(r";|\b(?:but|while|whereas|however|although|though)\b")
+_CLAUSE_CUT = re.compile(  # "nodules, the largest in the left base": one of them is there
+    r";|\b(?:but|while|whereas|however|although|though)\b|,? (?:the|with) (?:the )?(?:larg|bigg|great|dominant|worst)"
+)
 _JOINED = re.compile(r"^ ?(?:and/or|versus|vs\.?|and|or|/|,|, and|, or|with)(?! no\b| without\b)(?: \w+)? ?$")
 _RUN = re.compile(r"(?:[\s,]|-sided|lung|zone|lobe|sided|focal|patchy|new|stable|unchanged|pleural|to)*")
 _ONE_SIDE = re.compile(r"\b(?:right|left)(?: \w+)? $")  # "large right" of "large right and small left effusions"
