@@ -12,7 +12,6 @@ Facts are complete: what they do not hold is not there. A report is not: what it
 only what it states is decided, and a denial decides about no more than it names (`contradicts`).
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,9 +37,10 @@ from medalign_lite.text.answers import (
     swap_option,
 )
 from medalign_lite.text.claims import Claim, Verdict, judge
+from medalign_lite.text.disputes import disputes
 from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
-from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, disputes, drops, stated, supports
+from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, drops, stated, supports
 from medalign_lite.text.reports import extract_claims, read_report
 from medalign_lite.text.says import is_no_answer, yes_no
 from medalign_lite.text.spans import NoEdit, make_changes
@@ -49,7 +49,6 @@ BY_FACTS = "claims against the table of facts"
 BY_GOLD = "gold answer"
 BY_REPORT = "claims against the reference report"
 _DOMAINS = {"side": SIDES, "zone": ZONES, "size": SIZES}
-_SIDE = re.compile(r"(?:\w+ (?:to|on) the )?\b(right|left)(?:[\w-]*(?: \w+)?)?", re.I)
 TRUE, FALSE, UNKNOWN = Verdict("true"), Verdict("false", ("finding",)), Verdict("unverifiable")
 
 
@@ -228,10 +227,9 @@ class Report:
             raise NoEdit("the better answer is not verified true by the reference report")
         if any(contradicts(self.claims, c) for c in claims):
             raise NoEdit("the better answer still contradicts the reference report")
-        if any(disputes(self.claims, c) for c in claims):
-            raise NoEdit("the better answer says what the reference report speaks against")
-        if _loose_sides(better, claims) - _loose_sides(self.report, self.claims):
-            raise NoEdit("the better answer names a side of something that was not read")
+        against = disputes(self.report, self.claims, better, claims)
+        if against:
+            raise NoEdit(f"the better answer says what the reference report speaks against: {against}")
         if not any(contradicts(self.claims, c) for c in others if _key(c) not in shared):
             raise NoEdit("the worse answer is not verified false by the reference report")
         open_ones = [c for c in others if not contradicts(self.claims, c)]
@@ -404,13 +402,6 @@ def _check_removed(better: Sequence[Claim], worse: Sequence[Claim], true: Sequen
     said = {(c.finding, c.polarity) for c in better}
     if any((c.finding, c.polarity) not in said for c in worse if c.finding not in VAGUE) or drops(better, true):
         raise NoEdit("the better answer leaves out something that is not wrong")
-
-
-def _loose_sides(text: str, claims: Sequence[Claim]) -> set[str]:
-    """The sides that a text names, but not of its claims, with the word beside: "right mca" of "right MCA infarct"."""
-    owned = [c.parts["side"] for c in claims if "side" in c.parts]
-    found = [m for m in _SIDE.finditer(text) if not any(a <= m.start(1) < b for a, b in owned)]
-    return {" ".join(m.group().lower().split()) for m in found}
 
 
 def _read_words(text: str, claims: Sequence[Claim]) -> str:

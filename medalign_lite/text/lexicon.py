@@ -115,7 +115,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"ed)|obscured)",
     ),
     "pleural thickening": (
-        r"(?:(?:bi)?apical |pleural |calcified )?pleural(?:[- ](?:based|parenchymal))?(?: and parenchymal| or parenchymal)? "
+        r"(?:(?:bi)?apical |pleural |calcified )?pleural(?:[- ](?:based|parenchymal))?(?: (?:and|or) parenchymal)? "
         r"(?:thickening|scar(?:ring|s)?|plaques?|calcifications?|disease|nodularity|mass(?:es)?|abnormalit(?:y|ies)|"
         r"opacit(?:y|ies)|lesions?)(?<!pleural abnormality)",
         r"(?:bi)?apical (?:pleural )?(?:cap(?:ping|s)?|thickening)", r"thickening of the (?:\w+ )?(?:pleura|"
@@ -292,7 +292,10 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     # head and abdomen
     "infarct": (r"(?:(?:acute|subacute|chronic|old|lacunar|embolic|ischemic|[amp]ca|cerebral|cerebellar|territory) )*"
                 r"(?:infarct(?:s|ions?)?|strokes?)",),
-    "midline shift": (r"midline shift|shift of (?:the )?midline(?: structures)?",),
+    "midline shift": (
+        r"(?:midline|mediastinal|tracheal|leftward|rightward)(?: mediastinal| tracheal)? (?:shift|deviation)",
+        r"(?:shift|deviation|displacement) of (?:the )?(?:midline|mediastin\w+|trachea)(?: structures)?",
+    ),
     "hydronephrosis": (r"hydro(?:uretero)?nephro(?:sis|tic)",),
     "gallstones": (r"gall ?stones?|cholelithiasis",),
     "splenomegaly": (r"(?:hepato)?spleno-?megaly|enlarged spleen",),
@@ -358,7 +361,8 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
               ("abnormality",)),
     "nodes": (r"(?:mediastinal |hilar |axillary )*(?:lymph )?nodes", ("lymphadenopathy",)),
     "diaphragm": (r"(?:hemi-?)?diaphragms?", ("raised diaphragm",)),
-    "aorta": (r"(?:(?:thoracic|descending|ascending) )*aorta|aortic (?:contours?|arch|knob|silhouette)", ("aortic disease",)),
+    "aorta": (r"(?:(?:thoracic|descending|ascending) )*aorta|aortic (?:contours?|arch|knob|silhouette)",
+              ("aortic disease",)),
     "spleen": (r"spleen", ("splenomegaly",)), "liver": (r"liver", ("hepatomegaly",)),
     "inflation": (r"lung volumes?|(?:lung )?inflation", ("hyperinflation",)),
     "hila": (r"(?:hila|hilum|hilar (?:contours?|structures?|shadows?))", ()),
@@ -393,7 +397,7 @@ NO_SIDE = (
 )
 NO_SIDE_FINDINGS = frozenset({"cardiomegaly", "enlarged mediastinum", "heart failure", "abnormality",
 "sternotomy wires",
-                              "endotracheal tube", "enteric tube"})  # fmt: skip
+                              "endotracheal tube", "enteric tube", "midline shift"})  # fmt: skip
 
 # --- CheXpert (Irvin et al. 2019) ------------------------------------------------------------------------------------
 CHEXPERT = (

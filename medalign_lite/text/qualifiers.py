@@ -14,7 +14,7 @@ from functools import lru_cache
 from medalign_lite.text.claims import Claim, by_side
 from medalign_lite.text.context import Cue, Reading, Span
 from medalign_lite.text.facts import Fact
-from medalign_lite.text.lexicon import DEVICES, SIDE_WORDS, SIZE_WORDS, ZONE_WORDS
+from medalign_lite.text.lexicon import SIDE_WORDS, SIZE_WORDS, ZONE_WORDS
 
 # What stands under one name above and is not one thing: finding -> kind -> expression. What fits none is the finding.
 KINDS: dict[str, dict[str, str]] = {
@@ -57,19 +57,20 @@ SEVERAL = frozenset({  # a second one may well be there, so another place is no 
 
 _PLAIN = frozenset(
     "a an the any some this these that there is are was were be been of in on at to evidence sign signs visible "
-    "radiographic radiographically radiologic radiological pleural pulmonary lung lungs parenchymal airspace air space "
-    "cardiac heart chest thoracic vascular seen identified noted present evident visualized visualised detected "
-    "demonstrated appreciated shown found observed demonstrable detectable discernible either both each side sides "
-    "zone zones lobe lobes base bases field fields hemithorax hemithoraces thorax today film image view views "
-    "radiograph study exam examination currently now anywhere residual remaining persistent has have had it we i can "
-    "also again still however yes no not suggest suggestion indication indicate definitely clearly bony osseous size "
-    "within by feature again together as negative positive for without free from nil zero devoid lack lacks lacking "
-    "absence absent neither nor nothing nowhere none longer more never cannot not n't resolved cleared gone completely "
-    "fully entirely now since resolution complete interval been excluded ruled out rules excludes unaccompanied "
-    "accompanied be do does did could can removed clear way normal limits range unremarkable intact preserved sharp liver spleen "
-    "wnl maintained enlarged widened increased congested prominent engorged nonenlarged also elevated raised "
-    "mediastinal mediastinum congestive costophrenic angle angles hemidiaphragm diaphragm diaphragmatic under beneath "
-    "over along ct mr mri see any multiple several few scattered removal extraction".split()
+    "radiographic radiographically radiologic radiological pleural pulmonary lung lungs parenchymal airspace air "
+    "space cardiac heart chest thoracic vascular seen identified noted present evident visualized visualised "
+    "detected demonstrated appreciated shown found observed demonstrable detectable discernible either both each "
+    "side sides zone zones lobe lobes base bases field fields hemithorax hemithoraces thorax today film image view "
+    "views radiograph study exam examination currently now anywhere residual remaining persistent has have had it we "
+    "i can also again still however yes no not suggest suggestion indication indicate definitely clearly bony "
+    "osseous size within by feature again together as negative positive for without free from nil zero devoid lack "
+    "lacks lacking absence absent neither nor nothing nowhere none longer more never cannot not n't resolved cleared "
+    "gone completely fully entirely now since resolution complete interval been excluded ruled out rules excludes "
+    "unaccompanied accompanied be do does did could can removed clear way normal limits range unremarkable intact "
+    "preserved sharp liver spleen wnl maintained enlarged widened increased congested prominent engorged nonenlarged "
+    "also elevated raised mediastinal mediastinum congestive costophrenic angle angles hemidiaphragm diaphragm "
+    "diaphragmatic under beneath over along ct mr mri see any multiple several few scattered removal extraction "
+    "previously previous prior known".split()
 )
 _FIRST_ONLY = frozenset("focal pleural pulmonary bony".split())  # "no focal consolidation, effusion or pneumothorax"
 _STOPS = re.compile(
@@ -191,14 +192,6 @@ _WHOLE_ORGAN = {  # what "clear", "intact" or "normal" of an organ denies for ce
     "splenomegaly",
     "hepatomegaly",
 }
-_IN_LUNGS = ("pneumonia", "edema", "mass", "opacity", "consolidation", "atelectasis", "nodule", "emphysema", "cavity")
-_READ_AS_CLEAR = {  # what an organ's "clear" or "normal" speaks against, by one of the findings that it is read as
-    "consolidation": _IN_LUNGS, "fracture": ("fracture", "bone deformity"), "effusion": ("effusion", "pneumothorax"),
-    "enlarged mediastinum": ("pneumomediastinum", "lymphadenopathy"), "aortic disease": ("aortic disease",),
-    "vascular congestion": ("edema", "heart failure"), "cardiomegaly": ("heart failure",),
-}  # fmt: skip
-_ACUTE = frozenset({"pneumonia", "consolidation", "edema", "effusion", "pneumothorax", "vascular congestion", "mass",
-                    "heart failure", "opacity", "hemorrhage", "free air", "pneumomediastinum", "aspiration"})
 _NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only"}  # fmt: skip
 
 
@@ -210,13 +203,13 @@ def denies(denial: Claim, claim: Claim) -> bool:
     had |= {"focal"} if claim.zone or claim.side in ("right", "left") else set()
     if denial.kind != claim.kind or not all(had & {*words} for words in narrow):
         return False
-    if "organ" in denial.parts and (claim.finding not in _WHOLE_ORGAN or _is_old(claim)):
+    if "organ" in denial.parts and (claim.finding not in _WHOLE_ORGAN or is_old(claim)):
         return False
     places = [(getattr(denial, name), getattr(claim, name)) for name in ATTRIBUTES]
     return all(narrow in (None, "bilateral", had) or had == "bilateral" for narrow, had in places)
 
 
-def _is_old(claim: Claim) -> bool:
+def is_old(claim: Claim) -> bool:
     return claim.temporal == "old" or bool(claim.qualifiers & {"old", "healed", "healing", "chronic", "remote"})
 
 
@@ -239,7 +232,7 @@ def contradicts(truth: Sequence[Claim], claim: Claim) -> bool:
     there = [c for c in same if c.polarity == "present" and c.kind == claim.kind]
     gone = [c for c in same if c.polarity == "absent"]
     if claim.polarity == "absent":
-        return any(denies(claim, c) for c in there if not _is_old(c)) and not any(_broader(c, claim) for c in gone)
+        return any(denies(claim, c) for c in there if not is_old(c)) and not any(_broader(c, claim) for c in gone)
     only = claim.finding not in SEVERAL or any(c.qualifiers and c.qualifiers <= _NO_OTHER for c in gone)
     only = only or any(_ONE & c.qualifiers for c in there)
     if any(_all_other(claim, name, there, only) for name in ATTRIBUTES):
@@ -247,51 +240,6 @@ def contradicts(truth: Sequence[Claim], claim: Claim) -> bool:
     if any(not _differ(claim, c) for c in there):
         return any(denies(d, claim) and not any(denies(d, c) for c in there) for d in gone if d.side or d.qualifiers)
     return any(denies(c, claim) for c in gone)
-
-
-def disputes(truth: Sequence[Claim], claim: Claim) -> bool:
-    """Whether a report speaks against a claim without deciding it: a nodule elsewhere, "no acute process", "grossly
-    clear". No edit and no figure rests on that, and no text that claims it is called true."""
-    if claim.finding in VAGUE or supports(truth, claim) and not claim.temporal:
-        return False
-    same = [c for c in truth if c.finding == claim.finding and not _apart(c, claim)]
-    if claim.polarity == "absent":
-        within = _READ_AS_CLEAR.get(claim.finding, ()) if "organ" in claim.parts else ()
-        seen = [c for c in truth if c.finding in within and not _apart(c, claim)]
-        narrow = bool(claim.qualifiers) and all(_is_old(c) or c.size for c in same)
-        return any(c.polarity != "absent" for c in [*seen, *([] if narrow else same)])
-    there = [c for c in truth if c.finding == claim.finding and c.polarity == "present" and c.kind == claim.kind]
-    if there and all(_apart(c, claim) or _other_size(c, claim) or _other_course(c, claim) for c in there):
-        return True
-    gone = [c for c in same if c.polarity == "absent" and c.kind in (claim.kind, c.finding)]
-    own = _is_old(claim) or claim.size == "small"
-    if any(not c.qualifiers or not own for c in gone) and not any(c.polarity == "present" for c in same):
-        return True
-    return not own and any(_in_general(c, claim) for c in truth if c.polarity == "absent" and not _apart(c, claim))
-
-
-def _apart(a: Claim, b: Claim) -> bool:
-    """Of one side, or of one zone, each of another."""
-    pairs = ((getattr(a, name), getattr(b, name)) for name in ("side", "zone"))
-    return any(None not in pair and pair[0] != pair[1] and "bilateral" not in pair for pair in pairs)
-
-
-def _other_size(a: Claim, b: Claim) -> bool:
-    return None not in (a.size, b.size) and a.size != b.size
-
-
-def _other_course(a: Claim, b: Claim) -> bool:
-    courses = {a.temporal, b.temporal} & {"better", "worse", "new", "unchanged", "old"}
-    return len(courses) > 1 and courses != {"worse", "new"} and courses != {"unchanged", "old"}
-
-
-def _in_general(denial: Claim, claim: Claim) -> bool:
-    """A denial of all that is wrong, or of all that is wrong in an organ, in which the claim finds something."""
-    if denial.finding == "abnormality":
-        return claim.finding in _ACUTE or not denial.qualifiers and claim.finding not in DEVICES
-    if denial.finding == "bone abnormality":
-        return claim.finding in ("fracture", "bone deformity")
-    return "organ" in denial.parts and claim.finding in _READ_AS_CLEAR.get(denial.finding, ())
 
 
 def supports(truth: Sequence[Claim], claim: Claim) -> bool:
