@@ -75,7 +75,8 @@ _FAULTS = (
     (rf"\bno (?:(?!but\b)[\w-]+ ){{1,8}}and (?!no\b|there\b|without\b|an?\b|{_SIZES}\b|{_SIDES}\b|"
      r"(?:[\w-]+ ){0,5}(?:is|are|was|were|has|have|shows?|appears?|remains?|seems?)\b)", "a denial that runs on"),
     (r"\bno\b[^.;]*, (?:which|that|may|might|could|suggesting|indicating|consistent|compatible|likely|probably|"
-     r"possibly|suspicious|in keeping|as in)\b|\bno (?:[\w-]+ ){1,8}with (?!respect)", "something said of what is denied"),
+     r"possibly|suspicious|in keeping|as in)\b|\bno (?:[\w-]+ ){1,8}with (?!respect)",
+     "something said of what is denied"),
     (rf"\bno\b[^.;,]*, (?:\w+ly )?(?:{_SIZES}|{_SIDES})\s*(?:[.,;]|in (?:size|extent)\b|larger|greater)",
      "a size without a noun"),
     (r"\bno\b[^.;,]*, (?:\w+ly |now |again |has |have )?(?:reduced|increas\w+|decreas\w+|unchanged|stable|improv\w+|"
@@ -92,9 +93,10 @@ _FAULTS = (
      "'either' of what is there"),
     (r"\b(?:of|under|over|above|below|along|behind) the (?:right|left|upper|lower)\s*(?:is\b|are\b|of\b|in\b|under\b|"
      r"over\b|[.;,]|$)", "a side without a part"),
-    (rf"\b(?:straight|normal|intact|unremarkable)\b[^.;,]* with (?:an? )?(?:{_SIZES} )?{_NOUNS}",
-     "normal, and yet not"),
-    (r"\b(under|beneath|over|along) the [\w ]{1,30} \1 the\b", "a place twice"),
+    (rf"\b(?:straight|normal|intact|unremarkable)\b[^.;,]* with (?:an? )?(?:{_SIZES} )?{_NOUNS}|"
+     r"\b(?:straight|normal|intact|unremarkable) with (?!no\b|normal\b)", "normal, and yet not"),
+    (r"\b(?:under|beneath|below) (?:the|both) [\w ]{1,40} (?:under|beneath|below) (?:the|both)\b", "a place twice"),
+    (r"\ban? (?:small |large )?(?:free |surgical |subcutaneous )?(?:air|gas|fluid)\b", "an article that does not fit"),
     (r"\bor no\b|\b(?:hilar|mediastinal|pleural|apical|basal|upper|lower|right|left|bilateral|axillary|pulmonary) and "
      r"no\b", "'no' within a noun phrase"),
     (r"\bno [^.;,]*, (?:non-?displaced|displaced|healed|healing|calcified|loculated|old|chronic|acute)\s*[.;,]|"

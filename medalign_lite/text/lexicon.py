@@ -295,6 +295,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "midline shift": (
         r"(?:midline|mediastinal|tracheal|leftward|rightward)(?: mediastinal| tracheal)? (?:shift|deviation)",
         r"(?:shift|deviation|displacement) of (?:the )?(?:midline|mediastin\w+|trachea)(?: structures)?",
+        r"(?:mediastin\w+|trachea|midline)(?: is| are)? (?:mildly )?(?:shifted|deviated|displaced)",
     ),
     "hydronephrosis": (r"hydro(?:uretero)?nephro(?:sis|tic)",),
     "gallstones": (r"gall ?stones?|cholelithiasis",),
@@ -364,6 +365,7 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "aorta": (r"(?:(?:thoracic|descending|ascending) )*aorta|aortic (?:contours?|arch|knob|silhouette)",
               ("aortic disease",)),
     "spleen": (r"spleen", ("splenomegaly",)), "liver": (r"liver", ("hepatomegaly",)),
+    "trachea": (r"trachea|midline structures?", ("midline shift",)),
     "inflation": (r"lung volumes?|(?:lung )?inflation", ("hyperinflation",)),
     "hila": (r"(?:hila|hilum|hilar (?:contours?|structures?|shadows?))", ()),
 }  # fmt: skip

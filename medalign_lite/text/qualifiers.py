@@ -42,6 +42,7 @@ KINDS: dict[str, dict[str, str]] = {
     "vascular congestion": {"redistribution": r"cephal|redistrib", "prominence": r"prominen|indistinct|increased"},
     "lymphadenopathy": {"hilar prominence": r"prominence|fullness|\bfull"},
     "bone deformity": {"wedging": r"wedg", "height loss": r"height"}, "foreign body": {"bullet": r"bullet|shrapnel"},
+    "valve": {"mitral": r"mitral", "aortic": r"aortic|tavr|tavi", "tricuspid": r"tricuspid"},
     "central line": {"port": r"port", "PICC": r"picc|peripherally", "Swan-Ganz": r"swan"},
     "aspiration": {"pneumonitis": r"pneumonitis"},
     "hyperinflation": {"air trapping": r"trapping", "flat diaphragm": r"\bflat"},
@@ -55,7 +56,7 @@ SEVERAL = frozenset({  # a second one may well be there, so another place is no 
     "aortic disease", "hemorrhage", "valve", "infarct", "cyst",
 })  # fmt: skip
 
-_PLAIN = frozenset(
+PLAIN_WORDS = frozenset(
     "a an the any some this these that there is are was were be been of in on at to evidence sign signs visible "
     "radiographic radiographically radiologic radiological pleural pulmonary lung lungs parenchymal airspace air "
     "space cardiac heart chest thoracic vascular seen identified noted present evident visualized visualised "
@@ -70,7 +71,7 @@ _PLAIN = frozenset(
     "preserved sharp liver spleen wnl maintained enlarged widened increased congested prominent engorged nonenlarged "
     "also elevated raised mediastinal mediastinum congestive costophrenic angle angles hemidiaphragm diaphragm "
     "diaphragmatic under beneath over along ct mr mri see any multiple several few scattered removal extraction "
-    "previously previous prior known".split()
+    "previously previous prior known shifted deviated".split()
 )
 _FIRST_ONLY = frozenset("focal pleural pulmonary bony".split())  # "no focal consolidation, effusion or pneumothorax"
 _STOPS = re.compile(
@@ -137,9 +138,9 @@ def _content(text: str) -> list[str]:
     words = [
         w.removesuffix("s") if len(w) > 3 and not w.endswith("ss") else w
         for w in _WORD.findall(text)
-        if w not in _PLAIN
+        if w not in PLAIN_WORDS
     ]
-    return [w for w in words if w not in _PLAIN and not _PLACE.fullmatch(w) and not w.endswith("n't")]
+    return [w for w in words if w not in PLAIN_WORDS and not _PLACE.fullmatch(w) and not w.endswith("n't")]
 
 
 def organ_qualifiers(text: str, mention: Span, reading: Reading) -> frozenset[str]:
@@ -250,7 +251,8 @@ def supports(truth: Sequence[Claim], claim: Claim) -> bool:
     if claim.polarity == "absent":
         broad = [c for c in same if c.polarity == "absent" and _broader(c, claim)]
         return bool(broad) and not any(c.polarity == "present" and denies(claim, c) for c in same)
-    agree = [c for c in same if c.polarity == "present" and not _differ(claim, c)]
+    fresh = bool(claim.qualifiers & {"acute", "new", "recent"})
+    agree = [c for c in same if c.polarity == "present" and not _differ(claim, c) and not (fresh and is_old(c))]
     named = [(n, v) for n in ATTRIBUTES if (v := getattr(claim, n))]
     covered = bool(agree) and all(any(_has(c, n, v) for c in agree) for n, v in named)
     return (
