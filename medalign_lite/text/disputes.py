@@ -25,7 +25,11 @@ _ACUTE = frozenset({"pneumonia", "consolidation", "edema", "effusion", "pneumoth
 _VAGUE = VAGUE - {"drain", "hardware"}
 _FAMILY = {"fracture": ("fracture", "bone deformity"), "bone deformity": ("fracture", "bone deformity")}
 _FRESH, _ONE = frozenset({"acute", "new", "recent", "fresh"}), frozenset({"solitary", "single"})
-_SIDE = re.compile(r"(?:\w+ (?:to|on) the )?\b(right|left)(?:[\w-]*(?: \w+)?)?", re.I)
+_SIDE = re.compile(r"(?:\b(to|towards?) the )?\b(right|left)(ward)?(?:-sided)?\b(?: ([a-z]+))?", re.I)
+_NO_PART = frozenset(  # behind a side, tells of no part: "the left lung", "on the left with"
+    " lung lungs side base apex lobe zone upper lower middle mid hemithorax chest and or with without in on at of is "
+    "are was were has have shows appears remains than".split(" ")
+)
 _COURSES = {
     "more": r"increas(?:e|ed|ing)\b|worse\w*|larger|bigger|progress\w*|\bnew\b|newly|enlarging|develop\w+|recur\w+",
     "less": r"decreas\w+|improv\w+|smaller|resol\w+|clear(?:ed|ing)|regress\w+|diminish\w+|reduc\w+|lessened",
@@ -51,7 +55,8 @@ def disputes(report: str, truth: Sequence[Claim], text: str, claims: Sequence[Cl
     found = next((c for c in claims if _speaks_against(truth, c)), None)
     if found:
         return found.finding
-    if _loose_sides(text, claims) - _loose_sides(report, truth):
+    loose, named = _sides(text, [c.parts["side"] for c in claims if "side" in c.parts]), _sides(report)
+    if not loose <= {*named, *(one.split()[0] for one in named)}:
         return "a side of something that was not read"
     said, known = _said_beside(text, claims), _said_beside(report, truth)
     word = _turned_word(_loose_words(report, truth), _loose_words(text, claims))
@@ -125,11 +130,14 @@ def _in_general(denial: Claim, claim: Claim) -> bool:
     return "organ" in denial.parts and claim.finding in _READ_AS_CLEAR.get(denial.finding, ())
 
 
-def _loose_sides(text: str, claims: Sequence[Claim]) -> set[str]:
-    """The sides that a text names, but not of its claims, with the word beside: "right mca" of "right MCA infarct"."""
-    owned = [c.parts["side"] for c in claims if "side" in c.parts]
-    found = [m for m in _SIDE.finditer(text) if not any(a <= m.start(1) < b for a, b in owned)]
-    return {" ".join(m.group().lower().split()) for m in found}
+def _sides(text: str, owned: Sequence[tuple[int, int]] = ()) -> set[str]:
+    """The sides that a text names, with the part: "right mca" of "right MCA infarct", "to left"; but those owned."""
+    found = set()
+    for m in _SIDE.finditer(text):
+        if not any(a <= m.start(2) < b for a, b in owned):
+            toward, side, ward, part = (word.lower() if word else "" for word in m.groups())
+            found.add(f"to {side}" if toward or ward else side if part in _NO_PART else f"{side} {part}".strip())
+    return found
 
 
 def _loose_words(text: str, claims: Sequence[Claim]) -> dict[str, set[bool]]:
