@@ -68,7 +68,7 @@ def disputes(report: str, truth: Sequence[Claim], text: str, claims: Sequence[Cl
 
 def _speaks_against(truth: Sequence[Claim], claim: Claim) -> bool:
     if claim.finding in _VAGUE:
-        return False
+        return claim.said[:2] == ("abnormality", "absent") and not supports(truth, claim) and any(map(_is_acute, truth))
     there = [c for c in truth if c.finding in _FAMILY.get(claim.finding, (claim.finding,)) and c.polarity == "present"]
     if claim.polarity != "absent" and there and all(_other(c, claim) for c in there):
         return True
@@ -91,6 +91,11 @@ def _speaks_against(truth: Sequence[Claim], claim: Claim) -> bool:
     if any(not c.qualifiers or not own for c in gone) and not any(c.polarity == "present" for c in same):
         return True
     return not own and any(_in_general(c, claim) for c in truth if c.polarity == "absent" and not _apart(c, claim))
+
+
+def _is_acute(known: Claim) -> bool:
+    there = known.polarity == "present" and not is_old(known) and known.temporal != "unchanged"
+    return there and known.finding in _ACUTE | {"enlarged mediastinum", "fracture"}
 
 
 def _other(known: Claim, claim: Claim) -> bool:

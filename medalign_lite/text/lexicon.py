@@ -339,7 +339,8 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "heart": (_HEART, ("cardiomegaly",)),
     "lungs": (
         r"(?:lungs?(?: fields?| parenchyma| bases?| apices)?(?! volumes?| disease| markings?| nodules?| mass| scar|"
-        r" cancer)|pulmonary parenchyma|airspaces|hemithora(?:x|ces))",
+        r" cancer)|pulmonary parenchyma|airspaces|hemithora(?:x|ces)|"
+        r"(?:bases?|apex|apices)(?= (?:(?:is|are|remains?|appears?) )?(?:\w+ )?clear))",
         ("nodule", "opacity", "consolidation", "atelectasis"),
     ),
     "pleura": (
