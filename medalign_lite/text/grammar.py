@@ -101,6 +101,8 @@ _FAULTS = (
      r"no\b", "'no' within a noun phrase"),
     (r"\bno [^.;,]*, (?:non-?displaced|displaced|healed|healing|calcified|loculated|old|chronic|acute)\s*[.;,]|"
      r"\bno [^.;]* as before\b", "something said of what is denied"),
+    (r"\bnot [^.;,]*, (?:raising|suggest\w+|indicat\w+|consistent|compatible|concerning|which|likely|worrisome|"
+     r"reflecting)|\bno (?:\w+ly )?enlarged\b", "something said of what is denied"),
     (r"\b(?:no|not) [^.;,]*, and [^.;,]*\b(?:considered|suspected|suggest\w*|concerning|likely)\b",
      "something said of what is denied"),
     (r"\bno (?:mild|small|minimal|trace|tiny|slight)\b", "a size of what is denied"),
