@@ -54,6 +54,7 @@ def edit_of(chosen: str, rejected: str, source: str, evidence: tuple[str, ...], 
 
 
 MOST_REPAIRS = 8
+_ALSO = re.compile(r"\b(?:also|too|another|as well|additional\w*)\b", re.I)
 _VALUES = {"side": SIDES, "zone": ZONES, "size": SIZES}
 _SIDED = {
     "right": "left",
@@ -175,7 +176,9 @@ def _sound(
     )
     others = [c for c in now if c not in about]
     there = {said[0] for said, _ in kept if said[1] == "present"}
-    if claim.polarity == "absent" and any(c.polarity == "present" and c.finding in there for c in about):  # said twice
+    again = [c for c in about if c.polarity == "present" and c.finding in there]
+    if again and (claim.polarity == "absent" or any(_ALSO.search(new[new.rfind(".", 0, c.start) + 1 :].split(".")[0])
+                                                    for c in again)):  # said twice
         return False
     denied = {c.finding for c in about if c.polarity == "absent"}
     if any(c.polarity == "uncertain" and c.finding in denied for c in others):  # "No effusion. There may be one."

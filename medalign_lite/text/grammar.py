@@ -101,6 +101,7 @@ _FAULTS = (
      r"no\b", "'no' within a noun phrase"),
     (r"\bno [^.;,]*, (?:non-?displaced|displaced|healed|healing|calcified|loculated|old|chronic|acute)\s*[.;,]|"
      r"\bno [^.;]* as before\b", "something said of what is denied"),
+    (r"(?:^|[.;,] )no (?:[\w-]+ ){0,3}[\w-]*(?:[b-df-hj-rt-z]|(?<!a)e) (?:are|were|have)\b", "one with 'are'"),
     (r"\bnot [^.;,]*, (?:raising|suggest\w+|indicat\w+|consistent|compatible|concerning|which|likely|worrisome|"
      r"reflecting)|\bno (?:\w+ly )?enlarged\b", "something said of what is denied"),
     (r"\b(?:no|not) [^.;,]*, and [^.;,]*\b(?:considered|suspected|suggest\w*|concerning|likely)\b",

@@ -368,7 +368,7 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "spleen": (r"spleen", ("splenomegaly",)), "liver": (r"liver", ("hepatomegaly",)),
     "trachea": (r"trachea|midline structures?", ("midline shift",)),
     "inflation": (r"lung volumes?|(?:lung )?inflation", ("hyperinflation",)),
-    "hila": (r"(?:hila|hilum|hilar (?:contours?|structures?|shadows?))", ()),
+    "hila": (r"(?:hila|hilum|hilar (?:contours?|structures?|shadows?))", ("lymphadenopathy",)),
 }  # fmt: skip
 
 # --- places ----------------------------------------------------------------------------------------------------------

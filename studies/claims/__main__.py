@@ -52,7 +52,8 @@ def report(kept: store.Store, *, say=print) -> dict:
     judged = verdicts.judge(results)
     found = page.Findings(bench, runs.trials(kept), runs.base_line(kept), chosen, results, judged,
                           list(kept.rows.values()))
-    told = verdicts.claims_json(chosen, results, judged, next(iter(choice.near(choice.behind(results), chosen)), None))
+    named = [] if choice.waiting(results, bench.sizes) else choice.near(choice.behind(results), chosen)
+    told = verdicts.claims_json(chosen, results, judged, next(iter(named), None))
     folder, path = bench.out, bench.out / "RESULTS.md"
     if bench.committed:
         folder, path = bench.keep, ROOT / "docs" / "RESULTS.md"

@@ -11,13 +11,19 @@ import numpy as np
 from medalign_lite.evaluate.metrics import ratios
 from medalign_lite.losses.recipes import WEIGHTS
 from studies.claims.hypotheses import F1, FALSE, LOWER_IS_BETTER, MATTERS, against
-from studies.claims.lineup import BASE, Setting
+from studies.claims.lineup import BASE, METHODS, Setting
+from studies.claims.pool import Sizes
 from studies.claims.store import unpack
 from studies.claims.verdicts import SPLITS, Estimate, Results, correct, measure
 
 PLACES = tuple((metric, split) for metric in (F1, FALSE) for split in SPLITS)
 RULE = (f"the fewest terms in the loss, among the arms that are within {MATTERS[F1]:g} of the best arm in fact F1 and "
         f"within {MATTERS[FALSE]:g} in false findings, on test and on shifted")
+
+
+def waiting(results: Results, sizes: Sizes) -> list[str]:
+    """The arms that must be asked before one is recommended, and were not: every method, or a small run's own."""
+    return [arm for arm in sizes.arms or METHODS if not results.get(arm)]
 
 
 def terms(setting: Setting) -> int:

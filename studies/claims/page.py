@@ -211,9 +211,11 @@ def _figures(path: Path, figures: Mapping[str, Path]) -> str:
 
 
 def _recommended(found: Findings) -> str:
+    missing = choice.waiting(found.results, found.bench.sizes)
+    if missing:
+        told = f"{len(missing)} arms that it needs have not been confirmed ({', '.join(missing)})"
+        return f"## The recommended recipe\n\nNot chosen yet: {told}. The kit's default is `{DEFAULT}`."
     gaps = choice.behind(found.results)
-    if not gaps:
-        return f"## The recommended recipe\n\nNot chosen yet: nobody was asked. The kit's default is `{DEFAULT}`."
     named, results = choice.near(gaps, found.chosen), found.results
     seeds = sorted({seed for arm in gaps for seed in results[arm]})
     without = [choice.near(choice.behind(results, [s for s in seeds if s != left]), found.chosen) for left in seeds]
