@@ -113,7 +113,7 @@ def test_settings_of_the_factors_are_balanced_and_spread_over_their_ranges():
         assert set(count) == set(names) and max(count.values()) - min(count.values()) <= 0.2 * max(count.values())
     rates = np.log([setting.learning_rate for setting in settings])
     low, high = np.log(lineup.RATES)
-    assert np.histogram(rates, np.linspace(low, high, 9))[0].min() >= 28
+    assert np.histogram(rates, np.linspace(low, high, 9))[0].min() >= 0.9 * lineup.SCREENED / 8
     assert all(("alpha" in dict(s.overrides)) == (told["kl"] != "none") for told, s in zip(levels, settings))
     assert all((s.evidence == "removed") == (told["picture"] == "conditional") for told, s in zip(levels, settings))
 

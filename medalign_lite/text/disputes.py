@@ -109,6 +109,7 @@ def _other(known: Claim, claim: Claim) -> bool:
         _apart(known, claim) or aged
         or None not in sizes and len(sizes) > 1
         or len(kinds - {known.finding, claim.finding}) > 1
+        or {"dextro", "levo"} <= {way for way in ("dextro", "levo") if way in f"{known.words} {claim.words}".lower()}
         or is_old(claim) and bool(known.qualifiers & _FRESH)
         or bool(claim.qualifiers & _ONE) and not known.qualifiers & _ONE and known.side == "bilateral"
     )  # fmt: skip

@@ -103,12 +103,16 @@ _FAULTS = (
      r"\bno [^.;]* as before\b", "something said of what is denied"),
     (r"(?:^|[.;,] )no (?:[\w-]+ ){0,3}[\w-]*(?:[b-df-hj-rt-z]|(?<!a)e) (?:are|were|have)\b", "one with 'are'"),
     (r"\bnot [^.;,]*, (?:raising|suggest\w+|indicat\w+|consistent|compatible|concerning|which|likely|worrisome|"
-     r"reflecting)|\bno (?:\w+ly )?enlarged\b", "something said of what is denied"),
+     r"reflecting)|\band no (?:\w+ly )?enlarged heart\b", "something said of what is denied"),
     (r"\b(?:no|not) [^.;,]*, and [^.;,]*\b(?:considered|suspected|suggest\w*|concerning|likely)\b",
      "something said of what is denied"),
     (r"\bno (?:mild|small|minimal|trace|tiny|slight)\b", "a size of what is denied"),
     (r"\b(?:large|small) (?:pulmonary |interstitial |vascular )*(?:o?edema|congestion|emphysema|cardiomegaly|"
      r"scoliosis)\b", "a size that is a degree"),
+    (r"\b(?:widened|enlarged|increased) (?:width|size|calibre)\b|\bnot non-?\w+|"
+     r"\bthere (?:is|are) not (?!any\b|an?\b|enough\b)", "what was said of what was normal"),
+    (r"\bin the (?:right|left)\s*(?:[.;,]|$)", "a side without a part"),
+    (r"\bthe (right|left)\b[^.;]*\b(?:whereas|while|but)\b[^.;]*\bthe \1\b", "one side against itself"),
     (r"\bthe \d+\s*(?:[.;,]|$)", "a number without a noun"),
     (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't)\b)[^.;]*\bnor\b", "'nor' alone"),
     (r"\bno (?:[\w-]+ ){0,3}\w+(?:[^e]ar|[^nr]al|ary)\s*[.,;]", "an adjective without a noun"),

@@ -333,7 +333,7 @@ def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> W
     if denied:
         yield [Change(max(start - 30, 0) + denied.start(), max(start - 30, 0) + denied.end(), "")]
     if state:
-        tail = re.compile(r"\s+(?:in )?size\b").match(answer, end)
+        tail = re.compile(r"\s+(?:in )?(?:size|width|calibre)\b").match(answer, end)
         start -= 3 if answer[:start].endswith(" of ") else 0
         degree = f"{DEGREES[right.size]} " if right and right.size in DEGREES else ""
         state = "increased" if answer[slice(*claim.parts["finding"])].lower().endswith("size") else state

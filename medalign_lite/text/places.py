@@ -18,6 +18,7 @@ _NORMAL = (
     r"within (?:the )?normal (?:limits|range|size)|wnl|intact|not (?:\w+ )?(?:enlarged|widened|increased|engorged|"
     r"congested|prominent|elevated|raised)|nonenlarged|non-enlarged|sharp|preserved|maintained|negative|nl|"
     r"(?:limits of|top) normal|no abnormality|central|(?:in the )?midline(?! shift| structures)|"
+    r"normally (?:in|ex)(?:flated|panded)|"
     r"not (?:shifted|deviated|displaced))"
 )
 _ABNORMAL = (
@@ -109,6 +110,7 @@ def _judge(text: str, organ: _Organ, predicate: re.Match, at: int) -> Mention | 
     if predicate["normal"]:
         straight = _STRAIGHT.fullmatch(predicate.group())
         findings = ("midline shift",) if straight and name == "mediastinum" else ORGANS[name][1]
+        findings = ("hyperinflation",) if predicate.group().startswith("normally") else findings
         if _DENIES.search(said) or not findings or straight and "midline shift" not in findings:
             return None
         if enlarged and _ALMOST.match(text, word[1]):

@@ -42,7 +42,6 @@ KINDS: dict[str, dict[str, str]] = {
     "vascular congestion": {"redistribution": r"cephal|redistrib", "prominence": r"prominen|indistinct|increased"},
     "lymphadenopathy": {"hilar prominence": r"prominence|fullness|\bfull"},
     "bone deformity": {"wedging": r"wedg", "height loss": r"height"}, "foreign body": {"bullet": r"bullet|shrapnel"},
-    "scoliosis": {"dextroscoliosis": r"dextro", "levoscoliosis": r"levo"},
     "enlarged mediastinum": {"mediastinal mass": r"mass|hematoma"},
     "valve": {"mitral": r"mitral", "aortic": r"aortic|tavr|tavi", "tricuspid": r"tricuspid"},
     "central line": {"port": r"port", "PICC": r"picc|peripherally", "Swan-Ganz": r"swan"},
