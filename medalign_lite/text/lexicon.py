@@ -366,6 +366,7 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
     "aorta": (r"(?:(?:thoracic|descending|ascending) )*aorta|aortic (?:contours?|arch|knob|silhouette)",
               ("aortic disease",)),
     "spleen": (r"spleen", ("splenomegaly",)), "liver": (r"liver", ("hepatomegaly",)),
+    "thymus": (r"thymus|thymic (?:shadow|silhouette|contour)", ("enlarged mediastinum",)),
     "trachea": (r"trachea|midline structures?", ("midline shift",)),
     "inflation": (r"lung volumes?|(?:lung )?inflation", ("hyperinflation",)),
     "hila": (r"(?:hila|hilum|hilar (?:contours?|structures?|shadows?))", ("lymphadenopathy",)),
