@@ -21,7 +21,7 @@ from medalign_lite.dials import Preset
 from medalign_lite.edits.records import Record
 from medalign_lite.evaluate import probes as probing
 from medalign_lite.evaluate.calibration import Gap
-from medalign_lite.evaluate.metrics import Margins, Prediction, TokenKL, TokenLogp
+from medalign_lite.evaluate.metrics import Margins, Prediction, TokenValues
 from medalign_lite.evaluate.probes import DAMAGES, PAIRS_PER_SPLIT, Probe, choose
 from medalign_lite.files import kept, read_json
 from medalign_lite.losses.recipes import recipe_named
@@ -51,7 +51,7 @@ class Arm:
 @dataclass(frozen=True)
 class Measured:
     """What was seen, as rows for JSONL: fields of metrics.Prediction, metrics.Margins with the `corruption` that made
-    v' and v°, metrics.TokenKL, metrics.TokenLogp of each whole arm's own answers, and calibration.Gap."""
+    v' and v°, metrics.TokenValues of the divergence and of each whole arm's own answers, and calibration.Gap."""
 
     predictions: list[dict]
     margins: list[dict]
@@ -100,7 +100,11 @@ def measure(
         yes_no_probes(cases, probes, seed=seed), light, max_new_tokens=preset.max_new_tokens,
         batch_size=preset.eval_batch, seed=seed, folder=folder, max_side=preset.max_side, corruption=preset.corruption,
     )  # fmt: skip
-    jobs = [_shard(whole, number, shards) for number in range(shards)]
+    jobs = []
+    for number in range(shards):
+        part = tuple(cases)[number::shards]
+        of_these = [tuple(x for x in some if x.case_id in {case.id for case in part}) for some in (probes, records)]
+        jobs.append(replace(whole, number=number, cases=part, probes=of_these[0], records=of_these[1]))
     done = run_shards(_measure_shard, jobs, tick=lambda: _progress(jobs))
     order = {(probe.condition, probe.case_id, probe.question_id): i for i, probe in enumerate(probes)}
     rank = {arm.name: i for i, arm in enumerate(arms)}
@@ -116,23 +120,21 @@ def measure(
 def drift_probes(probes: Sequence[Probe], *, seed: int, per_split: int = PAIRS_PER_SPLIT) -> frozenset[str]:
     """Ids of the probes for drift: report requests where there are any, else open questions, else all; a seeded few."""
     real = [probe for probe in probes if probe.condition == "real"]
-    kinds = {probe.kind for probe in real}
-    kind = next((kind for kind in ("report", "open", "closed") if kind in kinds), "")
-    splits = sorted({probe.split for probe in real})
-    of_kind = [[probe.id for probe in real if (probe.split, probe.kind) == (split, kind)] for split in splits]
-    return frozenset(name for names in of_kind for name in choose(names, per_split, seed=seed))
+    kinds = ([probe for probe in real if probe.kind == kind] for kind in ("report", "open", "closed"))
+    return _few(next(filter(None, kinds), []), per_split, seed=seed)
 
 
-def yes_no_probes(
-    cases: Iterable[Case], probes: Iterable[Probe], *, seed: int, per_split: int = YES_NO_PER_SPLIT
-) -> frozenset[str]:
+def yes_no_probes(cases: Iterable[Case], probes: Iterable[Probe], *, seed: int) -> frozenset[str]:
     """Ids of the probes for p(yes): a seeded few questions of each split whose reference answer is yes or no."""
     gold = {(case.id, question.id): question.answer for case in cases for question in case.questions}
     able = [probe for probe in probes if (probe.condition, probe.kind) == ("real", "closed")]
     able = [probe for probe in able if yes_no(gold[probe.case_id, probe.question_id]) is not None]
-    splits = sorted({probe.split for probe in able})
-    of_split = [[probe.id for probe in able if probe.split == split] for split in splits]
-    return frozenset(name for names in of_split for name in choose(names, per_split, seed=seed))
+    return _few(able, YES_NO_PER_SPLIT, seed=seed)
+
+
+def _few(probes: Sequence[Probe], per_split: int, *, seed: int) -> frozenset[str]:
+    parts = ([probe.id for probe in probes if probe.split == split] for split in {probe.split for probe in probes})
+    return frozenset(name for names in parts for name in choose(names, per_split, seed=seed))
 
 
 def answers_without_image(lvlm: Lvlm) -> bool:
@@ -155,26 +157,9 @@ def margins_of(rows: Iterable[dict], corruption: str = UNSEEN) -> list[Margins]:
     return [Margins(**{name: value for name, value in row.items() if name != "corruption"}) for row in kept]
 
 
-def drift_of(rows: Iterable[dict]) -> list[TokenKL]:
-    """Per-token divergences from the base."""
-    return [TokenKL(row["case_id"], row["arm"], tuple(row["values"])) for row in rows]
-
-
-def wording_of(rows: Iterable[dict]) -> list[TokenLogp]:
-    """Per-token log-probabilities under the base of what each arm answered."""
-    return [TokenLogp(row["case_id"], row["arm"], tuple(row["values"])) for row in rows]
-
-
-def gaps_of(rows: Iterable[dict]) -> list[Gap]:
-    """How much likelier each arm finds yes than no."""
-    return [Gap(**row) for row in rows]
-
-
-def _shard(job: Job, number: int, shards: int) -> Job:
-    cases = job.cases[number::shards]
-    names = {case.id for case in cases}
-    probes, records = ([one for one in some if one.case_id in names] for some in (job.probes, job.records))
-    return replace(job, number=number, cases=cases, probes=tuple(probes), records=tuple(records))
+def tokens_of(rows: Iterable[dict]) -> list[TokenValues]:
+    """Per-token divergences from the base, or log-probabilities under the base of what each arm answered."""
+    return [TokenValues(row["case_id"], row["arm"], tuple(row["values"])) for row in rows]
 
 
 def _measure_shard(job: Job) -> dict[str, list[dict]]:
@@ -194,7 +179,11 @@ def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
     # where there was no place for a control or no mask, `save_damage` wrote no picture
     probes = [probe for probe in probes if probe.condition not in DAMAGES or Path(probe.image).exists()]
     if features:  # a large model's would fill a GPU
-        features.warm(_distinct(probes))
+        pictures = {}  # every one once, in the order of the probes
+        for image in (probe.image for probe in probes if probe.image is not None):
+            key = (image.size, image.getpixel((0, 0))) if isinstance(image, Image.Image) else str(image)
+            pictures.setdefault(key, image)
+        features.warm(list(pictures.values()))
     changed = {probe.id: probe.finding for probe in probes}
     for arm in job.arms:
         with _arm(lvlm, arm) as policy:
@@ -242,15 +231,6 @@ def _ask(job: Job, policy: Lvlm, arm: Arm, probes: Sequence[Probe], features: Ke
 
 def _journal(job: Job, arm: Arm) -> Path:
     return job.folder / f"answers-{arm.name}-{job.number}.jsonl"
-
-
-def _distinct(probes: Sequence[Probe]) -> list[Image.Image | Path]:
-    """Every picture once, in the order of the probes."""
-    pictures = {}
-    for image in (probe.image for probe in probes if probe.image is not None):
-        key = (image.size, image.getpixel((0, 0))) if isinstance(image, Image.Image) else str(image)
-        pictures.setdefault(key, image)
-    return list(pictures.values())
 
 
 def _pairs(job: Job) -> dict[str, tuple[list[Record], list[Pair]]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from medalign_lite.cases.case import Case
 from medalign_lite.text.says import yes_no
@@ -38,8 +39,7 @@ class Reliability:
 
 def p_yes(gap: np.ndarray | float) -> np.ndarray:
     """p(yes | yes or no) from the gap log p("Yes.") - log p("No.") in nats."""
-    gap = np.asarray(gap, float)
-    return np.exp(-np.logaddexp(0.0, -gap))
+    return expit(np.asarray(gap, float))
 
 
 def gap_table(cases: Iterable[Case], gaps: Iterable[Gap], *, arm: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -52,9 +52,9 @@ def gap_table(cases: Iterable[Case], gaps: Iterable[Gap], *, arm: str) -> tuple[
 
 
 def calibration_table(
-    groups: Sequence[str], p: Sequence[float], yes: Sequence[bool], *, bins: int = BINS
+    groups: Sequence[str], p: Sequence[float], yes: Sequence[bool]
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """(image groups, (G, B, 4) sums): questions, p, yes and (p - yes)² by group and bin of equal width.
+    """(image groups, (G, B, 4) sums): questions, p, yes and (p - yes)² by group and each of BINS bins of equal width.
 
     groups: the image group of each question. A p on an edge belongs to the bin above it, p = 1 to the last one.
     Raises ValueError for arrays of different lengths and for a p outside 0..1 (NaN included)."""
@@ -65,8 +65,8 @@ def calibration_table(
         raise ValueError("p(yes) must lie in 0..1: pass gaps in nats through p_yes first")
     names = tuple(sorted(set(groups)))
     row = {name: i for i, name in enumerate(names)}
-    table = np.zeros((len(names), bins, 4))
-    place = np.searchsorted(_edges(bins)[1:-1], p, side="right")
+    table = np.zeros((len(names), BINS, 4))
+    place = np.searchsorted(np.arange(1, BINS) / BINS, p, side="right")
     np.add.at(table, ([row[g] for g in groups], place), np.stack([np.ones_like(p), p, yes, (p - yes) ** 2], axis=-1))
     return names, table
 
@@ -77,21 +77,13 @@ def calibration(sums: np.ndarray) -> dict[str, np.ndarray]:
     of it. Brier = mean (p - yes)²."""
     sums = np.asarray(sums, float)
     n = sums[..., 0].sum(-1)
-    gaps = np.abs(sums[..., 1] - sums[..., 2]).sum(-1)
-    squares = sums[..., 3].sum(-1)
-    return {
-        name: np.divide(top, n, out=np.full_like(n, np.nan), where=n > 0)
-        for name, top in (("ece", gaps), ("brier", squares))
-    }
+    tops = {"ece": np.abs(sums[..., 1] - sums[..., 2]).sum(-1), "brier": sums[..., 3].sum(-1)}
+    return {name: np.divide(top, n, out=np.full_like(n, np.nan), where=n > 0) for name, top in tops.items()}
 
 
 def reliability(sums: np.ndarray) -> Reliability:
     """The diagram's data from (B, 4) sums."""
-    edges = _edges(len(sums))
+    edges = np.arange(len(sums) + 1) / len(sums)
     n, p, yes = np.asarray(sums, float)[:, :3].T
     mean = [np.divide(top, n, out=np.full_like(n, np.nan), where=n > 0) for top in (p, yes)]
     return Reliability(edges[:-1], edges[1:], n, *mean)
-
-
-def _edges(bins: int) -> np.ndarray:
-    return np.arange(bins + 1) / bins

@@ -13,7 +13,7 @@ import numpy as np
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.edits.truths import truth_of
-from medalign_lite.evaluate.agreement import overclaim_counts, report_counts
+from medalign_lite.evaluate.agreement import affirmed, report_counts
 from medalign_lite.evaluate.grounding import change_counts, changed_case, fall_counts, margin_counts
 from medalign_lite.evaluate.short_answers import probe_counts, score_answer
 from medalign_lite.text.answers import option_of
@@ -50,17 +50,9 @@ class Margins:
 
 
 @dataclass(frozen=True)
-class TokenKL:
-    """Forward KL(π_ref ‖ π) in nats at each answer token of one case."""
-
-    case_id: str
-    arm: str
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class TokenLogp:
-    """log π_ref in nats of each token of what an arm answered about one case: how likely the base finds the wording."""
+class TokenValues:
+    """Nats at each token of one case's answer: forward KL(π_ref ‖ π), or log π_ref of what the arm itself answered,
+    which says how likely the base finds the wording."""
 
     case_id: str
     arm: str
@@ -135,8 +127,8 @@ def ratios(sums: np.ndarray, names: Iterable[str] = METRICS) -> dict[str, np.nda
 
 def count(
     cases: Sequence[Case], predictions: Iterable[Prediction], *, arm: str, reference: str = "base",
-    condition: str = "real", margins: Iterable[Margins] = (), kl: Iterable[TokenKL] = (),
-    logp: Iterable[TokenLogp] = (), right: Iterable[Margins] = (),
+    condition: str = "real", margins: Iterable[Margins] = (), kl: Iterable[TokenValues] = (),
+    logp: Iterable[TokenValues] = (), right: Iterable[Margins] = (),
 ) -> Counts:
     """Counts of one arm over `cases`, one row per image group (sorted).
 
@@ -165,24 +157,23 @@ def count(
     for p in predictions:
         case = by_id.get(p.case_id)
         if case and (p.arm, p.condition) == (arm, "hidden") and question_of(case, p.question_id).kind == "report":
-            rows[case.group].update(overclaim_counts(p.text, _hidden_finding(p)))
+            if p.finding is None:
+                raise ValueError(f"the answer of {arm} to the picture of case {p.case_id} without one finding does not "
+                                 "say which; run the evaluate stage again")
+            still = any(claim.finding == p.finding for claim in affirmed(p.text))  # wherever it puts it
+            rows[case.group].update({"hidden_findings": 1, "overclaimed": still})
     for key in answers[arm, "real"].keys() & answers[arm, "lesion"].keys() & answers[arm, "control"].keys():
         case, texts = by_id[key[0]], [answers[arm, name][key] for name in ("real", "lesion", "control")]
         if question_of(case, key[1]).visible:
             rows[case.group].update(change_counts(question_of(case, key[1]), *texts))
-    for margin in margins:
-        if margin.arm == arm and margin.case_id in by_id:
-            rows[by_id[margin.case_id].group].update(_grounding(margin))
-    for gap in right:
-        if gap.arm == arm and gap.case_id in by_id and None not in (gap.lesion, gap.control):
-            rows[by_id[gap.case_id].group].update(fall_counts(gap.lesion, gap.control))
-    for drift in kl:
-        if drift.arm == arm and drift.case_id in by_id:
-            rows[by_id[drift.case_id].group].update({"kl": sum(drift.values), "kl_tokens": len(drift.values)})
-    for said in logp:
-        if said.arm == arm and said.case_id in by_id:
-            row = {"surprise": -sum(said.values), "surprise_tokens": len(said.values)}
-            rows[by_id[said.case_id].group].update(row)
+    measured = [
+        *((margin, margin_counts) for margin in margins), *((gap, fall_counts) for gap in right),
+        *((drift, lambda drift: {"kl": sum(drift.values), "kl_tokens": len(drift.values)}) for drift in kl),
+        *((said, lambda said: {"surprise": -sum(said.values), "surprise_tokens": len(said.values)}) for said in logp),
+    ]
+    for one, counts in measured:
+        if one.arm == arm and one.case_id in by_id:
+            rows[by_id[one.case_id].group].update(counts(one))
     groups = tuple(sorted({case.group for case in cases}))
     table = [[rows[group][column] for column in COLUMNS] for group in groups]
     return Counts(groups, np.asarray(table, float).reshape(len(groups), len(COLUMNS)))
@@ -194,13 +185,6 @@ def changed_cases(cases: Iterable[Case], predictions: Iterable[Prediction], cond
     condition: "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too."""
     changed = {p.case_id: p.finding for p in predictions if p.condition == condition and p.finding}
     return [changed_case(case, changed[case.id], condition) for case in cases if case.id in changed]
-
-
-def _hidden_finding(prediction: Prediction) -> str:
-    if prediction.finding is None:
-        raise ValueError(f"the answer of {prediction.arm} to the picture of case {prediction.case_id} without one "
-                         "finding does not say which; run the evaluate stage again")
-    return prediction.finding
 
 
 def answers_of(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> dict[tuple[str, str], dict]:
@@ -252,18 +236,6 @@ def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
         said = yes_no(text, question.text)
         row |= {"yes_no": 1, "yes": said is True, "neither": said is None}
     return {"closed": 1} | row
-
-
-def _grounding(margin: Margins) -> dict[str, float]:
-    """METHOD §4: GS = m(v°) - m(v'), flip m(v') < 0, invariance sign m(v°) = sign m(v)."""
-    row = {}
-    if margin.lesion is not None:
-        row |= {"flipped_n": 1, "flipped": margin.lesion < 0}
-    if margin.control is not None:
-        row |= {"invariant_n": 1, "invariant": np.sign(margin.control) == np.sign(margin.clean)}
-    if margin.lesion is not None and margin.control is not None:
-        row |= margin_counts(margin.lesion, margin.control)
-    return row
 
 
 def word_edits(a: str, b: str) -> int:

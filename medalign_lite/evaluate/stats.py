@@ -5,16 +5,17 @@ for all draws. Both arms get the same draws, which is what makes their differenc
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from scipy import stats as distributions
+from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
 from medalign_lite.cases.case import Case
 from medalign_lite.evaluate import metrics
-from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL, TokenLogp, ratios
+from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction, TokenValues, ratios
 
 RESULT_METRICS = (
     "fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio",
@@ -27,6 +28,7 @@ CHANGE_METRICS = ("change_lesion", "change_control", "change_selectivity", "chan
 COUNTERFACTUAL_METRICS = ("closed_accuracy", "premise_rejection", "fact_f1", "hallucination_rate")
 CONTROL_METRICS = ("fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio")
 TEST_SPLITS = ("test", "shifted")
+ARMS = ("base", "aligned", "difference")  # of results.json
 DIGITS = 6
 
 
@@ -61,10 +63,8 @@ def bootstrap(
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     """Exact two-sided p that two paired right/wrong vectors have the same rate (McNemar 1947, binomial form)."""
     first, second = np.asarray(first, bool), np.asarray(second, bool)
-    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
-    if only_first + only_second == 0:
-        return 1.0
-    return float(distributions.binomtest(only_first, only_first + only_second).pvalue)
+    table = [[0, np.sum(first & ~second)], [np.sum(second & ~first), 0]]
+    return float(contingency_tables.mcnemar(table, exact=True).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -74,7 +74,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def results(
     cases: Sequence[Case], predictions: Sequence[Prediction], *, aligned: str, base: str = "base",
-    margins: Sequence[Margins] = (), kl: Sequence[TokenKL] = (), logp: Sequence[TokenLogp] = (),
+    margins: Sequence[Margins] = (), kl: Sequence[TokenValues] = (), logp: Sequence[TokenValues] = (),
     condition: str = "real", names: Sequence[str] = RESULT_METRICS, seed: int = 0, draws: int = 2000,
 ) -> dict:
     """{"base" | "aligned" | "difference": {"test" | "shifted": {metric: {"value", "low", "high", "n"}}}}.
@@ -84,13 +84,19 @@ def results(
     `grounding_selectivity` is METHOD's GS / β, because the gaps are raw (metrics.Margins).
 
     Raises ValueError if the two arms did not answer the same questions."""
-    _check_paired(predictions, base, aligned, condition)
-    out: dict = {"base": {}, "aligned": {}, "difference": {}}
+    asked = [{(p.case_id, p.question_id, p.condition) for p in predictions
+              if p.arm == arm and p.condition in (condition, "hidden")} for arm in (base, aligned)]
+    if odd := sorted(asked[0] ^ asked[1]):
+        raise ValueError(f"{base} and {aligned} did not answer the same questions: {len(odd)} are answered by one arm "
+                         f"only, first {odd[0]}; run the evaluate stage again")
+    out: dict = {arm: {} for arm in ARMS}
     for split in TEST_SPLITS:
         chosen = [case for case in cases if case.split == split]
         told = {"reference": base, "condition": condition, "margins": margins, "kl": kl, "logp": logp}
         first, second = (metrics.count(chosen, predictions, arm=arm, **told) for arm in (base, aligned))
-        _zero_own_kl(first, second)
+        tokens = COLUMNS.index("kl_tokens")
+        if not first.table[:, tokens].any():  # the base is its own reference: KL 0 at the tokens of the other arm's
+            first.table[:, tokens] = second.table[:, tokens]
         for arm, block in compare(first, second, names=names, seed=seed, draws=draws).items():
             out[arm][split] = block
     return out
@@ -113,12 +119,11 @@ def compare(
     if base.groups != aligned.groups:
         raise ValueError("the two arms do not cover the same images: count both over the same cases")
     if not base.groups:
-        empty = {name: _entry(np.nan, np.nan, np.nan, 0) for name in names}
-        return {arm: dict(empty) for arm in ("base", "aligned", "difference")}
+        return {arm: {name: _entry(np.nan, np.nan, np.nan, 0) for name in names} for arm in ARMS}
     weights = image_weights(len(base.groups), draws, seed)
     point = [ratios(arm.table.sum(axis=0), names) for arm in (base, aligned)]
     drawn = [ratios(weights @ arm.table, names) for arm in (base, aligned)]
-    out: dict = {"base": {}, "aligned": {}, "difference": {}}
+    out: dict = {arm: {} for arm in ARMS}
     for name in names:
         seen = [arm.images(name) for arm in (base, aligned)]
         sizes = (int(seen[0].sum()), int(seen[1].sum()), int((seen[0] | seen[1]).sum()))
@@ -134,27 +139,6 @@ def _entry(value: float, low: float, high: float, n: int) -> dict:
         return None if np.isnan(number) else round(float(number), DIGITS) + 0.0  # + 0.0: no -0.0 in the file
 
     return {"value": tidy(value), "low": tidy(low), "high": tidy(high), "n": 0 if np.isnan(value) else n}
-
-
-def _zero_own_kl(base: Counts, aligned: Counts) -> None:
-    """The base is its own reference: KL 0 at the tokens where the other arm's was measured."""
-    tokens = COLUMNS.index("kl_tokens")
-    if not base.table[:, tokens].any():
-        base.table[:, tokens] = aligned.table[:, tokens]
-
-
-def _check_paired(predictions: Iterable[Prediction], base: str, aligned: str, condition: str) -> None:
-    conditions = {condition, "hidden"}
-    keys = {
-        arm: {
-            (p.case_id, p.question_id, p.condition) for p in predictions if p.arm == arm and p.condition in conditions
-        }
-        for arm in (base, aligned)
-    }
-    odd = sorted(keys[base] ^ keys[aligned])
-    if odd:
-        raise ValueError(f"{base} and {aligned} did not answer the same questions: {len(odd)} are answered by one arm "
-                         f"only, first {odd[0]}; run the evaluate stage again")
 
 
 def dumps(results: dict) -> str:

@@ -1,10 +1,12 @@
-"""Figures: helpers that take an axis and draw one thing on it.
+"""Figures: helpers that take an axis and draw one thing on it; and pictures with their lesions outlined and named.
 
 One palette, safe for colour-blind readers (Okabe and Ito 2008): grey base, blue aligned, green chosen, red rejected,
 orange lesion, sky-blue control. No colour is the only sign: lines differ in dashes, bars in hatches, points in shape.
 Text is drawn in a fixed-width font, never read as mathematics.
 """
 
+import io
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -13,8 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.patches import Rectangle
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from statsmodels.stats.proportion import proportion_confint
 
+from medalign_lite.cases.case import Case
+from medalign_lite.cases.images import read_image
+from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.evaluate.calibration import Reliability
 
 matplotlib.rcParams["text.parse_math"] = False  # in notebooks too: a label of the data may hold dollars
@@ -36,17 +42,13 @@ FONT_PT = 9
 ENOUGH = 10  # questions in a bin of p(yes)
 _GLYPH_WIDTH = 0.602  # of the font size, in DejaVu Sans Mono
 _LINE_HEIGHT = 1.75  # of the font size
+SIDE = 360  # pixels of a shown picture's longer side
 
 
 def overlay(
-    ax: Axes,
-    image,
-    lesion: np.ndarray | None = None,
-    control: np.ndarray | None = None,
-    *,
-    title: str = "",
+    ax: Axes, image, lesion: np.ndarray | None = None, control: np.ndarray | None = None, *, title: str = "",
     sides: bool = True,
-) -> Axes:
+) -> Axes:  # fmt: skip
     """An image with its lesion (orange, solid) and control mask (blue, dashed) outlined; masks are bool (H, W).
 
     `sides` writes R and L beside it: in a frontal radiograph the patient's right is on the image's left.
@@ -68,26 +70,22 @@ def overlay(
     return ax
 
 
-def token_heatmap(
-    ax: Axes,
-    tokens: Sequence[str],
-    values: Sequence[float],
-    *,
-    label: str = "nats",
-    title: str = "",
-    limit: float | None = None,
-) -> Axes:
-    """The text with each token on a colour for its value (weight, Δ or KL).
+def value_scale(values: Sequence[float], limit: float | None = None) -> ScalarMappable:
+    """Colours for values: red for negative ones, white for 0, blue for positive; white to blue where none is negative.
+    `limit` is the value at full colour (default: the largest there is)."""
+    limit = limit or float(np.max(np.abs(values), initial=0)) or 1.0
+    signed = bool(np.any(np.less(values, 0)))
+    return ScalarMappable(Normalize(-limit if signed else 0, limit), DIVERGING if signed else SEQUENTIAL)
 
-    Values of both signs get red for negative, which is underlined too, white for 0, blue for positive; others white to
-    blue. `limit` is the value at full colour (default: the largest there is).
-    """
-    values = np.asarray(values, float)
+
+def token_heatmap(
+    ax: Axes, tokens: Sequence[str], values: Sequence[float], *, label: str = "nats", title: str = "",
+    limit: float | None = None,
+) -> Axes:  # fmt: skip
+    """The text with each token on a colour of `value_scale` for its value (weight, Δ or KL), underlined below 0."""
     if len(tokens) != len(values):
         raise ValueError(f"{len(tokens)} tokens with {len(values)} values: give one value a token")
-    limit = limit or float(np.max(np.abs(values), initial=0)) or 1.0
-    signed = bool(np.any(values < 0))
-    scale = ScalarMappable(Normalize(-limit if signed else 0, limit), DIVERGING if signed else SEQUENTIAL)
+    scale = value_scale(values, limit)
     pieces = [(str(token), {"background": scale.to_rgba(value), "line": "below" if value < 0 else ""})
               for token, value in zip(tokens, values, strict=True)]
     bar = ax.figure.colorbar(scale, ax=ax, fraction=0.02, pad=0.01)
@@ -101,10 +99,8 @@ def token_heatmap(
 def edit_diff(ax: Axes, chosen: str, rejected: str, spans_chosen: Sequence, spans_rejected: Sequence) -> Axes:
     """y+ above y-, their spans [start, end, kind] coloured: green and underlined, red and struck through."""
     pieces: list[tuple[str, dict]] = []
-    for name, text, spans, colour, line in (
-        ("y+  ", chosen, spans_chosen, CHOSEN, "under"),
-        ("y-  ", rejected, spans_rejected, REJECTED, "through"),
-    ):
+    sides = ("y+  ", chosen, spans_chosen, CHOSEN, "under"), ("y-  ", rejected, spans_rejected, REJECTED, "through")
+    for name, text, spans, colour, line in sides:
         pieces.append((name, {"color": colour, "weight": "bold"}))
         for part, kind in split_spans(text, spans):
             pieces.append((part, {"color": colour, "weight": "bold", "line": line} if kind else {}))
@@ -143,22 +139,11 @@ def _write(ax: Axes, pieces: Sequence[tuple[str, dict]]) -> None:
     for text, style in pieces:
         for line, part in enumerate(text.split("\n")):
             row, column = (row + 1, 0) if line else (row, column)
-            for word in _words(part):
+            for word in re.findall(r" *[^ ]+| +$", part):  # what may not be broken, with its leading spaces
                 if column + len(word.rstrip()) > cells and column:
                     row, column, word = row + 1, 0, word.lstrip()
                 _cell(ax, word, row, column, style)
                 column += len(word)
-
-
-def _words(text: str) -> list[str]:
-    """Pieces that may not be broken; each keeps its leading space."""
-    out: list[str] = []
-    for letter in text:
-        if out and not (letter == " " and not out[-1].isspace()):
-            out[-1] += letter
-        else:
-            out.append(letter)
-    return out
 
 
 def _cell(ax: Axes, text: str, row: int, column: int, style: dict) -> None:
@@ -204,32 +189,8 @@ def lines(ax: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]], *
     return _plain(ax)
 
 
-def curves(
-    ax: Axes,
-    rows: Sequence[Mapping],
-    keys: Sequence[str],
-    *,
-    x: str = "step",
-    ylabel: str = "",
-    reference: float | None = None,
-) -> Axes:
-    """Lines from the rows of log.jsonl; rows without a key are passed over. `reference` is a dashed known value."""
-    for i, key in enumerate(keys):
-        points = [(row[x], row[key]) for row in rows if row.get(key) is not None and row.get(x) is not None]
-        if points:
-            mark = {"marker": "o", "markersize": 3} if len(points) < 40 else {}
-            ax.plot(*zip(*points, strict=True), label=key, **series_style(i), **mark)
-    if reference is not None:
-        ax.axhline(reference, color=FAINT, linestyle="--", linewidth=1)
-    ax.set(xlabel=x, ylabel=ylabel)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize=FONT_PT - 1)
-    return _plain(ax)
-
-
-def forest(ax: Axes, results: Mapping, split: str = "test", names: Sequence[str] = RATES) -> Axes:
+def forest(ax: Axes, results: Mapping, split: str, names: Sequence[str]) -> Axes:
     """Base (grey circle) and aligned (blue diamond) with 95 % intervals, one row a metric; unmeasured rows say so."""
-    names = [name for name in names if name in results["base"][split]]
     for row, name in enumerate(names):
         for arm, colour, marker, shift in (("base", BASE, "o", -0.15), ("aligned", ALIGNED, "D", 0.15)):
             _point(ax, results[arm][split][name], row + shift, colour, marker, label=arm if row == 0 else None)
@@ -239,9 +200,8 @@ def forest(ax: Axes, results: Mapping, split: str = "test", names: Sequence[str]
     return ax
 
 
-def forest_difference(ax: Axes, results: Mapping, split: str = "test", names: Sequence[str] = RATES) -> Axes:
+def forest_difference(ax: Axes, results: Mapping, split: str, names: Sequence[str]) -> Axes:
     """Aligned minus base with paired 95 % intervals; filled where the interval leaves out 0."""
-    names = [name for name in names if name in results["difference"][split]]
     for row, name in enumerate(names):
         entry = results["difference"][split][name]
         clear = entry["low"] is not None and (entry["low"] > 0 or entry["high"] < 0)
@@ -255,17 +215,8 @@ def forest_difference(ax: Axes, results: Mapping, split: str = "test", names: Se
 def _point(ax: Axes, entry: Mapping, y: float, colour: str, marker: str, *, label=None, face=None) -> None:
     if entry["value"] is None:
         ax.plot([], [], marker, color=colour, label=label)
-        ax.text(
-            0.5,
-            round(y),
-            "not measurable",
-            transform=ax.get_yaxis_transform(),
-            ha="center",
-            va="center",
-            fontsize=FONT_PT - 2,
-            color=FAINT,
-            style="italic",
-        )
+        ax.text(0.5, round(y), "not measurable", transform=ax.get_yaxis_transform(), ha="center", va="center",
+                fontsize=FONT_PT - 2, color=FAINT, style="italic")
         return
     if entry["low"] is not None:
         ax.plot([entry["low"], entry["high"]], [y, y], color=colour, linewidth=1.6)
@@ -311,7 +262,7 @@ def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
 def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, title: str = "") -> Axes:
     """False findings by prior: how often a finding that is not there was affirmed, with and without a co-finding.
 
-    `rows` are false_findings.ErrorRow of one arm; `pairs` are (finding, cofinding). The counts stand at the bars.
+    `rows` are priors.ErrorRow of one arm; `pairs` are (finding, cofinding). The counts stand at the bars.
     """
     table = {(r.finding, r.cofinding, r.cofinding_present): r for r in rows if r.kind == "cofinding"}
     for i, (finding, cofinding) in enumerate(pairs):
@@ -364,3 +315,63 @@ def _plain(ax: Axes) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=FONT_PT - 1)
     return ax
+
+
+def png(image: Image.Image) -> bytes:
+    """The picture as PNG bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def outlined(
+    image: Image.Image, lesion: np.ndarray | None = None, control: np.ndarray | None = None, *, side: int = SIDE
+) -> Image.Image:
+    """The picture scaled to `side`, with the borders of its masks, bool (H, W): lesion orange, control blue."""
+    scale = side / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    for mask, colour in ((lesion, LESION), (control, CONTROL)):
+        if mask is not None:
+            area = Image.fromarray(np.asarray(mask, np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
+            border = ImageChops.difference(area, area.filter(ImageFilter.MinFilter(5)))
+            picture.paste(tuple(round(255 * v) for v in to_rgb(colour)), mask=border)
+    return picture
+
+
+def lesion_names(case: Case) -> dict[str, str]:
+    """{what it is called in the case: a name such as "left effusion"} of visible facts and lesions with pixels."""
+    named: dict[str, str] = {x.label.lower(): x.label for x in case.lesions if x.outlined}
+    named |= {f.finding: " ".join(filter(None, (f.side, f.finding))) for f in case.facts or () if f.mask and f.visible}
+    return named
+
+
+def lesions_of(case: Case) -> dict[str, np.ndarray]:
+    """{name such as "left effusion": mask, bool (H, W)} of each of them."""
+    return {shown: lesion_mask(case, [name]) for name, shown in lesion_names(case).items()}
+
+
+def with_lesions(case: Case, *, side: int = SIDE) -> Image.Image:
+    """The case's picture with each lesion outlined and called by its name."""
+    return named(read_image(case.image), lesions_of(case), side=side)
+
+
+def named(image: Image.Image, lesions: Mapping[str, np.ndarray], *, side: int = SIDE) -> Image.Image:
+    """The picture scaled to `side`, each mask outlined, its name on black above it, or below where that is taken."""
+    picture = outlined(image, np.logical_or.reduce(list(lesions.values())) if lesions else None, side=side)
+    pen, font, taken = ImageDraw.Draw(picture), ImageFont.load_default(max(11, side // 24)), []
+    for name, mask in lesions.items():
+        rows, columns = np.nonzero(mask)
+        if not len(rows):
+            continue
+        scale = picture.width / mask.shape[1]
+        width, height = pen.textlength(name, font=font) + 6, font.size + 6
+        x = min(max(0, columns.mean() * scale - width / 2), picture.width - width)
+        tops = [rows.min() * scale - height - 3, rows.max() * scale + 3, rows.mean() * scale]
+        boxes = [(x, y, x + width, y + height) for y in (min(max(0, y), picture.height - height) for y in tops)]
+        free = (box for box in boxes if not any(
+            box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken))
+        taken.append(next(free, boxes[0]))
+        pen.rectangle(taken[-1], fill="black")
+        pen.text((x + 3, taken[-1][1] + 1), name, font=font, fill=LESION)
+    return picture
