@@ -10,9 +10,8 @@ from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.dials import PRESETS
 from medalign_lite.evaluate import ask as evaluate
 from medalign_lite.evaluate.ask import Arm, drift_probes, margins_of, measure, predictions_of, tokens_of
-from medalign_lite.evaluate.calibration import Gap, gap_table
 from medalign_lite.evaluate.probes import real_probes
-from medalign_lite.evaluate.stats import CHANGE_METRICS, RESULT_METRICS, changed_results, dumps, results
+from medalign_lite.evaluate.stats import CHANGE_METRICS, RESULT_METRICS, Gap, changed_results, dumps, gap_table, results
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, save_adapter
 from medalign_lite.train.pairs import PairInputs
 from medalign_lite.train.scoring import answer_kl, answer_logp

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from medalign_lite.evaluate.calibration import calibration_table, reliability
 from medalign_lite.evaluate.metrics import Margins
 from medalign_lite.evaluate.priors import ErrorRow
+from medalign_lite.evaluate.stats import calibration_table, reliability
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.show import charts, figures
 

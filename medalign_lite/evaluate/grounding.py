@@ -82,9 +82,8 @@ def fall_counts(margins) -> dict[str, float]:
 
 def changed_case(case: Case, finding: str, condition: str) -> Case:
     """The case that a changed picture shows, with its report requests and the questions about the finding alone.
-
-    condition: "hidden", the finding is gone and everything else as it was; "moved", it lies on the other side.
-    Raises ValueError for another condition, and for a finding that is not there or, moved, has no side."""
+    condition: "hidden", the finding is gone and everything else as it was; "moved", it lies on the other side. Raises
+    ValueError for another condition, and for a finding that is not there or, moved, has no side."""
     about = [fact for fact in case.facts or () if fact.finding == finding]
     if condition not in CHANGES or not about:
         raise ValueError(f"case {case.id}: {finding} cannot be {condition}; hide or move a finding that it has")
@@ -100,11 +99,10 @@ def changed_case(case: Case, finding: str, condition: str) -> Case:
 
 
 def counterfactual_case(case: Case, facts: Sequence[Fact]) -> Case:
-    """The case as it would be were `facts` the truth: each question with the answer that would then be right.
-
-    Scored with `metrics.count` under the condition in which the changed picture was shown ("hidden", "moved"). Where
-    the finding of an open question is gone the question has a wrong premise, and that is its topic. Questions whose
-    answer under the new facts is not known are dropped: of unknown topics, and where the finding cannot be seen."""
+    """The case as it would be were `facts` the truth: each question with the answer that would then be right. Scored
+    with `metrics.count` under the condition in which the changed picture was shown ("hidden", "moved"). Where the
+    finding of an open question is gone the question has a wrong premise, and that is its topic. Questions whose answer
+    under the new facts is not known are dropped: of unknown topics, and where the finding cannot be seen."""
     facts, before = tuple(facts), tuple(case.facts or ())
     asked = (_answer_again(question, facts, before) for question in case.questions)
     return replace(case, facts=facts, questions=tuple(question for question in asked if question is not None))

@@ -61,19 +61,16 @@ class TokenValues:
 
 FEW_WORDS = 2  # an answer this many word edits from the base's is a minimal change
 PERPLEXITY = "perplexity_under_base"  # exp of its ratio, nats a token
+_LEVELS = ("", "_finding", "_side", "_size")
+_ERRORS = ("false_findings", "missing_findings", "location_errors", "severity_errors")
 # metric -> (numerator column, denominator column). Facts agree in finding, side and zone, where a name says no more.
 RATIOS = {
-    "fact_precision": ("claims_right", "claims"), "fact_recall": ("facts_found", "facts"),
-    "fact_precision_finding": ("claims_right_finding", "claims"),
-    "fact_recall_finding": ("facts_found_finding", "facts"), "fact_precision_side": ("claims_right_side", "claims"),
-    "fact_recall_side": ("facts_found_side", "facts"), "fact_precision_size": ("claims_right_size", "claims"),
-    "fact_recall_size": ("facts_found_size", "facts"), "hallucination_rate": ("claims_hallucinated", "claims"),
+    **{f"fact_precision{level}": (f"claims_right{level}", "claims") for level in _LEVELS},
+    **{f"fact_recall{level}": (f"facts_found{level}", "facts") for level in _LEVELS},
+    **{f"{name}_per_report": (name, "reports") for name in _ERRORS},
+    **{f"{name}_accuracy": (f"{name}s_right", f"{name}s") for name in ("side", "zone", "size")},
+    "hallucination_rate": ("claims_hallucinated", "claims"), "match_ratio": ("match_ratio", "match_reports"),
     "chair_mention": ("mentions_false", "mentions"), "chair_report": ("reports_false", "reports"),
-    "match_ratio": ("match_ratio", "match_reports"), "false_findings_per_report": ("false_findings", "reports"),
-    "missing_findings_per_report": ("missing_findings", "reports"),
-    "location_errors_per_report": ("location_errors", "reports"),
-    "severity_errors_per_report": ("severity_errors", "reports"), "side_accuracy": ("sides_right", "sides"),
-    "zone_accuracy": ("zones_right", "zones"), "size_accuracy": ("sizes_right", "sizes"),
     "attributes_stated": ("attributes_stated", "attributes"), "closed_accuracy": ("closed_right", "closed"),
     "closed_accuracy_llavamed": ("closed_llavamed", "closed"), "closed_accuracy_lmms": ("closed_lmms", "closed"),
     "open_recall": ("open_recall", "open"), "open_recall_strict": ("open_strict", "open"),
@@ -90,7 +87,6 @@ RATIOS = {
     "answer_words": ("words", "word_answers"), "kl_to_reference": ("kl", "kl_tokens"),
     PERPLEXITY: ("surprise", "surprise_tokens"),
 }
-_LEVELS = ("", "_finding", "_side", "_size")
 F1S = {f"fact_f1{level}": (f"fact_precision{level}", f"fact_recall{level}") for level in _LEVELS}
 METRICS = (*F1S, *RATIOS)
 COLUMNS = tuple(dict.fromkeys(column for pair in RATIOS.values() for column in pair))
@@ -130,14 +126,12 @@ def count(
     condition: str = "real", margins: Iterable[Margins] = (), kl: Iterable[TokenValues] = (),
     logp: Iterable[TokenValues] = (), right: Iterable[Margins] = (),
 ) -> Counts:
-    """Counts of one arm over `cases`, one row per image group (sorted).
-
-    Answers of cases that are not in `cases` are left out. Style is measured against the answers of `reference` under
-    the same condition. Over-claims come from the reports with condition `hidden`; how often an answer changes, from
-    those with `real`, `lesion` and `control`. `right`: gaps of the right answer over the wrong one to yes/no questions.
-
-    Raises ValueError for an unknown condition, a question that its case does not have, two answers to one question, or
-    a report on a `hidden` picture that does not say what was hidden."""
+    """Counts of one arm over `cases`, one row per image group (sorted). Answers of cases that are not in `cases` are
+    left out. Style is measured against the answers of `reference` under the same condition. Over-claims come from the
+    reports with condition `hidden`; how often an answer changes, from those with `real`, `lesion` and `control`.
+    `right`: gaps of the right answer over the wrong one to yes/no questions. Raises ValueError for an unknown
+    condition, a question that its case does not have, two answers to one question, or a report on a `hidden` picture
+    that does not say what was hidden."""
     if condition not in CONDITIONS:
         raise ValueError(f"unknown condition {condition!r}: use one of {', '.join(CONDITIONS)}")
     by_id = {case.id: case for case in cases}
@@ -180,9 +174,8 @@ def count(
 
 
 def changed_cases(cases: Iterable[Case], predictions: Iterable[Prediction], condition: str) -> list[Case]:
-    """The cases as their changed pictures show them, where some arm was asked: scored like any other.
-
-    condition: "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too."""
+    """The cases as their changed pictures show them, where some arm was asked: scored like any other. condition:
+    "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too."""
     changed = {p.case_id: p.finding for p in predictions if p.condition == condition and p.finding}
     return [changed_case(case, changed[case.id], condition) for case in cases if case.id in changed]
 
@@ -190,9 +183,7 @@ def changed_cases(cases: Iterable[Case], predictions: Iterable[Prediction], cond
 def answers_of(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> dict[tuple[str, str], dict]:
     """{(arm, condition): {(case_id, question_id): text}} of the answers to these cases."""
     answers: dict[tuple[str, str], dict] = defaultdict(dict)
-    for p in predictions:
-        if p.case_id not in by_id:
-            continue
+    for p in (p for p in predictions if p.case_id in by_id):
         group, key = answers[p.arm, p.condition], (p.case_id, p.question_id)
         if key in group:
             raise ValueError(f"two answers of {p.arm} ({p.condition}) to question {p.question_id} of case {p.case_id}: "
@@ -228,14 +219,14 @@ def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
     scores = score_answer(text, question.answer, question.kind, question.text, question.options)
     if question.kind == "choice":
         return {"choice": 1, "choice_right": scores["strict"], "choice_none": option_of(text, question.options) is None}
+    llavamed, strict, lmms = scores.values()
     if question.kind == "open":
-        row = {"open_recall": scores["llavamed"], "open_strict": scores["strict"], "open_lmms": scores["lmms"]}
-        return {"open": 1} | row
-    row = {"closed_right": scores["strict"], "closed_llavamed": scores["llavamed"], "closed_lmms": scores["lmms"]}
+        return {"open": 1, "open_recall": llavamed, "open_strict": strict, "open_lmms": lmms}
+    row = {"closed": 1, "closed_right": strict, "closed_llavamed": llavamed, "closed_lmms": lmms}
     if yes_no(question.answer) is not None:
         said = yes_no(text, question.text)
         row |= {"yes_no": 1, "yes": said is True, "neither": said is None}
-    return {"closed": 1} | row
+    return row
 
 
 def word_edits(a: str, b: str) -> int:
@@ -253,7 +244,7 @@ def word_edits(a: str, b: str) -> int:
 def style_counts(text: str, reference: str | None) -> dict[str, float]:
     """Columns of `metrics`: the answer's words, and its distance to the reference answer where there is one."""
     row = {"word_answers": 1, "words": len(text.split())}
-    if reference is None:
-        return row
-    edits, longest = word_edits(text, reference), max(len(text.split()), len(reference.split()), 1)
-    return row | {"edit_answers": 1, "edit_distance": edits / longest, "within_few_words": edits <= FEW_WORDS}
+    if reference is not None:
+        edits, longest = word_edits(text, reference), max(len(text.split()), len(reference.split()), 1)
+        row |= {"edit_answers": 1, "edit_distance": edits / longest, "within_few_words": edits <= FEW_WORDS}
+    return row

@@ -17,11 +17,10 @@ NO, COMMONEST = "always no", "commonest answer"
 
 @dataclass(frozen=True)
 class ErrorRow:
-    """How often a finding that is not there was affirmed: `false` of `images` images.
-
-    kind `absent`: all images of which it is known that the finding is not there; `side`: of those, affirmed on `side`;
-    `wrong side`: the finding is there, on the other side than the stated `side`; `cofinding`: images without the
-    finding, by whether `cofinding` is seen in them (`cofinding_present`), which is where a language prior shows."""
+    """How often a finding that is not there was affirmed: `false` of `images` images. kind `absent`: all images of
+    which it is known that the finding is not there; `wrong side`: the finding is there, on the other side than the
+    stated `side`; `cofinding`: images without the finding, by whether `cofinding` is seen in them
+    (`cofinding_present`), which is where a language prior shows."""
 
     kind: str
     finding: str
@@ -53,7 +52,6 @@ def _errors_of(finding: str, findings: Sequence[str], truths: Mapping[str, State
     wrong = {case_id for case_id in without if any(name == finding for name, _ in said[case_id])}
     yield ErrorRow("absent", finding, len(wrong), len(without))
     for side, across in zip(SIDES, reversed(SIDES)):
-        yield ErrorRow("side", finding, sum((finding, side) in said[c] for c in without), len(without), side)
         other = [c for c in said if {f.side for f in truths[c].facts if f.finding == finding and f.visible} == {across}]
         yield ErrorRow("wrong side", finding, sum((finding, side) in said[c] for c in other), len(other), side)
     for cofinding in (name for name in findings if name != finding):

@@ -80,11 +80,10 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
 
 
 def hidden_probes(cases: Sequence[Case], *, folder: Path, seed: int, per_split: int = HIDDEN_PER_SPLIT) -> list[Probe]:
-    """The report and the questions about one finding, with that finding gone and its company still there.
-
-    A seeded few held-out cases of each split; those whose picture was rendered without a finding, where there are any.
-    Elsewhere the mask of a seeded visible finding is filled with healthy texture, which no training pair shows, and the
-    picture written to `folder`. Cases without a table of facts are left out: nobody knows what to look for."""
+    """The report and the questions about one finding, with that finding gone and its company still there. A seeded few
+    held-out cases of each split; those whose picture was rendered without a finding, where there are any. Elsewhere the
+    mask of a seeded visible finding is filled with healthy texture, which no training pair shows, and the picture
+    written to `folder`. Cases without a table of facts are left out: nobody knows what to look for."""
     found = []
     for split in HELD_OUT:
         able = [(case, fact) for case in cases if case.split == split and (fact := _to_hide(case, seed=seed))]
@@ -95,13 +94,13 @@ def hidden_probes(cases: Sequence[Case], *, folder: Path, seed: int, per_split: 
     return found
 
 
-def moved_probes(cases: Iterable[Case], *, seed: int, per_split: int = MOVED_PER_SPLIT) -> list[Probe]:
+def moved_probes(cases: Iterable[Case], *, seed: int) -> list[Probe]:
     """The same with the finding on the other side, where there is such a picture."""
     found = []
     for split in HELD_OUT:
         able = {case.id: (case, fact) for case in cases if case.split == split for fact in case.facts or ()
                 if fact.moved and fact.visible}
-        for case, fact in choose(list(able.values()), per_split, seed=seed):
+        for case, fact in choose(list(able.values()), MOVED_PER_SPLIT, seed=seed):
             found += _changed_probes(case, fact.finding, "moved", case.folder / fact.moved)
     return found
 

@@ -20,8 +20,7 @@ from medalign_lite.cases.images import read_image
 from medalign_lite.corruption.masks import Masks, lesion_mask
 from medalign_lite.edits.repair import Edit
 from medalign_lite.edits.truths import truth_of
-from medalign_lite.evaluate.calibration import Reliability
-from medalign_lite.evaluate.stats import TEST_SPLITS
+from medalign_lite.evaluate.stats import TEST_SPLITS, Reliability
 from medalign_lite.show import figures
 from medalign_lite.show.failures import false_spans
 from medalign_lite.show.figures import lesions_of, with_lesions
@@ -33,10 +32,8 @@ CSS_PX = 88  # of a browser to an inch of a figure
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure: PNG bytes with a title, a caption, and in `alt` what is to be seen, for who cannot.
-
-    Jupyter shows it with that text (title and caption where there is none); on a narrow page it scrolls sideways.
-    """
+    """One figure: PNG bytes with a title, a caption, and in `alt` what is to be seen, for who cannot. Jupyter shows it
+    with that text (title and caption where there is none); on a narrow page it scrolls sideways."""
 
     title: str
     png: bytes

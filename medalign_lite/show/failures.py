@@ -23,10 +23,8 @@ Span = tuple[int, int, str]
 
 @dataclass(frozen=True)
 class Failure:
-    """One case: what was asked, what is true, what the two arms said, and the spans of it that are false.
-
-    `alt` says in words what `png` shows.
-    """
+    """One case: what was asked, what is true, what the two arms said, and the spans of it that are false. `alt` says in
+    words what `png` shows."""
 
     case_id: str
     question: str

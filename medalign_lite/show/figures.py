@@ -21,7 +21,7 @@ from statsmodels.stats.proportion import proportion_confint
 from medalign_lite.cases.case import Case
 from medalign_lite.cases.images import read_image
 from medalign_lite.corruption.masks import lesion_mask
-from medalign_lite.evaluate.calibration import Reliability
+from medalign_lite.evaluate.stats import Reliability
 
 matplotlib.rcParams["text.parse_math"] = False  # in notebooks too: a label of the data may hold dollars
 FAINT = "#6B757F"  # lines at known values and words for what is missing: 4.7 : 1 on white
@@ -49,10 +49,8 @@ def overlay(
     ax: Axes, image, lesion: np.ndarray | None = None, control: np.ndarray | None = None, *, title: str = "",
     sides: bool = True,
 ) -> Axes:  # fmt: skip
-    """An image with its lesion (orange, solid) and control mask (blue, dashed) outlined; masks are bool (H, W).
-
-    `sides` writes R and L beside it: in a frontal radiograph the patient's right is on the image's left.
-    """
+    """An image with its lesion (orange, solid) and control mask (blue, dashed) outlined; masks are bool (H, W). `sides`
+    writes R and L beside it: in a frontal radiograph the patient's right is on the image's left."""
     ax.imshow(np.asarray(image), cmap="gray", interpolation="bilinear")
     for mask, colour, style in ((lesion, LESION, "solid"), (control, CONTROL, "dashed")):
         if mask is not None and np.any(mask):
@@ -119,7 +117,7 @@ def answer(ax: Axes, text: str, spans: Sequence) -> Axes:
 def split_spans(text: str, spans: Sequence) -> list[tuple[str, str | None]]:
     """(part, kind) in reading order for spans [start, end, kind]; kind is None outside them."""
     parts, at = [], 0
-    for start, end, kind in sorted(tuple(span) for span in spans):
+    for start, end, kind in sorted(map(tuple, spans)):
         parts += [(text[at:start], None), (text[start:end], kind)]
         at = end
     return [(part, kind) for part, kind in [*parts, (text[at:], None)] if part]
@@ -170,10 +168,8 @@ def is_dark(colour) -> bool:
 
 
 def series_style(i: int) -> dict:
-    """Keywords of `plot` for line i of a figure: its neighbours differ from it in colour and in dashes.
-
-    Raises ValueError where two lines would look the same.
-    """
+    """Keywords of `plot` for line i of a figure: its neighbours differ from it in colour and in dashes. Raises
+    ValueError where two lines would look the same."""
     if not 0 <= i < len(SERIES) * len(DASHES):
         raise ValueError(f"line {i}: a figure can tell {len(SERIES) * len(DASHES)} lines apart, draw fewer in one")
     dashes = DASHES[(i + i // len(SERIES)) % len(DASHES)]
@@ -237,11 +233,9 @@ def _rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
-    """Share of yes among the answers that are right, by bin of p(yes), one line an arm: the base first, in grey.
-
-    Bins of fewer than ENOUGH questions are left out; bars are 95 % Wilson intervals of a bin's share, its questions
-    taken as independent. A marker's area goes by the questions; on the dashed line p(yes) means what it says.
-    """
+    """Share of yes among the answers that are right, by bin of p(yes), one line an arm: the base first, in grey. Bins
+    of fewer than ENOUGH questions are left out; bars are 95 % Wilson intervals of a bin's share, its questions taken as
+    independent. A marker's area goes by the questions; on the dashed line p(yes) means what it says."""
     ax.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1)
     most = max((arm.n.max() for arm in arms.values()), default=1)
     looks = zip((BASE, *SERIES), "oDs^v<>", strict=False)
@@ -252,18 +246,15 @@ def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
         ax.plot(p, share, color=colour, linestyle=DASHES[shift % len(DASHES)], marker=marker, linewidth=1.4, label=name)
         ax.vlines(p, low, high, color=colour, linewidth=1.2)
         ax.scatter(p, share, 12 + 90 * n / most, color=colour, marker=marker, alpha=0.75, linewidths=0)
-    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), ylabel="share whose right answer is yes")
     ax.set(xlabel=f"p(yes), mean of the bin (bins of at least {ENOUGH} questions)")
-    ax.set(ylabel="share whose right answer is yes")
     ax.legend(frameon=False, fontsize=FONT_PT - 1, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return _plain(ax)
 
 
 def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, title: str = "") -> Axes:
     """False findings by prior: how often a finding that is not there was affirmed, with and without a co-finding.
-
-    `rows` are priors.ErrorRow of one arm; `pairs` are (finding, cofinding). The counts stand at the bars.
-    """
+    `rows` are priors.ErrorRow of one arm; `pairs` are (finding, cofinding). The counts stand at the bars."""
     table = {(r.finding, r.cofinding, r.cofinding_present): r for r in rows if r.kind == "cofinding"}
     for i, (finding, cofinding) in enumerate(pairs):
         for there, colour, shift in ((True, REJECTED, -0.19), (False, BASE, 0.19)):
@@ -286,8 +277,7 @@ def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, ti
 
 def token_gradients(ax: Axes, tokens: Sequence[str], gradients: Mapping[str, Sequence[float]]) -> Axes:
     """Bars of ∂L/∂(log-prob) per token for each named loss or side; a bar below 0 means the token is pushed up."""
-    width = 0.8 / max(len(gradients), 1)
-    places = np.arange(len(tokens))
+    width, places = 0.8 / max(len(gradients), 1), np.arange(len(tokens))
     for i, (name, values) in enumerate(gradients.items()):
         shift = (i - (len(gradients) - 1) / 2) * width
         look = {"color": SERIES[i % len(SERIES)], "hatch": HATCHES[i % len(HATCHES)], "edgecolor": "white"}

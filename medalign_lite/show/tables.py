@@ -56,10 +56,8 @@ class Table:
 
 
 def table(rows: Sequence[Mapping] | Mapping[str, Mapping], *, title: str = "", digits: int = 3) -> Table:
-    """A table of rows, each {column: value}; {name: row} puts the name in front. Missing values, None and NaN are –.
-
-    An entry of `stats` ({"value", "low", "high", ...}) is shown as its value with its interval.
-    """
+    """A table of rows, each {column: value}; {name: row} puts the name in front. Missing values, None and NaN are –. An
+    entry of `stats` ({"value", "low", "high", ...}) is shown as its value with its interval."""
     if isinstance(rows, Mapping):
         rows = [{"": name, **row} for name, row in rows.items()]
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
@@ -141,6 +139,10 @@ def _gap(block: Mapping, name: str) -> str:
     return f"{block['base'][name]['value']:.3f} → {block['aligned'][name]['value']:.3f}{span}"
 
 
+def _change(block: Mapping, name: str) -> str:
+    return {1: "rises", -1: "falls", 0: "is not shown to change"}[moved(block["difference"][name])]
+
+
 def _price(test: Mapping) -> str:
     if not known(test["difference"], "fact_recall"):
         return "Facts in reports are not measurable here: nobody wrote down all that is in these pictures."
@@ -153,11 +155,8 @@ def _price(test: Mapping) -> str:
 
 
 def _questions(test: Mapping) -> str:
-    parts = []
-    for name in ("closed_accuracy", "open_recall"):
-        if known(test["difference"], name):
-            change = {1: "rises", -1: "falls", 0: "is not shown to change"}[moved(test["difference"][name])]
-            parts.append(f"{spoken(name)} {change} ({_gap(test, name)})")
+    parts = [f"{spoken(name)} {_change(test, name)} ({_gap(test, name)})" for name in ("closed_accuracy", "open_recall")
+             if known(test["difference"], name)]
     if not parts:
         return ""
     yes = f"; the share of yes is {_gap(test, 'yes_ratio')}" if known(test["difference"], "yes_ratio") else ""
@@ -167,8 +166,7 @@ def _questions(test: Mapping) -> str:
 def _shift(test: Mapping, shifted: Mapping) -> str:
     if not known(test["difference"], "fact_f1") or not known(shifted["difference"], "fact_f1"):
         return ""
-    base = test["base"]["fact_f1"]["value"] - shifted["base"]["fact_f1"]["value"]
-    aligned = test["aligned"]["fact_f1"]["value"] - shifted["aligned"]["fact_f1"]["value"]
+    base, aligned = (test[arm]["fact_f1"]["value"] - shifted[arm]["fact_f1"]["value"] for arm in ("base", "aligned"))
     kept = {1: "still helps", -1: "does harm", 0: "is not shown to help"}[moved(shifted["difference"]["fact_f1"])]
     return (f"Where the usual company of findings no longer holds (shifted), alignment {kept}: "
             f"F1 {_gap(shifted, 'fact_f1')}. From test to shifted the base loses {base:.3f} of F1, the aligned model "
@@ -215,11 +213,8 @@ def _blind(test: Mapping, controls: Mapping[str, Mapping] | None) -> list[str]:
 
 def _hidden(test: Mapping) -> str:
     name = "overclaim_lesion_hidden"
-    if not known(test["difference"], name):
-        return ""
-    change = {1: "rises", -1: "falls", 0: "is not shown to change"}[moved(test["difference"][name])]
     return (f"With one finding taken out of the picture and its company left, the share of reports that still affirm "
-            f"it {change}: {_gap(test, name)}.")
+            f"it {_change(test, name)}: {_gap(test, name)}.") if known(test["difference"], name) else ""
 
 
 def _style(test: Mapping) -> str:

@@ -65,9 +65,7 @@ def _browse(
 
 def case_browser(cases: Sequence[Case], answers: Mapping[tuple[str, str], Mapping[str, str]] | None = None) -> ipw.VBox:
     """Look through cases by split and finding: the picture with or without masks, its facts, questions and answers.
-
-    `answers` maps (case id, question id) to {arm: text}, shown under the reference answer.
-    """
+    `answers` maps (case id, question id) to {arm: text}, shown under the reference answer."""
     masks = ipw.Checkbox(value=True, description="Show lesions", indent=False)
     picture, text = Picture(), ipw.HTML()
 
@@ -111,10 +109,8 @@ def _facts(case: Case) -> str:
 
 
 def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence[float]]]]) -> ipw.VBox:
-    """Tokens coloured by a value: `answers` maps a title to (tokens, {name such as "Δ" or "KL": values}).
-
-    Red is negative, white 0, blue positive, full colour at the answer's largest value. Hover or tab for the number.
-    """
+    """Tokens coloured by a value: `answers` maps a title to (tokens, {name such as "Δ" or "KL": values}). Red is
+    negative, white 0, blue positive, full colour at the answer's largest value. Hover or tab for the number."""
     if not answers:
         return ipw.VBox([ipw.HTML("no answer to show")])
     which = ipw.Dropdown(options=list(answers), description="Answer", layout={"width": "40em"})
@@ -186,10 +182,8 @@ def corruption_explorer(
     image: Image.Image, lesion: np.ndarray, control: np.ndarray | None = None, *, id: str, seed: int,
     ask: Callable[[Image.Image], str] | None = None,
 ) -> ipw.VBox:  # fmt: skip
-    """Corrupt the lesion or its control mask, bool (H, W), by any method and strength, beside the clean picture.
-
-    `ask`, when given, is called on a button press with the corrupted picture and returns the model's answer.
-    """
+    """Corrupt the lesion or its control mask, bool (H, W), by any method and strength, beside the clean picture. `ask`,
+    when given, is called on a button press with the corrupted picture and returns the model's answer."""
     places = {"lesion": lesion} | ({"control": control} if control is not None else {})
     method = ipw.Dropdown(options=METHODS, description="Method")
     place = ipw.ToggleButtons(options=list(places), description="Where")
