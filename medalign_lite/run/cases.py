@@ -18,9 +18,9 @@ from medalign_lite.corruption.masks import lesion_mask, mask_source
 from medalign_lite.dials import Preset, PresetError
 from medalign_lite.files import ROOT, visible, write_json
 from medalign_lite.run.cohort import capped, read_set, settle_splits
-from medalign_lite.run.commands import exit_status
+from medalign_lite.run.commands import ArgumentError, command
 from medalign_lite.run.dial import resolve
-from medalign_lite.run.reproduce import ReproduceError, parse
+from medalign_lite.run.reproduce import parse
 
 COLUMNS = ("split", "images", "groups", "report", "closed", "open", "choice", "lesions", "with lesion")
 SHOWN = 6  # reasons
@@ -41,8 +41,12 @@ def overview(found: CaseSet, *, seed: int, preset: Preset) -> str:
             lines += ["", f"in a run: {how}", *_counts(settled.cases)]
     except CaseError as error:
         lines += ["", f"in a run: {error}"]
+    without = {True: "points only: `make masks` outlines them", False: "none: no grounding row from these"}
+    sources = ((mask_source(case), case) for case in found.cases)
+    origins = Counter(without[bool(case.lesions)] if source == "none" else source for source, case in sources)
+    lines += ["", "lesion masks of images from", *(f"{n:8}  {origin}" for origin, n in origins.most_common())]
     missing = sum("no such image file" in entry["reason"] for entry in found.skipped)
-    lines += ["", *_origins(found.cases), "", f"missing image files: {missing}"]
+    lines += ["", f"missing image files: {missing}"]
     for name, entries in (("cases left out", found.skipped), ("parts left out of kept cases", found.dropped)):
         lines += [f"{name}: {len(entries)}", *_reasons(entries)]
     lines += [f"notes, no faults: {len(found.notes)}"]
@@ -99,14 +103,6 @@ def _counts(cases: Iterable[Case]) -> list[str]:
     return ["".join(f"{value:>12}" if i else f"{value:8}" for i, value in enumerate(row)) for row in rows]
 
 
-def _origins(cases: Iterable[Case]) -> list[str]:
-    """How many images have their lesion mask from where; images without one give no grounding row."""
-    without = {True: "points only: `make masks` outlines them", False: "none: no grounding row from these"}
-    sources = ((mask_source(case), case) for case in cases)
-    counted = Counter(without[bool(case.lesions)] if source == "none" else source for source, case in sources)
-    return ["lesion masks of images from", *(f"{number:8}  {origin}" for origin, number in counted.most_common())]
-
-
 def _reasons(entries: Sequence[dict]) -> list[str]:
     """The commonest reasons, numbers and quoted words taken as equal, each with its count and first example."""
     kinds: dict[str, list[dict]] = {}
@@ -149,16 +145,13 @@ def look(cases: Path, *, out: Path, seed: int, preset: Preset, strict: bool = Fa
     return f"{page}\n\nwritten: {folder / 'contact_sheet.png'}, {folder / 'left_out.json'}"
 
 
-def main(arguments: list[str]) -> int:
+@command(refused=(CaseError, PresetError))
+def main(arguments: list[str]) -> None:
     """Exit status 0, or 2 with one sentence where nothing can be read."""
-
-    def work() -> None:
-        values = parse(arguments)
-        if not values["CASES"]:
-            raise ReproduceError("say which: make cases CASES=path")
-        cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
-        page = look(cases, out=out, seed=values["SEED"], preset=resolve(values["PRESET"]).preset,
-                    strict=values["STRICT"], lesions=values["LESIONS"])
-        print("\n".join(map(visible, page.splitlines())))
-
-    return exit_status(work, refused=(CaseError, PresetError, ReproduceError))
+    values = parse(arguments)
+    if not values["CASES"]:
+        raise ArgumentError("say which: make cases CASES=path")
+    cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
+    page = look(cases, out=out, seed=values["SEED"], preset=resolve(values["PRESET"]).preset,
+                strict=values["STRICT"], lesions=values["LESIONS"])
+    print("\n".join(map(visible, page.splitlines())))

@@ -65,11 +65,10 @@ def _files_of(case: Case) -> set[Path]:
 
 
 def choose_cohort(stage: Stage, *, strict: bool = False, lesions: str = "") -> CaseSet:
-    """Find the run's cases and keep them as outputs of stage 00; a finished stage is read back.
-
-    Of a user's cases at most as many are taken as the preset says, and of these what the run's model can take. A bad
-    case is left out and listed; with `strict` it raises CaseError. `lesions` is the parameter LESIONS. Raises CaseError
-    too where no case is left or there are too few groups to divide."""
+    """Find the run's cases and keep them as outputs of stage 00; a finished stage is read back. Of a user's cases at
+    most as many are taken as the preset says, and of these what the run's model can take. A bad case is left out and
+    listed; with `strict` it raises CaseError. `lesions` is the parameter LESIONS. Raises CaseError too where no case is
+    left or there are too few groups to divide."""
     found = cache(lambda: _find(stage, strict, lesions))
     stage.path("cases.jsonl", lambda part: write_cases(part, found().cases, root=_root(stage)))
     left_out = stage.json("skipped.json", lambda: {n: getattr(found(), n) for n in ("skipped", "dropped", "notes")})

@@ -3,10 +3,10 @@
 A segmenter is a function of an image and a lesion that returns bool (H, W), or None where it finds nothing. `load_sam`
 gives one of the SAM family (SAM, MedSAM, SAM-HQ, SAM 2, ...; Kirillov et al. 2023), which draws a lesion from its box,
 its points or both. Nothing here knows medicine: which weights are fit for which pictures is for the reader to judge, on
-the contact sheet of what they drew. Trust goes
-the data set's marks first (METHOD.md §6): what has a mask or polygon is left alone, a box stays and bounds what is
-drawn inside it, and an outline that misses a given point is refused. The result is a new case list with its own copies
-of the images in `OUT/masks/`; every mask made here carries the segmenter's name (`Lesion.made_by`).
+the contact sheet of what they drew. Trust goes to the data set's marks first (METHOD.md §6): what has a mask or polygon
+is left alone, a box stays and bounds what is drawn inside it, and an outline that misses a given point is refused. The
+result is a new case list with its own copies of the images in `OUT/masks/`; every mask made here carries the
+segmenter's name (`Lesion.made_by`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from medalign_lite.corruption.masks import lesion_source
 from medalign_lite.files import ROOT, digest, write_json
 from medalign_lite.model.weights import ModelError, locate
 from medalign_lite.run.cohort import read_set
-from medalign_lite.run.commands import ArgumentError, exit_status
+from medalign_lite.run.commands import ArgumentError, command
 from medalign_lite.run.reproduce import parse
 from medalign_lite.text.facts import Fact
 from medalign_lite.text.says import yes_no
@@ -44,12 +44,11 @@ LARGEST = 0.6  # of the image; an outline above this is the body or the backgrou
 def outline_cases(
     cases: Iterable[Case], segment: Segmenter, *, name: str, folder: Path, labels: Collection[str] = ()
 ) -> tuple[list[Case], list[dict]]:
-    """The cases with outlines from `segment`, and one row a lesion: {"id", "label", "mask", "reason"}.
-
-    Images and masks are written to `folder`. In a case without any lesion each of `labels` that its positive gold
-    answers speak of is asked for, with neither box nor point. `mask` of a row is where the pixels come from ("none"
-    where there are none), `reason` why no outline was drawn, else "". Raises ValueError where `segment` returns
-    something else than bool (H, W) or None."""
+    """The cases with outlines from `segment`, and one row a lesion: {"id", "label", "mask", "reason"}. Images and masks
+    are written to `folder`. In a case without any lesion each of `labels` that its positive gold answers speak of is
+    asked for, with neither box nor point. `mask` of a row is where the pixels come from ("none" where there are none),
+    `reason` why no outline was drawn, else "". Raises ValueError where `segment` returns something else than bool (H,
+    W) or None."""
     made, rows = [], []
     for case in cases:
         image = read_image(case.image)
@@ -188,14 +187,12 @@ def make_masks(
     return "\n".join(lines)
 
 
-def main(arguments: list[str]) -> int:
+@command(refused=(CaseError, ImageError, ModelError))
+def main(arguments: list[str]) -> None:
     """Exit status 0, or 2 with one sentence where nothing can be outlined."""
-    def work() -> None:
-        values = parse(arguments)
-        if not values["CASES"] or not values["MODEL"]:
-            raise ArgumentError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
-        cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
-        segment, name = load_sam(values["MODEL"])
-        print(make_masks(cases, segment, name=name, out=out, strict=values["STRICT"], lesions=values["LESIONS"]))
-
-    return exit_status(work, refused=(CaseError, ImageError, ModelError))
+    values = parse(arguments)
+    if not values["CASES"] or not values["MODEL"]:
+        raise ArgumentError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
+    cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
+    segment, name = load_sam(values["MODEL"])
+    print(make_masks(cases, segment, name=name, out=out, strict=values["STRICT"], lesions=values["LESIONS"]))
