@@ -89,6 +89,7 @@ def published_scores(
             unused.append(f"{package} was not used: it is not installed")
             continue
         try:
+            variant = f"{variant}|version:{version(package)}"
             with (nothing_fetched(), patch.object(socket.socket, "connect", side_effect=refused),
                   contextlib.redirect_stdout(sys.stderr)):
                 scored = {name: np.asarray(rows, float) for name, rows in
@@ -97,7 +98,6 @@ def published_scores(
             why = visible(f"{type(error).__name__}: {error}"[:200])
             unused.append(f"{package} was not used: it needs {needs} on this machine, and stopped with {why}")
             continue
-        variant = f"{variant}|version:{version(package)}"
         found |= {(metric, package, variant): rows if rows.ndim == 2 else np.stack([rows, np.ones_like(rows)], axis=1)
                   for metric, rows in scored.items()}
     return found, unused

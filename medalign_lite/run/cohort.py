@@ -52,10 +52,7 @@ def input_files(cases: str) -> list[Path]:
     code = plugged if module is not readers.kit else []  # what no import tells
     if not path.is_file() or module.MAKES_FILES:
         return [path, *code]
-    files = {path.resolve()}
-    for case in read_cases(path, check_files=False).cases:
-        files |= _files_of(case)
-    return sorted(files)
+    return sorted({path.resolve()}.union(*map(_files_of, read_cases(path, check_files=False).cases)))
 
 
 def _files_of(case: Case) -> set[Path]:
@@ -107,8 +104,7 @@ def settle_splits(found: CaseSet, *, seed: int) -> CaseSet:
     leaking = [case for case in found.cases if case.split == "train" and case.group in leaks]
     kept = [case for case in found.cases if case not in leaking]
     splits = {case.split for case in kept}
-    if not {"train", "test"} <= splits:
-        missing = " and ".join(name for name in ("train", "test") if name not in splits)
+    if missing := " and ".join(name for name in ("train", "test") if name not in splits):
         cases = _divide(found.cases, FRACTIONS, seed=seed)
         return replace(found, cases=cases, reason=f"{found.reason}; no {missing} split in it: divided anew by group")
     reason = f"{found.reason}; its own splits"

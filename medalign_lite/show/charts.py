@@ -68,11 +68,10 @@ def training(logs: Mapping[str, Sequence[Mapping]]) -> Picture:
     """`training_curves` of loss, margin, grounding selectivity and KL of each recipe's log.jsonl."""
     titles = {"loss": "loss (each recipe has its own terms)", "margin": "margin m(v), β × nats",
               "gs": "grounding selectivity, validation", "kl": "Σ kₜ KL, nats a record (recipes with a KL term)"}
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
-    axes = figure.subplots(2, 2)
-    for ax, (key, title) in zip(axes.flat, titles.items(), strict=True):
+    figure, *axes = _sheet(10, 6.2, 2, 2)
+    for ax, (key, title) in zip(axes, titles.items(), strict=True):
         training_curves(ax, logs, key, title=title, smooth=key != "gs")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     told = [f"{name}: " + ", ".join(f"{key} from {seen[0]:.2f} to {seen[-1]:.2f}" for key in titles for seen in [
         [row[key] for row in rows if key in row]] if seen) for name, rows in logs.items()]
     return picture(figure, "Training", "Lines are running means, points validation.", alt="; ".join(told))
@@ -107,8 +106,8 @@ def forests(results: Mapping) -> Picture:
     base, new = results["base"], results["aligned"]
     known = {split: [name for name in figures.RATES if base[split][name]["value"] is not None] for split in TEST_SPLITS}
     measured = {split: names for split, names in known.items() if names}
-    figure = Figure(figsize=(11, 0.6 + 3.9 * max(len(measured), 1)), layout="constrained")
-    for (left, right), (split, names) in zip(_panels(figure, len(measured), 2), measured.items(), strict=True):
+    figure, *axes = _sheet(11, 0.6 + 3.9 * max(len(measured), 1), len(measured), 2)
+    for left, right, (split, names) in zip(axes[::2], axes[1::2], measured.items(), strict=True):
         figures.forest(left, results, split, names)
         figures.forest_difference(right, results, split, names).set_yticklabels([])
     told = []
@@ -121,8 +120,8 @@ def forests(results: Mapping) -> Picture:
 
 def margin_histograms(arms: Mapping[str, Sequence]) -> Picture:
     """Margins (`metrics.Margins`) with a lesion and a control under v, v' and v°, a panel for each named arm."""
-    figure, told = Figure(figsize=(5.5 * len(arms), 3.4), layout="constrained"), []
-    for ax, (title, rows) in zip(_panels(figure, 1, len(arms), sharex=True, sharey=True)[0], arms.items(), strict=True):
+    (figure, *axes), told = _sheet(5.5 * len(arms), 3.4, 1, len(arms), sharex=True, sharey=True), []
+    for ax, (title, rows) in zip(axes, arms.items(), strict=True):
         both = [(m.clean, m.lesion, m.control) for m in rows if None not in (m.lesion, m.control)]
         ax.set_title(title, fontsize=figures.FONT_PT + 1)
         if not both:
@@ -142,8 +141,7 @@ def margin_histograms(arms: Mapping[str, Sequence]) -> Picture:
 
 def reliability_picture(arms: Mapping[str, Reliability]) -> Picture:
     """`reliability_lines` of the arms that were asked yes/no questions."""
-    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
-    ax = figure.subplots()
+    figure, ax = _sheet(4.6, 4.2)
     if arms:
         figures.reliability_lines(ax, arms)
     else:
@@ -156,10 +154,10 @@ def reliability_picture(arms: Mapping[str, Reliability]) -> Picture:
 
 def company_bars(errors: Mapping[tuple[str, str], Sequence], pairs: Sequence[tuple[str, str]]) -> Picture:
     """`prior_bars` of each {(arm, split): rows}, the base in the left column, for these (finding, cofinding)."""
-    figure = Figure(figsize=(11, 7.4 if pairs else 3), layout="constrained")
-    arms, splits, told = list(dict.fromkeys(arm for arm, _ in errors)), [split for _, split in errors], []
-    axes = _panels(figure, len(errors) // len(arms), len(arms), sharex=True, sharey=True).T.flat
-    for n, (ax, ((arm, split), rows)) in enumerate(zip(axes, errors.items(), strict=True)):
+    columns, splits, told = len({arm for arm, _ in errors}), [split for _, split in errors], []
+    figure, *axes = _sheet(11, 7.4 if pairs else 3, len(errors) // columns, columns, sharex=True, sharey=True)
+    downwards = [ax for column in range(columns) for ax in axes[column::columns]]
+    for n, (ax, ((arm, split), rows)) in enumerate(zip(downwards, errors.items(), strict=True)):
         title = f"{split}: {'base' if arm == 'base' else 'aligned'}"
         if not pairs:
             _nothing(ax, f"{title}: too few images")
@@ -175,9 +173,10 @@ def company_bars(errors: Mapping[tuple[str, str], Sequence], pairs: Sequence[tup
                    "without the co-finding; the pairs where the base is pulled most on test.", alt="; ".join(told))
 
 
-def _panels(figure: Figure, rows: int, columns: int, **shared) -> np.ndarray:
-    """(rows, columns) axes; none where there is no row."""
-    return figure.subplots(rows, columns, squeeze=False, **shared) if rows else np.empty((0, columns))
+def _sheet(width: float, height: float, rows: int = 1, columns: int = 1, **look) -> tuple:
+    """A figure of this size in inches, and its axes row by row; none where there is no row or no column."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, *(figure.subplots(rows, columns, squeeze=False, **look).flat if rows * columns else ())
 
 
 def _nothing(ax: Axes, why: str) -> None:
@@ -207,8 +206,7 @@ def clearest_error(asked: Sequence[tuple[Case, Question]], texts: Sequence[str])
 
 def wrong_answer(case: Case, question: Question, text: str) -> Picture:
     """The picture with what is there outlined and named, beside the answer with its false words struck through."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.75))
+    figure, left, right = _sheet(10, 3.6, 1, 2, width_ratios=(1, 1.75))
     figures.overlay(left, with_lesions(case, side=420), title="what is there", sides=case.frontal)
     figures.answer(right, f"asked  {question.text}\n\n{text}\n\ntrue   {truth_of(case, question).words}", [
         (start + len(question.text) + 9, end + len(question.text) + 9, kind)
@@ -224,8 +222,7 @@ def gallery(pictures: Mapping[str, tuple | Image.Image], *, columns: int = 5, si
     columns = max(1, min(columns, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
     lines = max((title.count("\n") + 1 for title in pictures), default=1)
-    figure = Figure(figsize=(2.3 * columns, (2.4 + 0.18 * lines) * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure, *axes = _sheet(2.3 * columns, (2.4 + 0.18 * lines) * rows, rows, columns)
     for ax in axes[len(pictures) :]:
         ax.set_axis_off()
     for ax, (title, parts) in zip(axes, pictures.items()):
@@ -253,9 +250,8 @@ def bars(rows: Mapping[str, Mapping[str, float]], *, xlabel: str, title: str = "
         rows = {name: {part: n / (sums[name] or 1) for part, n in row.items()} for name, row in rows.items()}
     series = list(dict.fromkeys(name for row in rows.values() for name in row))
     beside = 1 if stacked else max(map(len, rows.values()), default=1)  # bars of a row
-    figure = Figure(figsize=(8, 1.1 + max(len(rows), 2) * (0.3 if stacked else 0.12 + 0.14 * beside)),
-                    layout="constrained")
-    ax, ends, thick = figure.subplots(), np.zeros(len(rows)), (0.7 if stacked else 0.8) / beside
+    figure, ax = _sheet(8, 1.1 + max(len(rows), 2) * (0.3 if stacked else 0.12 + 0.14 * beside))
+    ends, thick = np.zeros(len(rows)), (0.7 if stacked else 0.8) / beside
     for i, name in enumerate(series):
         values = np.nan_to_num([float(row.get(name) or 0) for row in rows.values()])
         at = [0 if stacked or name not in row else list(row).index(name) - (len(row) - 1) / 2 for row in rows.values()]
@@ -279,8 +275,7 @@ def bars(rows: Mapping[str, Mapping[str, float]], *, xlabel: str, title: str = "
 
 def company(names: Sequence[str], matrices: Mapping[str, np.ndarray]) -> Picture:
     """Which findings go together: correlations side by side, each number of at least .2 written into its cell."""
-    figure = Figure(figsize=(1.4 + 4.2 * len(matrices), 4.3), layout="constrained")
-    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+    figure, *axes = _sheet(1.4 + 4.2 * len(matrices), 4.3, 1, len(matrices))
     for i, (ax, (title, phi)) in enumerate(zip(axes, matrices.items())):
         off = phi - np.diag(np.diag(phi))
         shown = ax.imshow(off, cmap=figures.DIVERGING, vmin=-0.8, vmax=0.8)
@@ -289,7 +284,7 @@ def company(names: Sequence[str], matrices: Mapping[str, np.ndarray]) -> Picture
         ax.set_title(title, fontsize=10)
         ax.set_yticks(range(len(names)), names if i == 0 else [], fontsize=8)
         ax.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
-    figure.colorbar(shown, ax=list(axes), label="correlation (phi)", shrink=0.8)
+    figure.colorbar(shown, ax=axes, label="correlation (phi)", shrink=0.8)
     told = [f"{title}: " + (", ".join(f"{names[a]} with {names[b]} {phi[a, b]:+.2f}" for a, b in np.argwhere(
         np.abs(np.triu(phi, 1)) >= 0.2)) or "none of .2 or more") for title, phi in matrices.items()]
     return drawing(figure, f"Correlations between findings. {'. '.join(told)}.")
@@ -297,8 +292,8 @@ def company(names: Sequence[str], matrices: Mapping[str, np.ndarray]) -> Picture
 
 def histograms(panels: Mapping[str, Mapping[str, Sequence[float]]], *, bins=30, log: bool = False) -> Picture:
     """One panel a quantity, {what is counted: {group: values}}."""
-    figure = Figure(figsize=(5 * max(len(panels), 1), 3.1), layout="constrained")
-    for ax, (xlabel, groups) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+    figure, *axes = _sheet(5 * max(len(panels), 1), 3.1, 1, len(panels))
+    for ax, (xlabel, groups) in zip(axes, panels.items()):
         figures.histogram(ax, {n: v for n, v in groups.items() if len(v)} or {"none": [0.0]}, bins=bins, xlabel=xlabel)
         for line, dash in zip([p for p in ax.patches if not p.get_fill()], figures.DASHES * 3):
             line.set_linestyle(dash)
@@ -315,8 +310,7 @@ def marked_texts(texts: Mapping[str, tuple[Sequence[str], Sequence[float]]], *, 
     """Texts piece by piece, coloured by a value on one scale, one below the other: {title: (pieces, values)}."""
     heights = [2 + sum(map(len, parts)) // 95 for parts, _ in texts.values()] or [2]
     limit = limit or max((abs(value) for _, values in texts.values() for value in values), default=1.0)
-    figure = Figure(figsize=(10, max(1.4, 0.36 * sum(heights))), layout="constrained")
-    axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    figure, *axes = _sheet(10, max(1.4, 0.36 * sum(heights)), len(heights), height_ratios=heights)
     for ax, (title, (parts, values)) in zip(axes, texts.items()):
         figures.token_heatmap(ax, parts, values, label=label, title=title, limit=limit)
     most = [f"{title}: the strongest are " + ", ".join(
@@ -329,8 +323,8 @@ def edits(found: Iterable) -> Picture:
     """Edits (anything with chosen, rejected and their spans), y+ above y−."""
     found = list(found)
     longest = max((len(edit.chosen) + len(edit.rejected) for edit in found), default=0)
-    figure = Figure(figsize=(10, (0.78 + 0.2 * (longest // 100)) * max(len(found), 1)), layout="constrained")
-    for ax, edit in zip(figure.subplots(max(len(found), 1), 1, squeeze=False)[:, 0], found):
+    figure, *axes = _sheet(10, (0.78 + 0.2 * (longest // 100)) * max(len(found), 1), max(len(found), 1))
+    for ax, edit in zip(axes, found):
         figures.edit_diff(ax, edit.chosen, edit.rejected, edit.spans_chosen, edit.spans_rejected)
         ax.spines["bottom"].set(visible=True, color="#B8C0C8")
     told = "; ".join(" · ".join(_exchanged(edit)) for edit in found)
@@ -345,8 +339,7 @@ def _exchanged(edit) -> list[str]:
 def scatter(x: Sequence[float], y: Sequence[float], *, xlabel: str, ylabel: str, title: str = "",
             diagonal: bool = False) -> Picture:
     """Points, with the line of equality where wanted."""
-    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
-    ax = figure.subplots()
+    figure, ax = _sheet(5.6, 3.8)
     ax.plot(x, y, "o", markersize=4, color=figures.ALIGNED, alpha=0.7, markeredgewidth=0)
     if diagonal:
         reach = 1.05 * max((*np.abs(x), *np.abs(y)), default=1.0)
@@ -362,15 +355,14 @@ def scatter(x: Sequence[float], y: Sequence[float], *, xlabel: str, ylabel: str,
 def four_pictures(image: Image.Image, masks: Masks, damaged: Image.Image, edit: Edit, tokens: Sequence[str],
                   weights: Sequence[float], *, about: str) -> Picture:
     """The method: the picture with the lesion `about`, the edit, the picture without that lesion, the weights."""
-    figure = Figure(figsize=(10.5, 6.2), layout="constrained")
-    axes = figure.subplots(2, 2, width_ratios=(1, 2.2))
-    figures.overlay(axes[0, 0], image, masks.lesion, title=f"1  the picture v, its {about} outlined")
-    figures.edit_diff(axes[0, 1], edit.chosen, edit.rejected, edit.spans_chosen, edit.spans_rejected)
-    axes[0, 1].set_title("2  the smallest correction (y+) of the answer (y−)", fontsize=9, loc="left")
+    figure, *axes = _sheet(10.5, 6.2, 2, 2, width_ratios=(1, 2.2))
+    figures.overlay(axes[0], image, masks.lesion, title=f"1  the picture v, its {about} outlined")
+    figures.edit_diff(axes[1], edit.chosen, edit.rejected, edit.spans_chosen, edit.spans_rejected)
+    axes[1].set_title("2  the smallest correction (y+) of the answer (y−)", fontsize=9, loc="left")
     twin = "; dashed: its twin v°" if masks.control is not None else ""
-    figures.overlay(axes[1, 0], damaged, None, masks.control, title=f"3  v′: the {about} filled{twin}")
+    figures.overlay(axes[2], damaged, None, masks.control, title=f"3  v′: the {about} filled{twin}")
     title = "4  the tokens of y− that carry weight"
-    figures.token_heatmap(axes[1, 1], tokens, weights, label="weight", title=title)
+    figures.token_heatmap(axes[3], tokens, weights, label="weight", title=title)
     changed = ", ".join(_exchanged(edit))
     return drawing(figure, f"Four pictures. 1: the image with its {about} outlined. 2: the answer and its correction: "
                            f"{changed}. 3: the image with the {about} filled{twin}. 4: the answer with weight on "

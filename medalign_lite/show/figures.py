@@ -180,9 +180,7 @@ def lines(ax: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]], *
     """One line a series, all over the same x."""
     for i, (name, values) in enumerate(series.items()):
         ax.plot(x, values, label=name, **series_style(i))
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(frameon=False, fontsize=FONT_PT - 1)
-    return _plain(ax)
+    return _finished(ax, xlabel=xlabel, ylabel=ylabel)
 
 
 def forest(ax: Axes, results: Mapping, split: str, names: Sequence[str]) -> Axes:
@@ -190,10 +188,8 @@ def forest(ax: Axes, results: Mapping, split: str, names: Sequence[str]) -> Axes
     for row, name in enumerate(names):
         for arm, colour, marker, shift in (("base", BASE, "o", -0.15), ("aligned", ALIGNED, "D", 0.15)):
             _point(ax, results[arm][split][name], row + shift, colour, marker, label=arm if row == 0 else None)
-    _rows(ax, names)
-    ax.set(xlim=(-0.02, 1.02), title=split)
-    ax.legend(frameon=False, fontsize=FONT_PT - 1, ncols=2, loc="lower center", bbox_to_anchor=(0.5, -0.2))
-    return ax
+    below = {"ncols": 2, "loc": "lower center", "bbox_to_anchor": (0.5, -0.2)}
+    return _rows(ax, names, legend=below, xlim=(-0.02, 1.02), title=split)
 
 
 def forest_difference(ax: Axes, results: Mapping, split: str, names: Sequence[str]) -> Axes:
@@ -203,9 +199,7 @@ def forest_difference(ax: Axes, results: Mapping, split: str, names: Sequence[st
         clear = entry["low"] is not None and (entry["low"] > 0 or entry["high"] < 0)
         _point(ax, entry, row, ALIGNED, "D", face=ALIGNED if clear else "white")
     ax.axvline(0, color=FAINT, linewidth=1)
-    _rows(ax, names)
-    ax.set(title=f"{split}: aligned − base")
-    return ax
+    return _rows(ax, names, title=f"{split}: aligned − base")
 
 
 def _point(ax: Axes, entry: Mapping, y: float, colour: str, marker: str, *, label=None, face=None) -> None:
@@ -224,12 +218,11 @@ def spoken(metric: str) -> str:
     return metric.replace("_", " ").replace(" f1", " F1").replace("kl ", "KL ")
 
 
-def _rows(ax: Axes, names: Sequence[str]) -> None:
+def _rows(ax: Axes, names: Sequence[str], **look) -> Axes:
     ax.set_yticks(range(len(names)), [spoken(name) + (" ↓" if name in LOWER_IS_BETTER else "") for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="x", color="#E3E6E9", linewidth=0.8)
-    ax.title.set_fontsize(FONT_PT + 1)
-    _plain(ax)
+    return _finished(ax, **look)
 
 
 def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
@@ -246,10 +239,11 @@ def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
         ax.plot(p, share, color=colour, linestyle=DASHES[shift % len(DASHES)], marker=marker, linewidth=1.4, label=name)
         ax.vlines(p, low, high, color=colour, linewidth=1.2)
         ax.scatter(p, share, 12 + 90 * n / most, color=colour, marker=marker, alpha=0.75, linewidths=0)
-    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), ylabel="share whose right answer is yes")
-    ax.set(xlabel=f"p(yes), mean of the bin (bins of at least {ENOUGH} questions)")
-    ax.legend(frameon=False, fontsize=FONT_PT - 1, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
-    return _plain(ax)
+    return _finished(
+        ax, legend={"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1)}, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03),
+        xlabel=f"p(yes), mean of the bin (bins of at least {ENOUGH} questions)",
+        ylabel="share whose right answer is yes",
+    )  # fmt: skip
 
 
 def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, title: str = "") -> Axes:
@@ -267,12 +261,9 @@ def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, ti
             ax.text(row.false / row.images, i + shift, f" {row.false}/{row.images}", va="center", fontsize=FONT_PT - 2)
     ax.set_yticks(range(len(pairs)), [f"{finding}\n(with {cofinding})" for finding, cofinding in pairs])
     ax.set_ylim(len(pairs) - 0.5, -0.5)
-    ax.set(xlabel="share of images without the finding whose report affirms it")
     ax.set_title(title, fontsize=FONT_PT + 1)
     ax.margins(x=0.15)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize=FONT_PT - 1)
-    return _plain(ax)
+    return _finished(ax, xlabel="share of images without the finding whose report affirms it")
 
 
 def token_gradients(ax: Axes, tokens: Sequence[str], gradients: Mapping[str, Sequence[float]]) -> Axes:
@@ -284,9 +275,7 @@ def token_gradients(ax: Axes, tokens: Sequence[str], gradients: Mapping[str, Seq
         ax.bar(places + shift, values, width, label=name, linewidth=0.5, **look)
     ax.axhline(0, color=FAINT, linewidth=1)
     ax.set_xticks(places, [str(token).strip() or "␣" for token in tokens], rotation=45, ha="right")
-    ax.set_ylabel("∂L / ∂ log π")
-    ax.legend(frameon=False, fontsize=FONT_PT - 1)
-    return _plain(ax)
+    return _finished(ax, ylabel="∂L / ∂ log π")
 
 
 def histogram(ax: Axes, groups: Mapping[str, Sequence[float]], *, bins: int = 30, xlabel: str = "") -> Axes:
@@ -296,12 +285,14 @@ def histogram(ax: Axes, groups: Mapping[str, Sequence[float]], *, bins: int = 30
     for i, (name, values) in enumerate(groups.items()):
         ax.hist(values, edges, histtype="stepfilled", alpha=0.18, color=SERIES[i % len(SERIES)])
         ax.hist(values, edges, histtype="step", label=name, **series_style(i))
-    ax.set(xlabel=xlabel, ylabel="count")
-    ax.legend(frameon=False, fontsize=FONT_PT - 1)
-    return _plain(ax)
+    return _finished(ax, xlabel=xlabel, ylabel="count")
 
 
-def _plain(ax: Axes) -> Axes:
+def _finished(ax: Axes, *, legend: Mapping = {}, **labels) -> Axes:
+    """The axis with its labels, a legend of what has a name, and no frame at the top and right."""
+    ax.set(**labels)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=FONT_PT - 1, **legend)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=FONT_PT - 1)
     return ax

@@ -177,12 +177,11 @@ def _grounding(test: Mapping, trained: Mapping | None, grounding: Mapping | None
     name = "grounding_selectivity"
     if not known(test["difference"], name):
         return "Grounding is not measurable: no test image has a lesion mask that a statement is about."
-    own, free = test["aligned"][name], {arm: block["test"] for arm, block in (grounding or {}).items()}
+    own = test["aligned"][name]
+    free, other = ({arm: block["test"] for arm, block in (told or {}).items()} for told in (grounding, trained))
     sees = "It does look at the lesion" if moved(own) > 0 else "That it looks at the lesion is not shown"
-    seen = ""
-    if trained and known(trained["difference"]["test"], name):
-        blocks = {arm: block["test"] for arm, block in trained.items()}
-        seen = f" Under the corruption that training used: {_gap(blocks, name)}."
+    seen = (f" Under the corruption that training used: {_gap(other, name)}."
+            if other and known(other["difference"], name) else "")
     better = "that it looks better than the base is not shown"
     if free and known(free["difference"], LOOKS):
         side = {1: "it looks better than the base", -1: "it looks less well than the base", 0: better}
@@ -195,11 +194,9 @@ def _grounding(test: Mapping, trained: Mapping | None, grounding: Mapping | None
 
 def _blind(test: Mapping, controls: Mapping[str, Mapping] | None) -> list[str]:
     """How far the aligned model falls without the evidence, by the metric that the run has."""
-    name = next((name for name in ("fact_f1", "closed_accuracy", "open_recall") if known(test["aligned"], name)), None)
-    rows = {
-        condition: controls[condition]["aligned"]["test"][name] for condition in BLIND
-        if name and condition in (controls or {}) and known(controls[condition]["aligned"]["test"], name)
-    }
+    name = next((name for name in ("fact_f1", "closed_accuracy", "open_recall") if known(test["aligned"], name)), "")
+    blind = {condition: controls[condition]["aligned"]["test"] for condition in BLIND if condition in (controls or {})}
+    rows = {condition: block[name] for condition, block in blind.items() if known(block, name)}
     if not rows:
         return []
     real = test["aligned"][name]
@@ -228,15 +225,13 @@ def _style(test: Mapping) -> str:
 
 
 def _others(test: Mapping, others: Mapping[str, Mapping]) -> str:
-    name = next((name for name in ("fact_f1", "closed_accuracy") if known(test["aligned"], name)), None)
+    name = next((name for name in ("fact_f1", "closed_accuracy") if known(test["aligned"], name)), "")
     scored = {recipe: block["aligned"][name]["value"] for recipe, block in others.items()
-              if name and name in block["aligned"] and known(block["aligned"], name)}
+              if known(block["aligned"], name)}
     if not scored:
         return ""
     told = ", ".join(f"{recipe} {value:.3f}" for recipe, value in scored.items())
     above = [recipe for recipe, value in scored.items() if value > test["aligned"][name]["value"]]
-    if above:
-        rank = f"{' and '.join(above)} came out higher, so this run cannot credit what the aligned recipe adds"
-    else:
-        rank = "none came out higher; one seed cannot rank them"
+    rank = (f"{' and '.join(above)} came out higher, so this run cannot credit what the aligned recipe adds" if above
+            else "none came out higher; one seed cannot rank them")
     return f"Other recipes on the same pairs, {spoken(name)}: {told}; {rank}."

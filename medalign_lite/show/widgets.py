@@ -88,12 +88,11 @@ def _case_view(case: Case | None, masks: bool, answers: Mapping, *, of: int) -> 
     if case is None:
         return png(Image.new("RGB", (SIDE, SIDE))), "<p>No case fits: choose another split or finding.</p>"
     try:
-        image = png(outlined(read_image(case.image), lesion_mask(case) if masks else None))
-        problem = ""
+        image, problem = png(outlined(read_image(case.image), lesion_mask(case) if masks else None)), ""
     except (ImageError, CaseError) as error:
         image, problem = png(Image.new("RGB", (SIDE, SIDE))), f"<p>{isolated(str(error))}</p>"
-    title = f"<b>{isolated(case.id)}</b> · {isolated(case.split)} · one of {of}"
-    rows = [f"<p>{title}</p>{problem}<p>{isolated(_facts(case))}</p>"]
+    rows = [f"<p><b>{isolated(case.id)}</b> · {isolated(case.split)} · one of {of}</p>{problem}"
+            f"<p>{isolated(_facts(case))}</p>"]
     for question in case.questions:
         lines = [("reference", question.answer), *answers.get((case.id, question.id), {}).items()]
         told = "<br>".join(f"<b>{escape(who)}</b> {isolated(answer)}" for who, answer in lines)
