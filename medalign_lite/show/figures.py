@@ -21,7 +21,7 @@ from statsmodels.stats.proportion import proportion_confint
 from medalign_lite.cases.case import Case
 from medalign_lite.cases.images import read_image
 from medalign_lite.corruption.masks import lesion_mask
-from medalign_lite.evaluate.stats import Reliability
+from medalign_lite.evaluate.stats import RESULT_METRICS, Reliability
 
 matplotlib.rcParams["text.parse_math"] = False  # in notebooks too: a label of the data may hold dollars
 FAINT = "#6B757F"  # lines at known values and words for what is missing: 4.7 : 1 on white
@@ -33,10 +33,7 @@ DASHES = ("solid", "dashed", "dotted", "dashdot")
 HATCHES = ("", "///", "...", "xx", "--", "\\\\\\")
 DIVERGING = LinearSegmentedColormap.from_list("red-white-blue", [REJECTED, "#FFFFFF", ALIGNED])
 SEQUENTIAL = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", "#8CC4E8", ALIGNED])
-RATES = (
-    "fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio",
-    "invariance_rate", "flip_rate", "overclaim_lesion_hidden", "style_edit_distance",
-)  # fmt: skip
+RATES = tuple(name for name in RESULT_METRICS if name not in ("grounding_selectivity", "kl_to_reference"))
 LOWER_IS_BETTER = ("hallucination_rate", "overclaim_lesion_hidden")
 FONT_PT = 9
 ENOUGH = 10  # questions in a bin of p(yes)

@@ -30,7 +30,7 @@ from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.files import write_text
 from medalign_lite.show.charts import Picture
 from medalign_lite.show.failures import Failure
-from medalign_lite.show.figures import split_spans, spoken
+from medalign_lite.show.figures import LOWER_IS_BETTER, split_spans, spoken
 from medalign_lite.show.tables import known
 
 NOT_MEASURABLE = "not measurable: no structured truth"
@@ -68,7 +68,6 @@ BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "ope
              "change_grounded", "invariance_rate", "size_accuracy", "premise_rejection",
              "change_selectivity", "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict",
              "open_accuracy_lmms")  # fmt: skip
-BETTER_DOWN = ("hallucination_rate", "overclaim_lesion_hidden")
 NEEDS_FACTS = ("fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "overclaim_lesion_hidden",
                "size_accuracy")  # fmt: skip
 HEADLINE = {  # the columns of the first table
@@ -287,7 +286,7 @@ def _ordered(names: Iterable[str]) -> list[str]:
 
 
 def _effect(name: str, gap: Mapping) -> str:
-    if gap["low"] is None or gap["low"] <= 0 <= gap["high"] or name not in BETTER_UP + BETTER_DOWN:
+    if gap["low"] is None or gap["low"] <= 0 <= gap["high"] or name not in BETTER_UP + LOWER_IS_BETTER:
         return ""
     return "better" if (gap["low"] > 0) == (name in BETTER_UP) else "worse"
 
