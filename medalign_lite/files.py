@@ -155,6 +155,16 @@ def bar(name: str, total: int, *, shown: bool = True, unit: str = "it") -> tqdm:
     return tqdm(total=total, desc=name, disable=not shown, bar_format=PLAIN_BAR, mininterval=10, ascii=True)
 
 
+def machine_memory_gb() -> tuple[float, float]:
+    """GB of memory that this process may use, and that are unused now."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total, free = (os.sysconf(name) * page / 1e9 for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit
+    if limit.is_file() and limit.read_text().strip().isdigit():
+        total = min(total, int(limit.read_text()) / 1e9)
+    return total, min(free, total)
+
+
 def peak_mb() -> float:
     """Peak memory of this process so far in MB (2^20 bytes): resident, plus the GPU's where torch uses one."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medalign_lite.evaluate.calibration import calibration, calibration_table, p_yes, reliability
+from medalign_lite.evaluate.stats import calibration, calibration_table, p_yes, reliability
 
 
 def test_by_hand():

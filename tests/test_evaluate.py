@@ -9,10 +9,9 @@ from test_probes import cases  # noqa: F401 - a fixture
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.dials import PRESETS
 from medalign_lite.evaluate import ask as evaluate
-from medalign_lite.evaluate.ask import Arm, drift_of, drift_probes, margins_of, measure, predictions_of
-from medalign_lite.evaluate.calibration import gap_table
+from medalign_lite.evaluate.ask import Arm, drift_probes, margins_of, measure, predictions_of, tokens_of
 from medalign_lite.evaluate.probes import real_probes
-from medalign_lite.evaluate.stats import CHANGE_METRICS, RESULT_METRICS, changed_results, dumps, results
+from medalign_lite.evaluate.stats import CHANGE_METRICS, RESULT_METRICS, Gap, changed_results, dumps, gap_table, results
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, save_adapter
 from medalign_lite.train.pairs import PairInputs
 from medalign_lite.train.scoring import answer_kl, answer_logp
@@ -73,12 +72,12 @@ def test_every_arm_answers_what_it_is_asked(measured):
 
 
 def test_p_yes_is_asked_of_yes_no_questions_and_wording_is_scored_by_the_base(cases, measured):  # noqa: F811
-    gaps = evaluate.gaps_of(measured.yes_no)
+    gaps = [Gap(**row) for row in measured.yes_no]
     assert len(gaps) == 24 and {gap.question_id for gap in gaps} == {"q0"}
     by_arm = {arm: gap_table(cases, gaps, arm=arm)[1].sum(axis=(0, 1)) for arm in ("base", "aligned")}
     assert [sums[0] for sums in by_arm.values()] == [12, 12] and by_arm["base"][2] == 8  # questions, and true yes
     assert by_arm["base"][1] != pytest.approx(by_arm["aligned"][1], abs=1e-3)
-    assert all(max(row.values) < 0 for row in evaluate.wording_of(measured.wording))
+    assert all(max(row.values) < 0 for row in tokens_of(measured.wording))
 
 
 def test_margins_and_drift_say_what_they_must(measured):
@@ -103,7 +102,7 @@ def test_drift_is_the_kl_on_the_bases_finished_answers(cases, arms, tiny_folder,
     assert [pair.chosen_ids for pair in pairs] == [tuple(ids)]
     inputs, logps = PairInputs(lvlm), []
     with evaluate._arm(lvlm, arms[1]) as policy:
-        rows = drift_of(evaluate._token_rows(jobs[0], arms[1], pairs, answer_kl(policy, pairs, inputs=inputs)))
+        rows = tokens_of(evaluate._token_rows(jobs[0], arms[1], pairs, answer_kl(policy, pairs, inputs=inputs)))
         logps += answer_logp(policy, pairs, inputs=inputs)
     assert [(row.case_id, row.arm, len(row.values)) for row in rows] == [(probe.case_id, "aligned", len(ids))]
     assert min(rows[0].values) >= 0 and sum(rows[0].values) > 1e-3
@@ -135,7 +134,7 @@ def test_killed_and_run_again_it_ends_with_the_same_rows(cases, arms, tiny_folde
 
 def test_results_come_out_of_the_rows(cases, measured):  # noqa: F811
     predictions, margins = predictions_of(measured.predictions), margins_of(measured.margins)
-    found = results(cases, predictions, aligned="aligned", margins=margins, kl=drift_of(measured.drift), draws=50)
+    found = results(cases, predictions, aligned="aligned", margins=margins, kl=tokens_of(measured.drift), draws=50)
     assert set(found["difference"]["test"]) == set(RESULT_METRICS)
     assert found["base"]["test"]["kl_to_reference"]["value"] in (0.0, None)
     assert found["aligned"]["test"]["grounding_selectivity"]["n"] == 4

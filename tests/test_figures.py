@@ -8,11 +8,11 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from medalign_lite.evaluate.calibration import calibration_table, reliability
-from medalign_lite.evaluate.false_findings import ErrorRow
 from medalign_lite.evaluate.metrics import Margins
+from medalign_lite.evaluate.priors import ErrorRow
+from medalign_lite.evaluate.stats import calibration_table, reliability
 from medalign_lite.losses.recipes import RECIPES
-from medalign_lite.show import figures, panels
+from medalign_lite.show import charts, figures
 
 matplotlib.use("Agg")
 HOSTILE = ("<b>bold</b>", " $x^2$", " \\frac{", "\n", " left", "", " a" * 90)
@@ -81,15 +81,8 @@ def test_split_spans_covers_the_text():
     assert figures.split_spans("", []) == []
 
 
-def test_curves_pass_over_rows_without_the_key():
-    rows = [{"step": 0, "loss": 1.0}, {"step": 1}, {"step": 2, "loss": 0.5, "margin": None}]
-    ax = drawn(figures.curves(axis(), rows, ["loss", "margin"], reference=0.69))
-    assert ax.lines[0].get_xdata().tolist() == [0, 2] and len(ax.lines) == 2
-
-
 def test_every_recipe_has_a_line_of_its_own():
-    rows = [{"step": n, **{name: n for name in RECIPES}} for n in range(3)]
-    ax = drawn(figures.curves(axis(), rows, list(RECIPES)))
+    ax = drawn(figures.lines(axis(), range(3), dict.fromkeys(RECIPES, range(3))))
     looks = {(line.get_color(), line.get_linestyle()) for line in ax.lines}
     assert len(looks) == len(ax.lines) == len(RECIPES) > len(figures.SERIES)
     with pytest.raises(ValueError, match="can tell 24 lines apart"):
@@ -101,10 +94,10 @@ def test_forest_says_what_is_not_measurable():
     lone = {"value": 0.1, "low": None, "high": None, "n": 1}
     block = {"test": {"fact_f1": entry, "flip_rate": none, "yes_ratio": lone}}
     results = dict.fromkeys(("base", "aligned", "difference"), block)
-    ax = drawn(figures.forest(axis(), results))
+    ax = drawn(figures.forest(axis(), results, "test", ["fact_f1", "yes_ratio", "flip_rate"]))
     assert "not measurable" in texts(ax)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["fact F1", "yes ratio", "flip rate"]
-    assert "not measurable" in texts(drawn(figures.forest_difference(axis(), results)))
+    assert "not measurable" in texts(drawn(figures.forest_difference(axis(), results, "test", list(block["test"]))))
 
 
 def test_reliability_lines_leave_out_bins_with_few_questions_and_give_intervals():
@@ -140,22 +133,22 @@ def test_text_on_colour_is_readable():
 def test_what_a_report_shows_says_in_words_what_is_to_be_seen():
     entry, none = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, {"value": None, "low": None, "high": None, "n": 0}
     block = {split: dict.fromkeys(figures.RATES, none) | {"fact_f1": entry} for split in ("test", "shifted")}
-    shown = panels.forests(dict.fromkeys(("base", "aligned", "difference"), block))
+    shown = charts.forests(dict.fromkeys(("base", "aligned", "difference"), block))
     assert "test; fact F1 0.50 to 0.50" in shown.alt and shown.alt in shown._repr_html_()
     rows = [Margins("r", "c", "base", 2.0, 0.0, 1.5), Margins("q", "c", "base", 1.0)]
-    assert "base: on average 2.0 nats under v, 0.0 nats under v′" in panels.margin_histograms({"base": rows}).alt
-    assert "nothing could be measured" in panels.margin_histograms({"base": rows[1:], "new": []}).alt
+    assert "base: on average 2.0 nats under v, 0.0 nats under v′" in charts.margin_histograms({"base": rows}).alt
+    assert "nothing could be measured" in charts.margin_histograms({"base": rows[1:], "new": []}).alt
     errors = [ErrorRow("cofinding", "effusion", n, 10, None, "nodule", there) for n, there in ((4, True), (1, False))]
-    bars = panels.company_bars({("base", "test"): errors, ("new", "test"): errors}, [("effusion", "nodule")])
+    bars = charts.company_bars({("base", "test"): errors, ("new", "test"): errors}, [("effusion", "nodule")])
     assert "effusion affirmed in 4 of 10 images with nodule, 1 of 10 without" in bars.alt
-    assert panels.company_bars({("base", "test"): [], ("new", "test"): []}, []).png
-    assert panels.reliability_picture({}).png
+    assert charts.company_bars({("base", "test"): [], ("new", "test"): []}, []).png
+    assert charts.reliability_picture({}).png
 
 
 def test_neighbouring_lines_differ_in_more_than_colour():
     styles = [figures.series_style(i) for i in range(24)]
     assert all(a["linestyle"] != b["linestyle"] for a, b in zip(styles, styles[1:], strict=False))
     logs = {"dpo": [{"step": n, "loss": 1.0, "learning_rate": 0.1} for n in (1, 2)] + [{"step": 2, "eval_loss": 0.8}]}
-    ax = drawn(panels.training_curves(axis(), logs, "loss"))
+    ax = drawn(charts.training_curves(axis(), logs, "loss"))
     assert [line.get_xdata().tolist() for line in ax.lines] == [[1, 2], [], [2]]
-    assert panels.training(logs).alt == "dpo: loss from 1.00 to 1.00"
+    assert charts.training(logs).alt == "dpo: loss from 1.00 to 1.00"

@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.evaluate.grounding import (
-    answer_changed,
-    changed_case,
-    counterfactual_case,
-    moved_facts,
-    removed_facts,
-)
+from medalign_lite.evaluate.grounding import answer_changed, changed_case, counterfactual_case
 from medalign_lite.evaluate.metrics import Margins, Prediction, count, ratios
 from medalign_lite.text.facts import Fact
 
@@ -104,7 +98,7 @@ def test_blind_answers_change_nowhere():
 
 
 def test_truth_after_the_lesion_is_removed():
-    got = answers_under(removed_facts(CASE.facts, ["nodule"]))
+    got = answers_under([EFFUSION])
     wrong_premise = ("There is no nodule.", "premise")
     assert got == {
         "report": ("", "report"), "there": ("No.", "presence"), "on-right": ("No.", "on-side"),
@@ -114,7 +108,7 @@ def test_truth_after_the_lesion_is_removed():
 
 
 def test_truth_after_the_lesion_is_moved():
-    got = answers_under(moved_facts(CASE.facts, NODULE, side="left", zone="lower"))
+    got = answers_under([replace(NODULE, side="left", zone="lower"), EFFUSION])
     assert got == {
         "report": ("", "report"), "there": ("Yes.", "presence"), "on-right": ("No.", "on-side"),
         "on-left": ("Yes.", "on-side"), "gone": ("No.", "absence"), "side": ("Left.", "side"),
@@ -130,7 +124,7 @@ def test_unchanged_facts_leave_every_known_answer_as_it_was():
 
 def test_an_arm_that_looks_is_right_about_the_changed_picture_and_a_blind_one_is_not():
     closed = ("there", "on-right", "gone")
-    changed = counterfactual_case(CASE, removed_facts(CASE.facts, ["nodule"]))
+    changed = counterfactual_case(CASE, [EFFUSION])
     truth = {q.id: q.answer for q in changed.questions}
     blind = {q.id: q.answer for q in QUESTIONS}
     for said, accuracy in ((truth, 1), (blind, 0)):
@@ -150,9 +144,3 @@ def test_a_changed_case_keeps_the_report_and_what_is_about_the_finding():
     heart = replace(CASE, facts=(Fact("cardiomegaly", size="large"),))
     with pytest.raises(ValueError, match="has no side"):
         changed_case(heart, "cardiomegaly", "moved")
-
-
-def test_what_is_not_there_cannot_be_moved():
-    with pytest.raises(ValueError, match="nodule is not one of the case's facts"):
-        moved_facts((EFFUSION,), NODULE, side="left")
-    assert moved_facts(CASE.facts, NODULE, side="left")[0] == Fact("nodule", "left", "upper", "small")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.evaluate.false_findings import ErrorRow, most_pulled, rate
 from medalign_lite.evaluate.grounding import margin_means
 from medalign_lite.evaluate.metrics import Margins, Prediction, answered
+from medalign_lite.evaluate.priors import ErrorRow, most_pulled, rate
 from medalign_lite.losses.recipes import recipe_named
 from medalign_lite.model.lvlm import attach_lora, load_lvlm
 from medalign_lite.show.inside import log_summary, pair_losses, size_by_tower, word_shift

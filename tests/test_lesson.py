@@ -17,7 +17,7 @@ from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.files import ROOT
-from medalign_lite.show.notebook_page import beside, write_html
+from medalign_lite.show.page import beside, write_html
 from studies.lesson import copies, real, site, slides, wheels
 
 SLAKE = Path(os.environ.get("SLAKE_FULL", Path(__file__).parents[2] / "shared" / "real" / "slake_full"))

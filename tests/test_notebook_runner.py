@@ -23,7 +23,7 @@ from medalign_lite.run import reproduce as chain
 from medalign_lite.run.commands import ArgumentError, exit_status, ran_out
 from medalign_lite.run.notebook import NotebookError, OutOfMemory, headless_kernels, parameters_of, run_notebook
 from medalign_lite.run.reproduce import ReproduceError, parse
-from medalign_lite.show.notebook_page import PLACE, take_formulas, write_html
+from medalign_lite.show.page import PLACE, take_formulas, write_html
 
 PARAMETERS = 'PRESET: str = "auto"\nCASES: str = ""\nMODEL: str = ""\nSEED: int = 7\nOUT: str = ""'
 OPEN = (

@@ -8,8 +8,8 @@ import pytest
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.dials import PRESETS
-from medalign_lite.evaluate.confidence import statements
 from medalign_lite.model.rollout import own_answers
+from medalign_lite.show.inside import statements
 from medalign_lite.text.facts import Fact
 
 PRESET = replace(PRESETS["ci"], max_new_tokens=6, samples_per_case=2, rollout_batch=4)

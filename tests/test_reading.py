@@ -3,7 +3,7 @@
 import pytest
 
 from medalign_lite.evaluate.stats import RESULT_METRICS
-from medalign_lite.show.sentences import moved, read_results
+from medalign_lite.show.tables import moved, read_results
 
 UNKNOWN = {"value": None, "low": None, "high": None, "n": 0}
 

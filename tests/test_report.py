@@ -13,9 +13,9 @@ from PIL import Image
 
 from medalign_lite.evaluate.stats import RESULT_METRICS
 from medalign_lite.losses.recipes import RECIPES
+from medalign_lite.show.charts import picture
 from medalign_lite.show.failures import Failure
 from medalign_lite.show.page import ABOUT, LIMITS, Report, run_facts, verdict, write_report
-from medalign_lite.show.panels import picture
 
 matplotlib.use("Agg")
 CHROMIUM = "/usr/bin/chromium"

@@ -8,8 +8,8 @@ from report_folders import BUILDERS, phantoms, report_of
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.edits.records import build_records
-from medalign_lite.evaluate.false_findings import error_table
 from medalign_lite.evaluate.metrics import Prediction, count, ratios
+from medalign_lite.evaluate.priors import error_table
 from medalign_lite.run.cohort import settle_splits
 from medalign_lite.run.reproduce import parse, reproduce
 from medalign_lite.train.data import draw_data, pictures_of

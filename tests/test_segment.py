@@ -16,8 +16,7 @@ from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import find_masks, lesion_mask, mask_source
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.masks import main, outline_cases
-from medalign_lite.run.sam import load_sam
+from medalign_lite.run.masks import load_sam, main, outline_cases
 
 WIDTH, HEIGHT = 60, 40
 LESIONS = {

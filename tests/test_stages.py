@@ -232,7 +232,7 @@ def test_two_processes_cannot_write_one_stage(opened, tmp_path, monkeypatch):
     assert ready.wait(30)
     from medalign_lite.run import stages
 
-    monkeypatch.setattr(stages._lock, "__kwdefaults__", {"patience": 0.3})
+    monkeypatch.setattr(stages, "PATIENCE", 0.3)
     with pytest.raises(StageError, match=f"process {other.pid} is working on stage 90_first"):
         opened().scratch("x")
     leave.set()

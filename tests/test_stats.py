@@ -9,7 +9,7 @@ import pytest
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate import stats
-from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction, TokenKL
+from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction, TokenValues
 from medalign_lite.evaluate.stats import RESULT_METRICS, bootstrap, dumps, holm, image_weights, interval, results
 from medalign_lite.text.facts import Fact
 
@@ -117,7 +117,7 @@ def world(facts=FACTS, images=40):
             answers.append(Prediction(case.id, "r", RIGHT[0], arm, "hidden", "effusion"))
     gaps = (("base", 0.5), ("fire-mpo", -1.0))
     margins = [Margins(c.id, c.id, arm, 1.0, low, 1.0) for c in cases for arm, low in gaps]
-    kl = [TokenKL(c.id, "fire-mpo", (0.1, 0.013 * i)) for i, c in enumerate(cases)]
+    kl = [TokenValues(c.id, "fire-mpo", (0.1, 0.013 * i)) for i, c in enumerate(cases)]
     return cases, answers, {"margins": margins, "kl": kl}
 
 

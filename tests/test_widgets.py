@@ -13,7 +13,7 @@ from PIL import Image
 from medalign_lite.cases.case import Case, Lesion, Question
 from medalign_lite.corruption.corrupt import METHODS
 from medalign_lite.show import widgets
-from medalign_lite.show.draw import SIDE, named, outlined
+from medalign_lite.show.figures import SIDE, named, outlined
 from medalign_lite.text.facts import Fact
 
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)> שלום'

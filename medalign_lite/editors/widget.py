@@ -22,7 +22,7 @@ from medalign_lite.editors.agree import agreement
 from medalign_lite.editors.notes import Change, Item, Journal, Judgement, NoteError
 from medalign_lite.editors.suggest import Span, find_spans
 from medalign_lite.edits.truths import truth_of
-from medalign_lite.show.draw import lesion_names, outlined, png
+from medalign_lite.show.figures import lesion_names, outlined, png
 from medalign_lite.text.spans import make_changes
 
 HERE = Path(__file__).parent

@@ -5,7 +5,7 @@ neither right nor wrong. An attribute that the claim leaves out agrees with any 
 apart.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from medalign_lite.text.qualifiers import contradicts
 from medalign_lite.text.reports import extract_claims
 
 ATTRIBUTES = ("side", "zone", "size")
+# What must agree beside the finding; fact precision and recall proper take "zone".
+LEVELS = {"finding": (), "side": ("side",), "zone": ("side", "zone"), "size": ATTRIBUTES}
 
 
 def affirmed(text: str) -> list[Claim]:
@@ -25,24 +27,14 @@ def affirmed(text: str) -> list[Claim]:
     return [one for claim in extract_claims(text) if claim.polarity == "present" for one in by_side(claim)]
 
 
+def agrees(claim: Claim, fact: Fact, attributes: Iterable[str] = ATTRIBUTES) -> bool:
+    """The claim's finding is this fact's, and each of `attributes` that both state is the same."""
+    return claim.finding == fact.finding and not {*attributes} & {*wrong_attributes(claim, fact)}
+
+
 def on_side(claim: Claim, fact: Fact) -> bool:
     """The claim's finding is this fact's and the side, where both state one, agrees."""
-    return claim.finding == fact.finding and "side" not in wrong_attributes(claim, fact)
-
-
-def in_place(claim: Claim, fact: Fact) -> bool:
-    """Finding, side and zone, where stated, agree. Size is scored apart."""
-    return on_side(claim, fact) and "zone" not in wrong_attributes(claim, fact)
-
-
-def in_full(claim: Claim, fact: Fact) -> bool:
-    """Finding, side, zone and size, where stated, agree."""
-    return claim.finding == fact.finding and not wrong_attributes(claim, fact)
-
-
-LEVELS: dict[str, Callable[[Claim, Fact], bool]] = {  # what must agree; fact precision and recall proper take "zone"
-    "finding": lambda claim, fact: claim.finding == fact.finding, "side": on_side, "zone": in_place, "size": in_full,
-}  # fmt: skip
+    return agrees(claim, fact, LEVELS["side"])
 
 
 def countable(claims: Iterable[Claim], facts: Iterable[Fact]) -> list[Claim]:
@@ -88,7 +80,7 @@ def fact_errors(claims: Sequence[Claim], facts: Iterable[Fact]) -> FactErrors:
     wrong = [wrong_attributes(claim, fact) for claim, fact in pairs]
     return FactErrors(
         tuple(pairs), matched=sum(not names for names in wrong),
-        false_finding=sum(not any(in_full(claim, fact) for fact in seen) for claim in left),
+        false_finding=sum(not any(agrees(claim, fact) for fact in seen) for claim in left),
         missing_finding=len(seen) - len(pairs), location=sum("side" in names or "zone" in names for names in wrong),
         severity=sum("size" in names for names in wrong),
     )
@@ -110,7 +102,7 @@ def affirmed_by(text: str, truth: Facts | Report) -> list[Claim]:
     said = [one for claim in truth.read(text) if claim.polarity == "present" for one in by_side(claim)]
     there = {(claim.finding, claim.kind) for claim in truth.claims if claim.polarity == "present"}
     seen = [fact for fact in truth.stated.facts if fact.visible]
-    borne_out = [(c.finding, c.kind) in there and any(in_full(c, fact) for fact in seen) for c in said]
+    borne_out = [(c.finding, c.kind) in there and any(agrees(c, fact) for fact in seen) for c in said]
     return [c for c, found in zip(said, borne_out, strict=True) if found or contradicts(truth.claims, c)]
 
 
@@ -118,23 +110,18 @@ def report_counts(text: str, truth: Facts | Report) -> dict[str, float]:
     """Columns of `metrics` for one report. claims_right and facts_found are at level "zone", the others say theirs. A
     claim without a fact on its side is `claims_hallucinated`. By a reference report a text that says the same scores 1,
     0, 1, whatever it speaks of."""
-    return claim_counts(affirmed_by(text, truth), truth.stated.facts)
-
-
-def claim_counts(said: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, float]:
-    """As `report_counts`, of claims that were read already: affirmed ones, a bilateral one for each side."""
-    seen = [fact for fact in facts if fact.visible]
-    claims = countable(said, facts)
-    sized = [(c, [f.size for f in seen if in_place(c, f) and f.size]) for c in claims if c.size]
+    said, facts = affirmed_by(text, truth), truth.stated.facts
+    seen, claims = [fact for fact in facts if fact.visible], countable(said, facts)
+    sized = [(c, [f.size for f in seen if agrees(c, f, LEVELS["zone"]) and f.size]) for c in claims if c.size]
     row = {
         "claims": len(claims), "claims_hallucinated": sum(not any(on_side(claim, f) for f in seen) for claim in claims),
         "facts": len(seen), "sizes": sum(bool(there) for _, there in sized),
         "sizes_right": sum(claim.size in there for claim, there in sized),
     }
-    for level, agrees in LEVELS.items():
+    for level, names in LEVELS.items():
         ending = "" if level == "zone" else f"_{level}"
-        row[f"claims_right{ending}"] = sum(any(agrees(claim, f) for f in seen) for claim in claims)
-        row[f"facts_found{ending}"] = sum(any(agrees(claim, f) for claim in claims) for f in seen)
+        row[f"claims_right{ending}"] = sum(any(agrees(claim, f, names) for f in seen) for claim in claims)
+        row[f"facts_found{ending}"] = sum(any(agrees(claim, f, names) for claim in claims) for f in seen)
     return row | _mentions(said, facts) | _errors(fact_errors(claims, facts))
 
 
@@ -160,8 +147,3 @@ def _errors(errors: FactErrors) -> dict[str, float]:
         own = [(claim, fact) for claim, fact, other in stated if other == name]
         row |= {f"{name}s": len(own), f"{name}s_right": sum(name not in wrong_attributes(*pair) for pair in own)}
     return row
-
-
-def overclaim_counts(text: str, finding: str) -> dict[str, float]:
-    """Whether the text still affirms the one finding that was taken out of the image, wherever it puts it."""
-    return {"hidden_findings": 1, "overclaimed": any(claim.finding == finding for claim in affirmed(text))}

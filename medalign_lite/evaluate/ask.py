@@ -5,7 +5,6 @@ The cases are cut into shards that two processes work on; each shard keeps what 
 on. Every arm sees the same image features. Nothing here counts or judges: that is `metrics` and `stats`.
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +19,10 @@ from medalign_lite.corruption.corrupt import UNSEEN
 from medalign_lite.dials import Preset
 from medalign_lite.edits.records import Record
 from medalign_lite.evaluate import probes as probing
-from medalign_lite.evaluate.calibration import Gap
-from medalign_lite.evaluate.metrics import Margins, Prediction, TokenKL, TokenLogp
+from medalign_lite.evaluate.metrics import Margins, Prediction, TokenValues
 from medalign_lite.evaluate.probes import DAMAGES, PAIRS_PER_SPLIT, Probe, choose
-from medalign_lite.files import kept, read_json
+from medalign_lite.evaluate.stats import Gap
+from medalign_lite.files import kept, read_json, write_json
 from medalign_lite.losses.recipes import recipe_named
 from medalign_lite.model.batches import conversation, encode_prompts
 from medalign_lite.model.features import KeptFeatures
@@ -51,7 +50,7 @@ class Arm:
 @dataclass(frozen=True)
 class Measured:
     """What was seen, as rows for JSONL: fields of metrics.Prediction, metrics.Margins with the `corruption` that made
-    v' and v°, metrics.TokenKL, metrics.TokenLogp of each whole arm's own answers, and calibration.Gap."""
+    v' and v°, metrics.TokenValues of the divergence and of each whole arm's own answers, and stats.Gap."""
 
     predictions: list[dict]
     margins: list[dict]
@@ -74,12 +73,9 @@ class Job:
     drift: frozenset[str]
     yes_no: frozenset[str]
     light: tuple[str, ...]
-    max_new_tokens: int
-    batch_size: int
+    preset: Preset
     seed: int
     folder: Path
-    max_side: int
-    corruption: str
 
 
 def measure(
@@ -97,10 +93,13 @@ def measure(
     light = ("report",) if any(probe.kind == "report" for probe in probes) else ("closed", "open")
     whole = Job(
         0, model, tuple(arms), tuple(cases), tuple(probes), tuple(records), drift_probes(probes, seed=seed),
-        yes_no_probes(cases, probes, seed=seed), light, max_new_tokens=preset.max_new_tokens,
-        batch_size=preset.eval_batch, seed=seed, folder=folder, max_side=preset.max_side, corruption=preset.corruption,
+        yes_no_probes(cases, probes, seed=seed), light, preset, seed, folder,
     )  # fmt: skip
-    jobs = [_shard(whole, number, shards) for number in range(shards)]
+    jobs = []
+    for number in range(shards):
+        part = tuple(cases)[number::shards]
+        of_these = [tuple(x for x in some if x.case_id in {case.id for case in part}) for some in (probes, records)]
+        jobs.append(replace(whole, number=number, cases=part, probes=of_these[0], records=of_these[1]))
     done = run_shards(_measure_shard, jobs, tick=lambda: _progress(jobs))
     order = {(probe.condition, probe.case_id, probe.question_id): i for i, probe in enumerate(probes)}
     rank = {arm.name: i for i, arm in enumerate(arms)}
@@ -116,23 +115,21 @@ def measure(
 def drift_probes(probes: Sequence[Probe], *, seed: int, per_split: int = PAIRS_PER_SPLIT) -> frozenset[str]:
     """Ids of the probes for drift: report requests where there are any, else open questions, else all; a seeded few."""
     real = [probe for probe in probes if probe.condition == "real"]
-    kinds = {probe.kind for probe in real}
-    kind = next((kind for kind in ("report", "open", "closed") if kind in kinds), "")
-    splits = sorted({probe.split for probe in real})
-    of_kind = [[probe.id for probe in real if (probe.split, probe.kind) == (split, kind)] for split in splits]
-    return frozenset(name for names in of_kind for name in choose(names, per_split, seed=seed))
+    kinds = ([probe for probe in real if probe.kind == kind] for kind in ("report", "open", "closed"))
+    return _few(next(filter(None, kinds), []), per_split, seed=seed)
 
 
-def yes_no_probes(
-    cases: Iterable[Case], probes: Iterable[Probe], *, seed: int, per_split: int = YES_NO_PER_SPLIT
-) -> frozenset[str]:
+def yes_no_probes(cases: Iterable[Case], probes: Iterable[Probe], *, seed: int) -> frozenset[str]:
     """Ids of the probes for p(yes): a seeded few questions of each split whose reference answer is yes or no."""
     gold = {(case.id, question.id): question.answer for case in cases for question in case.questions}
     able = [probe for probe in probes if (probe.condition, probe.kind) == ("real", "closed")]
     able = [probe for probe in able if yes_no(gold[probe.case_id, probe.question_id]) is not None]
-    splits = sorted({probe.split for probe in able})
-    of_split = [[probe.id for probe in able if probe.split == split] for split in splits]
-    return frozenset(name for names in of_split for name in choose(names, per_split, seed=seed))
+    return _few(able, YES_NO_PER_SPLIT, seed=seed)
+
+
+def _few(probes: Sequence[Probe], per_split: int, *, seed: int) -> frozenset[str]:
+    parts = ([probe.id for probe in probes if probe.split == split] for split in {probe.split for probe in probes})
+    return frozenset(name for names in parts for name in choose(names, per_split, seed=seed))
 
 
 def answers_without_image(lvlm: Lvlm) -> bool:
@@ -155,50 +152,45 @@ def margins_of(rows: Iterable[dict], corruption: str = UNSEEN) -> list[Margins]:
     return [Margins(**{name: value for name, value in row.items() if name != "corruption"}) for row in kept]
 
 
-def drift_of(rows: Iterable[dict]) -> list[TokenKL]:
-    """Per-token divergences from the base."""
-    return [TokenKL(row["case_id"], row["arm"], tuple(row["values"])) for row in rows]
-
-
-def wording_of(rows: Iterable[dict]) -> list[TokenLogp]:
-    """Per-token log-probabilities under the base of what each arm answered."""
-    return [TokenLogp(row["case_id"], row["arm"], tuple(row["values"])) for row in rows]
-
-
-def gaps_of(rows: Iterable[dict]) -> list[Gap]:
-    """How much likelier each arm finds yes than no."""
-    return [Gap(**row) for row in rows]
-
-
-def _shard(job: Job, number: int, shards: int) -> Job:
-    cases = job.cases[number::shards]
-    names = {case.id for case in cases}
-    probes, records = ([one for one in some if one.case_id in names] for some in (job.probes, job.records))
-    return replace(job, number=number, cases=cases, probes=tuple(probes), records=tuple(records))
+def tokens_of(rows: Iterable[dict]) -> list[TokenValues]:
+    """Per-token divergences from the base, or log-probabilities under the base of what each arm answered."""
+    return [TokenValues(row["case_id"], row["arm"], tuple(row["values"])) for row in rows]
 
 
 def _measure_shard(job: Job) -> dict[str, list[dict]]:
     """The shard's rows, read back where it was finished before."""
     finished = job.folder / f"shard-{job.number}.json"
-    return read_json(kept(finished, lambda part: part.write_text(json.dumps(_asked_and_scored(job)), encoding="utf-8")))
+    return read_json(kept(finished, lambda part: write_json(part, _asked_and_scored(job))))
 
 
 def _asked_and_scored(job: Job) -> dict[str, list[dict]]:
-    lvlm = load_lvlm(job.model, seed=job.seed, max_side=job.max_side)
+    lvlm = load_lvlm(job.model, seed=job.seed, max_side=job.preset.max_side)
     features, inputs = KeptFeatures(lvlm) if lvlm.device.type == "cpu" else None, PairInputs(lvlm)
     blind = answers_without_image(lvlm)
-    pairs, drift = _pairs(job), []
-    found = {field.name: [] for field in fields(Measured)}
+    by_id = {case.id: case for case in job.cases}
+    on_test = [record for record in job.records if by_id[record.case_id].split == "test"]  # for what training used
+    pairs = {method: (some, [probing.probe_pair(r, by_id[r.case_id], method=method, seed=job.seed) for r in some])
+             for method, some in ((UNSEEN, list(job.records)), (job.preset.corruption, on_test))}
+    drift, found = [], {field.name: [] for field in fields(Measured)}
     probing.save_damage(*pairs[UNSEEN], folder=job.folder)
     probes = [probe for probe in job.probes if blind or probe.image is not None]
     # where there was no place for a control or no mask, `save_damage` wrote no picture
     probes = [probe for probe in probes if probe.condition not in DAMAGES or Path(probe.image).exists()]
     if features:  # a large model's would fill a GPU
-        features.warm(_distinct(probes))
+        pictures = {}  # every one once, in the order of the probes
+        for image in (probe.image for probe in probes if probe.image is not None):
+            key = (image.size, image.getpixel((0, 0))) if isinstance(image, Image.Image) else str(image)
+            pictures.setdefault(key, image)
+        features.warm(list(pictures.values()))
     changed = {probe.id: probe.finding for probe in probes}
     for arm in job.arms:
         with _arm(lvlm, arm) as policy:
-            answers = _ask(job, policy, arm, [probe for probe in probes if _asks(job, arm, probe)], features)
+            asked = [probe for probe in probes if _asks(job, arm, probe)]
+            prompts = [Prompt(p.id, p.case_id, p.question_id, p.image, p.question) for p in asked]
+            answers = rollout(
+                policy, prompts, max_new_tokens=job.preset.max_new_tokens, batch_size=job.preset.eval_batch,
+                seed=job.seed, progress=False, resume=_journal(job, arm), features=features,
+            )  # fmt: skip
             found["predictions"] += [
                 asdict(Prediction(r.case_id, r.question_id, r.text, arm.name, r.id.partition("/")[0], changed[r.id]))
                 for r in answers
@@ -232,36 +224,8 @@ def _asks(job: Job, arm: Arm, probe: Probe) -> bool:
     return arm.whole or (probe.split == "test" and probe.condition == "real" and probe.kind in job.light)
 
 
-def _ask(job: Job, policy: Lvlm, arm: Arm, probes: Sequence[Probe], features: KeptFeatures | None) -> list[Rollout]:
-    prompts = [Prompt(p.id, p.case_id, p.question_id, p.image, p.question) for p in probes]
-    return rollout(
-        policy, prompts, max_new_tokens=job.max_new_tokens, batch_size=job.batch_size, seed=job.seed, progress=False,
-        resume=_journal(job, arm), features=features,
-    )  # fmt: skip
-
-
 def _journal(job: Job, arm: Arm) -> Path:
     return job.folder / f"answers-{arm.name}-{job.number}.jsonl"
-
-
-def _distinct(probes: Sequence[Probe]) -> list[Image.Image | Path]:
-    """Every picture once, in the order of the probes."""
-    pictures = {}
-    for image in (probe.image for probe in probes if probe.image is not None):
-        key = (image.size, image.getpixel((0, 0))) if isinstance(image, Image.Image) else str(image)
-        pictures.setdefault(key, image)
-    return list(pictures.values())
-
-
-def _pairs(job: Job) -> dict[str, tuple[list[Record], list[Pair]]]:
-    """{corruption: the shard's true statements against false ones, with its corrupted images}. What training used is
-    only looked at on test."""
-    by_id = {case.id: case for case in job.cases}
-    on_test = [record for record in job.records if by_id[record.case_id].split == "test"]
-    return {
-        method: (some, [probing.probe_pair(r, by_id[r.case_id], method=method, seed=job.seed) for r in some])
-        for method, some in ((UNSEEN, list(job.records)), (job.corruption, on_test))
-    }
 
 
 def _margins(job: Job, policy: Lvlm, arm: Arm, pairs: dict, inputs: PairInputs) -> list[dict]:
@@ -286,7 +250,7 @@ def _yes_no(job: Job, policy: Lvlm, arm: Arm, inputs: PairInputs) -> list[dict]:
 
 def _sizes(job: Job, inputs: PairInputs) -> dict:
     """Pairs a forward pass: six rows each, longer than a prompt that is answered."""
-    return {"batch_size": max(1, job.batch_size // 4), "inputs": inputs}
+    return {"batch_size": max(1, job.preset.eval_batch // 4), "inputs": inputs}
 
 
 def _answer_pairs(job: Job, answers: Sequence[Rollout]) -> list[Pair]:
@@ -312,5 +276,5 @@ def _progress(jobs: Sequence[Job]) -> str:
             asked = sum(_asks(job, arm, probe) for probe in job.probes)
             journal = _journal(job, arm)
             batches = journal.read_bytes().count(b"\n") - 1 if journal.exists() else 0
-            done, total = done + min(batches * job.batch_size, asked), total + asked
+            done, total = done + min(batches * job.preset.eval_batch, asked), total + asked
     return f"evaluate: {done} of {total} questions answered"

@@ -25,9 +25,9 @@ PLACES = {"side": ("side",), "zone": ("zone",), "where": ("side", "zone")}  # to
 
 
 def answer_changed(kind: str, first: str, second: str, question: str = "", options: Sequence[str] = ()) -> bool:
-    """Whether two answers to one question say something else: yes for no, other affirmed findings, or other words.
-    Closed answers are compared by what `yes_no` reads, and options by `option_of`, where both can be read, reports by
-    the findings, sides, zones and sizes that they affirm, everything else by `lmms_normalise`."""
+    """Whether two answers to one question say something else. Closed answers are compared by what `yes_no` reads, and
+    options by `option_of`, where both can be read, reports by the findings, sides, zones and sizes that they affirm,
+    everything else by `lmms_normalise`."""
     if kind == "report":
         said = [{(c.finding, c.side, c.zone, c.size) for c in affirmed(text)} for text in (first, second)]
         return said[0] != said[1]
@@ -50,14 +50,19 @@ def change_counts(question: Question, clean: str, lesion: str, control: str) -> 
     return row if kind == "report" else row | {"asked_about": 1, "changed_only": changed[0] and not changed[1]}
 
 
-def margin_counts(lesion: float, control: float) -> dict[str, float]:
-    """Columns of `metrics` from the margins of one record without its evidence and without as much of the rest.
-
-    The evidence's removal lowers the margin by m(v) - m(v'), the control by m(v) - m(v°): it lowers it more where
-    m(v') < m(v°), and a tie is half a win. Multiplying margins by any positive number changes the selectivity (nats)
-    and leaves this as it is."""
-    lower = (1 + np.sign(control - lesion)) / 2
-    return {"selectivity_n": 1, "selectivity": control - lesion, "evidence_lower": lower}
+def margin_counts(margins) -> dict[str, float]:
+    """Columns of `metrics` from one `metrics.Margins` (METHOD §4): flip m(v') < 0, invariance sign m(v°) = sign m(v),
+    and where both are known GS = m(v°) - m(v') in nats, and whether the evidence's loss lowers the margin more than
+    that of as much elsewhere: m(v') < m(v°), a tie is half a win. That one is free of the margins' scale."""
+    clean, lesion, control, row = margins.clean, margins.lesion, margins.control, {}
+    if lesion is not None:
+        row |= {"flipped_n": 1, "flipped": lesion < 0}
+    if control is not None:
+        row |= {"invariant_n": 1, "invariant": np.sign(control) == np.sign(clean)}
+    if None not in (lesion, control):
+        lower = (1 + np.sign(control - lesion)) / 2
+        row |= {"selectivity_n": 1, "selectivity": control - lesion, "evidence_lower": lower}
+    return row
 
 
 def margin_means(margins: Iterable) -> dict[str, float | None]:
@@ -68,52 +73,36 @@ def margin_means(margins: Iterable) -> dict[str, float | None]:
             "flip": float(np.mean([lesion < 0 for _, lesion, _ in rows])) if rows else None}
 
 
-def fall_counts(lesion: float, control: float) -> dict[str, float]:
+def fall_counts(margins) -> dict[str, float]:
     """Columns of `metrics` from log p(right) - log p(wrong) of a yes/no question: how much further p(right) falls
-    without the evidence than without as much of the rest."""
-    return {"right_falls": 1, "right_fall": expit(control) - expit(lesion)}
-
-
-def removed_facts(facts: Iterable[Fact], findings: Iterable[str]) -> tuple[Fact, ...]:
-    """The facts of the picture without these findings."""
-    gone = set(findings)
-    return tuple(fact for fact in facts if fact.finding not in gone)
-
-
-def moved_facts(facts: Iterable[Fact], moved: Fact, *, side: str | None, zone: str | None = None) -> tuple[Fact, ...]:
-    """The facts of the picture in which `moved` lies elsewhere; it keeps its zone where none is given. Raises
-    ValueError where `moved` is not among the facts."""
-    facts = tuple(facts)
-    if moved not in facts:
-        raise ValueError(f"the {moved.finding} is not one of the case's facts: move one that is")
-    elsewhere = replace(moved, side=side, zone=zone or moved.zone)
-    return tuple(elsewhere if fact == moved else fact for fact in facts)
+    without the evidence than without as much of the rest, where both are known."""
+    known = None not in (margins.lesion, margins.control)
+    return {"right_falls": 1, "right_fall": expit(margins.control) - expit(margins.lesion)} if known else {}
 
 
 def changed_case(case: Case, finding: str, condition: str) -> Case:
     """The case that a changed picture shows, with its report requests and the questions about the finding alone.
-
-    condition: "hidden", the finding is gone and everything else as it was; "moved", it lies on the other side.
-    Raises ValueError for another condition, and for a finding that is not there or, moved, has no side."""
+    condition: "hidden", the finding is gone and everything else as it was; "moved", it lies on the other side. Raises
+    ValueError for another condition, and for a finding that is not there or, moved, has no side."""
     about = [fact for fact in case.facts or () if fact.finding == finding]
     if condition not in CHANGES or not about:
         raise ValueError(f"case {case.id}: {finding} cannot be {condition}; hide or move a finding that it has")
-    facts = removed_facts(case.facts, [finding])
+    facts = [fact for fact in case.facts if fact.finding != finding]
     if condition == "moved":
         if about[0].side not in SIDES:
             raise ValueError(f"case {case.id}: its {finding} has no side; move one that has")
-        facts = moved_facts(case.facts, about[0], side=SIDES[1 - SIDES.index(about[0].side)])
+        elsewhere = replace(about[0], side=SIDES[1 - SIDES.index(about[0].side)])
+        facts = [elsewhere if fact == about[0] else fact for fact in case.facts]
     changed = counterfactual_case(case, facts)
     asked = tuple(q for q in changed.questions if q.kind == "report" or q.finding == finding)
     return replace(changed, questions=asked)
 
 
 def counterfactual_case(case: Case, facts: Sequence[Fact]) -> Case:
-    """The case as it would be were `facts` the truth: each question with the answer that would then be right.
-
-    Scored with `metrics.count` under the condition in which the changed picture was shown ("hidden", "moved"). Where
-    the finding of an open question is gone the question has a wrong premise, and that is its topic. Questions whose
-    answer under the new facts is not known are dropped: of unknown topics, and where the finding cannot be seen."""
+    """The case as it would be were `facts` the truth: each question with the answer that would then be right. Scored
+    with `metrics.count` under the condition in which the changed picture was shown ("hidden", "moved"). Where the
+    finding of an open question is gone the question has a wrong premise, and that is its topic. Questions whose answer
+    under the new facts is not known are dropped: of unknown topics, and where the finding cannot be seen."""
     facts, before = tuple(facts), tuple(case.facts or ())
     asked = (_answer_again(question, facts, before) for question in case.questions)
     return replace(case, facts=facts, questions=tuple(question for question in asked if question is not None))
@@ -128,7 +117,8 @@ def _answer_again(question: Question, facts: Sequence[Fact], before: Sequence[Fa
     if question.finding is None or any(not fact.visible for fact in about):
         return None
     if question.topic in ASKS_PRESENCE + ASKS_ABSENCE:
-        there = any(_has_asked_place(question.text, fact) for fact in about)
+        asked = [a for a in find_attributes(question.text) if a.name in ("side", "zone")]
+        there = any(all(getattr(fact, a.name) in (a.value, None) for a in asked) for fact in about)
         return replace(question, answer="Yes." if there == (question.topic in ASKS_PRESENCE) else "No.", visible=True)
     if question.kind == "open" and not about:
         return replace(question, answer=f"There is no {question.finding}.", topic="premise", visible=True)
@@ -137,9 +127,3 @@ def _answer_again(question: Question, facts: Sequence[Fact], before: Sequence[Fa
         words = " ".join(value for value in place if value)
         return replace(question, answer=f"{words.capitalize()}.", visible=True) if words else None
     return None
-
-
-def _has_asked_place(text: str, fact: Fact) -> bool:
-    """Whether the fact is at the side and zone that the question names, if it names any."""
-    asked = [a for a in find_attributes(text) if a.name in ("side", "zone")]
-    return all(getattr(fact, a.name) in (a.value, None) for a in asked)

@@ -13,7 +13,7 @@ import numpy as np
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.edits.truths import truth_of
-from medalign_lite.evaluate.agreement import overclaim_counts, report_counts
+from medalign_lite.evaluate.agreement import affirmed, report_counts
 from medalign_lite.evaluate.grounding import change_counts, changed_case, fall_counts, margin_counts
 from medalign_lite.evaluate.short_answers import probe_counts, score_answer
 from medalign_lite.text.answers import option_of
@@ -50,17 +50,9 @@ class Margins:
 
 
 @dataclass(frozen=True)
-class TokenKL:
-    """Forward KL(π_ref ‖ π) in nats at each answer token of one case."""
-
-    case_id: str
-    arm: str
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class TokenLogp:
-    """log π_ref in nats of each token of what an arm answered about one case: how likely the base finds the wording."""
+class TokenValues:
+    """Nats at each token of one case's answer: forward KL(π_ref ‖ π), or log π_ref of what the arm itself answered,
+    which says how likely the base finds the wording."""
 
     case_id: str
     arm: str
@@ -69,19 +61,16 @@ class TokenLogp:
 
 FEW_WORDS = 2  # an answer this many word edits from the base's is a minimal change
 PERPLEXITY = "perplexity_under_base"  # exp of its ratio, nats a token
+_LEVELS = ("", "_finding", "_side", "_size")
+_ERRORS = ("false_findings", "missing_findings", "location_errors", "severity_errors")
 # metric -> (numerator column, denominator column). Facts agree in finding, side and zone, where a name says no more.
 RATIOS = {
-    "fact_precision": ("claims_right", "claims"), "fact_recall": ("facts_found", "facts"),
-    "fact_precision_finding": ("claims_right_finding", "claims"),
-    "fact_recall_finding": ("facts_found_finding", "facts"), "fact_precision_side": ("claims_right_side", "claims"),
-    "fact_recall_side": ("facts_found_side", "facts"), "fact_precision_size": ("claims_right_size", "claims"),
-    "fact_recall_size": ("facts_found_size", "facts"), "hallucination_rate": ("claims_hallucinated", "claims"),
+    **{f"fact_precision{level}": (f"claims_right{level}", "claims") for level in _LEVELS},
+    **{f"fact_recall{level}": (f"facts_found{level}", "facts") for level in _LEVELS},
+    **{f"{name}_per_report": (name, "reports") for name in _ERRORS},
+    **{f"{name}_accuracy": (f"{name}s_right", f"{name}s") for name in ("side", "zone", "size")},
+    "hallucination_rate": ("claims_hallucinated", "claims"), "match_ratio": ("match_ratio", "match_reports"),
     "chair_mention": ("mentions_false", "mentions"), "chair_report": ("reports_false", "reports"),
-    "match_ratio": ("match_ratio", "match_reports"), "false_findings_per_report": ("false_findings", "reports"),
-    "missing_findings_per_report": ("missing_findings", "reports"),
-    "location_errors_per_report": ("location_errors", "reports"),
-    "severity_errors_per_report": ("severity_errors", "reports"), "side_accuracy": ("sides_right", "sides"),
-    "zone_accuracy": ("zones_right", "zones"), "size_accuracy": ("sizes_right", "sizes"),
     "attributes_stated": ("attributes_stated", "attributes"), "closed_accuracy": ("closed_right", "closed"),
     "closed_accuracy_llavamed": ("closed_llavamed", "closed"), "closed_accuracy_lmms": ("closed_lmms", "closed"),
     "open_recall": ("open_recall", "open"), "open_recall_strict": ("open_strict", "open"),
@@ -98,7 +87,6 @@ RATIOS = {
     "answer_words": ("words", "word_answers"), "kl_to_reference": ("kl", "kl_tokens"),
     PERPLEXITY: ("surprise", "surprise_tokens"),
 }
-_LEVELS = ("", "_finding", "_side", "_size")
 F1S = {f"fact_f1{level}": (f"fact_precision{level}", f"fact_recall{level}") for level in _LEVELS}
 METRICS = (*F1S, *RATIOS)
 COLUMNS = tuple(dict.fromkeys(column for pair in RATIOS.values() for column in pair))
@@ -135,17 +123,15 @@ def ratios(sums: np.ndarray, names: Iterable[str] = METRICS) -> dict[str, np.nda
 
 def count(
     cases: Sequence[Case], predictions: Iterable[Prediction], *, arm: str, reference: str = "base",
-    condition: str = "real", margins: Iterable[Margins] = (), kl: Iterable[TokenKL] = (),
-    logp: Iterable[TokenLogp] = (), right: Iterable[Margins] = (),
+    condition: str = "real", margins: Iterable[Margins] = (), kl: Iterable[TokenValues] = (),
+    logp: Iterable[TokenValues] = (), right: Iterable[Margins] = (),
 ) -> Counts:
-    """Counts of one arm over `cases`, one row per image group (sorted).
-
-    Answers of cases that are not in `cases` are left out. Style is measured against the answers of `reference` under
-    the same condition. Over-claims come from the reports with condition `hidden`; how often an answer changes, from
-    those with `real`, `lesion` and `control`. `right`: gaps of the right answer over the wrong one to yes/no questions.
-
-    Raises ValueError for an unknown condition, a question that its case does not have, two answers to one question, or
-    a report on a `hidden` picture that does not say what was hidden."""
+    """Counts of one arm over `cases`, one row per image group (sorted). Answers of cases that are not in `cases` are
+    left out. Style is measured against the answers of `reference` under the same condition. Over-claims come from the
+    reports with condition `hidden`; how often an answer changes, from those with `real`, `lesion` and `control`.
+    `right`: gaps of the right answer over the wrong one to yes/no questions. Raises ValueError for an unknown
+    condition, a question that its case does not have, two answers to one question, or a report on a `hidden` picture
+    that does not say what was hidden."""
     if condition not in CONDITIONS:
         raise ValueError(f"unknown condition {condition!r}: use one of {', '.join(CONDITIONS)}")
     by_id = {case.id: case for case in cases}
@@ -165,50 +151,39 @@ def count(
     for p in predictions:
         case = by_id.get(p.case_id)
         if case and (p.arm, p.condition) == (arm, "hidden") and question_of(case, p.question_id).kind == "report":
-            rows[case.group].update(overclaim_counts(p.text, _hidden_finding(p)))
+            if p.finding is None:
+                raise ValueError(f"the answer of {arm} to the picture of case {p.case_id} without one finding does not "
+                                 "say which; run the evaluate stage again")
+            still = any(claim.finding == p.finding for claim in affirmed(p.text))  # wherever it puts it
+            rows[case.group].update({"hidden_findings": 1, "overclaimed": still})
     for key in answers[arm, "real"].keys() & answers[arm, "lesion"].keys() & answers[arm, "control"].keys():
         case, texts = by_id[key[0]], [answers[arm, name][key] for name in ("real", "lesion", "control")]
         if question_of(case, key[1]).visible:
             rows[case.group].update(change_counts(question_of(case, key[1]), *texts))
-    for margin in margins:
-        if margin.arm == arm and margin.case_id in by_id:
-            rows[by_id[margin.case_id].group].update(_grounding(margin))
-    for gap in right:
-        if gap.arm == arm and gap.case_id in by_id and None not in (gap.lesion, gap.control):
-            rows[by_id[gap.case_id].group].update(fall_counts(gap.lesion, gap.control))
-    for drift in kl:
-        if drift.arm == arm and drift.case_id in by_id:
-            rows[by_id[drift.case_id].group].update({"kl": sum(drift.values), "kl_tokens": len(drift.values)})
-    for said in logp:
-        if said.arm == arm and said.case_id in by_id:
-            row = {"surprise": -sum(said.values), "surprise_tokens": len(said.values)}
-            rows[by_id[said.case_id].group].update(row)
+    measured = [
+        *((margin, margin_counts) for margin in margins), *((gap, fall_counts) for gap in right),
+        *((drift, lambda drift: {"kl": sum(drift.values), "kl_tokens": len(drift.values)}) for drift in kl),
+        *((said, lambda said: {"surprise": -sum(said.values), "surprise_tokens": len(said.values)}) for said in logp),
+    ]
+    for one, counts in measured:
+        if one.arm == arm and one.case_id in by_id:
+            rows[by_id[one.case_id].group].update(counts(one))
     groups = tuple(sorted({case.group for case in cases}))
     table = [[rows[group][column] for column in COLUMNS] for group in groups]
     return Counts(groups, np.asarray(table, float).reshape(len(groups), len(COLUMNS)))
 
 
 def changed_cases(cases: Iterable[Case], predictions: Iterable[Prediction], condition: str) -> list[Case]:
-    """The cases as their changed pictures show them, where some arm was asked: scored like any other.
-
-    condition: "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too."""
+    """The cases as their changed pictures show them, where some arm was asked: scored like any other. condition:
+    "hidden" or "moved" (see `grounding.changed_case`), and that of `count` or `stats.results` too."""
     changed = {p.case_id: p.finding for p in predictions if p.condition == condition and p.finding}
     return [changed_case(case, changed[case.id], condition) for case in cases if case.id in changed]
-
-
-def _hidden_finding(prediction: Prediction) -> str:
-    if prediction.finding is None:
-        raise ValueError(f"the answer of {prediction.arm} to the picture of case {prediction.case_id} without one "
-                         "finding does not say which; run the evaluate stage again")
-    return prediction.finding
 
 
 def answers_of(by_id: Mapping[str, Case], predictions: Iterable[Prediction]) -> dict[tuple[str, str], dict]:
     """{(arm, condition): {(case_id, question_id): text}} of the answers to these cases."""
     answers: dict[tuple[str, str], dict] = defaultdict(dict)
-    for p in predictions:
-        if p.case_id not in by_id:
-            continue
+    for p in (p for p in predictions if p.case_id in by_id):
         group, key = answers[p.arm, p.condition], (p.case_id, p.question_id)
         if key in group:
             raise ValueError(f"two answers of {p.arm} ({p.condition}) to question {p.question_id} of case {p.case_id}: "
@@ -244,25 +219,13 @@ def _tally(case: Case, question: Question, text: str) -> dict[str, float]:
     scores = score_answer(text, question.answer, question.kind, question.text, question.options)
     if question.kind == "choice":
         return {"choice": 1, "choice_right": scores["strict"], "choice_none": option_of(text, question.options) is None}
+    llavamed, strict, lmms = scores.values()
     if question.kind == "open":
-        row = {"open_recall": scores["llavamed"], "open_strict": scores["strict"], "open_lmms": scores["lmms"]}
-        return {"open": 1} | row
-    row = {"closed_right": scores["strict"], "closed_llavamed": scores["llavamed"], "closed_lmms": scores["lmms"]}
+        return {"open": 1, "open_recall": llavamed, "open_strict": strict, "open_lmms": lmms}
+    row = {"closed": 1, "closed_right": strict, "closed_llavamed": llavamed, "closed_lmms": lmms}
     if yes_no(question.answer) is not None:
         said = yes_no(text, question.text)
         row |= {"yes_no": 1, "yes": said is True, "neither": said is None}
-    return {"closed": 1} | row
-
-
-def _grounding(margin: Margins) -> dict[str, float]:
-    """METHOD §4: GS = m(v°) - m(v'), flip m(v') < 0, invariance sign m(v°) = sign m(v)."""
-    row = {}
-    if margin.lesion is not None:
-        row |= {"flipped_n": 1, "flipped": margin.lesion < 0}
-    if margin.control is not None:
-        row |= {"invariant_n": 1, "invariant": np.sign(margin.control) == np.sign(margin.clean)}
-    if margin.lesion is not None and margin.control is not None:
-        row |= margin_counts(margin.lesion, margin.control)
     return row
 
 
@@ -281,7 +244,7 @@ def word_edits(a: str, b: str) -> int:
 def style_counts(text: str, reference: str | None) -> dict[str, float]:
     """Columns of `metrics`: the answer's words, and its distance to the reference answer where there is one."""
     row = {"word_answers": 1, "words": len(text.split())}
-    if reference is None:
-        return row
-    edits, longest = word_edits(text, reference), max(len(text.split()), len(reference.split()), 1)
-    return row | {"edit_answers": 1, "edit_distance": edits / longest, "within_few_words": edits <= FEW_WORDS}
+    if reference is not None:
+        edits, longest = word_edits(text, reference), max(len(text.split()), len(reference.split()), 1)
+        row |= {"edit_answers": 1, "edit_distance": edits / longest, "within_few_words": edits <= FEW_WORDS}
+    return row

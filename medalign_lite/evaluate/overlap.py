@@ -30,15 +30,14 @@ COLUMNS = (*(f"shared_{n}" for n in ORDERS), *(f"said_{n}" for n in ORDERS), "sa
            "rouge_l_f1", "texts")  # fmt: skip
 SCORER = dict.fromkeys((f"bleu_{n}" for n in ORDERS), "sacrebleu") | {"rouge_l_f1": "rouge_score"}
 METRICS = tuple(SCORER)
-Texts = Sequence[str]
-Ratios = dict[str, np.ndarray]  # {metric: (N, 2)}: what a text adds above and below the line
 
 
 def overlap_counts(text: str, reference: str) -> dict[str, float]:
     """COLUMNS of one report: shared and said n-grams and words as sacrebleu counts them, and its ROUGE-L F1."""
-    seen = _bleu().corpus_score([text], [[reference]])
-    row = [*seen.counts, *seen.totals, seen.sys_len, seen.ref_len, _rouge().score(reference, text)["rougeL"].fmeasure]
-    return dict(zip(COLUMNS, [*row, 1], strict=True))
+    bleu, rouge = _scorers()
+    seen = bleu.corpus_score([text], [[reference]])
+    row = [*seen.counts, *seen.totals, seen.sys_len, seen.ref_len, rouge.score(reference, text)["rougeL"].fmeasure, 1]
+    return dict(zip(COLUMNS, row, strict=True))
 
 
 def overlap(sums: np.ndarray, name: str) -> np.ndarray:
@@ -58,8 +57,9 @@ def variant(name: str) -> str:
     """What must be told beside the number: sacrebleu's signature, or the package, its settings and the average."""
     if name == "rouge_l_f1":
         return f"mean F1|tok:[a-z0-9]+|stemming:no|version:{version('rouge_score')}"
-    _bleu().corpus_score([""], [[""]])  # sacrebleu signs what it has scored
-    return _bleu().get_signature().format()
+    bleu, _ = _scorers()
+    bleu.corpus_score([""], [[""]])  # sacrebleu signs what it has scored
+    return bleu.get_signature().format()
 
 
 def _corpus_bleu(sums: np.ndarray, order: int) -> float:
@@ -72,45 +72,38 @@ def _corpus_bleu(sums: np.ndarray, order: int) -> float:
 
 
 @cache
-def _bleu() -> BLEU:
-    return BLEU(lowercase=True, smooth_method=SMOOTHING)
+def _scorers() -> tuple[BLEU, RougeScorer]:
+    return BLEU(lowercase=True, smooth_method=SMOOTHING), RougeScorer(["rougeL"], use_stemmer=False)
 
 
-@cache
-def _rouge() -> RougeScorer:
-    return RougeScorer(["rougeL"], use_stemmer=False)
+def published_scores(
+    said: Sequence[str], true: Sequence[str]
+) -> tuple[dict[tuple[str, str, str], np.ndarray], list[str]]:
+    """{(metric, package, variant): (N, 2), what a text adds above and below the line} of N texts against their
+    references by every scorer of SCORERS that can be used here, and a sentence for each that cannot."""
+    from medalign_lite.model.weights import nothing_fetched  # imports what a scorer of short answers does not need
 
-
-def published_scores(said: Texts, true: Texts) -> tuple[dict[tuple[str, str, str], np.ndarray], list[str]]:
-    """{(metric, package, variant): (N, 2)} of N texts against their references by every scorer of SCORERS that can be
-    used here, and a sentence for each that cannot."""
-    found, unused = {}, []
-    for package, (needs, variant, ratios) in SCORERS.items():
+    found, unused, refused = {}, [], OSError("nothing is fetched for a scorer")
+    for package, (needs, variant, score) in SCORERS.items():
         if find_spec(package) is None:
             unused.append(f"{package} was not used: it is not installed")
             continue
         try:
-            with _nothing_fetched(), contextlib.redirect_stdout(sys.stderr):
-                scored = ratios(import_module(package), list(said), list(true))
+            variant = f"{variant}|version:{version(package)}"
+            with (nothing_fetched(), patch.object(socket.socket, "connect", side_effect=refused),
+                  contextlib.redirect_stdout(sys.stderr)):
+                scored = {name: np.asarray(rows, float) for name, rows in
+                          score(import_module(package), list(said), list(true)).items()}
         except (Exception, SystemExit) as error:  # packages of others end as they like
             why = visible(f"{type(error).__name__}: {error}"[:200])
             unused.append(f"{package} was not used: it needs {needs} on this machine, and stopped with {why}")
             continue
-        variant = f"{variant}|version:{version(package)}"
-        found |= {(metric, package, variant): rows for metric, rows in scored.items()}
+        found |= {(metric, package, variant): rows if rows.ndim == 2 else np.stack([rows, np.ones_like(rows)], axis=1)
+                  for metric, rows in scored.items()}
     return found, unused
 
 
-@contextlib.contextmanager
-def _nothing_fetched():
-    from medalign_lite.model.weights import nothing_fetched  # imports what a scorer of short answers does not need
-
-    refused = OSError("nothing is fetched for a scorer")
-    with nothing_fetched(), patch.object(socket.socket, "connect", side_effect=refused):
-        yield
-
-
-def _coco(package, said: list[str], true: list[str]) -> Ratios:
+def _coco(package, said: list[str], true: list[str]) -> dict:
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
@@ -120,40 +113,35 @@ def _coco(package, said: list[str], true: list[str]) -> Ratios:
 
     true, said = words(true), words(said)
     scorers = {"rouge_l": Rouge(), "cider": Cider()}
-    return {metric: _mean(scorer.compute_score(true, said)[1]) for metric, scorer in scorers.items()}
+    return {metric: scorer.compute_score(true, said)[1] for metric, scorer in scorers.items()}
 
 
-def _bert(package, said: list[str], true: list[str]) -> Ratios:
+def _bert(package, said: list[str], true: list[str]) -> dict:
     spoken = [n for n, text in enumerate(said) if text.strip()]  # an empty text scores 0
     scores = np.zeros(len(said))
     scores[spoken] = package.score([said[n] for n in spoken], [true[n] for n in spoken], lang="en")[2].numpy()
-    return {"bertscore_f1": _mean(scores)}
+    return {"bertscore_f1": scores}
 
 
-def _radgraph(package, said: list[str], true: list[str]) -> Ratios:
+def _radgraph(package, said: list[str], true: list[str]) -> dict:
     scorer = package.F1RadGraph(reward_level="partial", model_type="radgraph-xl")
-    return {"radgraph_f1": _mean(scorer(hyps=said, refs=true)[1])}
+    return {"radgraph_f1": scorer(hyps=said, refs=true)[1]}
 
 
-def _chexbert(package, said: list[str], true: list[str]) -> Ratios:
+def _chexbert(package, said: list[str], true: list[str]) -> dict:
     labels = package.F1CheXbert().get_label
     a, b = (np.array([labels(text) for text in texts]) for texts in (said, true))  # (N, 14) of 0 and 1
     return {"chexbert_f1": np.stack([2 * (a & b).sum(1), a.sum(1) + b.sum(1)], axis=1)}
 
 
-def _rate(package, said: list[str], true: list[str]) -> Ratios:
+def _rate(package, said: list[str], true: list[str]) -> dict:
     import torch
 
-    scorer = package.RaTEScore(use_gpu=torch.cuda.is_available())
-    return {"ratescore": _mean(scorer.compute_score(said, true))}
+    return {"ratescore": package.RaTEScore(use_gpu=torch.cuda.is_available()).compute_score(said, true)}
 
 
-def _mean(scores: Sequence[float]) -> np.ndarray:
-    return np.stack([np.asarray(scores, float), np.ones(len(scores))], axis=1)
-
-
-# {package: (what it needs beside itself, what must be told beside the number, how it is called)}
-SCORERS: dict[str, tuple[str, str, Callable[..., Ratios]]] = {
+# {package: (what it needs beside itself, what must be told beside the number, {metric: (N,) or (N, 2)} of two lists)}
+SCORERS: dict[str, tuple[str, str, Callable[..., dict]]] = {
     "pycocoevalcap": ("Java", "mean|tok:PTB|beta:1.2|n:4|document frequencies of these references", _coco),
     "bert_score": ("roberta-large of the hub", "mean F1|roberta-large|no idf|no baseline", _bert),
     "radgraph": ("radgraph-xl of StanfordAIMI/RRG_scorers", "mean|partial|radgraph-xl", _radgraph),

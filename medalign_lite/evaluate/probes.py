@@ -80,15 +80,13 @@ def control_probes(cases: Iterable[Case], *, seed: int, images: int = CONTROL_IM
 
 
 def hidden_probes(cases: Sequence[Case], *, folder: Path, seed: int, per_split: int = HIDDEN_PER_SPLIT) -> list[Probe]:
-    """The report and the questions about one finding, with that finding gone and its company still there.
-
-    A seeded few held-out cases of each split; those whose picture was rendered without a finding, where there are any.
-    Elsewhere the mask of a seeded visible finding is filled with healthy texture, which no training pair shows, and the
-    picture written to `folder`. Cases without a table of facts are left out: nobody knows what to look for."""
+    """The report and the questions about one finding, with that finding gone and its company still there. A seeded few
+    held-out cases of each split; those whose picture was rendered without a finding, where there are any. Elsewhere the
+    mask of a seeded visible finding is filled with healthy texture, which no training pair shows, and the picture
+    written to `folder`. Cases without a table of facts are left out: nobody knows what to look for."""
     found = []
     for split in HELD_OUT:
-        able = [(case, _to_hide(case, seed=seed)) for case in cases if case.split == split]
-        able = [(case, fact) for case, fact in able if fact]
+        able = [(case, fact) for case in cases if case.split == split and (fact := _to_hide(case, seed=seed))]
         rendered = [(case, fact) for case, fact in able if fact.removed]
         for case, fact in choose(rendered or able, per_split, seed=seed):
             image = case.folder / fact.removed if fact.removed else _filled(case, fact.finding, folder, seed=seed)
@@ -96,13 +94,13 @@ def hidden_probes(cases: Sequence[Case], *, folder: Path, seed: int, per_split: 
     return found
 
 
-def moved_probes(cases: Iterable[Case], *, seed: int, per_split: int = MOVED_PER_SPLIT) -> list[Probe]:
+def moved_probes(cases: Iterable[Case], *, seed: int) -> list[Probe]:
     """The same with the finding on the other side, where there is such a picture."""
     found = []
     for split in HELD_OUT:
-        held = [case for case in cases if case.split == split]
-        able = {case.id: (case, fact) for case in held for fact in case.facts or () if fact.moved and fact.visible}
-        for case, fact in choose(list(able.values()), per_split, seed=seed):
+        able = {case.id: (case, fact) for case in cases if case.split == split for fact in case.facts or ()
+                if fact.moved and fact.visible}
+        for case, fact in choose(list(able.values()), MOVED_PER_SPLIT, seed=seed):
             found += _changed_probes(case, fact.finding, "moved", case.folder / fact.moved)
     return found
 
@@ -215,16 +213,16 @@ def _probe(case: Case, question: Question, condition: str, image: Image.Image | 
     return Probe(case.id, question.id, case.split, question.kind, condition, image, prompt_of(question))
 
 
+def _changed_probes(case: Case, finding: str, condition: str, image: Path) -> list[Probe]:
+    changed = changed_case(case, finding, condition)
+    return [replace(_probe(case, q, condition, image), finding=finding) for q in changed.questions]
+
+
 def _to_hide(case: Case, *, seed: int) -> Fact | None:
     """The fact that is hidden: one with a picture without it, else a seeded one of those that are seen and outlined."""
     seen = [fact for fact in case.facts or () if fact.visible]
     able = [f for f in seen if f.removed] or [f for f in seen if mask_source(case, [f.finding]) != "none"]
     return able[int(np.random.default_rng([seed, int(_digest(case.id), 16)]).integers(len(able)))] if able else None
-
-
-def _changed_probes(case: Case, finding: str, condition: str, image: Path) -> list[Probe]:
-    changed = changed_case(case, finding, condition)
-    return [replace(_probe(case, q, condition, image), finding=finding) for q in changed.questions]
 
 
 def _filled(case: Case, finding: str, folder: Path, *, seed: int) -> Path:

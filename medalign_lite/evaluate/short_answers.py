@@ -119,12 +119,11 @@ def score_answer(
     if kind not in ("closed", "choice", "open"):
         raise ValueError(f"kind {kind!r} is no short answer: use closed, choice or open, and score reports by their "
                          "facts")
-    if kind != "open":
-        strict = strict_closed(candidate, gold, question, options)
-        scores = llavamed_closed(candidate, gold), strict, lmms_match(candidate, gold)
+    if kind == "open":
+        scores = llavamed_open(candidate, gold)[2], strict_recall(candidate, gold)
     else:
-        scores = llavamed_open(candidate, gold)[2], strict_recall(candidate, gold), lmms_match(candidate, gold)
-    return dict(zip(SCORERS, map(float, scores), strict=True))
+        scores = llavamed_closed(candidate, gold), strict_closed(candidate, gold, question, options)
+    return dict(zip(SCORERS, map(float, (*scores, lmms_match(candidate, gold))), strict=True))
 
 
 def probe_counts(case: Case, texts: Mapping[str, str]) -> dict[str, float]:
@@ -132,11 +131,8 @@ def probe_counts(case: Case, texts: Mapping[str, str]) -> dict[str, float]:
     pair of twins counts where both were asked, and is right where both answers are."""
     asked = [question for question in case.questions if question.visible and question.id in texts]
     twins: dict[str, list[bool]] = defaultdict(list)
-    for question in asked:
-        if question.topic == "twin":
-            twins[question.id.rpartition("-")[0]].append(
-                strict_closed(texts[question.id], question.answer, question.text, question.options)
-            )
+    for q in (q for q in asked if q.topic == "twin"):
+        twins[q.id.rpartition("-")[0]].append(strict_closed(texts[q.id], q.answer, q.text, q.options))
     pairs = [both for both in twins.values() if len(both) == 2]
     premises = [rejects_premise(texts[q.id], q.finding, q.text) for q in asked if q.topic == "premise"]
     return {

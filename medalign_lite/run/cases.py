@@ -14,14 +14,13 @@ from pathlib import Path
 
 from medalign_lite.cases import readers
 from medalign_lite.cases.case import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks
-from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import lesion_mask, mask_source
 from medalign_lite.dials import Preset, PresetError
 from medalign_lite.files import ROOT, visible, write_json
-from medalign_lite.run.cohort import capped, made_files, named, settle_splits
-from medalign_lite.run.commands import exit_status
+from medalign_lite.run.cohort import capped, read_set, settle_splits
+from medalign_lite.run.commands import ArgumentError, command
 from medalign_lite.run.dial import resolve
-from medalign_lite.run.reproduce import ReproduceError, parse
+from medalign_lite.run.reproduce import parse
 
 COLUMNS = ("split", "images", "groups", "report", "closed", "open", "choice", "lesions", "with lesion")
 SHOWN = 6  # reasons
@@ -42,8 +41,12 @@ def overview(found: CaseSet, *, seed: int, preset: Preset) -> str:
             lines += ["", f"in a run: {how}", *_counts(settled.cases)]
     except CaseError as error:
         lines += ["", f"in a run: {error}"]
+    without = {True: "points only: `make masks` outlines them", False: "none: no grounding row from these"}
+    sources = ((mask_source(case), case) for case in found.cases)
+    origins = Counter(without[bool(case.lesions)] if source == "none" else source for source, case in sources)
+    lines += ["", "lesion masks of images from", *(f"{n:8}  {origin}" for origin, n in origins.most_common())]
     missing = sum("no such image file" in entry["reason"] for entry in found.skipped)
-    lines += ["", *_origins(found.cases), "", f"missing image files: {missing}"]
+    lines += ["", f"missing image files: {missing}"]
     for name, entries in (("cases left out", found.skipped), ("parts left out of kept cases", found.dropped)):
         lines += [f"{name}: {len(entries)}", *_reasons(entries)]
     lines += [f"notes, no faults: {len(found.notes)}"]
@@ -63,13 +66,11 @@ def contact_sheet(cases: Sequence[Case]):
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(3.0 * columns, 3.7 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes:
+    for ax in axes[len(shown) :]:
         ax.set_axis_off()
     for ax, case in zip(axes, shown, strict=False):
-        overlay(
-            ax, read_image(case.image), lesion_mask(case), title=f"{case.split}  {_short(case.id, 24)}", sides=False
-        )
-        ax.set_axis_on()  # for the words below; overlay leaves it without lines
+        title = f"{case.split}  {_short(case.id, 24)}"
+        overlay(ax, read_image(case.image), lesion_mask(case), title=title, sides=False)
         x, y = ax.get_xlim(), ax.get_ylim()  # room around it for a square tile: words of a row stand in line
         half = max(x[1] - x[0], y[0] - y[1]) / 2
         ax.set(xlim=(sum(x) / 2 - half, sum(x) / 2 + half), ylim=(sum(y) / 2 + half, sum(y) / 2 - half))
@@ -102,33 +103,21 @@ def _counts(cases: Iterable[Case]) -> list[str]:
     return ["".join(f"{value:>12}" if i else f"{value:8}" for i, value in enumerate(row)) for row in rows]
 
 
-def _origins(cases: Iterable[Case]) -> list[str]:
-    """How many images have their lesion mask from where; images without one give no grounding row."""
-    without = {True: "points only: `make masks` outlines them", False: "none: no grounding row from these"}
-    sources = ((mask_source(case), case) for case in cases)
-    counted = Counter(without[bool(case.lesions)] if source == "none" else source for source, case in sources)
-    return ["lesion masks of images from", *(f"{number:8}  {origin}" for origin, number in counted.most_common())]
-
-
 def _reasons(entries: Sequence[dict]) -> list[str]:
     """The commonest reasons, numbers and quoted words taken as equal, each with its count and first example."""
     kinds: dict[str, list[dict]] = {}
     for entry in entries:
         kinds.setdefault(re.sub(r"'[^']*'|\S*\d\S*", "*", entry["reason"]), []).append(entry)
     groups = sorted(kinds.values(), key=len, reverse=True)
-    lines = [
-        f"  {len(group)} x {_short(group[0]['reason'], 150)} (first: {group[0]['id']})" for group in groups[:SHOWN]
-    ]
+    lines = [f"  {len(some)} x {_short(some[0]['reason'], 150)} (first: {some[0]['id']})" for some in groups[:SHOWN]]
     rest = sum(map(len, groups[SHOWN:]))
     return [*lines, f"  {rest} for {len(groups) - SHOWN} other reasons"] if rest else lines
 
 
 def _caption(case: Case) -> str:
-    labels = ", ".join(dict.fromkeys([lesion.label for lesion in case.lesions]))
-    question = case.questions[0]
-    marked = "points only" if mask_source(case) == "none" else mask_source(case)
-    text = [f"lesions ({marked}): {labels}"] if labels else []
-    text += [f"{question.text} → {question.answer}"]
+    labels, source = ", ".join(dict.fromkeys([lesion.label for lesion in case.lesions])), mask_source(case)
+    text = [f"lesions ({'points only' if source == 'none' else source}): {labels}"] if labels else []
+    text += [f"{case.questions[0].text} → {case.questions[0].answer}"]
     lines = [line for part in text for line in textwrap.wrap(" ".join(part.split()), WRAP)]
     return "\n".join([*lines[:3], "..."] if len(lines) > 4 else lines)
 
@@ -137,44 +126,32 @@ def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def look(
-    cases: Path, *, out: Path, seed: int, preset: Preset, strict: bool = False, lesions: tuple[str, ...] = ()
-) -> str:
+def look(cases: Path, *, out: Path, seed: int, preset: Preset, strict: bool = False, lesions: str = "") -> str:
     """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError. Pictures without
     a table get one to fill in instead, and the page says so."""
     folder = out / "cases"
     folder.mkdir(parents=True, exist_ok=True)
     reader, _ = readers.detect(cases)
     if reader.LAYOUT == "pictures with a table" and not any((cases / name).is_file() for name in reader.FILES):
-        return _to_fill_in(cases, folder / reader.FILES[0], reader.template(cases))
-    options = {"lesions": lesions} if lesions else {}
-    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None, **options)
+        empty, text = folder / reader.FILES[0], reader.template(cases)
+        empty.write_text(text, encoding="utf-8")
+        return (f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n1. Fill in "
+                f"question and answer, or report, in  {empty}\n2. Save it as CSV (UTF-8) in                   "
+                f"{cases / empty.name}\n3. Run the same command again. Lines that are not filled in are not read.")
+    found = read_set(cases, out, strict=strict, lesions=lesions)
     contact_sheet(found.cases).savefig(folder / "contact_sheet.png", dpi=120)
-    lists = {"skipped": found.skipped, "dropped": found.dropped, "notes": found.notes}
-    write_json(folder / "left_out.json", lists)
+    write_json(folder / "left_out.json", {name: getattr(found, name) for name in ("skipped", "dropped", "notes")})
     page = overview(found, seed=seed, preset=preset)
     return f"{page}\n\nwritten: {folder / 'contact_sheet.png'}, {folder / 'left_out.json'}"
 
 
-def _to_fill_in(cases: Path, empty: Path, text: str) -> str:
-    empty.write_text(text, encoding="utf-8")
-    return (f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n1. Fill in question "
-            f"and answer, or report, in  {empty}\n2. Save it as CSV (UTF-8) in                   "
-            f"{cases / empty.name}\n3. Run the same command again. Lines that are not filled in are not read.")
-
-
-def main(arguments: list[str]) -> int:
+@command(refused=(CaseError, PresetError))
+def main(arguments: list[str]) -> None:
     """Exit status 0, or 2 with one sentence where nothing can be read."""
-
-    def work() -> None:
-        values = parse(arguments)
-        if not values["CASES"]:
-            raise ReproduceError("say which: make cases CASES=path")
-        cases, out = (
-            ROOT / Path(values[name] or default).expanduser() for name, default in (("CASES", ""), ("OUT", "artifacts"))
-        )
-        preset, lesions = resolve(values["PRESET"]).preset, named(values["LESIONS"])
-        page = look(cases, out=out, seed=values["SEED"], preset=preset, strict=values["STRICT"], lesions=lesions)
-        print("\n".join(map(visible, page.splitlines())))
-
-    return exit_status(work, refused=(CaseError, PresetError, ReproduceError))
+    values = parse(arguments)
+    if not values["CASES"]:
+        raise ArgumentError("say which: make cases CASES=path")
+    cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
+    page = look(cases, out=out, seed=values["SEED"], preset=resolve(values["PRESET"]).preset,
+                strict=values["STRICT"], lesions=values["LESIONS"])
+    print("\n".join(map(visible, page.splitlines())))

@@ -52,10 +52,7 @@ def input_files(cases: str) -> list[Path]:
     code = plugged if module is not readers.kit else []  # what no import tells
     if not path.is_file() or module.MAKES_FILES:
         return [path, *code]
-    files = {path.resolve()}
-    for case in read_cases(path, check_files=False).cases:
-        files |= _files_of(case)
-    return sorted(files)
+    return sorted({path.resolve()}.union(*map(_files_of, read_cases(path, check_files=False).cases)))
 
 
 def _files_of(case: Case) -> set[Path]:
@@ -65,26 +62,31 @@ def _files_of(case: Case) -> set[Path]:
 
 
 def choose_cohort(stage: Stage, *, strict: bool = False, lesions: str = "") -> CaseSet:
-    """Find the run's cases and keep them as outputs of stage 00; a finished stage is read back.
-
-    Of a user's cases at most as many are taken as the preset says, and of these what the run's model can take. A bad
-    case is left out and listed; with `strict` it raises CaseError. `lesions` is the parameter LESIONS. Raises CaseError
-    too where no case is left or there are too few groups to divide."""
+    """Find the run's cases and keep them as outputs of stage 00; a finished stage is read back. Of a user's cases at
+    most as many are taken as the preset says, and of these what the run's model can take. A bad case is left out and
+    listed; with `strict` it raises CaseError. `lesions` is the parameter LESIONS. Raises CaseError too where no case is
+    left or there are too few groups to divide."""
     found = cache(lambda: _find(stage, strict, lesions))
-    lists = {"skipped": lambda: found().skipped, "dropped": lambda: found().dropped, "notes": lambda: found().notes}
-    source = {"layout": lambda: found().layout, "reason": lambda: found().reason, "root": lambda: short(_root(stage))}
     stage.path("cases.jsonl", lambda part: write_cases(part, found().cases, root=_root(stage)))
-    left_out = stage.json("skipped.json", lambda: {name: value() for name, value in lists.items()})
-    about = stage.json("source.json", lambda: {name: value() for name, value in source.items()})
+    left_out = stage.json("skipped.json", lambda: {n: getattr(found(), n) for n in ("skipped", "dropped", "notes")})
+    about = stage.json("source.json", lambda: {
+        "layout": found().layout, "reason": found().reason, "root": short(_root(stage))})
     hashes = stage.json("pictures.json", lambda: _hashes(stage, found().cases))
     for problem in [*left_out["skipped"], *left_out["dropped"]] if strict else []:
         raise CaseError(f"case {problem['id']}: {problem['reason']} (without STRICT=1 it would be left out)")
     return _load(stage, stage.output("cases.jsonl"), left_out, about, hashes)
 
 
-def made_files(cases: Path, out: Path) -> Path:
-    """The folder under OUT for pictures that a reader makes of the data set `cases`; OUT is `out`."""
-    return out / "cache" / f"cases-{digest(str(cases.resolve()))[:12]}"
+def read_set(cases: Path, out: Path, *, strict: bool = False, lesions: str = "") -> CaseSet:
+    """A user's data set, as `read_cases`; `out` is OUT, `lesions` the parameter LESIONS: names with commas between."""
+    names = tuple(name.strip() for name in lesions.split(",") if name.strip())
+    return read_cases(cases, strict, root=made_files(cases, out), **({"lesions": names} if names else {}))
+
+
+def made_files(cases: Path, out: Path) -> Path | None:
+    """The folder under OUT for pictures that a reader makes of the data set `cases`; None where it makes none."""
+    makes = readers.detect(cases)[0].MAKES_FILES
+    return out / "cache" / f"cases-{digest(str(cases.resolve()))[:12]}" if makes else None
 
 
 def read_cohort(stage: Stage) -> CaseSet:
@@ -102,8 +104,7 @@ def settle_splits(found: CaseSet, *, seed: int) -> CaseSet:
     leaking = [case for case in found.cases if case.split == "train" and case.group in leaks]
     kept = [case for case in found.cases if case not in leaking]
     splits = {case.split for case in kept}
-    if not {"train", "test"} <= splits:
-        missing = " and ".join(name for name in ("train", "test") if name not in splits)
+    if missing := " and ".join(name for name in ("train", "test") if name not in splits):
         cases = _divide(found.cases, FRACTIONS, seed=seed)
         return replace(found, cases=cases, reason=f"{found.reason}; no {missing} split in it: divided anew by group")
     reason = f"{found.reason}; its own splits"
@@ -126,11 +127,6 @@ def _divide(cases: tuple[Case, ...] | list[Case], fractions: dict[str, float], *
         fractions = dict.fromkeys(fractions, 1 / len(fractions))
     split = assign_splits(groups, fractions=fractions, seed=seed)
     return tuple(replace(case, split=split[case.group]) for case in cases)
-
-
-def named(lesions: str) -> tuple[str, ...]:
-    """The parameter LESIONS, names with commas between, as a tuple."""
-    return tuple(name.strip() for name in lesions.split(",") if name.strip())
 
 
 def capped(found: CaseSet, preset: Preset, *, seed: int) -> CaseSet:
@@ -194,10 +190,8 @@ def _find(stage: Stage, strict: bool, lesions: str) -> CaseSet:
     if stage.cases is None:
         found = read_cases(_root(stage), check_files=False)
         return replace(found, layout="phantom world", reason="rendered for this run; splits by person and wording")
-    root = _root(stage) if readers.detect(stage.cases)[0].MAKES_FILES else None
-    options = {"lesions": named(lesions)} if lesions else {}
-    found = settle_splits(read_cases(stage.cases, strict, root=root, **options), seed=stage.seed)
-    found = capped(found, stage.preset, seed=stage.seed)
+    found = read_set(stage.cases, stage.run_folder.parent, strict=strict, lesions=lesions)
+    found = capped(settle_splits(found, seed=stage.seed), stage.preset, seed=stage.seed)
     from medalign_lite.model.lvlm import load_processor  # imports torch
 
     processor = load_processor(stage.model, max_side=stage.preset.max_side)
@@ -208,9 +202,8 @@ def _find(stage: Stage, strict: bool, lesions: str) -> CaseSet:
 def _root(stage: Stage) -> Path:
     """The folder that paths in cases.jsonl count from; a phantom world that is not there is rendered."""
     if stage.cases is not None:
-        if readers.detect(stage.cases)[0].MAKES_FILES:
-            return made_files(stage.cases, stage.run_folder.parent)
-        return stage.cases if stage.cases.is_dir() else stage.cases.parent
+        here = stage.cases if stage.cases.is_dir() else stage.cases.parent
+        return made_files(stage.cases, stage.run_folder.parent) or here
     preset, place = stage.preset, stage.run_folder.parent / "cache"
     counts = {"train": preset.n_pool, "val": preset.n_val, "test": preset.n_test, "shifted": preset.n_shifted}
     return build_world(place, counts, seed=stage.seed, questions=preset.questions_per_case)
@@ -218,7 +211,7 @@ def _root(stage: Stage) -> Path:
 
 def _hashes(stage: Stage, cases: Iterable[Case]) -> dict[str, str]:
     """{path from the cases' root: sha256} of pictures that the kit made; a user's own are inputs of stage 00."""
-    if stage.cases is not None and not readers.detect(stage.cases)[0].MAKES_FILES:
+    if stage.cases is not None and made_files(stage.cases, stage.run_folder.parent) is None:
         return {}
     root = _root(stage).resolve()
     files = sorted({file.resolve() for case in cases for file in _files_of(case)})

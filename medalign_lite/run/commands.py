@@ -5,6 +5,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 
 from medalign_lite.files import visible
 
@@ -70,6 +71,15 @@ def exit_status(
         if number in MACHINE and not (foreseen and number in DENIED):
             return _ended(f"error: {error.filename or 'a file'}: {error.strerror}; {MACHINE[number]}, {resume}", 1)
         return _ended(f"error: {error}", 1 if isinstance(error, stopped) else 2) if foreseen else _ours(error)
+
+
+def command(**told) -> Callable:
+    """Makes the work of a command, called with its arguments, end as `exit_status` says, which is told the rest."""
+
+    def ends(work: Callable[[Sequence[str]], int | None]) -> Callable[[Sequence[str]], int]:
+        return wraps(work)(lambda arguments: exit_status(lambda: work(arguments), **told))
+
+    return ends
 
 
 def _ended(sentence: str, status: int) -> int:

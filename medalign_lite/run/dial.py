@@ -37,14 +37,17 @@ class Resolved:
     cases: Path | None  # absolute; None = the phantom world
 
 
-def resolve(preset: str = "auto", *, overrides: dict | None = None) -> Resolved:
+def resolve(preset: str = "auto", *, overrides: dict | None = None, recipe: str = "", rounds: int = 0) -> Resolved:
     """Turn a name and overrides (fields of `Preset`; empty strings mean "leave it") into numbers and a reason. The name
-    may carry numbers of its own, ``full,max_side=448``. Raises PresetError for an unknown name or field, a value of the
-    wrong type, cases that do not exist, or a model that is neither a folder nor a hub id."""
+    may carry numbers of its own, ``full,max_side=448``; `recipe` is RECIPE, names with commas between them, `rounds`
+    ROUNDS, and empty or 0 the preset's. Raises PresetError for an unknown name or field, a value of the wrong type,
+    cases that do not exist, or a model that is neither a folder nor a hub id."""
     preset, *numbers = [part.strip() for part in preset.split(",")]
     if preset not in NAMES:
         raise PresetError(f"PRESET={preset!r} is not one of {', '.join(NAMES)}")
     changes = _numbers(numbers) | {key: value for key, value in (overrides or {}).items() if value != ""}
+    changes |= {"recipes": tuple(name.strip() for name in recipe.split(","))} if recipe.strip() else {}
+    changes |= {"rounds": rounds} if rounds else {}
     _check_overrides(changes)
     if preset == "auto":
         preset, reason = choose(changes.get("model"))
@@ -54,8 +57,12 @@ def resolve(preset: str = "auto", *, overrides: dict | None = None) -> Resolved:
     if changes:
         told = {key: "+".join(value) if isinstance(value, tuple) else value for key, value in changes.items()}
         reason += "; changed: " + ", ".join(f"{key}={value}" for key, value in told.items())
+    path = ROOT / Path(chosen.cases).expanduser()
+    if not path.exists():
+        raise PresetError(f"CASES={chosen.cases!r}: {path} does not exist; give a cases.jsonl or the folder of a known "
+                          "data set, or leave CASES empty for the phantom cases")
     try:
-        return Resolved(chosen, reason, place_of(chosen.model), _cases_location(chosen.cases))
+        return Resolved(chosen, reason, place_of(chosen.model), path.resolve() if chosen.cases else None)
     except ModelError as error:
         raise PresetError(str(error)) from error
 
@@ -65,13 +72,6 @@ def dial(preset: Preset) -> str:
     usual = vars(PRESETS[preset.name])
     changed = {name: value for name, value in vars(preset).items() if value != usual[name] and name not in PLACES}
     return ",".join([preset.name, *(f"{name}={value}" for name, value in changed.items())])
-
-
-def training_overrides(recipe: str = "", rounds: int = 0) -> dict:
-    """RECIPE (names with commas between them; empty = the preset's) and ROUNDS (0 = the preset's) as overrides for
-    `resolve`."""
-    changes = {"recipes": tuple(name.strip() for name in recipe.split(","))} if recipe.strip() else {}
-    return changes | ({"rounds": rounds} if rounds else {})
 
 
 def choose(model: str | None = None) -> tuple[str, str]:
@@ -105,16 +105,6 @@ def gpu_memory_gb() -> tuple[float, str]:
     return memory, f"{name.strip()} with {memory:.0f} GB"
 
 
-def _cases_location(cases: str) -> Path | None:
-    if not cases:
-        return None
-    path = ROOT / Path(cases).expanduser()
-    if not path.exists():
-        raise PresetError(f"CASES={cases!r}: {path} does not exist; give a cases.jsonl or the folder of a known data "
-                          "set, or leave CASES empty for the phantom cases")
-    return path.resolve()
-
-
 def _numbers(parts: list[str]) -> dict:
     """Overrides of the dial: ``field=number`` (or word) each, in the type of the field. Raises PresetError."""
     usual, found = vars(PRESETS["ci"]), {}
@@ -133,11 +123,10 @@ def _numbers(parts: list[str]) -> dict:
 
 def _check_overrides(changes: dict) -> None:
     """Raise PresetError unless every key is a field that may change and every value has its type."""
-    kinds = {name: type(value) for name, value in vars(PRESETS["ci"]).items()}
-    allowed = [name for name in kinds if name not in ("name", "purpose")]
+    kinds = {name: type(value) for name, value in vars(PRESETS["ci"]).items() if name not in ("name", "purpose")}
     for key, value in changes.items():
-        if key not in allowed:
-            raise PresetError(f"unknown override {key!r}; allowed: {', '.join(allowed)}")
+        if key not in kinds:
+            raise PresetError(f"unknown override {key!r}; allowed: {', '.join(kinds)}")
         kind = kinds[key]
         fits = type(value) is kind or (kind is float and type(value) is int)
         if kind is tuple:

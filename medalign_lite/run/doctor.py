@@ -22,11 +22,11 @@ from medalign_lite.cases.case import CaseError
 from medalign_lite.dials import EMBEDDED, PRESETS, PresetError
 from medalign_lite.files import ROOT, short
 from medalign_lite.model.weights import ModelError, check_folder, locate
-from medalign_lite.run.commands import exit_status
+from medalign_lite.run.commands import command
 from medalign_lite.run.dial import Resolved, gpu_memory_gb, resolve
 from medalign_lite.run.notebook import typical_minutes
 from medalign_lite.run.provenance import run_folder, versions
-from medalign_lite.run.reproduce import ReproduceError, parse
+from medalign_lite.run.reproduce import parse
 
 TRIAL_SECONDS, SECONDS_A_GB = 300, 60  # before a trial of the model is given up; loading takes the most
 
@@ -41,14 +41,30 @@ class Line:
     next_step: str = ""
 
 
+def _line(name: str, holds: bool, found: str, next_step: str, *, state: str = "fail") -> Line:
+    """What is ok where it holds, and else in another state with a next step."""
+    return Line(name, "ok", found) if holds else Line(name, state, found, next_step)
+
+
 def examine(*, preset: str = "auto", cases: str = "", model: str = "", out: str = "") -> list[Line]:
     """Look at this machine for a run with these parameters; raises PresetError if they are no run at all."""
     resolved = resolve(preset, overrides={"cases": cases, "model": model})
-    folder, about_model = run_folder(resolved.preset.name, out), _model(resolved)
+    folder, about_model, floor = run_folder(resolved.preset.name, out), _model(resolved), python_floor()
     trial = start_trial(resolved) if about_model.state == "ok" else None  # meanwhile the rest is looked at
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    place = nearest(folder)
+    free = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
     return [
-        _python(), *_libraries(), _four_bit(), _cores(), _gpu(resolved), _writable(folder), about_model,
-        *_fit(resolved, folder), *([end_trial(trial, resolved)] if trial else []), *_time(resolved),
+        _line("python", sys.version_info >= tuple(map(int, floor.split("."))),
+              f"{sys.version.split()[0]} at {sys.executable}",
+              f"the pinned packages need {floor} or newer: `make env PYTHON=path`"),
+        *_libraries(), _four_bit(),
+        _line("cores", cores >= 2, f"{cores}", "the minutes in the notebooks are for two cores: expect twice as many",
+              state="warn"),
+        _gpu(resolved),
+        _line("output", free, f"{short(folder)} can be written" if free else f"{place} cannot be written",
+              "choose another folder with OUT="),
+        about_model, *_fit(resolved, folder), *([end_trial(trial, resolved)] if trial else []), *_time(resolved),
         Line("preset", "ok", f"{resolved.preset.name}: {resolved.reason}"),
     ]
 
@@ -83,30 +99,21 @@ def python_floor() -> str:
     return re.search(r'^requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
 
 
-def _python() -> Line:
-    about, wanted = f"{sys.version.split()[0]} at {sys.executable}", python_floor()
-    if sys.version_info < tuple(map(int, wanted.split("."))):
-        return Line("python", "fail", about, f"the pinned packages need {wanted} or newer: `make env PYTHON=path`")
-    return Line("python", "ok", about)
-
-
 def _libraries() -> list[Line]:
-    wanted = {name.lower(): version for name, version in pinned().items()}
+    wanted, found = {name.lower(): version for name, version in pinned().items()}, versions()
     lines = []
-    for name, version in versions().items():
-        pin = wanted[name]
+    for name, version in found.items():
         if version == "absent":
             lines.append(Line(name, "fail", "not installed", "`make env`"))
-        elif version.split("+")[0] != pin:
-            lines.append(Line(name, "warn", f"{version}; tested with {pin}", "`make env` installs the tested version"))
         else:
-            lines.append(Line(name, "ok", version))
-    if find_spec("torchvision") and "+cpu" in versions()["torch"]:
-        step = f"`{sys.executable} -m pip uninstall torchvision`: image processors then use Pillow"
-        lines.append(Line("torchvision", "warn", "beside a CPU build of torch it fails to import", step))
-    if find_spec("kernels") and "+cpu" in versions()["torch"]:
-        step = f"`{sys.executable} -m pip uninstall kernels`"
-        lines.append(Line("kernels", "warn", "makes bitsandbytes reach for a hub on some CPUs", step))
+            tested = version.split("+")[0] == wanted[name]
+            told = version if tested else f"{version}; tested with {wanted[name]}"
+            lines.append(_line(name, tested, told, "`make env` installs the tested version", state="warn"))
+    for name, harm, then in (("torchvision", "beside a CPU build of torch it fails to import",
+                              ": image processors then use Pillow"),
+                             ("kernels", "makes bitsandbytes reach for a hub on some CPUs", "")):
+        if find_spec(name) and "+cpu" in found["torch"]:
+            lines.append(Line(name, "warn", harm, f"`{sys.executable} -m pip uninstall {name}`{then}"))
     return lines
 
 
@@ -124,16 +131,8 @@ def _four_bit() -> Line:
         works = x.grad is not None and bool(x.grad.abs().sum() > 0)
     except Exception as error:  # whatever breaks here is what the person needs to read
         return Line("4-bit layers", "fail", f"{type(error).__name__}: {error}", "`make env`, then `make doctor` again")
-    if not works:
-        return Line("4-bit layers", "fail", f"no gradient on {device}", "`make env` installs the tested bitsandbytes")
-    return Line("4-bit layers", "ok", f"forward and gradient work on {device}")
-
-
-def _cores() -> Line:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if cores < 2:
-        return Line("cores", "warn", f"{cores}", "the minutes in the notebooks are for two cores: expect twice as many")
-    return Line("cores", "ok", f"{cores}")
+    found = f"forward and gradient work on {device}" if works else f"no gradient on {device}"
+    return _line("4-bit layers", works, found, "`make env` installs the tested bitsandbytes")
 
 
 def _gpu(resolved: Resolved) -> Line:
@@ -160,20 +159,19 @@ def _fit(resolved: Resolved, folder: Path) -> list[Line]:
     except (ModelError, CaseError, ValueError, OSError) as error:
         return [Line("memory", "warn", f"cannot be told: {error}", "mend what fails first, then ask again")]
     found = f"{fit.worst} needs about {fit.need_gb[fit.worst]:.1f} of {fit.there_gb:.1f} GB ({fit.where})"
-    state = "fail" if gpu_memory_gb()[0] else "warn"  # the need is an upper end, and a CPU's memory gives way
-    if fit.fits:
-        memory = Line("memory", "ok", f"{found}; most of it {fit.largest}")
-    elif fit.change is None:
-        memory = Line("memory", state, found, "no single number makes it fit: take a smaller preset or model")
-    else:
-        memory = Line("memory", state, found, f"turn down: PRESET={with_changes(preset, fit.change)}")
+    step = (f"turn down: PRESET={with_changes(preset, fit.change)}" if fit.change else
+            "no single number makes it fit: take a smaller preset or model")
     free = shutil.disk_usage(nearest(folder)).free / 1e9
-    disk = Line("disk", "ok", f"{free:.0f} GB free, at most {fit.disk_gb:.0f} needed")
-    if free < fit.disk_gb:
-        step = "free some, set OUT= to another disk, or turn down max_new_tokens"
-        disk = Line("disk", "warn", f"{free:.1f} GB free, up to {fit.disk_gb:.0f} needed", step)
+    room = (f"{free:.0f} GB free, at most {fit.disk_gb:.0f} needed" if free >= fit.disk_gb else
+            f"{free:.1f} GB free, up to {fit.disk_gb:.0f} needed")
     pictures = f"max_side={preset.max_side}: {fit.image_tokens} tokens each, and never fewer than {FLOOR}"
-    return [Line("pictures", "ok", pictures), memory, disk]
+    return [
+        Line("pictures", "ok", pictures),
+        _line("memory", fit.fits, f"{found}; most of it {fit.largest}" if fit.fits else found, step,
+              state="fail" if gpu_memory_gb()[0] else "warn"),  # an upper end, and a CPU's memory gives way
+        _line("disk", free >= fit.disk_gb, room, "free some, set OUT= to another disk, or turn down max_new_tokens",
+              state="warn"),
+    ]  # fmt: skip
 
 
 def _time(resolved: Resolved) -> list[Line]:
@@ -182,13 +180,6 @@ def _time(resolved: Resolved) -> list[Line]:
         return []
     minutes = sum(typical_minutes(path) or 0 for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
     return [Line("time", "ok", f"about {minutes:.0f} minutes on two cores, by the notebooks' tables")]
-
-
-def _writable(folder: Path) -> Line:
-    place = nearest(folder)
-    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        return Line("output", "ok", f"{short(folder)} can be written")
-    return Line("output", "fail", f"{place} cannot be written", "choose another folder with OUT=")
 
 
 def _model(resolved: Resolved) -> Line:
@@ -239,15 +230,12 @@ def nearest(folder: Path) -> Path:
     return folder
 
 
+@command(refused=(PresetError,))
 def main(arguments: list[str]) -> int:
     """Print the lines; exit status 1 if one of them is a failure, 2 for bad arguments."""
-
-    def work() -> int:
-        values = parse(arguments)
-        lines = examine(**{name.lower(): values[name] for name in ("PRESET", "CASES", "MODEL", "OUT")})
-        print(as_text(lines))
-        failed = [line.name for line in lines if line.state == "fail"]
-        print(f"\nnot ready: {', '.join(failed)}" if failed else "\nready: `make reproduce`")
-        return 1 if failed else 0
-
-    return exit_status(work, refused=(PresetError, ReproduceError))
+    values = parse(arguments)
+    lines = examine(**{name.lower(): values[name] for name in ("PRESET", "CASES", "MODEL", "OUT")})
+    print(as_text(lines))
+    failed = [line.name for line in lines if line.state == "fail"]
+    print(f"\nnot ready: {', '.join(failed)}" if failed else "\nready: `make reproduce`")
+    return 1 if failed else 0

@@ -9,7 +9,6 @@
 The adapter is merged into the base's own weights, not into the 4-bit ones that it was trained beside.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from html import escape
@@ -19,17 +18,18 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
 from medalign_lite.dials import PresetError
-from medalign_lite.files import read_json, short
+from medalign_lite.files import read_json, short, write_json
 from medalign_lite.model.families import find_towers
 from medalign_lite.model.loading import OFFLINE, nf4_settings, skeleton_of
 from medalign_lite.model.lvlm import adapter_config
 from medalign_lite.model.weights import SAFE_FILES, ModelError, locate
-from medalign_lite.run.commands import exit_status
-from medalign_lite.run.dial import dial, resolve, training_overrides
+from medalign_lite.run.commands import command
+from medalign_lite.run.dial import dial, resolve
 from medalign_lite.run.provenance import damage, make_command, read_manifest, run_folder
-from medalign_lite.run.reproduce import ReproduceError, parse
+from medalign_lite.run.reproduce import parse
 from medalign_lite.run.stages import StageError
 from medalign_lite.show.page import LIMITS
+from medalign_lite.show.tables import known
 
 MADE_ANEW = ("config.json", "generation_config.json", "adapter_config.json")  # what saving a model writes itself
 KINDS = {
@@ -71,7 +71,7 @@ def export(run: Path, model: str, recipe: str, folder: Path, *, say: Callable[[s
     copy_processor(base, part / "merged")
     say("in 4 bit")
     write_nf4(part / "merged", part / "merged-nf4")
-    for kind in ("adapter", "merged", "merged-nf4"):
+    for kind in KINDS:
         write_card(part / kind, kind, run=run, recipe=recipe, base=name, revision=revision)
     part.rename(folder)
     return folder
@@ -89,9 +89,8 @@ def write_adapter(source: Path, folder: Path, *, base: str, revision: str | None
     base is named, without the place where it lay on this machine."""
     folder.mkdir(parents=True)
     shutil.copyfile(source / "adapter_model.safetensors", folder / "adapter_model.safetensors")
-    config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
-    config |= {"base_model_name_or_path": base, "revision": revision, "target_modules": sorted(targets)}
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    told = {"base_model_name_or_path": base, "revision": revision, "target_modules": sorted(targets)}
+    write_json(folder / "adapter_config.json", read_json(source / "adapter_config.json") | told)
 
 
 def write_nf4(merged: Path, folder: Path) -> None:
@@ -113,7 +112,6 @@ def copy_processor(source: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-
 def write_card(folder: Path, kind: str, *, run: Path, recipe: str, base: str, revision: str | None) -> None:
     """README.md in the folder of an export; `kind` is one of `KINDS`."""
     cases, training = read_manifest(run / "00_start"), read_manifest(run / "05_train")
@@ -124,15 +122,14 @@ def write_card(folder: Path, kind: str, *, run: Path, recipe: str, base: str, re
     chosen = settings["settings"]
     told = {
         "base": f"{base}" + (f" at {revision}" if revision else ""),
-        "recipe": f"{recipe} (`medalign_lite/losses/recipes.py`); "
-        f"{choice['pairs']} preference pairs of its own answers",
+        "recipe": f"{recipe} (`medalign_lite/losses/recipes.py`); {choice['pairs']} preference pairs of its own "
+                  "answers",
         "LoRA": f"rank {chosen['rank']}, alpha {chosen['alpha']}, rsLoRA {chosen['rslora']}, language model alone",
         "optimiser": f"AdamW, learning rate {chosen['learning_rate']}, {chosen['epochs']} epochs, "
                      f"{chosen['batch_size'] * chosen['accumulation']} pairs a step, beta {settings['recipe']['beta']}",
         "precision": "base in NF4 while training; the adapter is merged into the base's own weights",
-        "seed": chosen["seed"],
-        "preset": training["preset"],
-    }
+        "seed": chosen["seed"], "preset": training["preset"],
+    }  # fmt: skip
     lines = ["---", *(["base_model: " + base] if "/" in base else []),
              f"library_name: {'peft' if kind == 'adapter' else 'transformers'}", "pipeline_tag: image-text-to-text",
              "---", f"# {_plain(base.rpartition('/')[2])}, aligned by {recipe}", "",
@@ -161,30 +158,25 @@ def _results(run: Path, recipe: str, aligned: str) -> list[str]:
     results = read_json(path)
     lines = ["| split | measure | base | aligned | difference (95 % interval) | n |", "|---|---|---|---|---|---|"]
     for split, block in results["difference"].items():
-        for name in SHOWN:
-            gap = block.get(name, {"value": None})
-            if gap["value"] is not None:
-                before, after = (results[arm][split][name]["value"] for arm in ("base", "aligned"))
-                span = "–" if gap["low"] is None else f"{gap['low']:+.3f} to {gap['high']:+.3f}"
-                change = f"{gap['value']:+.3f} ({span})"
-                lines.append(f"| {split} | {name} | {before:.3f} | {after:.3f} | {change} | {gap['n']} |")
+        for name, gap in ((name, block[name]) for name in SHOWN if known(block, name)):
+            before, after = (results[arm][split][name]["value"] for arm in ("base", "aligned"))
+            span = "–" if gap["low"] is None else f"{gap['low']:+.3f} to {gap['high']:+.3f}"
+            change = f"{gap['value']:+.3f} ({span})"
+            lines.append(f"| {split} | {name} | {before:.3f} | {after:.3f} | {change} | {gap['n']} |")
     return lines if len(lines) > 2 else ["Nothing could be measured on these cases."]
 
 
-def main(arguments: list[str]) -> int:
+@command(refused=(PresetError,), stopped=(ModelError, StageError, OSError))
+def main(arguments: list[str]) -> None:
     """Exit status: 0 written, 1 it could not be, 2 bad arguments."""
-
-    def work() -> None:
-        values = parse(arguments)
-        overrides = {"cases": values["CASES"], "model": values["MODEL"]} | training_overrides(values["RECIPE"])
-        resolved = resolve(values["PRESET"], overrides=overrides)
-        run = run_folder(resolved.preset.name, values["OUT"])
-        choice = run / "05_train" / "choice.json"
-        if not choice.is_file():
-            command = make_command(dial(resolved.preset), **{k.lower(): values[k] for k in ("CASES", "MODEL", "OUT")})
-            raise ModelError(f"{short(run)} has trained nothing yet: `{command}`")
-        recipe = resolved.preset.recipes[-1] if values["RECIPE"] else read_json(choice)["aligned"]
-        folder = export(run, resolved.model, recipe, run / "export" / recipe)
-        print(f"{folder}: adapter, merged, merged-nf4; docs/SERVING.md says how to use them")
-
-    return exit_status(work, refused=(PresetError, ReproduceError), stopped=(ModelError, StageError, OSError))
+    values = parse(arguments)
+    overrides = {"cases": values["CASES"], "model": values["MODEL"]}
+    resolved = resolve(values["PRESET"], overrides=overrides, recipe=values["RECIPE"])
+    run = run_folder(resolved.preset.name, values["OUT"])
+    choice = run / "05_train" / "choice.json"
+    if not choice.is_file():
+        get = make_command(dial(resolved.preset), **{k.lower(): values[k] for k in ("CASES", "MODEL", "OUT")})
+        raise ModelError(f"{short(run)} has trained nothing yet: `{get}`")
+    recipe = resolved.preset.recipes[-1] if values["RECIPE"] else read_json(choice)["aligned"]
+    folder = export(run, resolved.model, recipe, run / "export" / recipe)
+    print(f"{folder}: adapter, merged, merged-nf4; docs/SERVING.md says how to use them")

@@ -7,10 +7,8 @@ adapters at the run's own shapes: nothing about a layer has to be known beforeha
 
 import contextlib
 import math
-import os
 import weakref
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +24,7 @@ from medalign_lite.cases import readers
 from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.dials import PRESETS, Preset
+from medalign_lite.files import machine_memory_gb
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model import batches
 from medalign_lite.model.families import TOWERS, find_towers, image_tokens_of, patches_of
@@ -49,7 +48,6 @@ LOGIT_ARRAYS = 6  # fp32 arrays of a chunk of logits that live at once with a di
 WARM_IMAGES = 16  # pictures that the vision tower takes at a time
 METERED = "metered"  # the name of `_fused` among transformers' attention functions
 NUMBERS = {True: torch.bfloat16, False: torch.float32}  # what is computed in, on a GPU and on a CPU
-PHASES = ("rollout", "training", "evaluation")
 KNOBS = ("micro_batch", "rollout_batch", "eval_batch", "max_side", "max_new_tokens")
 
 
@@ -76,16 +74,16 @@ class Fit:
         return self.need_gb[self.worst] <= self.there_gb
 
 
-def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bool | None = None) -> Fit:
-    """What the run will need of this machine, or of one with `there_gb`, or of one with a GPU. Raises ModelError where
-    neither the model nor its configuration is here."""
+def examine_fit(resolved: Resolved, *, on_gpu: bool | None = None) -> Fit:
+    """What the run will need of this machine, or of one with a GPU. Raises ModelError where neither the model nor its
+    configuration is here."""
     preset, folder = counted(resolved), config_folder(resolved.model)
     images = preset.n_pool + preset.n_val + preset.n_test + preset.n_shifted
     config, (gpu_gb, about) = config_of(folder), gpu_memory_gb()
     on_gpu = gpu_gb > 0 if on_gpu is None else on_gpu
     where = about if on_gpu else "this machine's memory"
-    there_gb = preset.min_gpu_gb if on_gpu and not gpu_gb else there_gb
-    there = (gpu_gb - CONTEXT_GB if on_gpu else machine_memory_gb()[0]) * SPARE if there_gb is None else there_gb
+    there = (gpu_gb - CONTEXT_GB if on_gpu else machine_memory_gb()[0]) * SPARE
+    there = preset.min_gpu_gb if on_gpu and not gpu_gb else there
 
     @lru_cache
     def estimated(preset: Preset):
@@ -94,23 +92,22 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
         return shapes, estimate(folder, preset, shapes, on_gpu=on_gpu)
 
     def needs(preset: Preset) -> dict[str, float]:
-        found, workers = estimated(preset)[1], 1 if on_gpu else WORKERS
-        beside = 0.0 if on_gpu else (1 + WORKERS) * PROCESS_GB
-        alone = {"training"} if preset.needs_gpu else set()  # recipes are trained one after another
-        each = 1.0 if on_gpu else HEAP
-        return {phase: sum(found[phase].values()) / 1e9 * each * (1 if phase in alone else workers) + beside
-                for phase in PHASES}
+        found = {phase: sum(parts.values()) / 1e9 for phase, parts in estimated(preset)[1].items()}
+        if on_gpu:
+            return found
+        workers = {phase: WORKERS for phase in found}
+        workers |= {"training": 1} if preset.needs_gpu else {}  # recipes are trained one after another
+        return {phase: gb * HEAP * workers[phase] + (1 + WORKERS) * PROCESS_GB for phase, gb in found.items()}
 
-    shapes, found = estimated(preset)
-    need = needs(preset)
-    change = None
-    if max(need.values()) > there:
-        change = advice(preset, lambda other: max(needs(other).values()), there)
+    (shapes, found), need = estimated(preset), needs(preset)
     worst = max(need, key=need.get)
-    states = reference_bytes(config, preset, shapes, NUMBERS[on_gpu]) / 1e9
-    disk = 1.0 + 3 * images * preset.max_side**2 / 1e9 + states  # pictures, with their corrupted copies
+    advised = need[worst] > there and advice(preset, lambda other: max(needs(other).values()), there)
+    # On disk: pictures, with their corrupted copies, and hidden states of the reference for recipes with a divergence.
+    sides = max(sum(any(read.kl) for read in RECIPES[name].sides().values()) for name in preset.recipes)
+    states = (preset.train_pairs or images) * sides * shapes.answer_tokens * config.get_text_config().hidden_size
+    disk = 1.0 + (3 * images * preset.max_side**2 + states * NUMBERS[on_gpu].itemsize) / 1e9
     part, size = max(found[worst].items(), key=lambda item: item[1])
-    return Fit(need, there, where, f"{part} {size / 1e9:.1f} GB", shapes.image_tokens, disk, change)
+    return Fit(need, there, where, f"{part} {size / 1e9:.1f} GB", shapes.image_tokens, disk, advised or None)
 
 
 def counted(resolved: Resolved) -> Preset:
@@ -159,12 +156,12 @@ def config_folder(model: str) -> Path:
 
 def real_size(cases: Path | str | None, max_side: int) -> tuple[int, int]:
     """Width and height of the largest of the first pictures of the cases; a square of `max_side` where none is told."""
-    found = [(max_side, max_side)]
+    found = []
     with contextlib.suppress(CaseError, OSError):
         for case in read_cases(Path(cases), check_files=False).cases[:LOOKED_AT] if cases else ():
             with contextlib.suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(case.image) as one:
                 found.append(one.size)
-    return max(found[1:] or found, key=math.prod)
+    return max(found, key=math.prod, default=(max_side, max_side))
 
 
 def image_tokens(model: str, max_side: int, size: tuple[int, int]) -> int:
@@ -177,16 +174,6 @@ def image_tokens(model: str, max_side: int, size: tuple[int, int]) -> int:
     if (tokens := image_tokens_of(config, max_side)) is None:
         raise ValueError(f"{config.model_type} does not say in its configuration how many tokens a picture becomes")
     return tokens
-
-
-def machine_memory_gb() -> tuple[float, float]:
-    """GB of memory that this process may use, and that are unused now."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = (os.sysconf(name) * page / 1e9 for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit
-    if limit.is_file() and limit.read_text().strip().isdigit():
-        total = min(total, int(limit.read_text()) / 1e9)
-    return total, min(free, total)
 
 
 @dataclass(frozen=True)
@@ -204,12 +191,10 @@ class Shapes:
         return self.image_tokens + self.prompt_tokens
 
 
-def estimate(
-    folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool, four_bit: bool = True
-) -> dict[str, dict[str, int]]:
+def estimate(folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool) -> dict[str, dict[str, int]]:
     """Bytes that the run needs of the device, {phase: {part: bytes}}. `folder` holds config.json. Raises ModelError for
     a configuration that transformers does not know."""
-    policy, weights, largest = _bare(folder, on_gpu, four_bit, preset.lora_rank)
+    policy, weights, largest = _bare(folder, on_gpu, preset.lora_rank)
     config, dtype = base_of(policy).config, NUMBERS[on_gpu]
     dense = {f"weights, {tower}": size for tower, size in weights.items()}
     asking = [_asking(policy, shapes, batch, largest) for batch in (preset.rollout_batch, preset.eval_batch)]
@@ -226,25 +211,23 @@ def estimate(
 
 
 @lru_cache(maxsize=1)
-def _bare(folder: Path, on_gpu: bool, four_bit: bool, rank: int) -> tuple[nn.Module, dict[str, int], int]:
+def _bare(folder: Path, on_gpu: bool, rank: int) -> tuple[nn.Module, dict[str, int], int]:
     """The model with adapters on the meta device; bytes of its towers; those of its largest 4-bit layer unpacked."""
     model = skeleton_of(folder)[1].to(NUMBERS[on_gpu])
-    weights, names = weight_bytes(model, four_bit=four_bit), find_towers(model).linears(model)["language"]
-    largest = max(model.get_submodule(name).weight.nbytes for name in names) if four_bit else 0
+    weights, names = weight_bytes(model), find_towers(model).linears(model)["language"]
+    largest = max(model.get_submodule(name).weight.nbytes for name in names)
     lvlm = Lvlm(model, None, str(folder), "", {}, torch.device("meta"))
     return attach_lora(lvlm, rank=rank, alpha=float(rank)).model, weights, largest
 
 
-def weight_bytes(model: nn.Module, *, four_bit: bool = True) -> dict[str, int]:
-    """Bytes per tower: linear layers of vision and language in NF4 (where wanted), all else as it is."""
-    towers, sizes, seen = find_towers(base_of(model)), dict.fromkeys(TOWERS, 0), set()
+def weight_bytes(model: nn.Module) -> dict[str, int]:
+    """Bytes per tower: linear layers of vision and language in NF4, all else as it is; tied weights are there once."""
+    towers, sizes = find_towers(base_of(model)), dict.fromkeys(TOWERS, 0)
     linear = towers.linears(model)
-    packed = {f"{name}.weight" for name in linear["vision"] + linear["language"]} if four_bit else set()
+    packed = {f"{name}.weight" for name in linear["vision"] + linear["language"]}
     for name, parameter in model.named_parameters():
-        if id(parameter) not in seen:  # tied weights are there once
-            seen.add(id(parameter))
-            each = NF4_BYTES if name in packed else parameter.element_size()
-            sizes[towers.of(name)] += round(parameter.numel() * each)
+        each = NF4_BYTES if name in packed else parameter.element_size()
+        sizes[towers.of(name)] += round(parameter.numel() * each)
     return sizes
 
 
@@ -252,13 +235,6 @@ def feature_bytes(config, image_tokens: int, dtype: torch.dtype) -> int:
     """What is kept of one picture: its image tokens, once for each layer that they go to."""
     further = len(getattr(config.vision_config, "deepstack_visual_indexes", None) or ())
     return image_tokens * config.get_text_config().hidden_size * (1 + further) * dtype.itemsize
-
-
-def reference_bytes(config, preset: Preset, shapes: Shapes, dtype: torch.dtype) -> int:
-    """Hidden states of the reference, kept on disk for recipes with a divergence."""
-    rows = max(sum(any(read.kl) for read in RECIPES[name].sides().values()) for name in preset.recipes)
-    pairs = preset.train_pairs or shapes.images
-    return pairs * rows * shapes.answer_tokens * config.get_text_config().hidden_size * dtype.itemsize
 
 
 def _asking(model: nn.Module, shapes: Shapes, batch: int, largest: int) -> dict[str, int]:
@@ -369,18 +345,12 @@ def advice(preset: Preset, needs, budget: int) -> str | None:
     suffices; None where none does. `needs` gives bytes."""
     found = []
     for knob in KNOBS:
-        for value in _smaller(getattr(preset, knob), knob):
-            if needs(replace(preset, **{knob: value})) <= budget:
-                found.append(f"{knob}={value}")
-                break
+        value, least = getattr(preset, knob), 32 if knob == "max_new_tokens" else 1
+        halves = (value >> n for n in range(1, value.bit_length()) if value >> n >= least)
+        tried = range((value - 1) // 64 * 64, 127, -64) if knob == "max_side" else halves
+        enough = next((one for one in tried if needs(replace(preset, **{knob: one})) <= budget), None)
+        found += [f"{knob}={enough}"] if enough is not None else []
     return " or ".join(found) or None
-
-
-def _smaller(value: int, knob: str) -> Iterable[int]:
-    """Halves of it; for the side of a picture, steps of 64 pixels."""
-    if knob == "max_side":
-        return range((value - 1) // 64 * 64, 127, -64)
-    return [value >> n for n in range(1, value.bit_length()) if value >> n >= (32 if knob == "max_new_tokens" else 1)]
 
 
 class Meter(TorchDispatchMode):
@@ -407,9 +377,9 @@ class Meter(TorchDispatchMode):
             if key in self._sizes:
                 continue
             self._sizes[key] = storage.nbytes() if counted else 0
-            weakref.finalize(storage, self._sizes_drop, key)
+            weakref.finalize(storage, self._drop, key)
             self.live += self._sizes[key]
             self.peak = max(self.peak, self.live)
 
-    def _sizes_drop(self, key: int) -> None:
+    def _drop(self, key: int) -> None:
         self.live -= self._sizes.pop(key)

@@ -16,10 +16,10 @@ from huggingface_hub import constants
 from medalign_lite.dials import PresetError
 from medalign_lite.files import short
 from medalign_lite.model.weights import ModelError, check_folder, find_model, from_hub, split_revision
-from medalign_lite.run.commands import exit_status
+from medalign_lite.run.commands import command
 from medalign_lite.run.dial import resolve
 from medalign_lite.run.doctor import nearest
-from medalign_lite.run.reproduce import ReproduceError, parse
+from medalign_lite.run.reproduce import parse
 
 
 def fetch(model: str, *, say: Callable[[str], None] = print) -> Path:
@@ -49,13 +49,10 @@ def _check_room(gigabytes: float) -> None:
                          "HF_HOME to a folder on a larger disk.")
 
 
-def main(arguments: list[str]) -> int:
+@command(refused=(PresetError,), stopped=(ModelError,))
+def main(arguments: list[str]) -> None:
     """Exit status: 0 the model is here, 1 it is not, 2 bad arguments, 130 interrupted."""
-
-    def work() -> None:
-        values = parse(arguments)
-        resolved = resolve(values["PRESET"], overrides={"model": values["MODEL"]})
-        print(resolved.reason)
-        fetch(resolved.model)
-
-    return exit_status(work, refused=(PresetError, ReproduceError), stopped=(ModelError,))
+    values = parse(arguments)
+    resolved = resolve(values["PRESET"], overrides={"model": values["MODEL"]})
+    print(resolved.reason)
+    fetch(resolved.model)

@@ -18,9 +18,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
+from jupyter_core.utils import run_sync
 
+from medalign_lite.files import machine_memory_gb
 from medalign_lite.run.commands import ran_out
 
 LONGEST_TMPDIR = 64  # bytes; a socket's name has at most 103 on macOS, and ours come after this
@@ -110,7 +113,7 @@ def run_notebook(
         try:
             return papermill.execute_notebook(
                 path, output, parameters=values, kernel_name="python3", language="python", progress_bar=False,
-                stdout_file=_Listener(on_text), start_timeout=120, km=kernel,
+                stdout_file=SimpleNamespace(write=on_text, flush=lambda: None), start_timeout=120, km=kernel,
             )
         except papermill.PapermillExecutionError as error:
             kind = OutOfMemory if ran_out(error.ename, error.evalue) else NotebookError
@@ -133,7 +136,6 @@ class Kernels:
         if path in self.ahead:
             return
         from jupyter_client.manager import AsyncKernelManager
-        from jupyter_core.utils import run_sync
 
         # sockets in a folder of our own, not ports that others on the machine can listen to
         place = str(self.folder / f"socket{next(self.numbers)}")
@@ -148,8 +150,6 @@ class Kernels:
 
     def take(self, path: Path, log: Path):
         """The kernel of this notebook; one that was started ahead and has died since is replaced."""
-        from jupyter_core.utils import run_sync
-
         self.start(path, log)
         kernel, _ = self.ahead.pop(path)
         if run_sync(kernel.is_alive)():
@@ -159,8 +159,6 @@ class Kernels:
 
     def end(self, kernel) -> None:
         """End it, whatever it does."""
-        from jupyter_core.utils import run_sync
-
         run_sync(kernel.shutdown_kernel)(now=True)
 
 
@@ -195,24 +193,20 @@ def errors_to(log: Path) -> Iterator[None]:
             log.unlink()
 
 
-def socket_folder() -> str:
-    """A folder whose sockets have names that the system takes: TMPDIR, or /tmp where that is too deep. Raises
-    NotebookError where neither will do."""
-    for place in (tempfile.gettempdir(), "/tmp"):
-        if len(os.fsencode(place)) <= LONGEST_TMPDIR and os.access(place, os.W_OK | os.X_OK):
-            return place
-    raise NotebookError(f"TMPDIR is longer than {LONGEST_TMPDIR} bytes, too long for the sockets of notebooks, and "
-                        "/tmp cannot be written: set TMPDIR to a shorter folder")
-
-
 @contextlib.contextmanager
 def headless_kernels(kernels: Kernels | None = None) -> Iterator[Kernels]:
     """Within it, the kernel ``python3`` is this interpreter and the environment is `HEADLESS`; afterwards every kernel
-    has ended. Within another one (`kernels`) it is that one."""
+    has ended. Within another one (`kernels`) it is that one. Raises NotebookError where neither TMPDIR nor /tmp is a
+    folder whose sockets have names that the system takes."""
     if kernels:
         yield kernels
         return
-    with tempfile.TemporaryDirectory(prefix="medalign-kernel-", dir=socket_folder()) as folder:
+    place = next((place for place in (tempfile.gettempdir(), "/tmp")
+                  if len(os.fsencode(place)) <= LONGEST_TMPDIR and os.access(place, os.W_OK | os.X_OK)), None)
+    if place is None:
+        raise NotebookError(f"TMPDIR is longer than {LONGEST_TMPDIR} bytes, too long for the sockets of notebooks, and "
+                            "/tmp cannot be written: set TMPDIR to a shorter folder")
+    with tempfile.TemporaryDirectory(prefix="medalign-kernel-", dir=place) as folder:
         spec = Path(folder) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)
         argv = [sys.executable, "-c", LAUNCH, "-f", "{connection_file}", "--log-level=50"]
@@ -229,16 +223,6 @@ def headless_kernels(kernels: Kernels | None = None) -> Iterator[Kernels]:
                 log.unlink()
             os.environ.clear()
             os.environ.update(before)
-
-
-class _Listener:
-    """The two methods of a file that papermill writes a cell's printed text to."""
-
-    def __init__(self, on_text: Callable[[str], object]):
-        self.write = on_text
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
 
 
 def _fits(value, kind: type) -> bool:
@@ -268,8 +252,7 @@ def _killed(path: Path, output: Path) -> str:
     cells = nbformat.read(output, as_version=4).cells if output.exists() else []
     started = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
     where = f" while it ran cell {started[-1] + 1}" if started else ""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = (os.sysconf(name) * page / 1e9 for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    total, free = machine_memory_gb()
     return (f"{path.name}: the kernel was killed{where}. Python left no error, so it was the system or a person: "
             f"usually memory ran out (this machine has {total:.1f} GB, {free:.1f} GB free now).\nThe notebook as far "
             f"as it ran: {output}; what it last wrote, if anything: {output.with_suffix('.log')}\nWhat is finished is "

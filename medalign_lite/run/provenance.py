@@ -44,72 +44,52 @@ def code_cells(notebook: Path, *, counted: bool = False) -> list[str]:
 def source_files(cells: list[str] | None, *, shown: bool = False, cases: str = "") -> dict[str, str]:
     """{file: sha256} of our modules that the cells import, directly or not (None = the whole package). What only shows
     or runs things is left out, unless `shown`; of the plugins only the reader of `cases` is in, a parameter CASES= that
-    the cells read themselves."""
-    used = {READERS, *_plugin_files("medalign_lite/cases/readers/kit.py"), *_plugin_files(_reader_of(cases))}
-    if cells is None:
-        found = {p for p in PACKAGE.rglob("*.py") if shown or _counts(p, used)}
-    else:
-        found, pending = set(), [path for cell in cells for path in _imports(cell, PACKAGE)]
-        while pending:
-            path = pending.pop()
-            if path not in found and (shown or _counts(path, used)):
-                found.add(path)
-                pending += _imports(path.read_text(encoding="utf-8"), path.parent)
-                pending += used if path == READERS else ()
+    the cells read themselves, with what it imports."""
+
+    def plugin(path: Path) -> bool:
+        return path != READERS and path.relative_to(ROOT).as_posix().startswith(PLUGINS)
+
+    pending = list(PACKAGE.rglob("*.py")) if cells is None else [path for cell in cells for path in _imports(cell)]
+    found, pending = set(), [path for path in pending if not plugin(path)]
+    while pending:
+        path = pending.pop()
+        name = path.relative_to(ROOT).as_posix()
+        if path not in found and (shown or name in COUNTED or not name.startswith(APPARATUS)):
+            found.add(path)
+            imported = _imports(path.read_text(encoding="utf-8"))
+            pending += [inner for inner in imported if plugin(path) or not plugin(inner)]
+            pending += _readers(cases) if path == READERS else []
     folders = {path.parent for path in found if path.name != "__init__.py"}
     data = [p for folder in folders for p in folder.iterdir() if p.is_file() and p.suffix in DATA]
     return {p.relative_to(ROOT).as_posix(): file_sha256(p) for p in sorted([*found, *data]) if p.stat().st_size}
 
 
-def _counts(path: Path, used: set[Path]) -> bool:
-    name = path.relative_to(ROOT).as_posix()
-    if name.startswith(PLUGINS):
-        return path in used
-    return name in COUNTED or not name.startswith(APPARATUS)
-
-
-def _reader_of(cases: str) -> str:
-    """The file of the reader that CASES= is read by; "" where there is nothing to read."""
-    if not cases:
-        return ""
+def _readers(cases: str) -> list[Path]:
+    """The reader of the kit's own lists, and that of CASES= where there is something to read."""
+    kit, path = PACKAGE / "cases/readers/kit.py", ROOT / Path(cases).expanduser()
+    if not cases or not path.exists():
+        return [kit]
     from medalign_lite.cases import readers  # imaging libraries, which a run with nothing to do does without
 
-    path = ROOT / Path(cases).expanduser()
-    return short(readers.detect(path)[0].__file__) if path.exists() else ""
-
-
-def _plugin_files(name: str) -> set[Path]:
-    """A plugin and those that it imports."""
-    found, pending = set(), [ROOT / name] if name else []
-    while pending:
-        path = pending.pop()
-        if path not in found | {READERS} and path.relative_to(ROOT).as_posix().startswith(PLUGINS):
-            found.add(path)
-            pending += _imports(path.read_text(encoding="utf-8"), path.parent)
-    return found
+    return [kit, Path(readers.detect(path)[0].__file__)]
 
 
 @functools.cache  # the stages share most of their sources
-def _imports(source: str, folder: Path) -> tuple[Path, ...]:
-    """Files of this package that a piece of source imports; `folder` is what a relative import counts from."""
+def _imports(source: str) -> tuple[Path, ...]:
+    """Files of ours that a piece of source imports; none of ours says so relatively."""
     plain = "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
-    paths = []
+    names, paths = [], []
     for node in ast.walk(ast.parse(plain)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            package = folder.relative_to(ROOT).parts
-            above = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            module = ".".join(filter(None, [above, node.module]))
-            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            bare = ROOT.joinpath(*name.split("."))
-            if any(root in (bare, *bare.parents) for root in CODE):
-                packages = [bare, *(p for p in bare.parents if p != ROOT and ROOT in p.parents)]
-                candidates = [bare.with_suffix(".py"), *(p / "__init__.py" for p in packages)]
-                paths += [p for p in candidates if p.is_file()]
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for name in names:
+        bare = ROOT.joinpath(*name.split("."))
+        if any(root in (bare, *bare.parents) for root in CODE):
+            packages = [bare, *(p for p in bare.parents if p != ROOT and ROOT in p.parents)]
+            candidates = [bare.with_suffix(".py"), *(p / "__init__.py" for p in packages)]
+            paths += [p for p in candidates if p.is_file()]
     return tuple(paths)
 
 
@@ -129,29 +109,21 @@ def parts(stage: str, *, parameters: dict, inputs: dict, files: list[str], model
     cases = "" if inputs else parameters.get("cases", "")  # a stage with inputs has its cases from the first one
     return {
         "stage": stage, "parameters": plain(parameters), "inputs": inputs,
-        "files": {short(name): _unnamed(tree(Path(name))) for name in files},
+        "files": {short(name): {  # a file's name may be a patient's: it counts, but is not kept
+            digest([path, about["sha256"]])[:16]: about for path, about in tree(Path(name)).items()} for name in files},
         "model": model and {"name": short(model), "revision": model_revision(model)},
         "notebook": cells and digest(cells), "source": source_files(cells, cases=cases), "versions": versions(),
     }
 
 
-def _unnamed(files: dict[str, dict]) -> dict[str, dict]:
-    """A tree without its names, which may be a patient's; each still counts, with what the file holds."""
-    return {digest([name, about["sha256"]])[:16]: about for name, about in files.items()}
-
-
 def differences(old: dict, new: dict) -> str:
     """What changed between two `parts`, in words; empty if nothing did."""
     reasons = []
-    for part, b in new.items():
-        a = old.get(part)
-        if a == b:
-            continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            keys = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
-            reasons.append(f"{part} changed: " + ", ".join(keys[:4]) + (" ..." if len(keys) > 4 else ""))
-        else:
-            reasons.append(f"{part} changed")
+    for part, (a, b) in {part: (old.get(part), b) for part, b in new.items() if old.get(part) != b}.items():
+        both = isinstance(a, dict) and isinstance(b, dict)
+        keys = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)] if both else []
+        told = ": " + ", ".join(keys[:4]) + " ..." * (len(keys) > 4) if keys else ""
+        reasons.append(f"{part} changed{told}")
     return "; ".join(reasons)
 
 

@@ -22,8 +22,8 @@ from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, vis
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.weights import find_model
 from medalign_lite.run import notebook, provenance
-from medalign_lite.run.commands import ArgumentError, exit_status, read_arguments
-from medalign_lite.run.dial import NAMES, Resolved, dial, gpu_memory_gb, resolve, training_overrides
+from medalign_lite.run.commands import ArgumentError, command, read_arguments
+from medalign_lite.run.dial import NAMES, Resolved, dial, gpu_memory_gb, resolve
 from medalign_lite.run.provenance import damage, run_folder, run_parameters, unsound
 
 ALLOWED = {
@@ -61,19 +61,18 @@ def parse(arguments: list[str]) -> dict[str, object]:
 def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) -> Path:
     """Run what is not up to date; return the run's folder. Raises PresetError, NotebookError, ReproduceError."""
     overrides = {"cases": values["CASES"], "model": values["MODEL"]}
-    resolved = resolve(values["PRESET"], overrides=overrides | training_overrides(values["RECIPE"], values["ROUNDS"]))
+    resolved = resolve(values["PRESET"], overrides=overrides, recipe=values["RECIPE"], rounds=values["ROUNDS"])
     say(f"{resolved.reason}: {resolved.preset.purpose}")
     chain = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chain:
         raise ReproduceError(f"{notebooks} holds no numbered notebooks; run from a complete clone")
-    _refuse_cpu(resolved)
     values = values | {"PRESET": dial(resolved.preset)}
     run = run_folder(resolved.preset.name, values["OUT"])
     _prepare(resolved, run)
     runs = _Runs(run, resolved, values)
     waiting = [path for path in chain if not runs.up_to_date(path)]
-    for path in waiting:
-        runs.check(path)
+    for path in waiting:  # parameter errors come before anything runs
+        notebook.check_parameters(path, runs.parameters(path))
     with notebook.headless_kernels() as kernels:
         for number, path in enumerate(chain):
             if runs.up_to_date(path):
@@ -100,32 +99,24 @@ class _Runs:
         """The run's parameters that this notebook takes: all, but those of `OPTIONAL` only where they are declared."""
         return {k: v for k, v in self.values.items() if k not in OPTIONAL or k in notebook.parameters_of(path)}
 
-    def check(self, path: Path) -> None:
-        """Parameter errors come before anything runs."""
-        notebook.check_parameters(path, self.parameters(path))
-
     def key(self, path: Path) -> str:
         """Digest of all that shows in the executed notebook, figures and widgets included."""
-        cells = provenance.code_cells(path)
-        parts = [self.parameters(path), self.numbers, file_sha256(path)]
-        parts += [provenance.source_files(cells, shown=True)]
-        return digest(parts)
+        sources = provenance.source_files(provenance.code_cells(path), shown=True)
+        return digest([self.parameters(path), self.numbers, file_sha256(path), sources])
 
     def up_to_date(self, path: Path) -> bool:
         """True if running the notebook again would change nothing."""
         old = self.record.get(path.stem)
-        if old is None or old["key"] != self.key(path):
-            return False
-        if any(not (self.run / f).is_file() or file_sha256(self.run / f) != h for f, h in old["files"].items()):
-            return False
-        return not unsound(self.run, path.stem, self.shared)
+        return (
+            old is not None and old["key"] == self.key(path)
+            and all((self.run / f).is_file() and file_sha256(self.run / f) == h for f, h in old["files"].items())
+            and not unsound(self.run, path.stem, self.shared)
+        )  # fmt: skip
 
     def execute(self, path: Path, *, later: list[Path], kernels: notebook.Kernels, say) -> float:
         """Run one notebook, with the kernel of the first of those `later` starting beside it; write its page, record
         it; return seconds."""
-        from medalign_lite.show.notebook_page import (
-            write_html,
-        )  # slow to import, and not needed when all is up to date
+        from medalign_lite.show.page import write_html  # slow to import
 
         key, output = self.key(path), self.run / "notebooks" / path.name
         before = self._published()
@@ -144,7 +135,7 @@ class _Runs:
             raise ReproduceError(f"{path.name} ran, but {problem}: it must end with stage.finish()")
         write_html(executed, output.with_suffix(".html"), folder=path.parent)
         seconds = time.monotonic() - started
-        published = {name: stamp for name, stamp in self._published().items() if before.get(name) != stamp}
+        published = [name for name, stamp in self._published().items() if before.get(name) != stamp]
         files = [*published, f"notebooks/{path.name}", f"notebooks/{path.stem}.html"]
         longest = max(seconds, self.record.get(path.stem, {}).get("seconds", 0.0))  # a re-used stage takes seconds
         hashes = {name: file_sha256(self.run / name) for name in files}
@@ -195,8 +186,17 @@ class _Ticker:
 
 
 def _prepare(resolved: Resolved, run: Path) -> None:
-    """Before anything runs: the model is whole, the folder can be written."""
-    if find_model(resolved.model) is None:
+    """Before anything runs: no large model without a GPU, which would take weeks, is asked for, the model is whole, the
+    folder can be written. Raises PresetError for the first, and ReproduceError."""
+    preset, found = resolved.preset, find_model(resolved.model)
+    if preset.needs_gpu and not gpu_memory_gb()[0]:
+        size = sum(path.stat().st_size for path in found.glob("*.safetensors")) / 1e9 if found else None
+        if size is None or size > LARGEST_ON_CPU_GB:
+            what = f"a model of {size:.1f} GB" if size else f"{short(resolved.model)}, which is not on this machine,"
+            raise PresetError(f"PRESET={preset.name} is made for a GPU with {preset.min_gpu_gb:g} GB, and "
+                              f"{gpu_memory_gb()[1]}: {what} would take weeks on a CPU. Take PRESET=ci, or a small "
+                              "model with MODEL=")
+    if found is None:
         name = short(resolved.model)
         get = "`make base-model`" if name == EMBEDDED else f"`make models MODEL={name}`"
         raise ReproduceError(f"the model {name} is not complete on this machine, and nothing is fetched unasked; get "
@@ -227,35 +227,18 @@ def _read_record(path: Path) -> dict:
     raise ReproduceError(f"{path} cannot be read ({wrong}): delete it; notebooks run again with their saved results")
 
 
-def _refuse_cpu(resolved: Resolved) -> None:
-    """Raise PresetError for a large model on a machine without a GPU, where a run would take weeks."""
-    preset, folder = resolved.preset, find_model(resolved.model)
-    if not preset.needs_gpu or gpu_memory_gb()[0]:
-        return
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e9 if folder else None
-    if size is None or size > LARGEST_ON_CPU_GB:
-        what = f"a model of {size:.1f} GB" if size else f"{short(resolved.model)}, which is not on this machine,"
-        raise PresetError(f"PRESET={preset.name} is made for a GPU with {preset.min_gpu_gb:g} GB, and "
-                          f"{gpu_memory_gb()[1]}: {what} would take weeks on a CPU. Take PRESET=ci, or a small model "
-                          "with MODEL=")
-
-
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def main(arguments: list[str]) -> int:
+@command(refused=(PresetError,), stopped=(ReproduceError, notebook.NotebookError),
+         resume="what is finished is kept; run the same command again to go on")
+def main(arguments: list[str]) -> None:
     """Exit status: 0 done, 2 bad arguments, 1 anything that stopped the run, 130 interrupted."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the kernel is stopped too
-
-    def work() -> None:
-        run = reproduce(parse(arguments))
-        print(f"finished in {_clock(time.monotonic() - started)}: {run}")
-        for name in ("report.html", "results.json", "notebooks"):
-            if (run / name).exists():
-                print(f"  {run / name}")
-
-    return exit_status(work, refused=(PresetError,), stopped=(ReproduceError, notebook.NotebookError),
-                       resume="what is finished is kept; run the same command again to go on")
-
+    run = reproduce(parse(arguments))
+    print(f"finished in {_clock(time.monotonic() - started)}: {run}")
+    for name in ("report.html", "results.json", "notebooks"):
+        if (run / name).exists():
+            print(f"  {run / name}")

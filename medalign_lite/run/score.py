@@ -2,19 +2,12 @@
 
     python -m medalign_lite score REFERENCES=references.jsonl PREDICTIONS=predictions.jsonl OUT=scores.json
 
-Both files are JSONL, one object a line. References, of the kinds closed, open and report:
-
-    {"id": "1", "kind": "closed", "answer": "yes", "group": "patient7"}
-    {"id": "2", "kind": "report", "facts": [{"finding": "effusion", "side": "left", "size": "small"}]}
-    {"id": "3", "kind": "report", "report": "Small left pleural effusion. No pneumothorax."}
-
-Predictions: {"id": "1", "text": "Yes, there is."}, exactly one for each reference; an empty text is a silent model.
-Closed and open answers are scored by llavamed, strict and lmms side by side. Reports are scored against their facts
-(null: no facts known, nothing counted) or, without "facts", against what a reference "report" states (what that does
-not mention is not counted); where there is a reference report the wording is compared with it by BLEU and ROUGE-L, and
-the text by those scorers of others that are installed (`overlap.SCORERS`).
-Intervals are 95 % bootstraps that draw groups (patients or images); without "group" a line is its own. docs/METRICS.md
-says what each number is.
+Both files are JSONL; docs/METRICS.md shows their layout and says what each number is. Closed and open answers are
+scored by llavamed, strict and lmms side by side. Reports are scored against their facts (null: no facts known, nothing
+counted) or, without "facts", against what a reference "report" states (what that does not mention is not counted);
+where there is a reference report the wording is compared with it by BLEU and ROUGE-L, and the text by those scorers of
+others that are installed (`overlap.SCORERS`). Intervals are 95 % bootstraps that draw groups (patients or images);
+without "group" a line is its own.
 """
 
 from collections import Counter, defaultdict
@@ -24,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.cases.case import KINDS
 from medalign_lite.cases.readers.kit import read_fact
 from medalign_lite.edits.truths import Facts, Report
 from medalign_lite.evaluate import overlap
@@ -33,7 +25,7 @@ from medalign_lite.evaluate.metrics import COLUMNS, Counts, ratios
 from medalign_lite.evaluate.short_answers import SCORERS, score_answer
 from medalign_lite.evaluate.stats import bootstrap, interval
 from medalign_lite.files import rows, write_json
-from medalign_lite.run.commands import ArgumentError, exit_status, read_arguments
+from medalign_lite.run.commands import ArgumentError, command, read_arguments
 from medalign_lite.text.facts import Fact
 
 FACT_METRICS = (
@@ -48,8 +40,7 @@ ALLOWED = {
     "SEED": "of the bootstrap (default: 0)",
 }  # fmt: skip
 REPORT_TRUTHS = ("facts", "report")
-REFERENCE_KEYS = {"closed": {"answer"}, "open": {"answer"}, "report": set()}
-REFERENCE_OPTIONS = {"closed": {"group"}, "open": {"group"}, "report": {"group", *REPORT_TRUTHS}}
+KEYS = {"report": (set(), {*REPORT_TRUTHS}), "closed": ({"answer"}, set()), "open": ({"answer"}, set())}
 
 
 @dataclass(frozen=True)
@@ -80,24 +71,21 @@ class Score:
     variant: str = ""
 
 
-def main(arguments: Sequence[str]) -> int:
+@command(refused=(ValueError, OSError))
+def main(arguments: Sequence[str]) -> None:
     """Exit status: 0 scored, 2 bad arguments or files."""
-
-    def work() -> None:
-        given = {"DRAWS": "2000", "SEED": "0"} | read_arguments(arguments, ALLOWED)
-        if not {"REFERENCES", "PREDICTIONS"} <= given.keys() or not (given["DRAWS"] + given["SEED"]).isdecimal():
-            raise ArgumentError("say what is scored: REFERENCES=file PREDICTIONS=file; DRAWS= and SEED= are numbers")
-        references = read_references(Path(given["REFERENCES"]))
-        texts = read_predictions(Path(given["PREDICTIONS"]), references)
-        drawn = {"draws": int(given["DRAWS"]), "seed": int(given["SEED"])}
-        scores = score(references, texts, **drawn)
-        others, unused = score_published(references, texts, **drawn)
-        scores += others
-        if "OUT" in given:
-            write_json(Path(given["OUT"]), [asdict(row) for row in scores])
-        print("\n".join([*_table(scores), *unused]))
-
-    return exit_status(work, refused=(ValueError, OSError))
+    given = {"DRAWS": "2000", "SEED": "0"} | read_arguments(arguments, ALLOWED)
+    if not {"REFERENCES", "PREDICTIONS"} <= given.keys() or not (given["DRAWS"] + given["SEED"]).isdecimal():
+        raise ArgumentError("say what is scored: REFERENCES=file PREDICTIONS=file; DRAWS= and SEED= are numbers")
+    references = read_references(Path(given["REFERENCES"]))
+    texts = read_predictions(Path(given["PREDICTIONS"]), references)
+    drawn = {"draws": int(given["DRAWS"]), "seed": int(given["SEED"])}
+    scores = score(references, texts, **drawn)
+    others, unused = score_published(references, texts, **drawn)
+    scores += others
+    if "OUT" in given:
+        write_json(Path(given["OUT"]), [asdict(row) for row in scores])
+    print("\n".join([*_table(scores), *unused]))
 
 
 def read_references(path: Path) -> dict[str, Reference]:
@@ -105,16 +93,24 @@ def read_references(path: Path) -> dict[str, Reference]:
     found: dict[str, Reference] = {}
     for place, record in _lines(path):
         name, kind = record.get("id"), record.get("kind")
-        if kind not in KINDS:
-            raise ValueError(f"{place}: kind is {kind!r}; use one of {', '.join(KINDS)}")
-        _check_keys(place, record, needed={"id", "kind"} | REFERENCE_KEYS[kind], optional=REFERENCE_OPTIONS[kind])
+        if kind not in KEYS:
+            raise ValueError(f"{place}: kind is {kind!r}; use one of {', '.join(KEYS)}")
+        needed, optional = KEYS[kind]
+        _check_keys(place, record, needed={"id", "kind"} | needed, optional={"group"} | optional)
         if kind == "report" and not {*REPORT_TRUTHS} & record.keys():
             raise ValueError(f"{place}: a report needs {' or '.join(map(repr, REPORT_TRUTHS))}")
         _check_text(place, record, "id", *({"answer", "group", "report"} & record.keys()))
         if name in found:
             raise ValueError(f"{place}: id {name!r} was used before; give each reference its own")
-        answer, facts = record.get("answer", ""), _facts(place, record.get("facts"))
-        found[name] = Reference(name, kind, record.get("group", name), answer, facts, record.get("report"))
+        facts = record.get("facts")
+        if not isinstance(facts, list | None):
+            raise ValueError(f"{place}: facts must be a JSON list, or null where they are not known")
+        try:
+            facts = None if facts is None else tuple(read_fact(entry, Path()) for entry in facts)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        told = record.get("answer", ""), facts, record.get("report")
+        found[name] = Reference(name, kind, record.get("group", name), *told)
     return found
 
 
@@ -132,8 +128,7 @@ def read_predictions(path: Path, references: dict[str, Reference]) -> dict[str, 
         if name in texts:
             raise ValueError(f"{place}: a second prediction for id {name!r}; score one sample at a time")
         texts[name] = text
-    missing = [name for name in references if name not in texts]
-    if missing:
+    if missing := [name for name in references if name not in texts]:
         raise ValueError(f"{path}: {len(missing)} references have no prediction, first {missing[0]!r}; add them")
     return texts
 
@@ -150,22 +145,19 @@ def score(references: dict[str, Reference], texts: dict[str, str], *, draws: int
     def table(columns: Sequence[str]) -> np.ndarray:
         return np.array([[counted[group][column] for column in columns] for group in groups], float)
 
-    kinds = {ref.kind for ref in references.values()}
-    scores = []
+    kinds, drawn, scores = {ref.kind for ref in references.values()}, {"draws": draws, "seed": seed}, []
     for kind, scorer in ((kind, scorer) for kind in ("closed", "open") if kind in kinds for scorer in SCORERS):
         counts = table((f"{kind}_{scorer}", kind))
         named = f"{kind}_{'recall' if kind == 'open' and scorer != 'lmms' else 'accuracy'}"
-        estimate = _estimate(counts, _share, int((counts[:, 1] > 0).sum()), draws=draws, seed=seed)
-        scores.append(Score(named, scorer, *estimate))
+        scores.append(Score(named, scorer, *_estimate(counts, _share, counts[:, 1] > 0, **drawn)))
     for name in FACT_METRICS if "report" in kinds else ():
         counts = Counts(groups, table(COLUMNS))
-        many = int(counts.images(name).sum())
-        estimate = _estimate(counts.table, lambda s, name=name: ratios(s, [name])[name], many, draws=draws, seed=seed)
+        estimate = _estimate(counts.table, lambda s, name=name: ratios(s, [name])[name], counts.images(name), **drawn)
         scores.append(Score(name, "facts", *estimate))
     for name in overlap.METRICS if any(ref.report for ref in references.values()) else ():
         counts = table(overlap.COLUMNS)
-        many = int((counts[:, overlap.COLUMNS.index("texts")] > 0).sum())
-        estimate = _estimate(counts, lambda s, name=name: overlap.overlap(s, name), many, draws=draws, seed=seed)
+        seen = counts[:, overlap.COLUMNS.index("texts")] > 0
+        estimate = _estimate(counts, lambda s, name=name: overlap.overlap(s, name), seen, **drawn)
         scores.append(Score(name, overlap.SCORER[name], *estimate, overlap.variant(name)))
     return scores
 
@@ -183,8 +175,8 @@ def score_published(
     for (name, package, variant), ratios_of in found.items():
         counts = np.zeros((groups.max() + 1, 2))
         np.add.at(counts, groups, ratios_of)
-        many = int((counts[:, 1] > 0).sum())
-        scores.append(Score(name, package, *_estimate(counts, _share, many, draws=draws, seed=seed), variant))
+        estimate = _estimate(counts, _share, counts[:, 1] > 0, draws=draws, seed=seed)
+        scores.append(Score(name, package, *estimate, variant))
     return scores, unused
 
 
@@ -200,9 +192,9 @@ def _share(sums: np.ndarray) -> np.ndarray:
     return np.divide(sums[..., 0], sums[..., 1], out=np.full_like(sums[..., 0], np.nan), where=sums[..., 1] > 0)
 
 
-def _estimate(table: np.ndarray, statistic: Callable, groups: int, *, draws: int, seed: int) -> tuple:
-    """(value, low, high, groups), None for what is not known."""
-    value = float(statistic(table.sum(axis=0)))
+def _estimate(table: np.ndarray, statistic: Callable, seen: np.ndarray, *, draws: int, seed: int) -> tuple:
+    """(value, low, high, groups), None for what is not known; `seen` says which groups contribute, bool (G,)."""
+    value, groups = float(statistic(table.sum(axis=0))), int(seen.sum())
     if np.isnan(value):
         return None, None, None, 0
     bounds = interval(bootstrap(table, statistic, draws=draws, seed=seed), groups)
@@ -240,14 +232,3 @@ def _check_text(place: str, record: dict, *names: str) -> None:
     for name in names:
         if not isinstance(record[name], str) or not record[name].strip():
             raise ValueError(f"{place}: {name} must be text and not empty, got {record[name]!r}")
-
-
-def _facts(place: str, entries: object) -> tuple[Fact, ...] | None:
-    if entries is None:
-        return None
-    if not isinstance(entries, list):
-        raise ValueError(f"{place}: facts must be a JSON list, or null where they are not known")
-    try:
-        return tuple(read_fact(entry, Path()) for entry in entries)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error

@@ -14,20 +14,15 @@ A notebook opens the stage that has its own name, and does its heavy work inside
     stage.note(four_bit=lvlm.four_bit, device=str(lvlm.device))                 # goes into the manifest
     print(stage.finish())                                    # hashes, manifest, rename; a table of what was written
 
-How it behaves:
-
-- `stage.complete` is true when `OUT/<preset>/<stage>` was made from exactly the same things: parameters, seed, inputs,
+- A stage is complete when `OUT/<preset>/<stage>` was made from exactly the same things: parameters, seed, inputs,
   files, model, libraries, the notebook's code cells (not those tagged parameters, figure, interactive or exercise) and
-  the package modules they import. Then `jsonl`, `json`, `path` load the saved output, computing nothing, and `finish`
-  writes nothing. So a notebook runs again in seconds, and a changed one computes again.
-- Until `finish`, outputs lie in `OUT/<preset>/.work/<stage>`. If a run dies they stay, and the next run of the same
-  stage continues: finished outputs are kept, `part` is handed to the writer again as it was left, and `scratch`
-  folders (checkpoints) survive until `finish`. A stage made from other things starts from nothing.
-- `finish` moves the folder: ask `stage.output(name)` for a path afterwards, a path from before is gone.
+  the package modules they import. Then saved outputs are loaded, nothing is computed, and `finish` writes nothing.
+- Until `finish`, outputs lie in `OUT/<preset>/.work/<stage>`. If a run dies the next run of the same stage continues:
+  finished outputs are kept, `part` is handed to the writer again as it was left, and `scratch` folders (checkpoints)
+  survive. A stage made from other things starts from nothing.
+- `finish` moves the folder: a path from before is gone, `stage.output(name)` gives the new one.
 - `jsonl` and `json` always return what was read back from the file, so a fresh run and a re-run see the same values.
 - A notebook that only reads (solutions) opens a stage of another name with `needs`, and never finishes it.
-- `stage.preset` holds the numbers, `stage.model` goes to `load_lvlm`, `stage.cases` is a path or None (phantom),
-  `stage.seed`, `stage.run_folder` (`OUT/<preset>`), `stage.publish("results.json")` copies an output there.
 """
 
 from __future__ import annotations
@@ -45,27 +40,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from medalign_lite import files
 from medalign_lite.dials import DEFAULT_SEED, EMBEDDED, Preset
-from medalign_lite.files import (
-    ROOT,
-    digest,
-    peak_mb,
-    read_json,
-    read_jsonl,
-    short,
-    sync,
-    tree,
-    whole,
-    write_json,
-    write_jsonl,
-)
+from medalign_lite.files import ROOT, read_json, read_jsonl, short, sync, tree, whole, write_json, write_jsonl
 from medalign_lite.run import provenance
-from medalign_lite.run.dial import dial, resolve, training_overrides
+from medalign_lite.run.dial import dial, resolve
 
 __all__ = ["Stage", "StageError", "open_stage", "read_json", "read_jsonl", "write_json", "write_jsonl"]
 
 FORMATS = (".jsonl", ".json", ".png", ".safetensors", ".md")  # plain data, never pickle
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PATIENCE = 5.0  # seconds: a kernel whose runner was killed needs a moment to notice
 
 
 class StageError(RuntimeError):
@@ -96,7 +81,7 @@ class Stage:
     @property
     def key(self) -> str:
         """Digest of everything the result depends on."""
-        return digest(self.parts)
+        return files.digest(self.parts)
 
     @property
     def folder(self) -> Path:
@@ -175,10 +160,9 @@ class Stage:
     def publish(self, name: str) -> Path:
         """Copy an output to the run's own folder, in one step."""
         target = self.run_folder / Path(name).name
-        with _explained(self.run_folder):
-            with whole(target) as part:
-                shutil.copyfile(self.output(name), part)
-            return target
+        with _explained(self.run_folder), whole(target) as part:
+            shutil.copyfile(self.output(name), part)
+        return target
 
     def finish(self) -> str:
         """Write the manifest, move the stage into place, return a table of outputs, seconds and peak memory."""
@@ -192,19 +176,16 @@ class Stage:
                     if Path(name).suffix not in FORMATS:
                         raise StageError(f"stage {self.name}: {name} is not one of {', '.join(FORMATS)}")
                 sync(work)
-                write_json(work / "manifest.json", provenance.sealed(self._manifest(outputs, seconds)))
+                model = self.parts["model"] or {"name": None, "revision": None}
+                write_json(work / "manifest.json", provenance.sealed({
+                    "stage": self.name, "key": self.key, "preset": self.preset.name, "reason": self.reason,
+                    "seed": self.seed, "model": model["name"], "model_revision": model["revision"],
+                    "python": sys.version.split()[0], "seconds": round(seconds, 1), "peak_mb": round(files.peak_mb()),
+                    "notes": self.notes, "checks": self.checks, "outputs": outputs, "made_from": self.parts,
+                }))  # fmt: skip
                 _promote(work, self.folder)
             self.complete, self.why, self.lock = True, "", None
         return provenance.table(self.folder)
-
-    def _manifest(self, outputs: dict, seconds: float) -> dict:
-        model = self.parts["model"] or {"name": None, "revision": None}
-        return {
-            "stage": self.name, "key": self.key, "preset": self.preset.name, "reason": self.reason, "seed": self.seed,
-            "model": model["name"], "model_revision": model["revision"], "python": sys.version.split()[0],
-            "seconds": round(seconds, 1), "peak_mb": round(peak_mb()), "notes": self.notes, "checks": self.checks,
-            "outputs": outputs, "made_from": self.parts,
-        }
 
     def _working_folder(self) -> Path:
         """The unfinished stage's folder, locked; one that belongs to another key is emptied first."""
@@ -231,17 +212,14 @@ def open_stage(
     needs: Iterable[str] = (), files: Iterable[str | Path] = (), uses_model: bool = True,
     parameters: dict | None = None, recipe: str | None = None, rounds: int = 0,
 ) -> Stage:
-    """Open stage `name` and verify the stages it needs.
-
-    A stage that trains gives `recipe` (names with commas between them, "" = the preset's) and `rounds` (0 = the
-    preset's); of any other they are no parameters. `files` are outside inputs (a folder of cases; empty names are left
-    out), `parameters` what the result depends on beside the preset. Raises PresetError for bad parameters, StageError
-    for a needed stage that is not there or sound."""
+    """Open stage `name` and verify the stages it needs. A stage that trains gives `recipe` (names with commas between
+    them, "" = the preset's) and `rounds` (0 = the preset's); of any other they are no parameters. `files` are outside
+    inputs (a folder of cases; empty names are left out), `parameters` what the result depends on beside the preset.
+    Raises PresetError for bad parameters, StageError for a needed stage that is not there or sound."""
     if not (ROOT / EMBEDDED).is_dir():
         raise StageError(f"{ROOT} is an installed copy without models and cases; they are in the repository: clone it, "
                          "and work in it, or beside it where it is called medalign-lite")  # fmt: skip
-    overrides = {"cases": cases, "model": model} | training_overrides(recipe or "", rounds)
-    resolved = resolve(preset, overrides=overrides)
+    resolved = resolve(preset, overrides={"cases": cases, "model": model}, recipe=recipe or "", rounds=rounds)
     run = provenance.run_folder(resolved.preset.name, out)
     shared = provenance.run_parameters(resolved, seed, training=recipe is not None)
     needs = tuple(needs)
@@ -264,19 +242,13 @@ def open_stage(
     )
     if _state(stage.work)["key"] == stage.key and (stage.work / "manifest.json").exists():
         _promote(stage.work, stage.folder)  # killed between the manifest and the move
-    stage.why = _why_new(stage)
+    stage.why = "" if stage.folder.exists() else "new"
+    if not stage.why:
+        problem = provenance.damage(stage.folder) or provenance.differences(
+            provenance.read_manifest(stage.folder)["made_from"], stage.parts)
+        stage.why = f"made again: {problem}" if problem else ""
     stage.complete = not stage.why
     return stage
-
-
-def _why_new(stage: Stage) -> str:
-    """Why the saved stage, if any, is not what this one would be; "" if it is."""
-    if not stage.folder.exists():
-        return "new"
-    if problem := provenance.damage(stage.folder):
-        return f"made again: {problem}"
-    changed = provenance.differences(provenance.read_manifest(stage.folder)["made_from"], stage.parts)
-    return f"made again: {changed}" if changed else ""
 
 
 def _promote(work: Path, folder: Path) -> None:
@@ -304,15 +276,17 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _lock(path: Path, *, patience: float = 5.0) -> IO:
-    """An open file that holds the lock until it is closed, or the process ends however it ends. `patience` in seconds:
-    a kernel whose runner was killed needs a moment to notice."""
+def _lock(path: Path) -> IO:
+    """An open file that holds the lock until it is closed, or the process ends however it ends."""
     stream = path.open("a+")
-    stop = time.monotonic() + patience
+    stop = time.monotonic() + PATIENCE
     while True:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            stream.truncate(0)
+            stream.write(str(os.getpid()))
+            stream.flush()
+            return stream
         except BlockingIOError:
             stream.seek(0)
             owner = stream.read().strip()
@@ -321,10 +295,6 @@ def _lock(path: Path, *, patience: float = 5.0) -> IO:
             if time.monotonic() > stop:
                 raise StageError(f"process {owner} is working on stage {path.stem}: wait for it, or end it") from None
             time.sleep(0.2)
-    stream.truncate(0)
-    stream.write(str(os.getpid()))
-    stream.flush()
-    return stream
 
 
 @contextlib.contextmanager

@@ -10,8 +10,7 @@ given are those of the run's preset; with PAIRS= they are TrainSettings' own.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from medalign_lite.files import claim
 from medalign_lite.losses.recipes import RECIPES, Recipe
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.commands import ArgumentError, exit_status, ran_out, read_arguments, value_of
+from medalign_lite.run.commands import ArgumentError, command, ran_out, read_arguments, value_of
 from medalign_lite.run.pairs import open_run, stage_data
 from medalign_lite.run.stages import StageError
 from medalign_lite.train.arms import settings_of
@@ -33,6 +32,7 @@ from medalign_lite.train.settings import SELECT, TrainSettings, divide_step, pro
 from medalign_lite.train.train import REPORTERS, NothingLearnt, TrainingDiverged, train
 
 DEVICES = ("auto", "cpu", "cuda")
+RECIPE_FIELDS = {field.name: field for field in fields(Recipe) if field.name != "name"}
 PLACES = {
     "RUN": "a run of `make reproduce` (OUT/PRESET), with the pairs of notebook 05",
     "PAIRS": "a pairs file instead (its layout is in medalign_lite/train/data.py)",
@@ -64,6 +64,10 @@ TURN_DOWN = ("recompute=true keeps one input a layer; batch_size=1 with accumula
              "there")
 
 
+class OutOfMemory(RuntimeError):
+    """Memory ran out; the message says what to turn down."""
+
+
 @dataclass(frozen=True)
 class Data:
     """Resolved data and model of a command; `max_side` is what `load_lvlm` takes."""
@@ -75,54 +79,43 @@ class Data:
     start: Path | None = None
 
 
-def main(arguments: Sequence[str]) -> int:
+@command(
+    refused=(ValueError, TypeError, ModelError, StageError, PresetError, ReferenceMismatch),
+    stopped=(TrainingDiverged, NothingLearnt, OutOfMemory), resume="the same command goes on from the last checkpoint",
+)
+def main(arguments: Sequence[str]) -> None:
     """Exit status: 0 done, 2 bad arguments or data, 1 a run that stopped, 130 interrupted."""
-
-    def work() -> None:
-        given = read_arguments(arguments, allowed())
-        settings, data, out = resolve(given)
-        save_config(given, settings, data, out)
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "tensorboard"))
-        with _memory_explained():
-            lvlm = load_lvlm(data.model, device=_device(given.get("DEVICE", "auto")), seed=settings.seed,
-                             max_side=data.max_side)
-            result = train(
-                lvlm, data.pairs, settings, folder=out, work=out / "work", validation=data.validation, start=data.start,
-                report_to=given.get("REPORT_TO", "none"),
-            )  # fmt: skip
-        if process_rank() == 0:
-            losses = [row["loss"] for row in result.log if "learning_rate" in row]
-            print(f"{result.steps} steps in {result.seconds:.0f} s, loss {losses[0]:.4f} -> {losses[-1]:.4f}")
-            print(f"{out}: adapter, log.jsonl, settings.json; work/ is needed no longer")
-
-    return exit_status(
-        work, refused=(ValueError, TypeError, ModelError, StageError, PresetError, ReferenceMismatch),
-        stopped=(TrainingDiverged, NothingLearnt, OutOfMemory),
-        resume="the same command goes on from the last checkpoint",
-    )  # fmt: skip
+    given = read_arguments(arguments, allowed())
+    settings, data, out = resolve(given)
+    save_config(given, settings, data, out)
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "tensorboard"))
+    device = given.get("DEVICE", "auto")
+    if device != "cpu" and torch.cuda.is_available() and process_count() > 1:  # a launcher's process has its own GPU
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    try:
+        lvlm = load_lvlm(data.model, device=device, seed=settings.seed, max_side=data.max_side)
+        result = train(
+            lvlm, data.pairs, settings, folder=out, work=out / "work", validation=data.validation, start=data.start,
+            report_to=given.get("REPORT_TO", "none"),
+        )  # fmt: skip
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(type(error).__name__, str(error)):
+            raise
+        what = (str(error) or type(error).__name__).splitlines()[0]  # a MemoryError often says nothing
+        raise OutOfMemory(f"memory ran out ({what}); {TURN_DOWN}") from error
+    if process_rank() == 0:
+        losses = [row["loss"] for row in result.log if "learning_rate" in row]
+        print(f"{result.steps} steps in {result.seconds:.0f} s, loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+        print(f"{out}: adapter, log.jsonl, settings.json; work/ is needed no longer")
 
 
 def allowed() -> dict[str, str]:
     """{NAME: what it means}: places, then every field of TrainSettings and of a recipe by its own name."""
     defaults = vars(TrainSettings())
     settings = {name: f"{what} (default: {defaults[name]})" for name, what in ABOUT.items()}
-    recipe = {f"recipe.{name}": "of the recipe, instead of its own" for name in _recipe_fields()}
+    recipe = {f"recipe.{name}": "of the recipe, instead of its own" for name in RECIPE_FIELDS}
     return PLACES | settings | recipe
-
-
-class OutOfMemory(RuntimeError):
-    """Memory ran out; the message says what to turn down."""
-
-
-@contextmanager
-def _memory_explained() -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not ran_out(type(error).__name__, str(error)):
-            raise
-        what = (str(error) or type(error).__name__).splitlines()[0]  # a MemoryError often says nothing
-        raise OutOfMemory(f"memory ran out ({what}); {TURN_DOWN}") from error
 
 
 def resolve(given: Mapping[str, str]) -> tuple[TrainSettings, Data, Path]:
@@ -134,40 +127,36 @@ def resolve(given: Mapping[str, str]) -> tuple[TrainSettings, Data, Path]:
     changes = {name: value_of(name, given[name], default) for name, default in vars(TrainSettings()).items()
                if name in given}
     changes |= {"recipe": given["RECIPE"]} if "RECIPE" in given else {}
-    overrides = {name: _override(name, given[f"recipe.{name}"]) for name in _recipe_fields()
-                 if f"recipe.{name}" in given}
-    settings, data = _run_data(given, changes) if "RUN" in given else (TrainSettings(), _pairs_data(given))
+    overrides = {}
+    for name, told in ((name, f"recipe.{name}") for name in RECIPE_FIELDS if f"recipe.{name}" in given):
+        default, parts = RECIPE_FIELDS[name].default, given[told].split(",")  # of a number also several, with commas
+        several = isinstance(default, float) and len(parts) > 1
+        overrides[name] = (tuple(value_of(told, part, default) for part in parts) if several else
+                           value_of(told, given[told], default))
+    settings, data = _read_data(given, changes.get("recipe"))
     settings = replace(settings, **changes, overrides=settings.overrides | overrides)
     divide_step(batch_size=settings.batch_size, accumulation=settings.accumulation, processes=process_count())
     return settings, data, Path(given["OUT"])
 
 
-def _run_data(given: Mapping[str, str], changes: Mapping) -> tuple[TrainSettings, Data]:
+def _read_data(given: Mapping[str, str], recipe: str | None) -> tuple[TrainSettings, Data]:
+    """The data of a run or of files, and the settings before the changes of this command."""
+    side = value_of("MAX_SIDE", given.get("MAX_SIDE"), 0)
+    start = Path(given["START"]) if "START" in given else None
+    if start and not (start / "adapter_config.json").is_file():
+        raise ArgumentError(f"START={start} holds no adapter (adapter_config.json)")
+    if "PAIRS" in given:
+        if "MODEL" not in given:
+            raise ArgumentError("PAIRS= needs MODEL=, a model folder or hub id")
+        validation = read_pairs(Path(given["VALIDATION"])) if "VALIDATION" in given else []
+        return TrainSettings(), Data(given["MODEL"], side, read_pairs(Path(given["PAIRS"])), validation, start)
     if "VALIDATION" in given:
         raise ArgumentError("VALIDATION= goes with PAIRS=; a run has validation pairs of its own")
     stage = open_run(Path(given["RUN"]))
     drawn, preset = stage_data(stage), stage.preset
-    settings = settings_of(preset, changes.get("recipe", preset.recipes[-1]), seed=stage.seed)
-    return settings, Data(given.get("MODEL", stage.model), _side(given) or preset.max_side, drawn.pool, drawn.watched,
-                          _start(given))
-
-
-def _pairs_data(given: Mapping[str, str]) -> Data:
-    if "MODEL" not in given:
-        raise ArgumentError("PAIRS= needs MODEL=, a model folder or hub id")
-    validation = read_pairs(Path(given["VALIDATION"])) if "VALIDATION" in given else []
-    return Data(given["MODEL"], _side(given), read_pairs(Path(given["PAIRS"])), validation, _start(given))
-
-
-def _side(given: Mapping[str, str]) -> int:
-    return value_of("MAX_SIDE", given.get("MAX_SIDE", "0"), 0)
-
-
-def _start(given: Mapping[str, str]) -> Path | None:
-    start = Path(given["START"]) if "START" in given else None
-    if start and not (start / "adapter_config.json").is_file():
-        raise ArgumentError(f"START={start} holds no adapter (adapter_config.json)")
-    return start
+    settings = settings_of(preset, recipe or preset.recipes[-1], seed=stage.seed)
+    data = Data(given.get("MODEL", stage.model), side or preset.max_side, drawn.pool, drawn.watched, start)
+    return settings, data
 
 
 def save_config(given: Mapping[str, str], settings: TrainSettings, data: Data, out: Path) -> None:
@@ -180,24 +169,3 @@ def save_config(given: Mapping[str, str], settings: TrainSettings, data: Data, o
     claim(out / "config.json", config)
     if process_rank() == 0:
         print((out / "config.json").read_text(encoding="utf-8"), end="", flush=True)
-
-
-def _override(name: str, text: str):
-    """A recipe's number, word, true or false; of a number also several, with commas."""
-    default = Recipe.__dataclass_fields__[name].default
-    if isinstance(default, float) and "," in text:
-        return tuple(value_of(f"recipe.{name}", part, default) for part in text.split(","))
-    return value_of(f"recipe.{name}", text, default)
-
-
-def _recipe_fields() -> list[str]:
-    return [field.name for field in fields(Recipe) if field.name != "name"]
-
-
-def _device(wanted: str) -> str:
-    """The device of this process: under a launcher, each has its own GPU."""
-    if wanted == "cpu" or not torch.cuda.is_available() or process_count() == 1:
-        return wanted
-    device = f"cuda:{os.environ['LOCAL_RANK']}"
-    torch.cuda.set_device(device)
-    return device

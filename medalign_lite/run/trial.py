@@ -57,8 +57,8 @@ def try_model(model: str, *, max_side: int = 0, size: tuple[int, int] = (512, 51
     lvlm = load_lvlm(model, max_side=max_side, device=device)
     with _step(lvlm, "encoding a picture and a question"):
         tokens = image_tokens(lvlm.processor, pictures[0])
-    off = [_answering(lvlm, pictures), _learning(lvlm, pictures)]
-    return Trial(size, tokens, round(peak_mb()), time.monotonic() - started, max(off))
+    off = max(_answering(lvlm, pictures), _learning(lvlm, pictures))
+    return Trial(size, tokens, round(peak_mb()), time.monotonic() - started, off)
 
 
 def _answering(lvlm: Lvlm, pictures: list[Image.Image]) -> float:
@@ -103,9 +103,8 @@ def _learning(lvlm: Lvlm, pictures: list[Image.Image]) -> float:
     with _step(lvlm, "attaching adapters"):
         policy = attach_lora(lvlm, rank=4, alpha=8)
     adapters = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
-    for name, parameter in adapters.items():
-        if "lora_B" in name:
-            parameter.data = 0.02 * torch.randn(parameter.shape, generator=generator).to(parameter)
+    for parameter in (p for name, p in adapters.items() if "lora_B" in name):
+        parameter.data = 0.02 * torch.randn(parameter.shape, generator=generator).to(parameter)
     pairs = [Pair(str(n), question, *ANSWERS, (), (), clean=pictures[n], lesion=pictures[n + 1])
              for n, question in enumerate(QUESTIONS)]
     sides = {(image, answer): Reads() for image in ("clean", "lesion") for answer in ("chosen", "rejected")}

@@ -32,11 +32,9 @@ class Mark:
 
 
 def check(answer, right, *, hints: Sequence[str], tolerance: float = 1e-3) -> Mark:
-    """Whether `answer` is `right`; a function is called with each key of `right`, and must return its value.
-
-    Numbers and arrays may be off by `tolerance`; everything else must be equal and of the same kind. The first wrong
-    answer brings the first hint, later ones the next. An answer that is None, or that raises, is wrong.
-    """
+    """Whether `answer` is `right`; a function is called with each key of `right`, and must return its value. Numbers
+    and arrays may be off by `tolerance`; everything else must be equal and of the same kind. The first wrong answer
+    brings the first hint, later ones the next. An answer that is None, or that raises, is wrong."""
     cases = right.items() if callable(answer) and isinstance(right, Mapping) else [(None, right)]
     for arguments, wanted in cases:
         try:
@@ -73,9 +71,9 @@ def _short(text: str, most: int = 160) -> str:
 
 
 def _hint(hints: Sequence[str]) -> str:
-    number = _WRONG[tuple(hints)]
+    number = min(_WRONG[tuple(hints)], len(hints) - 1)
     _WRONG[tuple(hints)] += 1
-    return f"hint {min(number, len(hints) - 1) + 1}: {hints[min(number, len(hints) - 1)]}"
+    return f"hint {number + 1}: {hints[number]}"
 
 
 class Quiz:
@@ -100,10 +98,8 @@ class Quiz:
 
 
 def quiz(question: str, options: Sequence[str], right: str, why: str) -> Quiz | ipw.VBox:
-    """A question that marks itself, by mouse or by tab and space; plain text where nobody watches.
-
-    Raises ValueError unless `right` is one of the options.
-    """
+    """A question that marks itself, by mouse or by tab and space; plain text where nobody watches. Raises ValueError
+    unless `right` is one of the options."""
     asked = Quiz(question, options, right, why)
     if os.environ.get("MEDALIGN_HEADLESS") == "1":
         return asked

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.edits.truths import truth_of
+from medalign_lite.edits.truths import Facts, Report, truth_of
 from medalign_lite.evaluate.agreement import affirmed_by, countable, on_side
 from medalign_lite.evaluate.metrics import Prediction
 from medalign_lite.evaluate.short_answers import strict_closed
-from medalign_lite.show.draw import lesions_of, png, with_lesions
+from medalign_lite.show.figures import lesions_of, png, with_lesions
 from medalign_lite.text.claims import Claim
 
 KINDS = ("new false finding", "false finding kept", "true finding lost", "wrong answer, the base was right",
@@ -23,10 +23,8 @@ Span = tuple[int, int, str]
 
 @dataclass(frozen=True)
 class Failure:
-    """One case: what was asked, what is true, what the two arms said, and the spans of it that are false.
-
-    `alt` says in words what `png` shows.
-    """
+    """One case: what was asked, what is true, what the two arms said, and the spans of it that are false. `alt` says in
+    words what `png` shows."""
 
     case_id: str
     question: str
@@ -41,35 +39,34 @@ class Failure:
 
 
 def find_failures(
-    cases: Iterable[Case], predictions: Iterable[Prediction], *, aligned: str, base: str = "base", each: int = 2,
+    cases: Iterable[Case], predictions: Iterable[Prediction], *, aligned: str, each: int = 2,
     kinds: Iterable[str] = KINDS,
 ) -> list[Failure]:  # fmt: skip
     """Up to `each` cases of each of `kinds` among answers to the real test images, in the order of the cases."""
-    said: dict[tuple[str, str], dict[str, str]] = {}
-    for p in predictions:
-        if p.condition == "real" and p.arm in (base, aligned):
-            said.setdefault((p.case_id, p.question_id), {})[p.arm] = p.text
+    said = {(p.arm, p.case_id, p.question_id): p.text for p in predictions if p.condition == "real"}
     found: dict[str, list[Failure]] = {kind: [] for kind in kinds}
-    for case in cases:
-        for question in case.questions if case.split == "test" else ():
-            texts = said.get((case.id, question.id), {})
-            if len(texts) < 2:
-                continue
-            kind = failure_kind(case, question, texts[base], texts[aligned])
-            if kind in found and len(found[kind]) < each:
-                found[kind].append(_failure(case, question, texts[base], texts[aligned], kind))
+    for case, question in ((one, q) for one in cases if one.split == "test" for q in one.questions):
+        base, new = (said.get((arm, case.id, question.id)) for arm in ("base", aligned))
+        kind = None if None in (base, new) else failure_kind(case, question, base, new)
+        if kind in found and len(found[kind]) < each:
+            names = ", ".join(lesions_of(case)) or "no lesion"
+            found[kind].append(Failure(
+                case.id, question.text, truth_of(case, question).words, base, new, note=kind,
+                png=png(with_lesions(case)), alt=f"The image of case {case.id} with {names} outlined",
+                base_false=false_spans(base, case, question), aligned_false=false_spans(new, case, question),
+            ))
     return [failure for some in found.values() for failure in some]
 
 
 def failure_kind(case: Case, question: Question, base: str, aligned: str) -> str | None:
     """Which of KINDS or MENDED the pair of answers is, None where it is neither or cannot be judged."""
     if question.kind == "report":
-        false = {arm: _false(text, case, question) for arm, text in (("base", base), ("aligned", aligned))}
-        if false["aligned"]:
-            return KINDS[0] if false["aligned"] - false["base"] else KINDS[1]
-        if _found(base, case, question) - _found(aligned, case, question):
+        (false, found), (new_false, new_found) = (_told(text, truth_of(case, question)) for text in (base, aligned))
+        if new_false:
+            return KINDS[0] if new_false - false else KINDS[1]
+        if found - new_found:
             return KINDS[2]
-        return MENDED[0] if false["base"] else None
+        return MENDED[0] if false else None
     if question.kind != "closed" or not question.visible:
         return None
     right = [strict_closed(text, question.answer, question.text, question.options) for text in (base, aligned)]
@@ -96,23 +93,9 @@ def _words(claim: Claim, wrong: Iterable[str]) -> list[Span]:
     return [(min(start for start, _ in ends), max(end for _, end in ends), "false")]
 
 
-def _false(text: str, case: Case, question: Question) -> set[tuple[str, str | None]]:
-    truth = truth_of(case, question)
+def _told(text: str, truth: Facts | Report) -> tuple[set[tuple[str, str | None]], set[str]]:
+    """What a report affirms that is not there, and which of the visible findings it names."""
     claims, facts = affirmed_by(text, truth), truth.stated.facts
     seen = [fact for fact in facts if fact.visible]
-    return {(c.finding, c.side) for c in countable(claims, facts) if not any(on_side(c, fact) for fact in seen)}
-
-
-def _found(text: str, case: Case, question: Question) -> set[str]:
-    truth = truth_of(case, question)
-    claims, facts = affirmed_by(text, truth), truth.stated.facts
-    return {fact.finding for fact in facts if fact.visible and any(on_side(claim, fact) for claim in claims)}
-
-
-def _failure(case: Case, question: Question, base: str, aligned: str, kind: str) -> Failure:
-    names = ", ".join(lesions_of(case)) or "no lesion"
-    return Failure(
-        case.id, question.text, truth_of(case, question).words, base, aligned, note=kind, png=png(with_lesions(case)),
-        alt=f"The image of case {case.id} with {names} outlined",
-        base_false=false_spans(base, case, question), aligned_false=false_spans(aligned, case, question),
-    )
+    false = {(c.finding, c.side) for c in countable(claims, facts) if not any(on_side(c, fact) for fact in seen)}
+    return false, {fact.finding for fact in seen if any(on_side(claim, fact) for claim in claims)}

@@ -1,30 +1,40 @@
-"""One self-contained page of a run: pictures inline, nothing loaded from elsewhere, no script, model text escaped."""
+"""Self-contained pages, a run's report and executed notebooks: pictures inline, nothing loaded from elsewhere, no
+script, model text escaped."""
 
 import base64
+import copy
 import datetime
+import html
 import os
 import platform
 import re
+import secrets
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from latex2mathml.converter import convert
+from latex2mathml.exceptions import NoAvailableTokensError
 from markupsafe import Markup
+from nbconvert import HTMLExporter
 
 from medalign_lite import __version__
 from medalign_lite.cases.case import Case
-from medalign_lite.evaluate.constants import COMMONEST, NO
 from medalign_lite.evaluate.metrics import FEW_WORDS
+from medalign_lite.evaluate.priors import COMMONEST, NO
 from medalign_lite.evaluate.short_answers import CLOSED_SCORER, OPEN_SCORER
 from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.files import write_text
+from medalign_lite.show.charts import Picture
 from medalign_lite.show.failures import Failure
-from medalign_lite.show.figures import split_spans, spoken
-from medalign_lite.show.panels import Picture
+from medalign_lite.show.figures import LOWER_IS_BETTER, split_spans, spoken
+from medalign_lite.show.tables import known
 
 NOT_MEASURABLE = "not measurable: no structured truth"
+ABSENT = {"value": None, "low": None, "high": None, "n": 0}  # a metric that was not counted
 MEANING = {
     "fact_precision": "affirmed claims of reports whose finding, side and zone are right",
     "fact_recall": "visible facts that a right claim states",
@@ -58,7 +68,6 @@ BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "ope
              "change_grounded", "invariance_rate", "size_accuracy", "premise_rejection",
              "change_selectivity", "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict",
              "open_accuracy_lmms")  # fmt: skip
-BETTER_DOWN = ("hallucination_rate", "overclaim_lesion_hidden")
 NEEDS_FACTS = ("fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "overclaim_lesion_hidden",
                "size_accuracy")  # fmt: skip
 HEADLINE = {  # the columns of the first table
@@ -99,6 +108,14 @@ LIMITS = {
         "One training seed: the intervals are about the choice of test images, not about training again.",
     ),
 }
+WIDGET = "application/vnd.jupyter.widget-view+json"
+CODE_OR_MATH = re.compile(
+    r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$", re.S
+)
+PLACE = f"formula-{secrets.token_hex(8)}-{{}}-"  # no text of a notebook can hold it
+LOCAL = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?![a-z]+:|#)([^()\s]+)\)")  # a link to a file
+PAGE = re.compile(r"(\d\d_\w+)\.ipynb(#\S*)?")
+FETCHED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>", re.I)
 
 
 def limits_of(cases: Iterable[Case]) -> Sequence[str]:
@@ -114,7 +131,7 @@ class Report:
     setup     what was run, shown in order: `run_facts`, preset, model, revision, ...
     arms      {arm: stats.compare of the base with it, on test}: base, recipes, constants; the aligned one is `aligned`
     shown     three cases, before and after, for the first screen; failures: more, at the end
-    reading   what the numbers say, sentence by sentence (sentences.read_results)
+    reading   what the numbers say, sentence by sentence (tables.read_results)
     controls  {condition such as "blank": stats.results under it}
     changed   {what was changed in the picture: stats.results against the truth that it then shows}, on test
     left_out  {title: (what, why) of each thing that was left out}
@@ -162,26 +179,20 @@ def left_out_of(cohort, rejected: Mapping[str, int]) -> dict[str, list[tuple]]:
 
 def verdict(results: Mapping) -> str:
     """Does alignment help? The answer for `test` with its intervals, then the same changes on `shifted`."""
-    test = {arm: block.get("test", {}) for arm, block in results.items()}
-    f1, false = (test["difference"].get(name) for name in ("fact_f1", "hallucination_rate"))
-    if f1 and false and f1["value"] is not None and false["value"] is not None:
-        detail = f"{_change(test, 'fact_f1')}, and {_change(test, 'hallucination_rate')}"
-        return f"{_judgement(f1, false)} On {f1['n']} test images {detail}.{_on_shifted(results)}"
-    if f1 and f1["value"] is not None:
+    test, shifted = ({arm: block.get(split, {}) for arm, block in results.items()} for split in TEST_SPLITS)
+    gaps, both = test["difference"], ("fact_f1", "hallucination_rate")
+    if known(gaps, *both):
+        detail = ", and ".join(_change(test, name) for name in both)
+        later = ", and ".join(_change(shifted, name) for name in both if known(shifted["difference"], name))
+        told = f"On {gaps['fact_f1']['n']} test images {detail}."
+        return " ".join([_judgement(*map(gaps.get, both)), told, *([f"On the shifted test {later}."] if later else [])])
+    if known(gaps, "fact_f1"):
         told = f"{_change(test, 'fact_f1')}, and the hallucination rate cannot be compared"
-        return f"One arm affirms no finding at all: on {f1['n']} test images {told}."
-    closed = test["difference"].get("closed_accuracy")
-    start = "Whether alignment helps is " + NOT_MEASURABLE + "."
-    if closed and closed["value"] is not None:
-        return f"{start} On {closed['n']} test images {_change(test, 'closed_accuracy')}."
+        return f"One arm affirms no finding at all: on {gaps['fact_f1']['n']} test images {told}."
+    start = f"Whether alignment helps is {NOT_MEASURABLE}."
+    if known(gaps, "closed_accuracy"):
+        return f"{start} On {gaps['closed_accuracy']['n']} test images {_change(test, 'closed_accuracy')}."
     return f"{start} No test image has a question that could be scored."
-
-
-def _on_shifted(results: Mapping) -> str:
-    shifted = {arm: block.get("shifted", {}) for arm, block in results.items()}
-    names = [name for name in ("fact_f1", "hallucination_rate")
-             if shifted["difference"].get(name, {"value": None})["value"] is not None]  # fmt: skip
-    return f" On the shifted test {', and '.join(_change(shifted, name) for name in names)}." if names else ""
 
 
 def _judgement(f1: Mapping, false: Mapping) -> str:
@@ -205,17 +216,19 @@ def _change(test: Mapping, name: str) -> str:
 
 
 def write_report(path: Path | str, report: Report) -> Path:
-    """Write the page and return its path; a crash leaves the former page whole.
-
-    Raises OSError where the folder cannot be written.
-    """
+    """Write the page and return its path; a crash leaves the former page whole. Raises OSError where the folder cannot
+    be written."""
     results, controls, changed = report.results, report.controls or {}, report.changed or {}
+    names = _ordered({name for block in controls.values() for name in block["base"]["test"]})
     headline, _, detail = verdict(results).partition(". ")
     page = _environment().get_template("page.html.j2").render(
         report=report, headline=headline.removesuffix(".") + ".", detail=detail,
         arms=_arm_rows(report), arm_names=_measured(report.arms or {}), not_asked=_not_asked(report),
         tables=[(split, _rows(results, split)) for split in TEST_SPLITS if split in results["difference"]],
-        controls=_control_rows(results, controls), control_names=_control_names(controls),
+        control_names=names, controls=[  # the real image first
+            (condition, arm, [_cell(block[arm]["test"].get(name, ABSENT)) for name in names])
+            for condition, block in ({"real": results} | controls if controls else {}).items()
+            for arm in ("base", "aligned")],
         changed=[(what, _rows(block, "test")) for what, block in changed.items()],
     )  # fmt: skip
     write_text(path, page)
@@ -224,8 +237,7 @@ def write_report(path: Path | str, report: Report) -> Path:
 
 def _measured(arms: Mapping[str, Mapping]) -> list[str]:
     """The metrics of the first table that some arm has."""
-    return [name for name in HEADLINE
-            if any(block["aligned"].get(name, {"value": None})["value"] is not None for block in arms.values())]
+    return [name for name in HEADLINE if any(known(block["aligned"], name) for block in arms.values())]
 
 
 def _arm_rows(report: Report) -> list[dict]:
@@ -235,9 +247,8 @@ def _arm_rows(report: Report) -> list[dict]:
     for arm, block in sorted((report.arms or {}).items(), key=lambda item: rank.get(item[0], 2)):
         cells = []
         for name in _measured(report.arms):
-            entry, gap = (block.get(side, {}).get(name) for side in ("aligned", "difference"))
-            change = _effect(name, gap) if gap and arm != "base" else ""
-            cells.append((*(_cell(entry) if entry else ("–", "")), change))
+            entry, gap = (block.get(side, {}).get(name, ABSENT) for side in ("aligned", "difference"))
+            cells.append((*_cell(entry), _effect(name, gap) if arm != "base" else ""))
         rows.append({"name": arm, "about": ABOUT.get(arm, "a setting of your own"), "aligned": arm == report.aligned,
                      "cells": cells})
     return rows
@@ -246,19 +257,13 @@ def _arm_rows(report: Report) -> list[dict]:
 def _not_asked(report: Report) -> str:
     """Why the first table has gaps: which recipes were asked for less than the aligned one."""
     arms = report.arms or {}
-
-    def has(arm: str, name: str) -> bool:
-        return arms.get(arm, {"aligned": {}})["aligned"].get(name, {"value": None})["value"] is not None
-
-    gaps = [name for name in _measured(arms) if has(report.aligned, name)]
-    others = [arm for arm in arms if arm not in ("base", report.aligned, NO, COMMONEST)]
-    lacking = {arm: [HEADLINE[name] for name in gaps if not has(arm, name)] for arm in others}
-    lacking = {arm: names for arm, names in lacking.items() if names}
+    has = {arm: {name for name in HEADLINE if known(block["aligned"], name)} for arm, block in arms.items()}
+    others = [arm for arm in has if arm not in ("base", report.aligned, NO, COMMONEST)]
+    lacking = {arm: names for arm in others if (names := has.get(report.aligned, set()) - has[arm])}
     if not lacking:
         return ""
-    columns = list(dict.fromkeys(name for names in lacking.values() for name in names))
-    verb = "is" if len(columns) == 1 else "are"
-    told = f"so {' and '.join(columns)} {verb} not measured."
+    columns = [column for name, column in HEADLINE.items() if any(name in names for names in lacking.values())]
+    told = f"so {' and '.join(columns)} {'is' if len(columns) == 1 else 'are'} not measured."
     return f"{', '.join(lacking)}: asked for reports alone, to save time, {told}"
 
 
@@ -268,9 +273,9 @@ def _rows(results: Mapping, split: str) -> list[dict]:
     for name in _ordered(results["difference"][split]):
         gap = results["difference"][split][name]
         entries = [results[arm][split][name] for arm in ("base", "aligned")]
-        cells = [_cell(entry) for entry in entries] + [_cell(gap, signed=True)]
-        known = any(entry["value"] is not None for entry in entries)
-        rows.append({"name": name, "cells": cells, "n": gap["n"], "effect": _effect(name, gap), "known": known})
+        cells = [_cell(entry) for entry in entries] + [_cell(gap, sign="+")]
+        measured = any(entry["value"] is not None for entry in entries)
+        rows.append({"name": name, "cells": cells, "n": gap["n"], "effect": _effect(name, gap), "known": measured})
     return rows
 
 
@@ -281,40 +286,23 @@ def _ordered(names: Iterable[str]) -> list[str]:
 
 
 def _effect(name: str, gap: Mapping) -> str:
-    if gap["low"] is None or gap["low"] <= 0 <= gap["high"] or name not in BETTER_UP + BETTER_DOWN:
+    if gap["low"] is None or gap["low"] <= 0 <= gap["high"] or name not in BETTER_UP + LOWER_IS_BETTER:
         return ""
     return "better" if (gap["low"] > 0) == (name in BETTER_UP) else "worse"
 
 
-def _cell(entry: Mapping, *, signed: bool = False) -> tuple[str, str]:
+def _cell(entry: Mapping, *, sign: str = "") -> tuple[str, str]:
     """(value, interval) as text."""
     if entry["value"] is None:
         return "–", ""
-    sign = "+" if signed else ""
     bounds = "" if entry["low"] is None else f"{entry['low']:{sign}.3f} to {entry['high']:{sign}.3f}"
     return f"{entry['value']:{sign}.3f}", bounds
 
 
-def _control_names(controls: Mapping[str, Mapping]) -> list[str]:
-    return _ordered({name for block in controls.values() for name in block["base"]["test"]})
-
-
-def _control_rows(results: Mapping, controls: Mapping[str, Mapping]) -> list[tuple[str, str, list]]:
-    """(condition, arm, cells) on `test`, the real image first."""
-    rows, names = [], _control_names(controls)
-    for condition, block in ({"real": results} | dict(controls)).items():
-        for arm in ("base", "aligned"):
-            entries = block[arm]["test"]
-            rows.append((condition, arm, [_cell(entries[name]) if name in entries else ("–", "") for name in names]))
-    return rows if controls else []
-
-
-def clean(value: object) -> str:
-    """Text fit for a page: control characters and lone surrogates, which no page may hold, become U+FFFD."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", str(value))
-
-
 def _environment() -> Environment:
+    def clean(value: object) -> str:  # control characters and lone surrogates, which no page may hold, become U+FFFD
+        return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", str(value))
+
     environment = Environment(
         loader=PackageLoader("medalign_lite.show", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, finalize=lambda value: value if isinstance(value, Markup) else clean(value),
@@ -330,3 +318,61 @@ def _environment() -> Environment:
         "uri": lambda png: "data:image/png;base64," + base64.b64encode(png).decode(),
     }
     return environment
+
+
+def write_html(
+    notebook: nbformat.NotebookNode, path: Path, *, folder: Path = Path("."), exporter: HTMLExporter | None = None
+) -> None:
+    """Write the page. Formulas become MathML, widgets a note, pictures are inline. `folder` is what the pictures in the
+    notebook's text are relative to; `exporter` is nbconvert's for pages of another kind (slides). Raises ValueError if
+    an output asks for something from elsewhere."""
+    notebook, formulas = without_widgets(notebook), []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = take_formulas(beside(cell.source), formulas)
+    exporter = exporter or HTMLExporter(template_name="lab", embed_images=True)
+    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(folder), "name": path.stem}})
+    page = re.sub(r"<script\b.*?</script>", "", page, flags=re.S | re.I)
+    page = re.sub(PLACE.format(r"(\d+)"), lambda match: formulas[int(match[1])], page)
+    if asked := FETCHED.search(page):
+        raise ValueError(f"{path.name} would fetch {asked.group(0)[:120]}: embed it in the notebook instead")
+    write_text(path, page)
+
+
+def beside(markdown: str) -> str:
+    """The text with links that hold in a folder of pages: a notebook's becomes its page's, other files' words only."""
+
+    def place(match: re.Match) -> str:
+        page = PAGE.fullmatch(match[2])
+        return f"[{match[1]}]({page[1]}.html{page[2] or ''})" if page else match[1]
+
+    return LOCAL.sub(place, markdown)
+
+
+def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of the notebook with a note in place of each widget."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if WIDGET in output.get("data", {}):
+            note = "<em>Interactive: open the notebook in JupyterLab to use it.</em>"
+            output.data = nbformat.NotebookNode({"text/html": note})
+    return notebook
+
+
+def take_formulas(markdown: str, formulas: list[str]) -> str:
+    """Put a place-holder for each `$...$` and `$$...$$` outside code, and append its MathML to `formulas`, or its
+    source as code where the converter cannot read it. Browsers draw MathML by themselves; nbconvert would take it
+    apart, so it goes in after nbconvert."""
+
+    def taken(match: re.Match) -> str:
+        if match["code"] is not None:
+            return match[0]
+        tex, display = (match["block"] or match["inline"]).strip(), "inline" if match["block"] is None else "block"
+        try:
+            formulas.append(convert(tex.replace("{aligned}", "{align*}"), display=display))
+        except (NoAvailableTokensError, IndexError, ValueError, KeyError):
+            formulas.append(f"<code>{html.escape(tex)}</code>")
+        return PLACE.format(len(formulas) - 1)
+
+    return CODE_OR_MATH.sub(taken, markdown)

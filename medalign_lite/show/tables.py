@@ -1,4 +1,6 @@
-"""Tables: HTML in Jupyter, aligned text in a terminal, from rows of plain values."""
+"""The numbers of a run as tables, HTML in Jupyter and aligned text in a terminal, and in sentences: what helped, at
+what price, and what is not shown. Sentences go by the 95 % interval of a paired difference: what includes no change is
+called so."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +10,19 @@ from numbers import Integral, Real
 
 from medalign_lite.cases.case import KINDS, SPLITS, Case
 from medalign_lite.show.figures import spoken
+
+FEWER_FALSE = {  # by what recall does
+    -1: "Fewer findings are false, at the price of true ones left unsaid",
+    0: "Fewer findings are false, and no loss of true ones is shown",
+    1: "Fewer findings are false and more true ones are said",
+}
+NOT_FEWER = {
+    -1: "More is left unsaid, and that fewer findings are false is not shown",
+    0: "Neither true nor false findings are shown to get fewer",
+    1: "More true findings are said",
+}
+LOOKS = "grounding_probability"
+BLIND = ("blank", "shuffled", "question-only")
 
 
 @dataclass(frozen=True)
@@ -41,10 +56,8 @@ class Table:
 
 
 def table(rows: Sequence[Mapping] | Mapping[str, Mapping], *, title: str = "", digits: int = 3) -> Table:
-    """A table of rows, each {column: value}; {name: row} puts the name in front. Missing values, None and NaN are –.
-
-    An entry of `stats` ({"value", "low", "high", ...}) is shown as its value with its interval.
-    """
+    """A table of rows, each {column: value}; {name: row} puts the name in front. Missing values, None and NaN are –. An
+    entry of `stats` ({"value", "low", "high", ...}) is shown as its value with its interval."""
     if isinstance(rows, Mapping):
         rows = [{"": name, **row} for name, row in rows.items()]
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
@@ -91,3 +104,134 @@ def _cell(value, digits: int) -> str:
     if isinstance(value, Real) and not isinstance(value, Integral):
         return f"{value:.{digits}f}"
     return str(value).replace("\n", " ")
+
+
+def read_results(
+    results: Mapping, *, controls: Mapping[str, Mapping] | None = None, trained: Mapping | None = None,
+    others: Mapping[str, Mapping] | None = None, grounding: Mapping | None = None,
+) -> list[str]:  # fmt: skip
+    """Sentences about `stats.results`. What could not be measured gives no sentence.
+
+    controls  {condition: stats.results under it}
+    trained   stats.results whose margins are under the corruption that training used
+    others    {recipe: stats.compare of the base with it, on test}
+    grounding stats.results of `grounding_probability`, which decides whether the aligned model looks better
+    """
+    test, shifted = ({arm: block[split] for arm, block in results.items()} for split in ("test", "shifted"))
+    found = [_price(test), _questions(test), _shift(test, shifted), _grounding(test, trained, grounding)]
+    found += [*_blind(test, controls), _hidden(test), _style(test), _others(test, others or {})]
+    return [sentence for sentence in found if sentence]
+
+
+def moved(entry: Mapping) -> int:
+    """1 or -1 where the interval of a difference lies above or below 0, else 0."""
+    return 0 if entry["low"] is None else int(entry["low"] > 0) - int(entry["high"] < 0)
+
+
+def known(block: Mapping, *names: str) -> bool:
+    """Whether all these metrics could be measured."""
+    return all(block.get(name, {"value": None})["value"] is not None for name in names)
+
+
+def _gap(block: Mapping, name: str) -> str:
+    entry = block["difference"][name]
+    span = "" if entry["low"] is None else f" [{entry['low']:+.3f}, {entry['high']:+.3f}]"
+    return f"{block['base'][name]['value']:.3f} → {block['aligned'][name]['value']:.3f}{span}"
+
+
+def _change(block: Mapping, name: str) -> str:
+    return {1: "rises", -1: "falls", 0: "is not shown to change"}[moved(block["difference"][name])]
+
+
+def _price(test: Mapping) -> str:
+    if not known(test["difference"], "fact_recall"):
+        return "Facts in reports are not measurable here: nobody wrote down all that is in these pictures."
+    if not known(test["difference"], "hallucination_rate"):
+        return f"One arm affirms no finding, so false findings cannot be compared; recall {_gap(test, 'fact_recall')}."
+    recall, false = (moved(test["difference"][name]) for name in ("fact_recall", "hallucination_rate"))
+    told = f"recall {_gap(test, 'fact_recall')}, false findings {_gap(test, 'hallucination_rate')}"
+    price = (FEWER_FALSE if false < 0 else NOT_FEWER)[recall]
+    return f"{price}{', and false findings rise' if false > 0 else ''}: {told}."
+
+
+def _questions(test: Mapping) -> str:
+    parts = [f"{spoken(name)} {_change(test, name)} ({_gap(test, name)})" for name in ("closed_accuracy", "open_recall")
+             if known(test["difference"], name)]
+    if not parts:
+        return ""
+    yes = f"; the share of yes is {_gap(test, 'yes_ratio')}" if known(test["difference"], "yes_ratio") else ""
+    return f"On questions {' and '.join(parts)}{yes}."
+
+
+def _shift(test: Mapping, shifted: Mapping) -> str:
+    if not known(test["difference"], "fact_f1") or not known(shifted["difference"], "fact_f1"):
+        return ""
+    base, aligned = (test[arm]["fact_f1"]["value"] - shifted[arm]["fact_f1"]["value"] for arm in ("base", "aligned"))
+    kept = {1: "still helps", -1: "does harm", 0: "is not shown to help"}[moved(shifted["difference"]["fact_f1"])]
+    return (f"Where the usual company of findings no longer holds (shifted), alignment {kept}: "
+            f"F1 {_gap(shifted, 'fact_f1')}. From test to shifted the base loses {base:.3f} of F1, the aligned model "
+            f"{aligned:.3f}.")
+
+
+def _grounding(test: Mapping, trained: Mapping | None, grounding: Mapping | None) -> str:
+    name = "grounding_selectivity"
+    if not known(test["difference"], name):
+        return "Grounding is not measurable: no test image has a lesion mask that a statement is about."
+    own = test["aligned"][name]
+    free, other = ({arm: block["test"] for arm, block in (told or {}).items()} for told in (grounding, trained))
+    sees = "It does look at the lesion" if moved(own) > 0 else "That it looks at the lesion is not shown"
+    seen = (f" Under the corruption that training used: {_gap(other, name)}."
+            if other and known(other["difference"], name) else "")
+    better = "that it looks better than the base is not shown"
+    if free and known(free["difference"], LOOKS):
+        side = {1: "it looks better than the base", -1: "it looks less well than the base", 0: better}
+        better = (f"the lesion's loss lowers it more than the other place's in {_gap(free, LOOKS)} of the pairs, so "
+                  f"{side[moved(free['difference'][LOOKS])]}")
+    return (f"{sees}: with the lesion replaced by healthy texture, which no training pair shows, its preference for "
+            f"the truth falls by {own['value']:.2f} nats more than with another place replaced ({_gap(test, name)}); "
+            f"nats grow with the margins themselves and decide nothing: {better}.{seen}")
+
+
+def _blind(test: Mapping, controls: Mapping[str, Mapping] | None) -> list[str]:
+    """How far the aligned model falls without the evidence, by the metric that the run has."""
+    name = next((name for name in ("fact_f1", "closed_accuracy", "open_recall") if known(test["aligned"], name)), "")
+    blind = {condition: controls[condition]["aligned"]["test"] for condition in BLIND if condition in (controls or {})}
+    rows = {condition: block[name] for condition, block in blind.items() if known(block, name)}
+    if not rows:
+        return []
+    real = test["aligned"][name]
+    told = ", ".join(f"{condition} {entry['value']:.3f}" for condition, entry in rows.items())
+    apart = [real["low"] is not None and entry["high"] is not None and entry["high"] < real["low"]
+             for entry in rows.values()]
+    verdict = "It needs the picture" if all(apart) else "It hardly needs the picture" if not any(apart) else (
+        "It needs the picture in part")
+    return [f"{verdict}: {spoken(name)} is {real['value']:.3f} with it and {told} without."]
+
+
+def _hidden(test: Mapping) -> str:
+    name = "overclaim_lesion_hidden"
+    return (f"With one finding taken out of the picture and its company left, the share of reports that still affirm "
+            f"it {_change(test, name)}: {_gap(test, name)}.") if known(test["difference"], name) else ""
+
+
+def _style(test: Mapping) -> str:
+    parts = []
+    if known(test["aligned"], "style_edit_distance"):
+        share = test["aligned"]["style_edit_distance"]["value"]
+        parts.append(f"{share:.0%} of the words differ from the base's answer")
+    if known(test["aligned"], "kl_to_reference"):
+        parts.append(f"the drift from the base is {test['aligned']['kl_to_reference']['value']:.3f} nats a token")
+    return f"Style: {' and '.join(parts)}." if parts else ""
+
+
+def _others(test: Mapping, others: Mapping[str, Mapping]) -> str:
+    name = next((name for name in ("fact_f1", "closed_accuracy") if known(test["aligned"], name)), "")
+    scored = {recipe: block["aligned"][name]["value"] for recipe, block in others.items()
+              if known(block["aligned"], name)}
+    if not scored:
+        return ""
+    told = ", ".join(f"{recipe} {value:.3f}" for recipe, value in scored.items())
+    above = [recipe for recipe, value in scored.items() if value > test["aligned"][name]["value"]]
+    rank = (f"{' and '.join(above)} came out higher, so this run cannot credit what the aligned recipe adds" if above
+            else "none came out higher; one seed cannot rank them")
+    return f"Other recipes on the same pairs, {spoken(name)}: {told}; {rank}."

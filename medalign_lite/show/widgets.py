@@ -4,14 +4,12 @@ All text of a model or a data set is escaped and isolated (`<bdi>`): it is shown
 """
 
 import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 import ipywidgets as ipw
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_hex
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -19,8 +17,8 @@ from medalign_lite.cases.case import Case, CaseError
 from medalign_lite.cases.images import ImageError, read_image
 from medalign_lite.corruption.corrupt import METHODS, corrupt
 from medalign_lite.corruption.masks import dilate, lesion_mask
-from medalign_lite.show.draw import SIDE, outlined, png
-from medalign_lite.show.figures import CHOSEN, DIVERGING, REJECTED, SEQUENTIAL, is_dark, split_spans
+from medalign_lite.show.charts import drawing
+from medalign_lite.show.figures import CHOSEN, REJECTED, SIDE, is_dark, outlined, png, split_spans, value_scale
 from medalign_lite.text.facts import FINDINGS
 
 ANY = "any"
@@ -40,41 +38,49 @@ class Picture(ipw.HTML):
         self.value = f'<img alt="{escape(alt)}" src="{address}" style="max-width:100%">'
 
 
+def _browse(
+    items: Sequence, filters: Mapping[str, tuple], show: Callable, *, name: str, also: Sequence = ()
+) -> ipw.HBox:
+    """Controls that choose one item, by number among those that pass the filters {description: (options, fits(item,
+    option))}; `show` is called with it, or None, and how many pass, and again when one of `also` changes."""
+    boxes = [ipw.Dropdown(options=[ANY, *options], description=about) for about, (options, _) in filters.items()]
+    number = ipw.BoundedIntText(value=1, min=1, description=name)
+    chosen: list = []
+
+    def react(_=None) -> None:
+        show(chosen[number.value - 1] if chosen else None, len(chosen))
+
+    def select(_=None) -> None:
+        asked = [(fits, box.value) for box, (_, fits) in zip(boxes, filters.values()) if box.value != ANY]
+        chosen[:] = [item for item in items if all(fits(item, option) for fits, option in asked)]
+        number.max = max(len(chosen), 1)
+        number.value = 1
+        react()
+
+    for control in (*boxes, number, *also):
+        control.observe(select if control in boxes else react, "value")
+    select()
+    return ipw.HBox([*boxes, number, *also])
+
+
 def case_browser(cases: Sequence[Case], answers: Mapping[tuple[str, str], Mapping[str, str]] | None = None) -> ipw.VBox:
     """Look through cases by split and finding: the picture with or without masks, its facts, questions and answers.
-
-    `answers` maps (case id, question id) to {arm: text}, shown under the reference answer.
-    """
-    split = ipw.Dropdown(options=[ANY, *sorted({case.split for case in cases})], description="Split")
-    finding = ipw.Dropdown(options=[ANY, *FINDINGS], description="Finding")
-    number = ipw.BoundedIntText(value=1, min=1, max=max(len(cases), 1), description="Case")
+    `answers` maps (case id, question id) to {arm: text}, shown under the reference answer."""
     masks = ipw.Checkbox(value=True, description="Show lesions", indent=False)
     picture, text = Picture(), ipw.HTML()
-    chosen: list[Case] = []
 
-    def show(_=None) -> None:
-        case = chosen[number.value - 1] if chosen else None
-        image, text.value = _case_view(case, masks.value, answers or {}, of=len(chosen))
+    def show(case: Case | None, of: int) -> None:
+        image, text.value = _case_view(case, masks.value, answers or {}, of=of)
         lesions = f", with its lesions outlined: {_facts(case)}" if case and masks.value else ""
         picture.show(image, f"The image of case {case.id}{lesions}" if case else "no image: no case fits")
 
-    def select(_=None) -> None:
-        chosen[:] = [case for case in cases if split.value in (ANY, case.split) and _has(case, finding.value)]
-        number.max = max(len(chosen), 1)
-        number.value = 1
-        show()
-
-    split.observe(select, "value")
-    finding.observe(select, "value")
-    number.observe(show, "value")
-    masks.observe(show, "value")
-    select()
+    filters = {
+        "Split": (sorted({case.split for case in cases}), lambda case, split: case.split == split),
+        "Finding": (FINDINGS, lambda case, finding: finding in {fact.finding for fact in case.facts or ()}),
+    }
+    controls = _browse(cases, filters, show, name="Case", also=[masks])
     beside = ipw.HBox([picture, text], layout={"align_items": "flex-start"})  # else long text stretches the picture
-    return ipw.VBox([ipw.HBox([split, finding, number, masks]), beside])
-
-
-def _has(case: Case, finding: str) -> bool:
-    return finding == ANY or any(fact.finding == finding for fact in case.facts or ())
+    return ipw.VBox([controls, beside])
 
 
 def _case_view(case: Case | None, masks: bool, answers: Mapping, *, of: int) -> tuple[bytes, str]:
@@ -82,38 +88,28 @@ def _case_view(case: Case | None, masks: bool, answers: Mapping, *, of: int) -> 
     if case is None:
         return png(Image.new("RGB", (SIDE, SIDE))), "<p>No case fits: choose another split or finding.</p>"
     try:
-        image = png(outlined(read_image(case.image), lesion_mask(case) if masks else None))
-        problem = ""
+        image, problem = png(outlined(read_image(case.image), lesion_mask(case) if masks else None)), ""
     except (ImageError, CaseError) as error:
         image, problem = png(Image.new("RGB", (SIDE, SIDE))), f"<p>{isolated(str(error))}</p>"
-    title = f"<b>{isolated(case.id)}</b> · {isolated(case.split)} · one of {of}"
-    rows = [f"<p>{title}</p>{problem}<p>{isolated(_facts(case))}</p>"]
+    rows = [f"<p><b>{isolated(case.id)}</b> · {isolated(case.split)} · one of {of}</p>{problem}"
+            f"<p>{isolated(_facts(case))}</p>"]
     for question in case.questions:
-        said = answers.get((case.id, question.id), {})
-        lines = [("reference", question.answer), *said.items()]
-        rows.append(
-            f"<p><i>{isolated(question.text)}</i><br>"
-            + "<br>".join(f"<b>{escape(who)}</b> {isolated(answer)}" for who, answer in lines)
-            + "</p>"
-        )
+        lines = [("reference", question.answer), *answers.get((case.id, question.id), {}).items()]
+        told = "<br>".join(f"<b>{escape(who)}</b> {isolated(answer)}" for who, answer in lines)
+        rows.append(f"<p><i>{isolated(question.text)}</i><br>{told}</p>")
     return image, f'<div style="max-width:34em;line-height:1.5;padding-left:1em">{"".join(rows)}</div>'
 
 
 def _facts(case: Case) -> str:
     if case.facts is None:
         return "no structured truth; lesions: " + (", ".join(lesion.label for lesion in case.lesions) or "none marked")
-    parts = [
-        " ".join(filter(None, (f.size, f.side, f.zone, f.finding, "" if f.visible else "(not visible)")))
-        for f in case.facts
-    ]
-    return "truth: " + ("; ".join(parts) or "no finding")
+    words = [(f.size, f.side, f.zone, f.finding, "" if f.visible else "(not visible)") for f in case.facts]
+    return "truth: " + ("; ".join(" ".join(filter(None, some)) for some in words) or "no finding")
 
 
 def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence[float]]]]) -> ipw.VBox:
-    """Tokens coloured by a value: `answers` maps a title to (tokens, {name such as "Δ" or "KL": values}).
-
-    Red is negative, white 0, blue positive, full colour at the answer's largest value. Hover or tab for the number.
-    """
+    """Tokens coloured by a value: `answers` maps a title to (tokens, {name such as "Δ" or "KL": values}). Red is
+    negative, white 0, blue positive, full colour at the answer's largest value. Hover or tab for the number."""
     if not answers:
         return ipw.VBox([ipw.HTML("no answer to show")])
     which = ipw.Dropdown(options=list(answers), description="Answer", layout={"width": "40em"})
@@ -139,10 +135,7 @@ def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequen
 
 def heatmap_html(tokens: Sequence[str], values: Sequence[float]) -> str:
     """One span a token: its background the value's colour, dots below it where it is negative, its number on focus."""
-    limit = float(np.max(np.abs(values), initial=0)) or 1.0
-    signed = bool(np.any(np.asarray(values) < 0))
-    scale = ScalarMappable(Normalize(-limit if signed else 0, limit), DIVERGING if signed else SEQUENTIAL)
-    spans = []
+    scale, spans = value_scale(values), []
     for token, value in zip(tokens, values, strict=True):
         colour = scale.to_rgba(value)
         style = f"background:{to_hex(colour)};color:{'#fff' if is_dark(colour) else '#000'};white-space:pre-wrap"
@@ -155,73 +148,41 @@ def heatmap_html(tokens: Sequence[str], values: Sequence[float]) -> str:
 
 def edit_diff(records: Sequence) -> ipw.VBox:
     """Preference records (METHOD §1) one by one, y+ above y-, edited spans coloured; filter by source and kind."""
-    sources = sorted({record.source for record in records})
-    kinds = sorted({span[2] for record in records for span in (*record.spans_chosen, *record.spans_rejected)})
-    source = ipw.Dropdown(options=[ANY, *sources], description="Source")
-    kind = ipw.Dropdown(options=[ANY, *kinds], description="Kind")
-    number = ipw.BoundedIntText(value=1, min=1, max=max(len(records), 1), description="Record")
+    def kinds(record) -> set[str]:
+        return {span[2] for span in (*record.spans_chosen, *record.spans_rejected)}
+
+    def show(record, of: int) -> None:
+        text.value = diff_html(record, of=of) if record else "<p>No record fits.</p>"
+
     text = ipw.HTML()
-    chosen: list = []
-
-    def show(_=None) -> None:
-        text.value = diff_html(chosen[number.value - 1], of=len(chosen)) if chosen else "<p>No record fits.</p>"
-
-    def select(_=None) -> None:
-        chosen[:] = [
-            record
-            for record in records
-            if source.value in (ANY, record.source)
-            and (
-                kind.value == ANY
-                or any(span[2] == kind.value for span in (*record.spans_chosen, *record.spans_rejected))
-            )
-        ]
-        number.max = max(len(chosen), 1)
-        number.value = 1
-        show()
-
-    for control, react in ((source, select), (kind, select), (number, show)):
-        control.observe(react, "value")
-    select()
-    return ipw.VBox([ipw.HBox([source, kind, number]), text])
+    filters = {
+        "Source": (sorted({record.source for record in records}), lambda record, source: record.source == source),
+        "Kind": (sorted(set().union(*map(kinds, records))), lambda record, kind: kind in kinds(record)),
+    }
+    return ipw.VBox([_browse(records, filters, show, name="Record"), text])
 
 
 def diff_html(record, *, of: int) -> str:
     """One record: question, y+ with its spans green and underlined, y- with its spans red and struck through."""
-    rows = [
-        f"<p><b>{isolated(record.id)}</b> · {isolated(record.source)} · one of {of}<br>"
-        f"<i>{isolated(record.question)}</i></p>"
-    ]
+    rows = [f"<p><b>{isolated(record.id)}</b> · {isolated(record.source)} · one of {of}<br>"
+            f"<i>{isolated(record.question)}</i></p>"]
     for name, body, spans, colour, line in (
         ("y+", record.chosen, record.spans_chosen, CHOSEN, "underline"),
         ("y−", record.rejected, record.spans_rejected, REJECTED, "line-through"),
     ):
-        parts = [
-            f'<b style="color:{colour};text-decoration:{line}" title="{escape(kind)}">{escape(part)}</b>'
-            if kind
-            else escape(part)
-            for part, kind in split_spans(body, spans)
-        ]
-        rows.append(
-            f'<p><b style="color:{colour}">{name}</b> '
-            f'<bdi dir="auto" style="white-space:pre-wrap">{"".join(parts)}</bdi></p>'
-        )
+        parts = [f'<b style="color:{colour};text-decoration:{line}" title="{escape(kind)}">{escape(part)}</b>'
+                 if kind else escape(part) for part, kind in split_spans(body, spans)]
+        rows.append(f'<p><b style="color:{colour}">{name}</b> '
+                    f'<bdi dir="auto" style="white-space:pre-wrap">{"".join(parts)}</bdi></p>')
     return f'<div style="max-width:46em;line-height:1.6">{"".join(rows)}</div>'
 
 
 def corruption_explorer(
-    image: Image.Image,
-    lesion: np.ndarray,
-    control: np.ndarray | None = None,
-    *,
-    id: str,
-    seed: int,
+    image: Image.Image, lesion: np.ndarray, control: np.ndarray | None = None, *, id: str, seed: int,
     ask: Callable[[Image.Image], str] | None = None,
-) -> ipw.VBox:
-    """Corrupt the lesion or its control mask, bool (H, W), by any method and strength, beside the clean picture.
-
-    `ask`, when given, is called on a button press with the corrupted picture and returns the model's answer.
-    """
+) -> ipw.VBox:  # fmt: skip
+    """Corrupt the lesion or its control mask, bool (H, W), by any method and strength, beside the clean picture. `ask`,
+    when given, is called on a button press with the corrupted picture and returns the model's answer."""
     places = {"lesion": lesion} | ({"control": control} if control is not None else {})
     method = ipw.Dropdown(options=METHODS, description="Method")
     place = ipw.ToggleButtons(options=list(places), description="Where")
@@ -232,15 +193,8 @@ def corruption_explorer(
     state = {}
 
     def show(_=None) -> None:
-        state["image"] = corrupt(
-            image,
-            places[place.value],
-            method=method.value,
-            strength=strength.value,
-            id=id,
-            seed=seed,
-            avoid=dilate(lesion),
-        )
+        state["image"] = corrupt(image, places[place.value], method=method.value, strength=strength.value, id=id,
+                                 seed=seed, avoid=dilate(lesion))
         alt = f"The image with its {place.value} corrupted: {method.value}, strength {strength.value:.1f}"
         shown.show(png(outlined(state["image"])), alt)
         changed = np.any(np.asarray(state["image"].convert("RGB")) != np.asarray(image.convert("RGB")), axis=-1)
@@ -291,9 +245,8 @@ def metric_explorer(arms: Mapping[str, Mapping], draw: Callable, *, metrics: Seq
     def show(_=None) -> None:
         figure = Figure(figsize=(8, 5), layout="constrained")
         draw(figure.add_subplot(), arms, x=across.value, y=up.value, split=split.value)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=96)
-        picture.show(buffer.getvalue(), f"The arms on {split.value}: {up.value} against {across.value}")
+        alt = f"The arms on {split.value}: {up.value} against {across.value}"
+        picture.show(drawing(figure, alt).png, alt)
 
     for control in (across, up, split):
         control.observe(show, "value")

@@ -19,7 +19,7 @@ from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.corruption.pictures import corrupt_pictures
 from medalign_lite.evaluate.ask import RAW_GAPS
 from medalign_lite.evaluate.grounding import changed_case
-from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, TokenKL, count
+from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, TokenValues, count
 from medalign_lite.evaluate.probes import DAMAGES, HELD_OUT, UNSEEN, truth_records
 from medalign_lite.files import kept, read_jsonl, write_jsonl
 from medalign_lite.model.features import KeptFeatures
@@ -128,9 +128,9 @@ class Exam:
                 for r in self._ask(policy, prompts, self.features)]
         return count(self.cases[split], said, arm=arm, right=self._gaps(policy, arm, pairs)).table
 
-    def _drift(self, policy: Lvlm, arm: str, split: str) -> list[TokenKL]:
+    def _drift(self, policy: Lvlm, arm: str, split: str) -> list[TokenValues]:
         values = answer_kl(policy, self._own[split], batch_size=SCORED_AT_ONCE, inputs=self.inputs)
-        return [TokenKL(pair.id, arm, row) for pair, row in zip(self._own[split], values, strict=True)]
+        return [TokenValues(pair.id, arm, row) for pair, row in zip(self._own[split], values, strict=True)]
 
     @cached_property
     def _own(self) -> dict[str, list[Pair]]:

@@ -17,7 +17,7 @@ from medalign_lite.cases.images import read_image
 from medalign_lite.dials import PRESETS
 from medalign_lite.evaluate import stats
 from medalign_lite.evaluate.ask import Arm, measure, predictions_of
-from medalign_lite.evaluate.false_findings import error_table
+from medalign_lite.evaluate.priors import error_table
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.world.dataset import build_cases
 from medalign_lite.world.world import COMPANY, CONFOUNDED

@@ -23,9 +23,8 @@ from medalign_lite.corruption.masks import dilate, lesion_mask
 from medalign_lite.edits.repair import Edit
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.files import ROOT, read_json, read_jsonl, write_json
-from medalign_lite.show.draw import lesions_of, named
 from medalign_lite.show.failures import false_spans
-from medalign_lite.show.figures import answer, edit_diff, overlay
+from medalign_lite.show.figures import answer, edit_diff, lesions_of, named, overlay
 from medalign_lite.text.claims import Claim, Verdict
 from studies.claims.history import first_claims
 

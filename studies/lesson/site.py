@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 
 from medalign_lite.files import ROOT
-from medalign_lite.show.notebook_page import without_widgets
+from medalign_lite.show.page import without_widgets
 
 DEFAULTS = ("artifacts/ci", "artifacts/site")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")

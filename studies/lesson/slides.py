@@ -14,7 +14,7 @@ import nbformat
 from nbconvert import SlidesExporter
 
 from medalign_lite.files import ROOT
-from medalign_lite.show.notebook_page import write_html
+from medalign_lite.show.page import write_html
 
 DEFAULTS = ("artifacts/ci", "artifacts/slides")
 LOOK = """<style>
