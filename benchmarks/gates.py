@@ -131,8 +131,8 @@ def first_readings() -> list[str]:
         seen.setdefault(row["set"], Counter())[row["by_eye"]] += 1
     lines = [f"| {n} | {found.total()} | {found['false']} | {found['broken']} |" for n, found in seen.items()]
     told = ("Better texts read by eye, set by set, as they were first made. Set 1 is by the author of the code, "
-            "as it is now; each other set by someone who had seen neither code nor other sets. What a set brought to light was "
-            "mended before the next was read.")
+            "as it is now; each other set by someone who had seen neither code nor other sets. What a set brought to "
+            "light was mended before the next was read.")
     return ["", told, "", "| set | read | false | broken |", "|---|---:|---:|---:|", *lines]
 
 
