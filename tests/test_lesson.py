@@ -18,7 +18,7 @@ from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.files import ROOT
 from medalign_lite.show.notebook_page import beside, write_html
-from studies.lesson import copies, real, site, slides, wheels
+from studies.lesson import copies, minutes, real, site, slides, wheels
 
 SLAKE = Path(os.environ.get("SLAKE_FULL", Path(__file__).parents[2] / "shared" / "real" / "slake_full"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -129,6 +129,28 @@ def test_pages_that_lie_beside_each_other_have_no_dead_link(tmp_path):
 def test_what_is_no_slake_is_refused(capsys):
     assert real.main([]) == 2 and "give the folder of SLAKE" in capsys.readouterr().err
     assert real.main([str(ROOT / "data_samples/cases")]) == 1 and "is it the whole of SLAKE" in capsys.readouterr().err
+
+
+def test_the_minutes_of_the_class_are_those_of_the_notebooks_and_the_plans_come_to_two_hours_and_half_a_day():
+    text = minutes.TEACHING.read_text(encoding="utf-8")
+    assert minutes.written(text) == text, "python -m studies.lesson.minutes writes them"
+    plans = {int(total): table.splitlines() for _, total, table, _ in minutes.PLAN.findall(text)}
+    sums = {total: sum(int(row.split("|")[1]) for row in rows[2:]) for total, rows in plans.items()}
+    assert sums == {120: 120, 240: 240}
+    assert all(f"{number} " in "".join(plans[240]) for number in minutes.NOTEBOOKS)
+
+
+def test_a_section_takes_its_words_lines_and_cells_and_what_papermill_measured(tmp_path):
+    figure, quiz = new_code_cell("a\n" * 40, metadata={"tags": ["figure"]}), new_code_cell("quiz()")
+    cells = [new_code_cell("first"), new_markdown_cell("## 1 One\n" + "word " * 297), figure, quiz,
+             new_markdown_cell("## Save"), new_code_cell("last")]
+    for cell in (cells[0], figure, quiz):
+        cell.metadata["papermill"] = {"duration": 2.25}
+    nbformat.write(new_notebook(cells=cells), tmp_path / "00_start.ipynb")
+    assert minutes.reading(tmp_path / "00_start.ipynb") == {"1": pytest.approx(2 + 2 + 1 + 1 / 20 + 1)}
+    assert minutes.seconds_of(tmp_path / "00_start.ipynb") == {"": 2.2, "1": 4.5, "end": 0}
+    with pytest.raises(ValueError, match="name fewer sections"):
+        minutes.plan("| m | what | r |\n|---|---|---|\n| 9 | 00 start: 1 | |\n| 0 | questions | |", 3, {})
 
 
 def test_the_folder_of_wheels_installs_from_itself_alone():
