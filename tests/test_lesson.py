@@ -8,16 +8,22 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import lab
 import nbformat
 import pytest
 import yaml
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from matplotlib.figure import Figure
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import lesion_mask
 from medalign_lite.files import ROOT
+from medalign_lite.show.exercises import check
+from medalign_lite.show.figures import lines
 from medalign_lite.show.notebook_page import beside, write_html
+from medalign_lite.show.panels import picture
+from medalign_lite.show.tables import table
 from studies.lesson import copies, minutes, real, site, slides, wheels
 
 SLAKE = Path(os.environ.get("SLAKE_FULL", Path(__file__).parents[2] / "shared" / "real" / "slake_full"))
@@ -90,10 +96,49 @@ def test_links_of_a_page_hold_on_the_site(tmp_path):
     assert (tmp_path / "medalign_lite/dials.py").is_file() and not (tmp_path / "docs").exists()
 
 
-def test_the_site_is_built_without_a_dead_link(tmp_path):
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The site of a run that has executed one small notebook."""
     pytest.importorskip("sphinx", reason="`make site` installs it")
-    assert site.main([str(tmp_path / "no run"), str(tmp_path / "site")]) == 0
-    assert (tmp_path / "site/notebooks/04_losses.html").is_file() and (tmp_path / "site/searchindex.js").is_file()
+    folder = tmp_path_factory.mktemp("run")
+    shown = [table({"dpo": {"weight": 1.0, "none": None}}, title="w_t"), check(1, 2, hints=("look",)), a_line()]
+    texts = ("# Claims\n\nOf $m(v)$.\n\n| a | b |\n|---|---|\n| 1 | 2 |", "## 1 One")
+    cells = [new_markdown_cell(text) for text in texts]
+    cells += [new_code_cell("table(rows)  # " + "long " * 40, outputs=[new_output(
+        "execute_result", {"text/html": what._repr_html_(), "text/plain": repr(what)}, execution_count=1)])
+        for what in shown]
+    cells += [new_code_cell("print(1)", outputs=[new_output("stream", text="ci: " + "a summary " * 30)])]
+    (folder / "notebooks").mkdir()
+    nbformat.write(new_notebook(cells=cells), folder / "notebooks/07_claims.ipynb")
+    assert site.main([str(folder), str(folder / "site")]) == 0
+    return folder / "site"
+
+
+def a_line():
+    figure = Figure(figsize=(12, 2))
+    lines(figure.subplots(), [1, 2], {"a": [1, 2]})
+    return picture(figure, "A line that rises.")
+
+
+def test_the_site_is_built_without_a_dead_link(built):
+    assert (built / "notebooks/04_losses.html").is_file() and (built / "searchindex.js").is_file()
+    assert "A line that rises." in (built / "notebooks/07_claims.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(bool(lab.MISSING), reason=f"needs {', '.join(lab.MISSING)}")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_the_site_and_it_fits_a_telephone(built, scheme):
+    with lab.browser() as driver:
+        media = {"media": "", "features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        for page in ("index.html", "notebooks/07_claims.html", "docs/TEACHING.html"):
+            size = {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            driver.get((built / page).as_uri())
+            assert lab.barriers(driver, "body") == [], page
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"width": 400})
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= 400, page
 
 
 def test_every_link_of_the_documents_leads_somewhere():

@@ -70,6 +70,9 @@ def main(arguments: list[str]) -> int:
         print("error: Sphinx failed; `make site` installs what it needs", file=sys.stderr)
         return 1
     shutil.rmtree(source)
+    for page in out.rglob("*.html"):  # Sphinx leaves the level of the contents' captions out
+        html = page.read_text(encoding="utf-8")
+        page.write_text(html.replace('role="heading">', 'role="heading" aria-level="2">'), encoding="utf-8")
     if problems := dead_links(out):
         print("\n".join(["error: dead links", *problems]), file=sys.stderr)
         return 1
