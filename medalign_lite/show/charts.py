@@ -20,7 +20,8 @@ from medalign_lite.show.failures import false_spans
 from medalign_lite.show.panels import Picture, picture
 from medalign_lite.text.spans import NoEdit
 
-FILLS = (("#2B6CA3", ""), ("#F2A65A", "///"), ("#5B2A6E", "xxx"), ("#CFD6DC", "..."))  # told apart in grey too
+FILLS = (("#2B6CA3", ""), ("#F2A65A", "///"), ("#5B2A6E", "xxx"), ("#CFD6DC", "..."), ("#8F979E", "---"),
+         ("#1B1F23", "\\\\\\"))  # told apart in grey too
 
 
 def drawing(figure: Figure, alt: str) -> Picture:
@@ -150,8 +151,6 @@ def histograms(panels: Mapping[str, Mapping[str, Sequence[float]]], *, bins=30, 
     figure = Figure(figsize=(5 * max(len(panels), 1), 3.1), layout="constrained")
     for ax, (xlabel, groups) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         figures.histogram(ax, {n: v for n, v in groups.items() if len(v)} or {"none": [0.0]}, bins=bins, xlabel=xlabel)
-        for line, dash in zip([p for p in ax.patches if not p.get_fill()], figures.DASHES * 3):
-            line.set_linestyle(dash)
         if log:
             ax.set_yscale("symlog")
             ax.yaxis.set_major_formatter("{x:g}")  # the usual one writes its powers as mathematics

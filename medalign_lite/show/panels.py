@@ -73,7 +73,7 @@ def training_curves(
         steps = [row for row in rows if "learning_rate" in row and key in row] if smooth else []
         spans = [steps[max(0, n + 1 - width) : n + 1] for n in range(len(steps))]
         style, means = figures.series_style(i), [sum(row[key] for row in span) / len(span) for span in spans]
-        ax.plot([row["step"] for row in steps], means, **style)
+        ax.plot([row["step"] for row in steps], means, markevery=max(1, len(means) // 8), **style)
         seen = [(row["step"], row[f"eval_{key}"]) for row in rows if f"eval_{key}" in row]
         seen = seen if smooth or not seen else [(0, 0.0), *seen]
         style |= {"marker": "osD^v<>P"[i % 8], "markersize": 5}
