@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -224,3 +225,24 @@ def test_workflows_run_what_the_readme_names():
     assert sum("make test" in step for step in steps) == 2
     assert any(step.get("run") == "make site" for step in publish["jobs"]["site"]["steps"])
     assert test["permissions"] == {"contents": "read"}
+
+
+def test_every_workflow_parses_and_its_commands_are_targets_of_make():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    variables = set(re.search(r"^VARIABLES := (.*)$", makefile, re.M)[1].split())
+    paths = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
+    assert len(paths) >= 2
+    for path in paths:
+        flow = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "permissions", "jobs"} <= flow.keys() and flow.keys() & {True, "on"}  # YAML reads on as true
+        steps = [step for job in flow["jobs"].values() for step in job["steps"]]
+        assert all("runs-on" in job and job["timeout-minutes"] for job in flow["jobs"].values())
+        assert all(("uses" in step) != ("run" in step) for step in steps)
+        for line in (line for step in steps for line in step.get("run", "").splitlines()):
+            program, *words = shlex.split(line)
+            assert program in ("make", "cp", "cd"), f"{path.name}: {line}"
+            if program == "make":
+                assert words[0] in targets and {word.split("=")[0] for word in words[1:]} <= variables, line
+        uses = [step["uses"] for step in steps if "uses" in step]
+        assert all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", action) for action in uses), path.name
