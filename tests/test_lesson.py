@@ -142,6 +142,13 @@ def test_axe_finds_nothing_serious_on_the_site_and_it_fits_a_telephone(built, sc
             assert driver.execute_script("return document.documentElement.scrollWidth") <= 400, page
 
 
+def test_pictures_scroll_and_captions_have_a_level():
+    image = '<p><img alt="&quot;b&quot;" src="../_images/b.png" /></p>'
+    page = site.mended(f'<p role="heading">a</p>{image}<p><img src="c"></p>')
+    assert page.startswith('<p role="heading" aria-level="2">a</p><div role="region" tabindex="0"')
+    assert 'min-width:36rem" alt="&quot;b&quot;" src="../_images/b.png" /></div><p><img src="c"></p>' in page
+
+
 def test_every_link_of_the_documents_leads_somewhere():
     dead = []
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").rglob("*.ipynb")]:

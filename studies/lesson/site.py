@@ -22,6 +22,7 @@ from medalign_lite.show.notebook_page import without_widgets
 
 DEFAULTS = ("artifacts/ci", "artifacts/site")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+PICTURE = re.compile(r'<p><img ([^>]*src="[^"]*_images/[^>]*)></p>')
 SETTINGS = '''
 project, html_title, html_theme = "medalign-lite", "medalign-lite", "furo"
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
@@ -70,14 +71,21 @@ def main(arguments: list[str]) -> int:
         print("error: Sphinx failed; `make site` installs what it needs", file=sys.stderr)
         return 1
     shutil.rmtree(source)
-    for page in out.rglob("*.html"):  # Sphinx leaves the level of the contents' captions out
-        html = page.read_text(encoding="utf-8")
-        page.write_text(html.replace('role="heading">', 'role="heading" aria-level="2">'), encoding="utf-8")
+    for page in out.rglob("*.html"):
+        page.write_text(mended(page.read_text(encoding="utf-8")), encoding="utf-8")
     if problems := dead_links(out):
         print("\n".join(["error: dead links", *problems]), file=sys.stderr)
         return 1
     print(f"{len(list(out.rglob('*.html')))} pages, no dead link: open {out / 'index.html'}")
     return 0
+
+
+def mended(html: str) -> str:
+    """Sphinx's page with the level of its contents' captions, and pictures that scroll sideways where they would be too
+    small to read."""
+    html = html.replace('role="heading">', 'role="heading" aria-level="2">')
+    return PICTURE.sub(r'<div role="region" tabindex="0" aria-label="picture" style="overflow-x:auto"><img '
+                       r'style="min-width:36rem" \1></div>', html)
 
 
 def write_source(source: Path, run: Path) -> None:
