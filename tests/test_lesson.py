@@ -19,10 +19,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import lesion_mask
-from medalign_lite.files import ROOT
+from medalign_lite.files import PLAIN_BAR, ROOT
 from medalign_lite.show.exercises import check
 from medalign_lite.show.figures import lines
-from medalign_lite.show.notebook_page import beside, write_html
+from medalign_lite.show.notebook_page import beside, without_widgets, write_html
 from medalign_lite.show.panels import picture
 from medalign_lite.show.tables import table
 from studies.lesson import copies, minutes, real, site, slides, wheels
@@ -140,6 +140,16 @@ def test_axe_finds_nothing_serious_on_the_site_and_it_fits_a_telephone(built, sc
             assert lab.barriers(driver, "body") == [], page
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"width": 400})
             assert driver.execute_script("return document.documentElement.scrollWidth") <= 400, page
+
+
+def test_a_page_keeps_what_was_said_and_not_the_progress_that_is_over():
+    lines = "".join(PLAIN_BAR.format(desc="run", n_fmt=n, total_fmt=9, elapsed="00:01", remaining="?") for n in (0, 9))
+    said = [new_output("stream", text=text, name=name) for name, text in (
+        ("stderr", lines), ("stderr", f"{lines}a warning\n"), ("stdout", "9 of 9 are there\n"))]
+    cell = new_code_cell("x", outputs=said)
+    kept = without_widgets(new_notebook(cells=[new_markdown_cell("# a"), cell])).cells[1].outputs
+    assert [output.text for output in kept] == ["a warning\n", "9 of 9 are there\n"]
+    assert len(cell.outputs) == 3, "the notebook is left as it was"
 
 
 def test_pictures_scroll_and_captions_have_a_level():
