@@ -143,13 +143,13 @@ def test_axe_finds_nothing_serious_on_the_site_and_it_fits_a_telephone(built, sc
 
 
 def test_a_page_keeps_what_was_said_and_not_the_progress_that_is_over():
-    lines = "".join(PLAIN_BAR.format(desc="run", n_fmt=n, total_fmt=9, elapsed="00:01", remaining="?") for n in (0, 9))
+    lines = "".join("\r" + PLAIN_BAR.format(desc="run", n_fmt=n, total_fmt=9, elapsed="00:01", remaining="?") for n in (0, 9))
     said = [new_output("stream", text=text, name=name) for name, text in (
-        ("stderr", lines), ("stderr", f"{lines}a warning\n"), ("stdout", "9 of 9 are there\n"))]
+        ("stderr", lines), ("stderr", "\n"), ("stderr", f"{lines}a warning\n"), ("stdout", "9 of 9 are there\n"))]
     cell = new_code_cell("x", outputs=said)
     kept = without_widgets(new_notebook(cells=[new_markdown_cell("# a"), cell])).cells[1].outputs
     assert [output.text for output in kept] == ["a warning\n", "9 of 9 are there\n"]
-    assert len(cell.outputs) == 3, "the notebook is left as it was"
+    assert len(cell.outputs) == 4, "the notebook is left as it was"
 
 
 def test_pictures_scroll_and_captions_have_a_level():

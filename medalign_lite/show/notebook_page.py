@@ -72,7 +72,7 @@ def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             elif output.output_type == "stream":
                 output.text = PROGRESS.sub("", output.text)
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+            cell.outputs = [output for output in cell.outputs if output.get("text", "-").strip()]
     return notebook
 
 
