@@ -143,7 +143,8 @@ def test_axe_finds_nothing_serious_on_the_site_and_it_fits_a_telephone(built, sc
 
 
 def test_a_page_keeps_what_was_said_and_not_the_progress_that_is_over():
-    lines = "".join("\r" + PLAIN_BAR.format(desc="run", n_fmt=n, total_fmt=9, elapsed="00:01", remaining="?") for n in (0, 9))
+    times = {"total_fmt": 9, "elapsed": "00:01", "remaining": "?"}
+    lines = "".join("\r" + PLAIN_BAR.format(desc="run", n_fmt=n, **times) for n in (0, 9))
     said = [new_output("stream", text=text, name=name) for name, text in (
         ("stderr", lines), ("stderr", "\n"), ("stderr", f"{lines}a warning\n"), ("stdout", "9 of 9 are there\n"))]
     cell = new_code_cell("x", outputs=said)
