@@ -117,7 +117,8 @@ clean: ## remove caches and artifacts/ (your results too); .venv stays
 RUN := "$${OUT:-artifacts}/$${PRESET:-ci}"
 SITE_READY := $(VENV)/.site-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
-figures: $(READY) ## README's picture and headline, from a finished run
+figures: $(READY) ## README's picture and headline and TEACHING's minutes, from a finished run
+	@$(PY) -m studies.lesson.minutes $(RUN)
 	@$(PY) -m studies.lesson.door $(RUN)
 
 lab: $(READY) ## a working copy of the notebooks in JupyterLab, under artifacts/lab: git never sees what you write

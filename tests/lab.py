@@ -31,6 +31,7 @@ def browser(width=1400, height=1200):
         options.add_argument(argument)
     driver = webdriver.Chrome(options, webdriver.ChromeService(BINARIES["chromedriver"]))
     try:
+        driver.set_script_timeout(300)  # axe on a page of thousands of words of code
         yield driver
     finally:
         driver.quit()

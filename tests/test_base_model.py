@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from medalign_lite.files import write_jsonl
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.text.reports import extract_claims
@@ -103,6 +104,20 @@ def test_a_killed_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch)
     train(tmp_path / "model", tmp_path / "runs", MINI)
     whole, resumed = (load_file(folder / "model.safetensors") for folder in (trained[0], tmp_path / "model"))
     assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_curves_have_their_names_below_and_are_told_apart_in_grey(tmp_path, monkeypatch):
+    for name in base_card.RUNS:
+        rows = [{"step": n, "norm": 1.0, "answer": 1.0 / 9**n, "report": 2.0, "held_out_answer": 0.5} for n in range(3)]
+        (tmp_path / name).mkdir()
+        write_jsonl(tmp_path / name / "log.jsonl", rows)
+    monkeypatch.setattr(base_card.plt, "close", lambda figure: None)
+    base_card.write_curves(tmp_path, tmp_path / "curves.png")
+    figure = base_card.plt.gcf()
+    for ax in figure.axes:
+        assert len({(line.get_linestyle(), line.get_marker()) for line in ax.lines}) == len(ax.lines) == 3
+        assert not any("mathdefault" in label.get_text() for label in ax.get_yticklabels(which="both"))
+        assert ax.get_legend().get_window_extent().y1 < ax.get_window_extent().y0
 
 
 def test_the_model_loads_like_any_other_and_its_card_is_measured(trained, monkeypatch):

@@ -1,6 +1,7 @@
 """Every helper draws on the axis it is given, with hostile text, missing values and empty masks."""
 
 import warnings
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,7 @@ from medalign_lite.evaluate.priors import ErrorRow
 from medalign_lite.evaluate.stats import calibration_table, reliability
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.show import charts, figures
+from studies.claims import plots
 
 matplotlib.use("Agg")
 HOSTILE = ("<b>bold</b>", " $x^2$", " \\frac{", "\n", " left", "", " a" * 90)
@@ -83,7 +85,7 @@ def test_split_spans_covers_the_text():
 
 def test_every_recipe_has_a_line_of_its_own():
     ax = drawn(figures.lines(axis(), range(3), dict.fromkeys(RECIPES, range(3))))
-    looks = {(line.get_color(), line.get_linestyle()) for line in ax.lines}
+    looks = {(line.get_linestyle(), line.get_marker()) for line in ax.lines}
     assert len(looks) == len(ax.lines) == len(RECIPES) > len(figures.SERIES)
     with pytest.raises(ValueError, match="can tell 24 lines apart"):
         figures.series_style(24)
@@ -124,6 +126,52 @@ def test_gradients_and_histograms():
     ax = drawn(figures.token_gradients(axis(), HOSTILE[:3], {"chosen": [1, -1, 0], "rejected": [0, 1, 1]}))
     assert [round(bar.get_height()) for bar in ax.patches] == [1, -1, 0, 0, 1, 1]
     assert drawn(figures.histogram(axis(), {"m(v)": [1.0, 2.0], "m(v')": [0.0]})).get_legend()
+
+
+def looks(ax):
+    """How each series of the legend is drawn, colours left out."""
+    for handle in ax.get_legend_handles_labels()[0]:
+        part = handle.patches[0] if hasattr(handle, "patches") else handle[0] if isinstance(handle, tuple) else handle
+        yield tuple(getattr(part, f"get_{name}")() for name in ("linestyle", "marker", "hatch") if hasattr(
+            part, f"get_{name}"))
+
+
+def many(count):
+    return {f"series {n}": [1.0, 2.0, 2.5 + n] for n in range(count)}
+
+
+ARM = reliability(calibration_table(["g"] * 20, [0.85] * 20, [True, False] * 10)[1][0])
+ERRORS = [ErrorRow("cofinding", "effusion", 4, 10, None, "nodule", there) for there in (True, False)]
+POINT = {"value": 0.5, "low": 0.4, "high": 0.6}
+TRIALS = [SimpleNamespace(setting=SimpleNamespace(learning_rate=rate), figures={"fact_f1": rate}) for rate in (1, 2)]
+METRICS = dict.fromkeys(("kl_to_reference", "fact_f1"), POINT)
+
+
+@pytest.mark.parametrize(("draw", "count"), [
+    (lambda ax: figures.lines(ax, range(3), many(24)), 24),
+    (lambda ax: figures.lines(ax, range(3), dict.fromkeys(many(24), range(3))), 24),
+    (lambda ax: charts.training_curves(ax, {name: [{"step": 1, "eval_loss": 1.0}] for name in many(8)}, "loss"), 8),
+    (lambda ax: figures.histogram(ax, many(4)), 4),
+    (lambda ax: figures.token_gradients(ax, "abc", many(6)), 6),
+    (lambda ax: figures.forest(ax, dict.fromkeys(("base", "aligned"), {"test": {"fact_f1": POINT}}), "test", ["fact_f1"]), 2),
+    (lambda ax: figures.reliability_lines(ax, dict.fromkeys(many(7), ARM)), 7),
+    (lambda ax: figures.prior_bars(ax, ERRORS, [("effusion", "nodule")]), 2),
+    (lambda ax: plots.over_number(ax, dict.fromkeys(many(4), TRIALS), "learning_rate"), 4),
+    (lambda ax: plots.trade_off(ax, dict.fromkeys(("base", "fire-mpo", "best", "dpo"), {"test": METRICS, "seeds": ()})),
+     4),
+])  # fmt: skip
+def test_series_are_told_apart_in_grey(draw, count):
+    found = list(looks(draw(axis())))
+    assert len(set(found)) == len(found) == count
+
+
+def test_what_has_no_legend_is_told_apart_by_shape():
+    claims = [{"id": f"{n}", "verdict": verdict, "estimate": 0.1, "low": 0.0, "high": 0.2, "matters": 0.1}
+              for n, verdict in enumerate(("supported", "refuted", "inconclusive", "no effect"))]
+    shapes = [line.get_marker() for line in plots.forest(axis(), claims).lines]
+    assert len({shape for shape in shapes if shape != "None"}) == 4
+    ax = figures.overlay(axis(), IMAGE, MASK, ~MASK)
+    assert len({str(outline.get_linestyle()) for outline in ax.collections}) == 2  # the lesion, and its control
 
 
 def test_text_on_colour_is_readable():

@@ -2,23 +2,30 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+import lab
 import nbformat
 import pytest
 import yaml
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from matplotlib.figure import Figure
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import lesion_mask
-from medalign_lite.files import ROOT
-from medalign_lite.show.page import beside, write_html
-from studies.lesson import copies, real, site, slides, wheels
+from medalign_lite.files import PLAIN_BAR, ROOT
+from medalign_lite.show.charts import picture
+from medalign_lite.show.exercises import check
+from medalign_lite.show.figures import lines
+from medalign_lite.show.page import beside, without_widgets, write_html
+from medalign_lite.show.tables import table
+from studies.lesson import copies, minutes, real, site, slides, wheels
 
 SLAKE = Path(os.environ.get("SLAKE_FULL", Path(__file__).parents[2] / "shared" / "real" / "slake_full"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -90,10 +97,67 @@ def test_links_of_a_page_hold_on_the_site(tmp_path):
     assert (tmp_path / "medalign_lite/dials.py").is_file() and not (tmp_path / "docs").exists()
 
 
-def test_the_site_is_built_without_a_dead_link(tmp_path):
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The site of a run that has executed one small notebook."""
     pytest.importorskip("sphinx", reason="`make site` installs it")
-    assert site.main([str(tmp_path / "no run"), str(tmp_path / "site")]) == 0
-    assert (tmp_path / "site/notebooks/04_losses.html").is_file() and (tmp_path / "site/searchindex.js").is_file()
+    folder = tmp_path_factory.mktemp("run")
+    shown = [table({"dpo": {"weight": 1.0, "none": None}}, title="w_t"), check(1, 2, hints=("look",)), a_line()]
+    texts = ("# Claims\n\nOf $m(v)$.\n\n| a | b |\n|---|---|\n| 1 | 2 |", "## 1 One")
+    cells = [new_markdown_cell(text) for text in texts]
+    cells += [new_code_cell("table(rows)  # " + "long " * 40, outputs=[new_output(
+        "execute_result", {"text/html": what._repr_html_(), "text/plain": repr(what)}, execution_count=1)])
+        for what in shown]
+    cells += [new_code_cell("print(1)", outputs=[new_output("stream", text="ci: " + "a summary " * 30)])]
+    (folder / "notebooks").mkdir()
+    nbformat.write(new_notebook(cells=cells), folder / "notebooks/07_claims.ipynb")
+    assert site.main([str(folder), str(folder / "site")]) == 0
+    return folder / "site"
+
+
+def a_line():
+    figure = Figure(figsize=(12, 2))
+    lines(figure.subplots(), [1, 2], {"a": [1, 2]})
+    return picture(figure, "A line that rises.")
+
+
+def test_the_site_is_built_without_a_dead_link(built):
+    assert (built / "notebooks/04_losses.html").is_file() and (built / "searchindex.js").is_file()
+    assert "A line that rises." in (built / "notebooks/07_claims.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(bool(lab.MISSING), reason=f"needs {', '.join(lab.MISSING)}")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_the_site_and_it_fits_a_telephone(built, scheme):
+    with lab.browser() as driver:
+        media = {"media": "", "features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        for page in ("index.html", "notebooks/07_claims.html", "docs/TEACHING.html"):
+            size = {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            driver.get((built / page).as_uri())
+            assert lab.barriers(driver, "body") == [], page
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"width": 400})
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= 400, page
+
+
+def test_a_page_keeps_what_was_said_and_not_the_progress_that_is_over():
+    times = {"total_fmt": 9, "elapsed": "00:01", "remaining": "?"}
+    lines = "".join("\r" + PLAIN_BAR.format(desc="run", n_fmt=n, **times) for n in (0, 9))
+    said = [new_output("stream", text=text, name=name) for name, text in (
+        ("stderr", lines), ("stderr", "\n"), ("stderr", f"{lines}a warning\n"), ("stdout", "9 of 9 are there\n"))]
+    cell = new_code_cell("x", outputs=said)
+    kept = without_widgets(new_notebook(cells=[new_markdown_cell("# a"), cell])).cells[1].outputs
+    assert [output.text for output in kept] == ["a warning\n", "9 of 9 are there\n"]
+    assert len(cell.outputs) == 4, "the notebook is left as it was"
+
+
+def test_pictures_scroll_and_captions_have_a_level():
+    image = '<p><img alt="&quot;b&quot;" src="../_images/b.png" /></p>'
+    page = site.mended(f'<p role="heading">a</p>{image}<p><img src="c"></p>')
+    assert page.startswith('<p role="heading" aria-level="2">a</p><div role="region" tabindex="0"')
+    assert 'min-width:36rem" alt="&quot;b&quot;" src="../_images/b.png" /></div><p><img src="c"></p>' in page
 
 
 def test_every_link_of_the_documents_leads_somewhere():
@@ -131,6 +195,28 @@ def test_what_is_no_slake_is_refused(capsys):
     assert real.main([str(ROOT / "data_samples/cases")]) == 1 and "is it the whole of SLAKE" in capsys.readouterr().err
 
 
+def test_the_minutes_of_the_class_are_those_of_the_notebooks_and_the_plans_come_to_two_hours_and_half_a_day():
+    text = minutes.TEACHING.read_text(encoding="utf-8")
+    assert minutes.written(text) == text, "python -m studies.lesson.minutes writes them"
+    plans = {int(total): table.splitlines() for _, total, table, _ in minutes.PLAN.findall(text)}
+    sums = {total: sum(int(row.split("|")[1]) for row in rows[2:]) for total, rows in plans.items()}
+    assert sums == {120: 120, 240: 240}
+    assert all(f"{number} " in "".join(plans[240]) for number in minutes.NOTEBOOKS)
+
+
+def test_a_section_takes_its_words_lines_and_cells_and_what_papermill_measured(tmp_path):
+    figure, quiz = new_code_cell("a\n" * 40, metadata={"tags": ["figure"]}), new_code_cell("quiz()")
+    cells = [new_code_cell("first"), new_markdown_cell("## 1 One\n" + "word " * 297), figure, quiz,
+             new_markdown_cell("## Save"), new_code_cell("last")]
+    for cell in (cells[0], figure, quiz):
+        cell.metadata["papermill"] = {"duration": 2.25}
+    nbformat.write(new_notebook(cells=cells), tmp_path / "00_start.ipynb")
+    assert minutes.reading(tmp_path / "00_start.ipynb") == {"1": pytest.approx(2 + 2 + 1 + 1 / 20 + 1)}
+    assert minutes.seconds_of(tmp_path / "00_start.ipynb") == {"": 2.2, "1": 4.5, "end": 0}
+    with pytest.raises(ValueError, match="name fewer sections"):
+        minutes.plan("| m | what | r |\n|---|---|---|\n| 9 | 00 start: 1 | |\n| 0 | questions | |", 3, {})
+
+
 def test_the_folder_of_wheels_installs_from_itself_alone():
     script = wheels.INSTALL.format(system="Linux", python="3.11", extras=wheels.EXTRAS)
     assert script.count("pip install $from") == script.count("pip install") == 2 and 'from="--no-index' in script
@@ -157,3 +243,24 @@ def test_workflows_run_what_the_readme_names():
     assert sum("make test" in step for step in steps) == 2
     assert any(step.get("run") == "make site" for step in publish["jobs"]["site"]["steps"])
     assert test["permissions"] == {"contents": "read"}
+
+
+def test_every_workflow_parses_and_its_commands_are_targets_of_make():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    variables = set(re.search(r"^VARIABLES := (.*)$", makefile, re.M)[1].split())
+    paths = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
+    assert len(paths) >= 2
+    for path in paths:
+        flow = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "permissions", "jobs"} <= flow.keys() and flow.keys() & {True, "on"}  # YAML reads on as true
+        steps = [step for job in flow["jobs"].values() for step in job["steps"]]
+        assert all("runs-on" in job and job["timeout-minutes"] for job in flow["jobs"].values())
+        assert all(("uses" in step) != ("run" in step) for step in steps)
+        for line in (line for step in steps for line in step.get("run", "").splitlines()):
+            program, *words = shlex.split(line)
+            assert program in ("make", "cp", "cd"), f"{path.name}: {line}"
+            if program == "make":
+                assert words[0] in targets and {word.split("=")[0] for word in words[1:]} <= variables, line
+        uses = [step["uses"] for step in steps if "uses" in step]
+        assert all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", action) for action in uses), path.name

@@ -213,6 +213,7 @@ def table(folder: Path) -> str:
     lines = [f"{name:40} {file['bytes'] / 1e3:10.1f} kB  {file['sha256'][:12]}" for name, file in shown[:12]]
     if len(shown) > 12:
         lines.append(f"... and {len(shown) - 12} more files, {sum(f['bytes'] for _, f in shown[12:]) / 1e6:.1f} MB")
-    passed = f"{len(manifest['checks'])} known values hold" if manifest["checks"] else "no known values to check"
+    held = {0: "no known value to check", 1: "the one known value holds"}
+    passed = held.get(len(manifest["checks"]), f"all {len(manifest['checks'])} known values hold")
     lines.append(f"{passed} · {manifest['seconds']:.1f} s · peak {manifest['peak_mb']} MB")
     return "\n".join([short(folder), *lines])

@@ -26,7 +26,8 @@ from medalign_lite.show.failures import false_spans
 from medalign_lite.show.figures import lesions_of, with_lesions
 from medalign_lite.text.spans import NoEdit
 
-FILLS = (("#2B6CA3", ""), ("#F2A65A", "///"), ("#5B2A6E", "xxx"), ("#CFD6DC", "..."))  # told apart in grey too
+FILLS = (("#2B6CA3", ""), ("#F2A65A", "///"), ("#5B2A6E", "xxx"), ("#CFD6DC", "..."), ("#8F979E", "---"),
+         ("#1B1F23", "\\\\\\"))  # told apart in grey too
 CSS_PX = 88  # of a browser to an inch of a figure
 
 
@@ -86,7 +87,7 @@ def training_curves(
         steps = [row for row in rows if "learning_rate" in row and key in row] if smooth else []
         spans = [steps[max(0, n - 11) : n + 1] for n in range(len(steps))]
         style, means = figures.series_style(i), [sum(row[key] for row in span) / len(span) for span in spans]
-        ax.plot([row["step"] for row in steps], means, **style)
+        ax.plot([row["step"] for row in steps], means, markevery=max(1, len(means) // 8), **style)
         seen = [(row["step"], row[f"eval_{key}"]) for row in rows if f"eval_{key}" in row]
         seen = seen if smooth or not seen else [(0, 0.0), *seen]
         style |= {"marker": "osD^v<>P"[i % 8], "markersize": 5}
@@ -295,8 +296,6 @@ def histograms(panels: Mapping[str, Mapping[str, Sequence[float]]], *, bins=30, 
     figure, *axes = _sheet(5 * max(len(panels), 1), 3.1, 1, len(panels))
     for ax, (xlabel, groups) in zip(axes, panels.items()):
         figures.histogram(ax, {n: v for n, v in groups.items() if len(v)} or {"none": [0.0]}, bins=bins, xlabel=xlabel)
-        for line, dash in zip([p for p in ax.patches if not p.get_fill()], figures.DASHES * 3):
-            line.set_linestyle(dash)
         if log:
             ax.set_yscale("symlog")
             ax.yaxis.set_major_formatter("{x:g}")  # the usual one writes its powers as mathematics

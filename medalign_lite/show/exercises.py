@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 import ipywidgets as ipw
 import numpy as np
+
+from medalign_lite.files import file_sha256, read_json, read_jsonl
 
 _WRONG: Counter = Counter()  # wrong answers so far, by an exercise's hints
 
@@ -64,6 +67,21 @@ def same(said, wanted, tolerance: float) -> bool:
         return isinstance(said, set | frozenset) and said == wanted
     sized = not isinstance(said, str | Mapping) and hasattr(said, "__len__") and hasattr(said, "__getitem__")
     return sized and len(said) == len(wanted) and all(same(a, b, tolerance) for a, b in zip(said, wanted, strict=True))
+
+
+def logged(folders: Mapping[str, Path]) -> dict[str, tuple[int, float, bool]]:
+    """{recipe: (steps, first margin, whether the margin moved)} of trained adapters, by their own settings and logs."""
+    recipes = {read_json(folder / "settings.json")["recipe"]["name"]: folder for folder in folders.values()}
+    logs = {name: read_jsonl(folder / "log.jsonl") for name, folder in recipes.items()}
+    return {name: (len(rows), rows[0]["margin"], rows[-1]["margin"] != 0) for name, rows in logs.items()}
+
+
+def resumed(whole: Path, killed: Path, done: int, *, steps: int) -> tuple[bool, bool, bool]:
+    """Whether both folders' logs hold each of the steps, whether one was killed on the way, with `done` of them logged,
+    and whether two folders hold the same weights, bit for bit."""
+    logs = [[row["step"] for row in read_jsonl(folder / "log.jsonl")] for folder in (whole, killed)]
+    weights = {file_sha256(folder / "adapter_model.safetensors") for folder in (whole, killed)}
+    return logs == [[*range(1, steps + 1)]] * 2, 0 < done < steps, len(weights) == 1 and not whole.samefile(killed)
 
 
 def _short(text: str, most: int = 160) -> str:

@@ -30,6 +30,7 @@ CHOSEN, REJECTED = "#007D5A", "#B84800"  # as dark as small text needs, 4.5 : 1 
 LESION, CONTROL = "#E69F00", "#56B4E9"
 SERIES = (ALIGNED, REJECTED, CHOSEN, LESION, "#CC79A7", BASE)
 DASHES = ("solid", "dashed", "dotted", "dashdot")
+MARKERS = ("", "s", "^", "D", "v", "x")  # of each four lines after the first four
 HATCHES = ("", "///", "...", "xx", "--", "\\\\\\")
 DIVERGING = LinearSegmentedColormap.from_list("red-white-blue", [REJECTED, "#FFFFFF", ALIGNED])
 SEQUENTIAL = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", "#8CC4E8", ALIGNED])
@@ -165,18 +166,20 @@ def is_dark(colour) -> bool:
 
 
 def series_style(i: int) -> dict:
-    """Keywords of `plot` for line i of a figure: its neighbours differ from it in colour and in dashes. Raises
-    ValueError where two lines would look the same."""
-    if not 0 <= i < len(SERIES) * len(DASHES):
-        raise ValueError(f"line {i}: a figure can tell {len(SERIES) * len(DASHES)} lines apart, draw fewer in one")
-    dashes = DASHES[(i + i // len(SERIES)) % len(DASHES)]
-    return {"color": SERIES[i % len(SERIES)], "linestyle": dashes, "linewidth": 1.6}
+    """Keywords of `plot` for line i of a figure: no other line has its dashes and its marker, whatever the colour.
+
+    Raises ValueError where two lines would look the same in grey.
+    """
+    if not 0 <= i < len(DASHES) * len(MARKERS):
+        raise ValueError(f"line {i}: a figure can tell {len(DASHES) * len(MARKERS)} lines apart, draw fewer in one")
+    look = {"color": SERIES[i % len(SERIES)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.6}
+    return look | {"marker": MARKERS[i // len(DASHES)], "markersize": 4}
 
 
 def lines(ax: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]], *, xlabel="", ylabel="") -> Axes:
     """One line a series, all over the same x."""
     for i, (name, values) in enumerate(series.items()):
-        ax.plot(x, values, label=name, **series_style(i))
+        ax.plot(x, values, label=name, markevery=max(1, len(x) // 8), **series_style(i))
     return _finished(ax, xlabel=xlabel, ylabel=ylabel)
 
 
@@ -280,8 +283,9 @@ def histogram(ax: Axes, groups: Mapping[str, Sequence[float]], *, bins: int = 30
     pooled = np.concatenate([np.asarray(values, float) for values in groups.values()])
     edges = np.histogram_bin_edges(pooled, bins)
     for i, (name, values) in enumerate(groups.items()):
-        ax.hist(values, edges, histtype="stepfilled", alpha=0.18, color=SERIES[i % len(SERIES)])
-        ax.hist(values, edges, histtype="step", label=name, **series_style(i))
+        look = {key: series_style(i)[key] for key in ("color", "linestyle", "linewidth")}
+        ax.hist(values, edges, histtype="stepfilled", alpha=0.18, color=look["color"])
+        ax.hist(values, edges, histtype="step", label=name, **look)
     return _finished(ax, xlabel=xlabel, ylabel="count")
 
 

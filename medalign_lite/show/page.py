@@ -115,6 +115,7 @@ CODE_OR_MATH = re.compile(
 PLACE = f"formula-{secrets.token_hex(8)}-{{}}-"  # no text of a notebook can hold it
 LOCAL = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?![a-z]+:|#)([^()\s]+)\)")  # a link to a file
 PAGE = re.compile(r"(\d\d_\w+)\.ipynb(#\S*)?")
+PROGRESS = re.compile(r"^.*: \d+ of \d+, \S+ gone, \S+ left\n", re.M)  # as `files.PLAIN_BAR` writes it
 FETCHED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>", re.I)
 
 
@@ -350,13 +351,18 @@ def beside(markdown: str) -> str:
 
 
 def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy of the notebook with a note in place of each widget."""
+    """A copy of the notebook with a note in place of each widget, and without the lines of progress that is over."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        if WIDGET in output.get("data", {}):
-            note = "<em>Interactive: open the notebook in JupyterLab to use it.</em>"
-            output.data = nbformat.NotebookNode({"text/html": note})
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if WIDGET in output.get("data", {}):
+                note = "<em>Interactive: open the notebook in JupyterLab to use it.</em>"
+                output.data = nbformat.NotebookNode({"text/html": note})
+            elif output.output_type == "stream":
+                output.text = PROGRESS.sub("", output.text)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("text", "-").strip()]
     return notebook
 
 

@@ -19,6 +19,7 @@ from medalign_lite.evaluate import stats
 from medalign_lite.evaluate.ask import Arm, measure, predictions_of
 from medalign_lite.evaluate.priors import error_table
 from medalign_lite.model.lvlm import load_lvlm
+from medalign_lite.show.figures import series_style
 from medalign_lite.world.dataset import build_cases
 from medalign_lite.world.world import COMPANY, CONFOUNDED
 from studies.embedded.arrays import People, draw_people
@@ -82,15 +83,21 @@ def prior_rows(cases, predictions) -> list[str]:
 
 
 def write_curves(runs: Path, path: Path) -> None:
-    """Training and held-out losses of the runs, as one picture."""
-    fig, axes = plt.subplots(1, len(RUNS), figsize=(13, 3.2), layout="constrained")
+    """Training losses (a kind of line each) and held-out ones (the same line with points) of the runs, as one picture.
+    Names stand below the axes, where no curve runs."""
+    fig, axes = plt.subplots(1, len(RUNS), figsize=(13, 3.9), layout="constrained")
     for ax, name in zip(axes, RUNS, strict=True):
         log = [json.loads(line) for line in (runs / name / "log.jsonl").read_text().splitlines()]
-        for key in sorted({k for row in log for k in row} - {"step", "norm"}):
+        keys = sorted({k for row in log for k in row} - {"step", "norm"}, key=lambda k: (k.split("_")[-1], k))
+        kinds = list(dict.fromkeys(key.split("_")[-1] for key in keys))
+        for key in keys:
             points = [(row["step"], row[key]) for row in log if key in row]
-            ax.plot(*zip(*points, strict=True), marker="o" if "held" in key else "", label=key.replace("_", " "))
+            look = series_style(kinds.index(key.split("_")[-1])) | {"marker": "o" if "held" in key else ""}
+            ax.plot(*zip(*points, strict=True), label=key.replace("_", " "), **look)
         ax.set(title=name, xlabel="step", yscale="log")
-        ax.legend(frameon=False)
+        ax.yaxis.set_major_formatter("{x:g}")  # the usual one writes powers as formulae, which are not drawn
+        ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+        ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     axes[0].set_ylabel("loss (nats)")
     fig.savefig(path, dpi=90)
     plt.close(fig)

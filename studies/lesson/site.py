@@ -22,15 +22,22 @@ from medalign_lite.show.page import without_widgets
 
 DEFAULTS = ("artifacts/ci", "artifacts/site")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+PICTURE = re.compile(r'<p><img ([^>]*src="[^"]*_images/[^>]*)></p>')
 SETTINGS = '''
 project, html_title, html_theme = "medalign-lite", "medalign-lite", "furo"
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
 myst_enable_extensions, myst_heading_anchors = ["dollarmath", "amsmath"], 4
 nb_execution_mode, nb_ipywidgets_js = "off", {}
+html_static_path, html_css_files = ["look"], ["site.css"]
 html_extra_path, html_show_sourcelink, html_copy_source = ["extra"], False, False
-exclude_patterns = ["extra"]
+exclude_patterns = ["extra", "look"]
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
 '''
+LOOK = """.cell_output table { border-collapse: collapse; margin: .5em 0 }
+.cell_output th, .cell_output td { padding: .25em .7em; vertical-align: top }
+.cell_output tbody tr { border-top: 1px solid var(--color-background-border) }
+.cell_output caption { text-align: left; padding: .25em .7em }
+"""  # of the package's tables, which Jupyter gives a look of its own
 CONTENTS = """
 
 ```{toctree}
@@ -70,6 +77,8 @@ def main(arguments: list[str]) -> int:
         print("error: Sphinx failed; `make site` installs what it needs", file=sys.stderr)
         return 1
     shutil.rmtree(source)
+    for page in out.rglob("*.html"):
+        page.write_text(mended(page.read_text(encoding="utf-8")), encoding="utf-8")
     if problems := dead_links(out):
         print("\n".join(["error: dead links", *problems]), file=sys.stderr)
         return 1
@@ -77,10 +86,20 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def mended(html: str) -> str:
+    """Sphinx's page with the level of its contents' captions, and pictures that scroll sideways where they would be too
+    small to read."""
+    html = html.replace('role="heading">', 'role="heading" aria-level="2">')
+    return PICTURE.sub(r'<div role="region" tabindex="0" aria-label="picture" style="overflow-x:auto"><img '
+                       r'style="min-width:36rem" \1></div>', html)
+
+
 def write_source(source: Path, run: Path) -> None:
     """The site's sources: pages with links that hold there, the executed notebooks of `run` where it has them."""
     (source / "extra").mkdir(parents=True)
     (source / "conf.py").write_text(SETTINGS, encoding="utf-8")
+    (source / "look").mkdir()
+    (source / "look/site.css").write_text(LOOK, encoding="utf-8")
     text = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/README.md)", "](docs/index.md)")
     for name in ("report.html", "results.json"):
         if (run / name).is_file():
