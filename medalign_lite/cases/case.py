@@ -22,7 +22,7 @@ Other layouts are read by `medalign_lite/cases/readers/`.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from string import ascii_uppercase
@@ -30,7 +30,7 @@ from string import ascii_uppercase
 import numpy as np
 from skimage.draw import polygon2mask
 
-from medalign_lite.cases.images import read_mask
+from medalign_lite.cases.images import ImageError, read_mask
 from medalign_lite.files import write_text
 from medalign_lite.text.facts import Fact
 
@@ -137,6 +137,18 @@ class Draft:
     case: Case | None
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def kept(named: Iterable[tuple[str, object]], make: Callable, faults: list[str]) -> list:
+    """What `make` makes of each of (its name, it). One that it refuses, by CaseError or ImageError, is a sentence in
+    `faults`, and the others stay."""
+    made = []
+    for name, one in named:
+        try:
+            made.append(make(one))
+        except (CaseError, ImageError) as error:
+            faults.append(f"{name} dropped: {error}")
+    return made
 
 
 def count_notes(notes: Iterable[dict]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from medalign_lite.cases import readers
 from medalign_lite.cases.case import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks
-from medalign_lite.cases.readers import read_cases
+from medalign_lite.cases.readers import read_cases, table
 from medalign_lite.corruption.masks import lesion_mask, mask_source
 from medalign_lite.dials import Preset, PresetError
 from medalign_lite.files import ROOT, visible, write_json
@@ -145,10 +145,10 @@ def look(
     folder = out / "cases"
     folder.mkdir(parents=True, exist_ok=True)
     reader, _ = readers.detect(cases)
-    if reader.LAYOUT == "pictures with a table" and not any((cases / name).is_file() for name in reader.FILES):
-        return _to_fill_in(cases, folder / reader.FILES[0], reader.template(cases))
+    if reader is table.TABLE and not any((cases / name).is_file() for name in table.FILES):
+        return _to_fill_in(cases, folder / table.FILES[0], table.template(cases))
     options = {"lesions": lesions} if lesions else {}
-    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None, **options)
+    found = read_cases(cases, strict, root=made_files(cases, out) if reader.makes_files else None, **options)
     contact_sheet(found.cases).savefig(folder / "contact_sheet.png", dpi=120)
     lists = {"skipped": found.skipped, "dropped": found.dropped, "notes": found.notes}
     write_json(folder / "left_out.json", lists)

@@ -47,10 +47,10 @@ def input_files(cases: str) -> list[Path]:
     path = ROOT / Path(cases).expanduser()
     if not cases:
         return []
-    module = readers.detect(path)[0]
-    plugged = [Path(module.__file__), PACKAGE / "cases/pictures.py", PACKAGE / "cases/dicom.py"]
-    code = plugged if module is not readers.kit else []  # what no import tells
-    if not path.is_file() or module.MAKES_FILES:
+    reader = readers.detect(path)[0]
+    plugged = [reader.file, PACKAGE / "cases/pictures.py", PACKAGE / "cases/dicom.py"]
+    code = plugged if reader is not readers.kit.KIT else []  # what no import tells
+    if not path.is_file() or reader.makes_files:
         return [path, *code]
     files = {path.resolve()}
     for case in read_cases(path, check_files=False).cases:
@@ -194,7 +194,7 @@ def _find(stage: Stage, strict: bool, lesions: str) -> CaseSet:
     if stage.cases is None:
         found = read_cases(_root(stage), check_files=False)
         return replace(found, layout="phantom world", reason="rendered for this run; splits by person and wording")
-    root = _root(stage) if readers.detect(stage.cases)[0].MAKES_FILES else None
+    root = _root(stage) if readers.detect(stage.cases)[0].makes_files else None
     options = {"lesions": named(lesions)} if lesions else {}
     found = settle_splits(read_cases(stage.cases, strict, root=root, **options), seed=stage.seed)
     found = capped(found, stage.preset, seed=stage.seed)
@@ -208,7 +208,7 @@ def _find(stage: Stage, strict: bool, lesions: str) -> CaseSet:
 def _root(stage: Stage) -> Path:
     """The folder that paths in cases.jsonl count from; a phantom world that is not there is rendered."""
     if stage.cases is not None:
-        if readers.detect(stage.cases)[0].MAKES_FILES:
+        if readers.detect(stage.cases)[0].makes_files:
             return made_files(stage.cases, stage.run_folder.parent)
         return stage.cases if stage.cases.is_dir() else stage.cases.parent
     preset, place = stage.preset, stage.run_folder.parent / "cache"
@@ -218,7 +218,7 @@ def _root(stage: Stage) -> Path:
 
 def _hashes(stage: Stage, cases: Iterable[Case]) -> dict[str, str]:
     """{path from the cases' root: sha256} of pictures that the kit made; a user's own are inputs of stage 00."""
-    if stage.cases is not None and not readers.detect(stage.cases)[0].MAKES_FILES:
+    if stage.cases is not None and not readers.detect(stage.cases)[0].makes_files:
         return {}
     root = _root(stage).resolve()
     files = sorted({file.resolve() for case in cases for file in _files_of(case)})

@@ -116,7 +116,7 @@ def examine_fit(resolved: Resolved, *, there_gb: float | None = None, on_gpu: bo
 def counted(resolved: Resolved) -> Preset:
     """The preset with the numbers of its cases, at most its own, where they are read and not made from other files."""
     preset = resolved.preset
-    if resolved.cases is None or readers.detect(resolved.cases)[0].MAKES_FILES:
+    if resolved.cases is None or readers.detect(resolved.cases)[0].makes_files:
         return preset
     cases = read_cases(resolved.cases, check_files=False).cases
     splits, questions = Counter(case.split for case in cases), sum(len(case.questions) for case in cases)

@@ -115,7 +115,7 @@ def make_masks(
     """Outline the lesions of `cases`, write the new list under `out`/masks, and return a page; raises CaseError."""
     reader, _ = readers.detect(cases)
     options = {"lesions": lesions} if lesions else {}
-    found = read_cases(cases, strict, root=made_files(cases, out) if reader.MAKES_FILES else None, **options)
+    found = read_cases(cases, strict, root=made_files(cases, out) if reader.makes_files else None, **options)
     if not any(case.lesions for case in found.cases):
         raise CaseError(f"{cases}: no lesion has a box, point or mask: this segmenter needs one. A segmenter that "
                         "needs none is run from Python: masks.outline_cases(..., labels=...)")

@@ -75,7 +75,7 @@ def _reader_of(cases: str) -> str:
     from medalign_lite.cases import readers  # imaging libraries, which a run with nothing to do does without
 
     path = ROOT / Path(cases).expanduser()
-    return short(readers.detect(path)[0].__file__) if path.exists() else ""
+    return short(readers.detect(path)[0].file) if path.exists() else ""
 
 
 def _plugin_files(name: str) -> set[Path]:

@@ -10,10 +10,12 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from inspect import getfile
 from pathlib import Path
 
-from medalign_lite.cases.case import CaseError, resolve_inside
+from medalign_lite.cases.case import CaseError, Draft, resolve_inside
 from medalign_lite.files import file_sha256
 
 MAX_COORDINATE = 1e6  # pixels; no picture is that large
@@ -22,6 +24,26 @@ MAX_ROW_LINES = 500  # a field in quotes may go over lines
 ID_CHARACTERS = re.compile(r"[A-Za-z0-9][\w.()+-]{0,127}", re.ASCII)
 LINE_END = re.compile(r"\r\n|\n|\r")
 Row = tuple[str, dict | None, str]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one layout is known and read. `needs`: what it looks for, for the error that none fits. `lists(path)`: the
+    lists and tables of a folder that it would read, none where the layout does not fit. `read(path, root=..., **own)`
+    yields one Draft an entry and never raises for a bad one; `options` are the arguments of its own. With `makes_files`
+    its pictures have to be made (DICOM, parquet) and are written to `root`."""
+
+    layout: str
+    needs: str
+    lists: Callable[[Path], list[Path]]
+    read: Callable[..., Iterator[Draft]]
+    makes_files: bool = False
+    options: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """Where it is written."""
+        return Path(getfile(self.read))
 
 
 def files_at(path: Path, *patterns: str) -> list[Path]:
@@ -89,6 +111,13 @@ def the_one(path: Path, found: Iterable[Path], name: str) -> Path:
         raise CaseError(f"{name} fits {len(found)} files ({shown}); which is meant is not guessed: move the others "
                         "away")
     return resolve_inside(path, found[0].relative_to(path).as_posix())
+
+
+def picture_named(
+    path: Path, pictures: dict[str, list[Path]], name: str, endings: Iterable[str] = ("",)
+) -> Path:
+    """`the_one` of the files of `pictures_below` that are called `name` with one of the endings."""
+    return the_one(path, [file for end in endings for file in pictures.get(name + end, [])], name)
 
 
 def parse_json(text: str):
@@ -243,20 +272,27 @@ def number_in(row: dict, key: str) -> float:
     return value
 
 
-def box_of(value: object) -> tuple[float, float, float, float]:
+def box_in(row: dict, keys: Iterable[str]) -> tuple[float, ...]:
+    """The finite numbers under these keys; raises CaseError."""
+    return tuple(number_in(row, key) for key in keys)
+
+
+def box_of(value: object) -> tuple[float, ...]:
     """A list of four finite numbers; raises CaseError."""
-    fine = isinstance(value, list | tuple) and len(value) == 4
-    if not fine or not all(type(number) in (int, float) and abs(number) < MAX_COORDINATE for number in value):
+    if not _are_coordinates(value) or len(value) != 4:
         raise CaseError(f"box {str(value)[:60]} is not four numbers")
     return tuple(map(float, value))
 
 
 def polygon_of(value: object) -> tuple[float, ...]:
     """A polygon [x1, y1, x2, y2, x3, y3, ...] of at least three corners; raises CaseError."""
-    fine = isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0
-    if not fine or not all(type(number) in (int, float) and abs(number) < MAX_COORDINATE for number in value):
+    if not _are_coordinates(value) or len(value) < 6 or len(value) % 2:
         raise CaseError("its polygon is not a list [x1, y1, x2, y2, x3, y3, ...] of numbers")
     return tuple(map(float, value))
+
+
+def _are_coordinates(value: object) -> bool:
+    return isinstance(value, list) and all(type(one) in (int, float) and abs(one) < MAX_COORDINATE for one in value)
 
 
 def safe_id(text: str) -> str:
