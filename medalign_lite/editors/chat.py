@@ -85,11 +85,9 @@ class Chat:
         self.requests = self.tokens = self.kept = 0
 
     def ask(self, system: str, text: str, *, name: str, schema: dict) -> dict:
-        """The model's JSON, which fits `schema` (JSON Schema; `name` is its name in the request).
-
-        Raises:
-            BadReply: where no attempt gave such JSON; that is kept too, so a rerun raises it at no cost.
-            ChatError: where the model cannot be asked, or the budget is spent."""
+        """The model's JSON, which fits `schema` (JSON Schema; `name` is its name in the request). Raises BadReply where
+        no attempt gave such JSON (that is kept too, so a rerun raises it at no cost), and ChatError where the model
+        cannot be asked, or the budget is spent."""
         request = {
             "model": self.endpoint.model,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}], "temperature": 0,

@@ -76,11 +76,8 @@ class LlmEditor:
     counterfactual_share: float = 1.0
 
     def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
-        """The verified edit of one answer.
-
-        Raises:
-            NoEdit: where the model gives none, or one that cannot be verified; the message is the reason.
-            ChatError: where the model cannot be asked."""
+        """The verified edit of one answer. Raises NoEdit, whose message is the reason, where the model gives none or
+        one that cannot be verified, and ChatError where it cannot be asked."""
         answer = rollout.text
         prompt = read_prompt("correct_v1")
         reply = self._ask(prompt, answer, case, question, CORRECTION)
@@ -137,10 +134,8 @@ def describe_truth(case: Case, question: Question) -> tuple[str, str]:
 
 
 def apply_changes(answer: str, changes: list[dict]) -> str:
-    """`answer` with each `old` replaced by its `new`.
-
-    Raises:
-        NoEdit: for no change, one whose words do not stand in the answer exactly once, or two that overlap."""
+    """`answer` with each `old` replaced by its `new`. Raises NoEdit for no change, one whose words do not stand in the
+    answer exactly once, or two that overlap."""
     places = []
     for change in changes:
         if not change["old"] or answer.count(change["old"]) != 1:

@@ -172,10 +172,8 @@ ADD = {
 
 
 def add_finding(seed: int, a: Anatomy, t: Tissue, fact: Fact, n: int, *, density: float = 1.0) -> Change:
-    """The change that one fact makes; `density` scales its contrast (1 is clearly visible).
-
-    A function of (seed, finding, attributes) only. Raises KeyError for a finding that the phantom does not know.
-    """
+    """The change that one fact makes, a function of (seed, finding, attributes) only; `density` scales its contrast (1
+    is clearly visible). Raises KeyError for a finding that the phantom does not know."""
     rng = np.random.default_rng([seed, 1, FINDINGS.index(fact.finding)])
     change = ADD[fact.finding](rng, a, t, fact, n, density)
     return replace(change, mask=change.mask & (t.body > 1.0))

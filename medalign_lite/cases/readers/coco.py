@@ -148,18 +148,15 @@ def _lesion(annotation: dict, label: str, size: tuple[int, int], root: Path, rem
         lesion, share = Lesion(label, mask=name), pixels.mean()
     elif isinstance(drawn, list) and drawn:
         polygons = tuple(sources.polygon_of(polygon) for polygon in drawn)
-        lesion, share = Lesion(label, polygons=polygons), sum(map(_area, polygons)) / (size[0] * size[1])
+        corners = [np.reshape(polygon, (-1, 2)).T for polygon in polygons]
+        areas = [abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2 for x, y in corners]
+        lesion, share = Lesion(label, polygons=polygons), sum(areas) / (size[0] * size[1])
     else:
         box = sources.box_of(annotation.get("bbox"))
         lesion, share = Lesion(label, box), box[2] * box[3] / (size[0] * size[1])
     if share > LARGE:
         remarks.notes.append(f"{label} covers {share:.0%} of an image: rather an organ than a lesion? see LESIONS=")
     return lesion
-
-
-def _area(polygon: tuple[float, ...]) -> float:
-    x, y = np.reshape(polygon, (-1, 2)).T
-    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
 
 
 def decode_rle(drawn: dict, size: tuple[int, int]) -> np.ndarray:

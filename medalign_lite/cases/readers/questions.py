@@ -91,12 +91,9 @@ def read_vqa_med(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
     yield from shared.asked_cases(asked, fields, folder=folder)
 
 
+@sources.telling
 def _med_lines(file: Path) -> Iterator[sources.Row]:
-    try:
-        lines = sources.content_of(file).decode("utf-8-sig", errors="surrogateescape").splitlines()
-    except CaseError as error:
-        yield file.name, None, str(error)
-        return
+    lines = sources.content_of(file).decode("utf-8-sig", errors="surrogateescape").splitlines()
     for number, line in enumerate(lines, start=1):
         parts, place = [part.strip() for part in line.split("|")], f"{file.name} line {number}"
         if len(parts) in (3, 4) and all(parts):

@@ -77,17 +77,15 @@ def ask(
 ) -> Iterator[Asked | Draft]:
     """An entry for each row of a list of questions; a Draft for one without an image (or that `image_of` refuses)."""
     for place, row, fault in rows:
+        image = None
         try:
             if row is None:
                 raise CaseError(fault)
             image = image_of(row)
-        except (CaseError, ImageError) as error:
-            yield Draft(place, None, (str(error),))
-            continue
-        try:
             yield Asked(image, split, place, question_of(row, place))
-        except CaseError as error:
-            yield Asked(image, split, place, None, fault=f"question of {place} dropped: {error}")
+        except (CaseError, ImageError) as error:
+            told = f"question of {place} dropped: {error}"
+            yield Draft(place, None, (str(error),)) if image is None else Asked(image, split, place, None, told)
 
 
 def asked_cases(

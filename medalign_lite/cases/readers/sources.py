@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from inspect import getfile
 from pathlib import Path
 
@@ -46,6 +47,19 @@ class Reader:
         return Path(getfile(self.read))
 
 
+def telling(read: Callable[..., Iterator[Row]]) -> Callable[..., Iterator[Row]]:
+    """Rows of `read(path, ...)`; the CaseError by which it ends is a fault of the whole file, and the last of them."""
+
+    @wraps(read)
+    def rows(path: Path, *arguments, **options) -> Iterator[Row]:
+        try:
+            yield from read(path, *arguments, **options)
+        except CaseError as error:
+            yield path.name, None, str(error)
+
+    return rows
+
+
 def files_at(path: Path, *patterns: str) -> list[Path]:
     """Regular files of a folder that match, hidden ones left out, sorted."""
     found = {file for pattern in patterns for file in path.glob(pattern)} if path.is_dir() else set()
@@ -76,16 +90,14 @@ def first_bytes(path: Path, count: int) -> bytes:
         return b""
 
 
-def header_of(path: Path) -> list[str]:
-    """The column names of a CSV file, in lower case; of one that is none: whatever its first line gives."""
-    line = LINE_END.split(first_bytes(path, 2**16).decode("utf-8-sig", errors="replace"), maxsplit=1)[0]
-    return [name.strip().strip('"').lower() for name in line.split(max(",;\t", key=line.count))]
-
-
 def tables_with(columns: Iterable[str], path: Path, *patterns: str) -> list[Path]:
     """The CSV files of a folder that match and have these columns, in any case."""
-    needed = {name.lower() for name in columns}
-    return [file for file in files_at(path, *patterns) if needed <= set(header_of(file))]
+
+    def header(file: Path) -> set[str]:  # of a file that is no CSV whatever its first line gives
+        line = LINE_END.split(first_bytes(file, 2**16).decode("utf-8-sig", errors="replace"), maxsplit=1)[0]
+        return {name.strip().strip('"').lower() for name in line.split(max(",;\t", key=line.count))}
+
+    return [file for file in files_at(path, *patterns) if {name.lower() for name in columns} <= header(file)]
 
 
 def pictures_below(path: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
@@ -139,26 +151,18 @@ def load_list(path: Path, kind: type = list) -> list | dict:
     return content
 
 
+@telling
 def entries_of(path: Path, records: list | None = None) -> Iterator[Row]:
     """Each object of a JSON list (or of `records`); what is no object, or no list at all, is a fault."""
-    try:
-        found = load_list(path) if records is None else records
-    except CaseError as error:
-        yield path.name, None, str(error)
-        return
-    for number, record in enumerate(found, start=1):
+    for number, record in enumerate(load_list(path) if records is None else records, start=1):
         fault = "" if isinstance(record, dict) else f"a JSON {type(record).__name__} where an object was expected"
         yield f"{path.name} entry {number}", None if fault else record, fault
 
 
+@telling
 def load_lines(path: Path) -> Iterator[Row]:
     """Each line of a JSONL file that is not blank; a byte-order mark and CRLF ends are fine."""
-    try:
-        content = content_of(path).removeprefix(b"\xef\xbb\xbf")
-    except CaseError as error:
-        yield path.name, None, str(error)
-        return
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for number, line in enumerate(content_of(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
         record, fault = None, ""
@@ -173,6 +177,7 @@ def load_lines(path: Path) -> Iterator[Row]:
         yield f"line {number} of {path.name}", None if fault else record, fault
 
 
+@telling
 def rows_of(
     path: Path, needed: Iterable[str], *, optional: Iterable[str] = (), numbers: Iterable[str] = ()
 ) -> Iterator[Row]:
@@ -182,27 +187,23 @@ def rows_of(
     of those (spreadsheets do so in many countries; in the columns `numbers` a comma is then a decimal point). Each row
     is parsed by itself: a stray quote, too many fields or bytes that are no UTF-8 cost that row. A file that cannot be
     read at all, or lacks a needed column, is one fault. Columns without a name are left out."""
-    try:
-        content = content_of(path)
-        wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets call "Unicode text"
-        text = content.decode("utf-16", "replace") if wide else content.decode("utf-8-sig", "surrogateescape")
-        lines = LINE_END.split(text)
-        start = next((n for n, line in enumerate(lines) if line.strip()), None)
-        if start is None:
-            raise CaseError(f"{path.name} is empty")
-        delimiter = max(",;\t", key=lines[start].count)
-        known = {name.casefold(): name for name in (*needed, *optional)}
-        columns = [name.strip() for name in _fields(lines[start], delimiter) or []]
-        columns = [known.get(name.casefold(), name) for name in columns]
-        named = [name for name in columns if name]
-        missing = [name for name in needed if name not in columns]
-        if missing:
-            raise CaseError(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(named[:12]) or 'none'}")
-        if len(set(named)) < len(named):
-            raise CaseError(f"{path.name} has two columns of one name; rename one of them")
-    except CaseError as error:
-        yield path.name, None, str(error)
-        return
+    content = content_of(path)
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets call "Unicode text"
+    text = content.decode("utf-16", "replace") if wide else content.decode("utf-8-sig", "surrogateescape")
+    lines = LINE_END.split(text)
+    start = next((n for n, line in enumerate(lines) if line.strip()), None)
+    if start is None:
+        raise CaseError(f"{path.name} is empty")
+    delimiter = max(",;\t", key=lines[start].count)
+    known = {name.casefold(): name for name in (*needed, *optional)}
+    columns = [name.strip() for name in _fields(lines[start], delimiter) or []]
+    columns = [known.get(name.casefold(), name) for name in columns]
+    named = [name for name in columns if name]
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise CaseError(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(named[:12]) or 'none'}")
+    if len(set(named)) < len(named):
+        raise CaseError(f"{path.name} has two columns of one name; rename one of them")
     at = start + 1
     while at < len(lines):
         place, fields, used = f"{path.name} line {at + 1}", *_row(lines, at, delimiter, len(columns))
