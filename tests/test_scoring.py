@@ -195,7 +195,7 @@ def test_kept_features_equal_pixels_whatever_the_budget(policy, pairs):
         for _ in range(2):
             loss = losses_of(policy, pairs, recipe, inputs=inputs).loss
             torch.testing.assert_close(loss, plain, atol=1e-5, rtol=1e-5)
-        assert inputs.shares_features and 0 <= inputs.free_bytes <= budget
+        assert inputs.encoder.possible and 0 <= inputs.free_bytes <= budget
 
 
 def test_an_image_is_encoded_once(policy, pairs, monkeypatch):

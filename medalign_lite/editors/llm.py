@@ -46,18 +46,16 @@ ALLOWED = {
 }
 NUMBERS = {"LIMIT": 0, "MAX_REQUESTS": 1000, "MAX_TOKENS": 1_000_000, "TIMEOUT": 120.0, "COUNTERFACTUAL_SHARE": 1.0}
 PROMPTS = Path(__file__).parent / "prompts"
-_CHANGES = {"type": "array", "items": {
-    "type": "object", "properties": {"old": {"type": "string"}, "new": {"type": "string"}}, "required": ["old", "new"],
-    "additionalProperties": False,
-}}
-COUNTERFACTUAL = {
-    "type": "object", "properties": {"changes": _CHANGES}, "required": ["changes"], "additionalProperties": False,
-}  # fmt: skip
-CORRECTION = {
-    "type": "object",
-    "properties": {"verdict": {"type": "string", "enum": ["right", "wrong", "unsure"]}, "changes": _CHANGES},
-    "required": ["verdict", "changes"], "additionalProperties": False,
-}
+
+
+def _holding(**properties: dict) -> dict:
+    """The JSON schema of an object that has all of these and nothing else."""
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+_CHANGES = {"type": "array", "items": _holding(old={"type": "string"}, new={"type": "string"})}
+COUNTERFACTUAL = _holding(changes=_CHANGES)
+CORRECTION = _holding(verdict={"type": "string", "enum": ["right", "wrong", "unsure"]}, changes=_CHANGES)
 
 
 @dataclass(frozen=True)
