@@ -1,14 +1,6 @@
 """Renders worlds of cases: on demand, in parallel, cached in a folder as PNG files and `cases.jsonl`.
 
-Splits differ in seed range (so in anatomy), in phrase bank, and in world:
-
-| split   | world      | phrase bank | used for                       |
-|---------|------------|-------------|--------------------------------|
-| base    | both       | base        | training the embedded LVLM     |
-| train   | confounded | pool        | alignment pool: rollouts, edits|
-| val     | confounded | pool        | choices                        |
-| test    | confounded | test        | results                        |
-| shifted | shifted    | test        | results where priors mislead   |
+Splits differ in seed range (so in anatomy), in phrase bank, and in world.
 """
 
 import json
@@ -31,12 +23,12 @@ from medalign_lite.world.questions import questions as questions_about
 from medalign_lite.world.render import SIZE, Rendering, render
 
 SPLITS = {  # name -> (number that keeps its seeds apart, world, phrase bank)
-    "train": (1, world.CONFOUNDED, "pool"),
-    "val": (2, world.CONFOUNDED, "pool"),
-    "test": (3, world.CONFOUNDED, "test"),
-    "shifted": (4, world.SHIFTED, "test"),
+    "train": (1, world.CONFOUNDED, "pool"),  # the alignment pool: rollouts, edits
+    "val": (2, world.CONFOUNDED, "pool"),  # choices
+    "test": (3, world.CONFOUNDED, "test"),  # results
+    "shifted": (4, world.SHIFTED, "test"),  # results where priors mislead
 }
-BASE_SPLIT = 0  # the base model's own people
+BASE_SPLIT = 0  # the embedded LVLM's own people, of both worlds, in the words of the bank "base"
 CHANGED = ("test", "shifted")  # splits of which some people are also rendered with one finding gone, and moved
 CHANGED_PEOPLE = 200  # of each of these splits, the first ones
 SEEDS_PER_SPLIT = 1_000_000

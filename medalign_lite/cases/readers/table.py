@@ -1,17 +1,8 @@
 """Your own pictures (DICOM, NIfTI, TIFF, PNG, JPEG) and one table of questions or reports: questions.csv or .jsonl.
 
 A row names an `image` (a path from the table's folder) and has a `question` with its `answer`, a `report`, or a
-`label` with a box `x`, `y`, `width`, `height` (or only a point `x`, `y`); rows of one image are one case. Further
-columns, all optional:
-
-| column    | what                                                                              |
-|-----------|-----------------------------------------------------------------------------------|
-| `frame`   | which frame, slice or page of the file, counted from 1                            |
-| `patient` | who belongs together in a split; without it DICOM's patient, else the image       |
-| `split`   | train, val or test; without it patients are divided                               |
-| `kind`    | closed or open; without it closed for yes and no                                  |
-| `topic`   | what the question is about: presence, side, modality, ...                         |
-| `options` | what there is to choose from, with a bar between; the answer is one of them, or its letter |
+`label` with a box `x`, `y`, `width`, `height` (or only a point `x`, `y`); rows of one image are one case. The further
+columns, all optional, are described in docs/DATA.md.
 
 Nothing that identifies a patient is passed on: cases and groups are named by their pixels, faults by the table's line,
 pictures are written anew with their pixels only. What the questions, answers and reports say is passed on as it is.
