@@ -142,25 +142,19 @@ def _pick(options: list[tuple[_Statement, bool]], rng: np.random.Generator, long
 
 
 def _affirm(fact: Fact, rng: np.random.Generator, bank: str) -> _Statement:
-    finding = fact.finding
-    nouns, places = NOUNS[finding], PLACES[finding]
-    options = []
+    finding, size = fact.finding, size_word(fact.finding, fact.size) if fact.size else ""
+    nouns, places, options = NOUNS[finding], PLACES[finding], []
     for f, n, p in product(range(len(FRAMES)), range(len(nouns)), range(len(places))):
         if in_bank(bank, finding, f, n, p):
             frame, _, is_long = FRAMES[f]
-            phrase = _noun_phrase(fact, nouns[n], places[p])
-            options.append((_Statement(frame.format(np=phrase), (finding,), "present"), is_long))
+            core = places[p].format(size=size, side=fact.side, zone=fact.zone, noun=nouns[n]).strip()
+            text = frame.format(np=article(finding, f"[{core}]"))
+            options.append((_Statement(text, (finding,), "present"), is_long))
     if finding == "cardiomegaly":
         heart = [(frame.format(degree=DEGREES[fact.size]), is_long) for frame, _, is_long in _heart(bank)]
         heart = [(_Statement(template, (finding,), "present"), is_long) for template, is_long in heart]
         options = heart if rng.random() < 0.5 else options
     return _pick(options, rng, _STYLES[bank].long)
-
-
-def _noun_phrase(fact: Fact, noun: str, place: str) -> str:
-    size = size_word(fact.finding, fact.size) if fact.size else ""
-    core = place.format(size=size, side=fact.side, zone=fact.zone, noun=noun).strip()
-    return article(fact.finding, f"[{core}]")
 
 
 def _heart(bank: str) -> list[tuple[str, str, bool]]:
