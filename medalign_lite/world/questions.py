@@ -66,9 +66,9 @@ class _Asker:
             return None
         return self.absent[int(self.rng.choice(len(self.absent), p=weights / weights.sum()))]
 
-    def fact(self, *attributes: str) -> Fact | None:
-        """A visible fact that has all the attributes."""
-        able = [f for f in self.seen.values() if all(getattr(f, a) for a in attributes)]
+    def fact(self, attribute: str) -> Fact | None:
+        """A visible fact that has the attribute."""
+        able = [fact for fact in self.seen.values() if getattr(fact, attribute)]
         return self.choose(able) if able else None
 
     def word(self, wordings: Sequence[str], finding: str, topic: int) -> tuple[str, str, str]:
