@@ -10,9 +10,8 @@ from medalign_lite.text.claims import find_attributes, judge
 from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.text.reports import extract_claims, find_negations
 from medalign_lite.text.says import yes_no
-from medalign_lite.world import phrases
 from medalign_lite.world.questions import ask
-from medalign_lite.world.text import report
+from medalign_lite.world.text import BANKS, report
 
 
 def read(text):
@@ -24,7 +23,7 @@ def polarities(text):
     return [(c.finding, c.polarity) for c in extract_claims(text)]
 
 
-@pytest.mark.parametrize("bank", phrases.BANKS)
+@pytest.mark.parametrize("bank", BANKS)
 def test_phantom_reports_are_read_back_exactly(bank):
     rng = np.random.default_rng(11)
     for _ in range(300):

@@ -27,8 +27,7 @@ from medalign_lite.text.diff import diff_spans, edited_tokens, remove_spans, tok
 from medalign_lite.text.facts import Fact
 from medalign_lite.text.reports import extract_claims
 from medalign_lite.text.spans import NoEdit
-from medalign_lite.world import phrases
-from medalign_lite.world.text import report
+from medalign_lite.world.text import BANKS, report
 
 
 def correct(answer, truth, question=None):
@@ -184,7 +183,7 @@ def test_what_has_no_minimal_correction_is_refused(facts, said, reason):
         correct(said, facts)
 
 
-@pytest.mark.parametrize("bank", phrases.BANKS)
+@pytest.mark.parametrize("bank", BANKS)
 def test_any_phantom_report_is_corrected_to_any_table_of_facts(bank):
     rng = np.random.default_rng(21)
     for _ in range(60):
@@ -215,7 +214,7 @@ def test_word_salad_is_corrected_truly_or_refused(words):
 # Counterfactuals
 
 
-@pytest.mark.parametrize("bank", phrases.BANKS)
+@pytest.mark.parametrize("bank", BANKS)
 def test_counterfactual_reports_are_false_in_one_finding(bank):
     rng = np.random.default_rng(22)
     kinds = set()

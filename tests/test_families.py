@@ -97,7 +97,7 @@ def test_shared_equals_plain(policy, pairs, monkeypatch):
         warnings.simplefilter("error", UserWarning)
         batch = shared.batch(rows)
     assert all(isinstance(part, Packed) for part in batch.parts)
-    assert shared.unshared is None and shared.shares_features
+    assert shared.unshared is None and shared.encoder.possible
     assert sum(len(part.inputs["input_ids"]) for part in batch.parts) == 5 and len(rows) == 10
     plain = PairInputs(policy)
     plain.encoder.possible = False

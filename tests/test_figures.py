@@ -149,11 +149,10 @@ METRICS = dict.fromkeys(("kl_to_reference", "fact_f1"), POINT)
 
 @pytest.mark.parametrize(("draw", "count"), [
     (lambda ax: figures.lines(ax, range(3), many(24)), 24),
-    (lambda ax: figures.lines(ax, range(3), dict.fromkeys(many(24), range(3))), 24),
     (lambda ax: charts.training_curves(ax, {name: [{"step": 1, "eval_loss": 1.0}] for name in many(8)}, "loss"), 8),
     (lambda ax: figures.histogram(ax, many(4)), 4),
     (lambda ax: figures.token_gradients(ax, "abc", many(6)), 6),
-    (lambda ax: figures.forest(ax, dict.fromkeys(("base", "aligned"), {"test": {"fact_f1": POINT}}), "test", ["fact_f1"]), 2),
+    (lambda ax: figures.forest(ax, dict.fromkeys(("base", "aligned"), {"test": METRICS}), "test", ["fact_f1"]), 2),
     (lambda ax: figures.reliability_lines(ax, dict.fromkeys(many(7), ARM)), 7),
     (lambda ax: figures.prior_bars(ax, ERRORS, [("effusion", "nodule")]), 2),
     (lambda ax: plots.over_number(ax, dict.fromkeys(many(4), TRIALS), "learning_rate"), 4),

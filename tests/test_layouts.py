@@ -36,7 +36,7 @@ def read(tmp_path):
         build(folder)
         change(folder)
         module, _ = detect(folder)
-        return read_cases(folder, root=tmp_path / "made" if module.MAKES_FILES else None, **options)
+        return read_cases(folder, root=tmp_path / "made" if module.makes_files else None, **options)
 
     return reader
 

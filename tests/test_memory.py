@@ -19,7 +19,7 @@ from medalign_lite.run import fit
 from medalign_lite.run.dial import dial, resolve
 from medalign_lite.run.doctor import end_trial
 from medalign_lite.run.fit import Meter, Shapes, config_folder, examine_fit, image_tokens, real_size, with_changes
-from medalign_lite.train.pairs import Pair, PairInputs
+from medalign_lite.train.pairs import Pair, PairInputs, Row
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import score
 
@@ -64,7 +64,8 @@ def test_a_training_step_holds_what_was_told(recompute, pictures, tmp_path):
     with Meter() as meter:
         objective(score(policy.model, inputs, pairs, recipe.sides(), reference=cache), recipe).loss.sum().backward()
     tokens = len(policy.processor.tokenizer(f"Right {text}")["input_ids"]) + 1
-    whole = max(inputs.tokens(pair) for pair in pairs)
+    rows = [Row(pair, "clean", answer) for pair in pairs for answer in ("chosen", "rejected")]
+    whole = inputs.sequences(rows).completion.shape[1]
     shapes = Shapes(16, tokens, images=3, prompt_tokens=whole - tokens - 16)
     preset = replace(CI, micro_batch=4, train_batch=4, eval_batch=4, max_new_tokens=tokens, recompute=recompute,
                      recipes=("neutral-control",))

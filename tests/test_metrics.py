@@ -12,7 +12,8 @@ from medalign_lite.evaluate import short_answers as vqa
 from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, TokenValues, count, ratios
 from medalign_lite.evaluate.priors import error_table
 from medalign_lite.text.facts import Fact
-from medalign_lite.world import text, world
+from medalign_lite.world import world
+from medalign_lite.world.questions import questions as questions_about
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "llavamed_reference_cases.json"
 OWN = [  # in the published file's form; worked out by hand from the rules
@@ -215,7 +216,7 @@ def test_the_phantoms_own_reports_and_answers_score_one():
     cases, predictions = [], []
     for seed in range(80):
         facts = world.draw_facts(world.CONFOUNDED, np.random.default_rng(seed))
-        questions = text.questions(facts, np.random.default_rng(seed), "test", 6)
+        questions = questions_about(facts, np.random.default_rng(seed), "test", 6)
         cases.append(Case(f"c{seed}", f"c{seed}", "test", Path("x.png"), questions, tuple(facts)))
         predictions += [Prediction(f"c{seed}", q.id, q.answer) for q in questions]
     assert {q.kind for case in cases for q in case.questions} == {"report", "closed", "open"}

@@ -8,7 +8,7 @@ import pytest
 from layouts import put
 from PIL import Image
 
-from medalign_lite.cases.readers import NAMES, read_cases, reader
+from medalign_lite.cases.readers import READERS, read_cases, table
 from medalign_lite.run.cases import contact_sheet, main, spread
 
 ROOT = Path(__file__).parents[1]
@@ -104,9 +104,9 @@ def test_a_row_with_x_and_y_only_is_a_point(tmp_path):
 
 def test_the_page_on_data_names_every_layout_and_column():
     page = (ROOT / "docs" / "DATA.md").read_text(encoding="utf-8")
-    for name in NAMES:
-        assert f"| {reader(name).LAYOUT} |" in page
-    for column in reader("table").COLUMNS:
+    for reader in READERS:
+        assert f"| {reader.layout} |" in page
+    for column in table.COLUMNS:
         assert f"`{column}`" in page
 
 

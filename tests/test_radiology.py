@@ -17,8 +17,7 @@ from medalign_lite.text.form import find_report_sentences, find_sections, normal
 from medalign_lite.text.labels import aggregate, as_text, label_report
 from medalign_lite.text.lexicon import CHEXPERT, FINDINGS, HINTS, LABEL_OF, ORGANS
 from medalign_lite.text.reports import extract_claims, read_report
-from medalign_lite.world import phrases
-from medalign_lite.world.text import report
+from medalign_lite.world.text import BANKS, report
 
 HARD_CASES = [json.loads(line) for line in (Path(__file__).parent / "claims_hard_cases.jsonl").read_text().splitlines()]
 
@@ -137,7 +136,7 @@ def test_a_plain_copy_keeps_the_characters():
     assert len(sentence.text) == len(sentence.starts) == len(sentence.ends)
 
 
-@pytest.mark.parametrize("bank", phrases.BANKS)
+@pytest.mark.parametrize("bank", BANKS)
 def test_both_readers_agree_on_phantom_reports(bank):
     """What the phantom's reports say of the five findings that both name alike, the two readers read alike."""
     shared = ("effusion", "pneumothorax", "cardiomegaly", "fracture", "pacemaker")

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from medalign_lite.losses.divergence import kl_terms
-from medalign_lite.train.readout import read_tokens
+from medalign_lite.losses.divergence import kl_terms, read_tokens
 
 N, D, V, LIMIT = 37, 16, 1000, 5 * 1000
 

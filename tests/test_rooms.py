@@ -15,7 +15,6 @@ ORDER = (
 )
 CORE = ("losses", "model", "edits", "corruption", "train")  # the method; a reader of the paper reads these
 CORE_LINES, CORE_FILES, FILE_LINES, ROOM_FILES = 5_400, 27, 430, 20
-WINGS = ("cases.readers.",)  # one file a layout: imported by name when used, by nobody else
 KNOWN: set[tuple[str, str]] = set()
 
 

@@ -9,7 +9,7 @@ from naive import naive_loss
 from torch.nn.functional import pad
 
 from medalign_lite.edits.records import Record
-from medalign_lite.losses.divergence import kl_terms
+from medalign_lite.losses.divergence import kl_terms, read_tokens
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import EVERYWHERE, RECIPES, Reads, recipe_named
 from medalign_lite.model.batches import Sequences, encode
@@ -17,7 +17,6 @@ from medalign_lite.model.lvlm import adapters_off, attach_lora, base_of, load_lv
 from medalign_lite.train import scoring
 from medalign_lite.train.data import pair_of
 from medalign_lite.train.pairs import Pair, PairInputs, Row
-from medalign_lite.train.readout import read_tokens
 from medalign_lite.train.reference import ReferenceCache, ReferenceMismatch
 from medalign_lite.train.scoring import ALL_SIDES, LiveReference, answer_states, check_head, pair_margins, score
 
@@ -196,7 +195,7 @@ def test_kept_features_equal_pixels_whatever_the_budget(policy, pairs):
         for _ in range(2):
             loss = losses_of(policy, pairs, recipe, inputs=inputs).loss
             torch.testing.assert_close(loss, plain, atol=1e-5, rtol=1e-5)
-        assert inputs.shares_features and 0 <= inputs.free_bytes <= budget
+        assert inputs.encoder.possible and 0 <= inputs.free_bytes <= budget
 
 
 def test_an_image_is_encoded_once(policy, pairs, monkeypatch):

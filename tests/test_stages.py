@@ -311,7 +311,7 @@ def test_a_change_makes_stale_what_uses_it_and_nothing_else(tmp_path):
     phantom = {name: set(provenance.source_files(source)) for name, source in cells.items()}
     assert len(phantom) == 8 and len(phantom["04_losses"]) <= 8
     everything = set.union(*phantom.values())
-    layouts = {f"medalign_lite/cases/readers/{name}.py" for name in readers.NAMES}
+    layouts = {reader.file.relative_to(ROOT).as_posix() for reader in readers.READERS}
     assert everything & layouts == {"medalign_lite/cases/readers/kit.py"}
     assert not [name for name in everything if name.startswith(("medalign_lite/cases/dicom", "medalign_lite/editors/"))]
     dicom_table(tmp_path)

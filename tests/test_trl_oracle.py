@@ -11,12 +11,12 @@ from peft import LoraConfig
 from trl import DPOConfig, DPOTrainer
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
+from medalign_lite.losses.divergence import read_tokens
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.batches import conversation
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, lora_targets
 from medalign_lite.train.pairs import Pair, PairInputs
-from medalign_lite.train.readout import read_tokens
 from medalign_lite.train.scoring import LiveReference, score
 
 TEXTS = (  # (question, chosen, rejected), of different lengths

@@ -22,7 +22,7 @@ Other layouts are read by `medalign_lite/cases/readers/`.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from string import ascii_uppercase
@@ -30,7 +30,7 @@ from string import ascii_uppercase
 import numpy as np
 from skimage.draw import polygon2mask
 
-from medalign_lite.cases.images import read_mask
+from medalign_lite.cases.images import ImageError, read_mask
 from medalign_lite.files import write_text
 from medalign_lite.text.facts import Fact
 
@@ -139,6 +139,18 @@ class Draft:
     notes: tuple[str, ...] = ()
 
 
+def kept(named: Iterable[tuple[str, object]], make: Callable, faults: list[str]) -> list:
+    """What `make` makes of each of (its name, it). One that it refuses, by CaseError or ImageError, is a sentence in
+    `faults`, and the others stay."""
+    made = []
+    for name, one in named:
+        try:
+            made.append(make(one))
+        except (CaseError, ImageError) as error:
+            faults.append(f"{name} dropped: {error}")
+    return made
+
+
 def count_notes(notes: Iterable[dict]) -> str:
     """The notes in one sentence, counted under the words after their first ": "; empty where there are none."""
     counted = Counter(note["reason"].split(": ", 1)[-1] for note in notes)
@@ -163,7 +175,12 @@ def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.
         pixels[:] = False
         pixels[int(np.floor(y)) : int(np.ceil(y + height)), int(np.floor(x)) : int(np.ceil(x + width))] = True
     if lesion.polygons:
-        pixels &= polygon_pixels(lesion.polygons, size)
+        inside = np.zeros_like(pixels)
+        for polygon in lesion.polygons:  # pixel 0 spans 0 to 1, so its centre is at one half
+            inside |= polygon2mask(inside.shape, np.reshape(polygon, (-1, 2))[:, ::-1] - 0.5)
+        if not inside.any() or inside.all():
+            raise CaseError(f"its polygon covers {'all' if inside.any() else 'none'} of the image")
+        pixels &= inside
     if lesion.mask is not None:
         pixels &= read_mask(folder / lesion.mask, size, value=lesion.label_id)
     if not pixels.any():
@@ -171,17 +188,6 @@ def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.
         where = "the polygons" if lesion.box is None else f"box {list(lesion.box)}"
         raise CaseError(f"{what} lies inside {where}; correct one of them")
     return pixels
-
-
-def polygon_pixels(polygons: Iterable[tuple[float, ...]], size: tuple[int, int]) -> np.ndarray:
-    """The pixels whose centre lies in one of the polygons, bool (H, W); `size` is (width, height). Raises CaseError
-    where that is no pixel, or every one."""
-    inside = np.zeros(size[::-1], bool)
-    for polygon in polygons:  # pixel 0 spans 0 to 1, so its centre is at one half
-        inside |= polygon2mask(inside.shape, np.reshape(polygon, (-1, 2))[:, ::-1] - 0.5)
-    if not inside.any() or inside.all():
-        raise CaseError(f"its polygon covers {'all' if inside.any() else 'none'} of the image")
-    return inside
 
 
 def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:

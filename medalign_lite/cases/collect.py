@@ -7,7 +7,18 @@ from hashlib import sha256
 
 from scipy.cluster.hierarchy import DisjointSet
 
-from medalign_lite.cases.case import Case, CaseError, CaseSet, Draft, Question, changed_images, check_box, lesion_pixels
+from medalign_lite.cases.case import (
+    Case,
+    CaseError,
+    CaseSet,
+    Draft,
+    Lesion,
+    Question,
+    changed_images,
+    check_box,
+    kept,
+    lesion_pixels,
+)
 from medalign_lite.cases.images import ImageError, read_image, read_mask
 from medalign_lite.files import visible
 
@@ -76,21 +87,16 @@ def _with_clean_texts(case: Case, faults: list[str], notes: list[str]) -> Case:
     for value in (case.id, case.group, case.source):
         if clean_text(value) != value:
             raise CaseError(f"{value[:60]!r} holds control characters; correct it in the list")
-    questions, lesions = [], []
-    for question in case.questions:
-        try:
-            questions.append(_with_clean_text(question, case.id, notes))
-        except CaseError as error:
-            faults.append(f"question {question.id!r} dropped: {error}")
-    for lesion in case.lesions:
-        try:
-            label = clean_text(lesion.label)
-            if not label:
-                raise CaseError("its label holds control characters only")
-            lesions.append(replace(lesion, label=label))
-        except CaseError as error:
-            faults.append(f"lesion {lesion.label[:60]!r} dropped: {error}")
+    asked = ((f"question {question.id!r}", question) for question in case.questions)
+    questions = kept(asked, lambda question: _with_clean_text(question, case.id, notes), faults)
+    lesions = kept(((f"lesion {lesion.label[:60]!r}", lesion) for lesion in case.lesions), _with_clean_label, faults)
     return replace(case, questions=tuple(questions), lesions=tuple(lesions))
+
+
+def _with_clean_label(lesion: Lesion) -> Lesion:
+    if not (label := clean_text(lesion.label)):
+        raise CaseError("its label holds control characters only")
+    return replace(lesion, label=label)
 
 
 def _with_clean_text(question: Question, case: str, notes: list[str]) -> Question:
@@ -133,7 +139,6 @@ def join_groups(shared: Iterable[tuple[str, ...]]) -> list[str]:
     return [firsts.setdefault(joined[names[0]], names[0]) for names in shared]
 
 
-
 def check_case(case: Case) -> tuple[Case, list[str], str]:
     """Open the files of a case; returns it without its unusable lesions, a sentence for each of those, and a name of
     its picture's pixels. Raises ImageError or CaseError where the image, the hidden image or a fact's mask is unusable:
@@ -146,16 +151,16 @@ def check_case(case: Case) -> tuple[Case, list[str], str]:
     for fact in case.facts or ():
         if fact.mask is not None:
             read_mask(case.folder / fact.mask, size)
-    good, faults = [], []
-    for lesion in case.lesions:
-        try:
-            lesion = lesion if lesion.box is None else replace(lesion, box=check_box(lesion.box, size))
-            if lesion.outlined:
-                lesion_pixels(lesion, folder=case.folder, size=size)
-            for x, y in lesion.points:
-                if not (0 <= x < size[0] and 0 <= y < size[1]):
-                    raise CaseError(f"point [{x:g}, {y:g}] is outside the image of {size[0]}x{size[1]} pixels")
-            good.append(lesion)
-        except (CaseError, ImageError) as error:
-            faults.append(f"lesion {lesion.label!r} dropped: {error}")
+    faults: list[str] = []
+
+    def checked(lesion: Lesion) -> Lesion:
+        lesion = lesion if lesion.box is None else replace(lesion, box=check_box(lesion.box, size))
+        if lesion.outlined:
+            lesion_pixels(lesion, folder=case.folder, size=size)
+        for x, y in lesion.points:
+            if not (0 <= x < size[0] and 0 <= y < size[1]):
+                raise CaseError(f"point [{x:g}, {y:g}] is outside the image of {size[0]}x{size[1]} pixels")
+        return lesion
+
+    good = kept(((f"lesion {lesion.label!r}", lesion) for lesion in case.lesions), checked, faults)
     return replace(case, lesions=tuple(good)), faults, sha256(repr(size).encode() + image.tobytes()).hexdigest()

@@ -45,11 +45,9 @@ class Masks:
 
 
 def lesion_mask(case: Case, select: Collection[str] | None = None) -> np.ndarray | None:
-    """The union of the case's lesions at image size, bool (H, W), or None where it has none that is asked for.
-
-    Counts every fact with a mask and every lesion that is outlined; `select` keeps those findings or labels, small and
-    capital letters alike.
-    Raises ImageError or CaseError for an unusable mask."""
+    """The union of the case's lesions at image size, bool (H, W), or None where it has none that is asked for: every
+    fact with a mask and every lesion that is outlined; `select` keeps those findings or labels, small and capital
+    letters alike. Raises ImageError or CaseError for an unusable mask."""
     size = image_size(case.image)
     parts = [read_mask(case.folder / fact.mask, size) for fact in _chosen_facts(case, select)]
     parts += [lesion_pixels(lesion, folder=case.folder, size=size) for lesion in _chosen_lesions(case, select)]

@@ -31,13 +31,10 @@ def cohen_kappa(a: Sequence[Value], b: Sequence[Value]) -> Kappa:
     """κ of two raters' values of the same units, nominal; the interval is the asymptotic one (Fleiss et al. 1969)."""
     if len(a) != len(b):
         raise ValueError(f"{len(a)} values against {len(b)}: give the units that both judged, in one order")
-    values = sorted({*a, *b}, key=repr)
+    values, counts = sorted({*a, *b}, key=repr), Counter(zip(a, b))
     if len(values) < 2:
         return Kappa(np.nan, np.nan, np.nan, len(a))
-    place = {value: i for i, value in enumerate(values)}
-    table = np.zeros((len(values), len(values)))
-    for x, y in zip(a, b, strict=True):
-        table[place[x], place[y]] += 1
+    table = np.array([[counts[x, y] for y in values] for x in values], float)
     found = cohens_kappa(table)
     return Kappa(float(found.kappa), float(found.kappa_low), min(float(found.kappa_upp), 1.0), len(a))
 
@@ -90,17 +87,15 @@ def agreement(journals: Mapping[str, Iterable[Note]], spans: Mapping[str, Sequen
         both = [key for key in said[a] if key in said[b]]
         pairs[a, b] = cohen_kappa([verdicts[a][key] for key in both], [verdicts[b][key] for key in both])
         wrong = [key for key in both if verdicts[a][key] == verdicts[b][key] == "wrong"]
-        same_words[a, b] = (sum(_text(said[a][key]) == _text(said[b][key]) for key in wrong), len(wrong))
+        texts = [[make_changes(note.answer, note.judgement.changes) for note in map(said[name].get, wrong)]
+                 for name in (a, b)]  # fmt: skip
+        same_words[a, b] = (sum(x == y for x, y in zip(*texts)), len(wrong))
     changed = [
         {(key, span): _changes(note, span) for key, note in notes.items() for span in spans[key]
          if note.judgement.verdict != "unsure"}
         for notes in said.values()
     ]  # fmt: skip
     return Agreement(pairs, same_words, krippendorff_alpha(list(verdicts.values())), krippendorff_alpha(changed))
-
-
-def _text(note: Note) -> str:
-    return make_changes(note.answer, note.judgement.changes)
 
 
 def _changes(note: Note, span: tuple[int, int]) -> bool:

@@ -85,11 +85,9 @@ class Chat:
         self.requests = self.tokens = self.kept = 0
 
     def ask(self, system: str, text: str, *, name: str, schema: dict) -> dict:
-        """The model's JSON, which fits `schema` (JSON Schema; `name` is its name in the request).
-
-        Raises:
-            BadReply: where no attempt gave such JSON; that is kept too, so a rerun raises it at no cost.
-            ChatError: where the model cannot be asked, or the budget is spent."""
+        """The model's JSON, which fits `schema` (JSON Schema; `name` is its name in the request). Raises BadReply where
+        no attempt gave such JSON (that is kept too, so a rerun raises it at no cost), and ChatError where the model
+        cannot be asked, or the budget is spent."""
         request = {
             "model": self.endpoint.model,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}], "temperature": 0,
@@ -128,8 +126,11 @@ class Chat:
                 with one:
                     seed = one.retry_state.attempt_number - 1
                     content = _content(self._send(request | {"seed": seed}))
-                    if seed + 1 < attempts and not fits(content, schema):
-                        raise _Passing("a reply that does not fit the schema", wait=0)
+                    try:
+                        parse_reply(content, schema)
+                    except BadReply as error:
+                        if seed + 1 < attempts:
+                            raise _Passing("a reply that does not fit the schema", wait=0) from error
         except _Passing as trouble:
             raise ChatError(f"{self.host}: {trouble}, {attempts} times; {self._later()}") from trouble
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,15 +256,6 @@ def _content(reply: object) -> str:
     except (KeyError, IndexError, TypeError) as error:
         raise _Passing("a reply without choices[0].message.content") from error
     return content if isinstance(content, str) else ""
-
-
-def fits(content: str, schema: dict) -> bool:
-    """Whether `parse_reply` takes it."""
-    try:
-        parse_reply(content, schema)
-    except BadReply:
-        return False
-    return True
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:

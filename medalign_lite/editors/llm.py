@@ -46,18 +46,16 @@ ALLOWED = {
 }
 NUMBERS = {"LIMIT": 0, "MAX_REQUESTS": 1000, "MAX_TOKENS": 1_000_000, "TIMEOUT": 120.0, "COUNTERFACTUAL_SHARE": 1.0}
 PROMPTS = Path(__file__).parent / "prompts"
-_CHANGES = {"type": "array", "items": {
-    "type": "object", "properties": {"old": {"type": "string"}, "new": {"type": "string"}}, "required": ["old", "new"],
-    "additionalProperties": False,
-}}
-COUNTERFACTUAL = {
-    "type": "object", "properties": {"changes": _CHANGES}, "required": ["changes"], "additionalProperties": False,
-}  # fmt: skip
-CORRECTION = {
-    "type": "object",
-    "properties": {"verdict": {"type": "string", "enum": ["right", "wrong", "unsure"]}, "changes": _CHANGES},
-    "required": ["verdict", "changes"], "additionalProperties": False,
-}
+
+
+def _holding(**properties: dict) -> dict:
+    """The JSON schema of an object that has all of these and nothing else."""
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+_CHANGES = {"type": "array", "items": _holding(old={"type": "string"}, new={"type": "string"})}
+COUNTERFACTUAL = _holding(changes=_CHANGES)
+CORRECTION = _holding(verdict={"type": "string", "enum": ["right", "wrong", "unsure"]}, changes=_CHANGES)
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,8 @@ class LlmEditor:
     counterfactual_share: float = 1.0
 
     def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
-        """The verified edit of one answer.
-
-        Raises:
-            NoEdit: where the model gives none, or one that cannot be verified; the message is the reason.
-            ChatError: where the model cannot be asked."""
+        """The verified edit of one answer. Raises NoEdit, whose message is the reason, where the model gives none or
+        one that cannot be verified, and ChatError where it cannot be asked."""
         answer = rollout.text
         prompt = read_prompt("correct_v1")
         reply = self._ask(prompt, answer, case, question, CORRECTION)
@@ -137,10 +132,8 @@ def describe_truth(case: Case, question: Question) -> tuple[str, str]:
 
 
 def apply_changes(answer: str, changes: list[dict]) -> str:
-    """`answer` with each `old` replaced by its `new`.
-
-    Raises:
-        NoEdit: for no change, one whose words do not stand in the answer exactly once, or two that overlap."""
+    """`answer` with each `old` replaced by its `new`. Raises NoEdit for no change, one whose words do not stand in the
+    answer exactly once, or two that overlap."""
     places = []
     for change in changes:
         if not change["old"] or answer.count(change["old"]) != 1:

@@ -97,10 +97,8 @@ def list_items(rollouts: Iterable[Rollout], cases: Iterable[Case]) -> list[Item]
 
 
 def replace_words(said: Judgement, answer: str, changes: Iterable[Change]) -> Judgement:
-    """With these changes; earlier ones that they touch are gone, and so is the mark.
-
-    Raises:
-        NoteError: for characters outside the answer, changes that overlap, or a replacement that changes nothing."""
+    """With these changes; earlier ones that they touch are gone, and so is the mark. Raises NoteError for characters
+    outside the answer, changes that overlap, or a replacement that changes nothing."""
     new = tuple(sorted(changes))
     for change in new:
         _check_change(change, answer)
@@ -186,10 +184,8 @@ class Journal:
 
 
 def read_notes(path: Path | str) -> list[Note]:
-    """The notes of a journal or an export. A last line that was cut off is left out.
-
-    Raises:
-        NoteError: for any other line that is no note, with its number."""
+    """The notes of a journal or an export. A last line that was cut off is left out. Raises NoteError for any other
+    line that is no note, with its number."""
     text = Path(path).read_text(encoding="utf-8", errors="replace")
     return parse_notes(text, name=str(path))
 

@@ -133,11 +133,9 @@ class _Rows:
 
 
 def conversation(processor, question: str, answer: str | None = None, *, image: bool = True) -> str:
-    """The conversation as the chat template writes it; without an answer it ends where the answer begins.
-
-    `image` False leaves the image out.
-
-    Raises ValueError where the processor has no chat template, or a text holds one of its special tokens."""
+    """The conversation as the chat template writes it; without an answer it ends where the answer begins. `image` False
+    leaves the image out. Raises ValueError where the processor has no chat template, or a text holds one of its special
+    tokens."""
     for text in (question, answer or ""):
         token = next((token for token in special_tokens(processor.tokenizer) if token in text), None)
         if token:

@@ -18,7 +18,7 @@ THREE_POSITIONS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")  # time
 WRITES_NEWLINE = ("PaliGemmaProcessor",)  # ends every prompt with a newline of its own
 TOWERS = ("vision", "connector", "language", "head")
 CONNECTORS_INSIDE_VISION = ("merger", "deepstack_merger_list")  # Qwen2-VL, Qwen2.5-VL, Qwen3-VL
-WRAPPER_PREFIXES = ("base_model.model.",)  # what PEFT puts before a parameter's name
+PEFT_PREFIX = "base_model.model."  # before a parameter's name
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Towers:
 
     def of(self, name: str) -> str:
         """The tower of a module or parameter by its full dotted name, with or without PEFT's prefix."""
-        for prefix in WRAPPER_PREFIXES:
-            name = name.removeprefix(prefix)
+        name = name.removeprefix(PEFT_PREFIX)
         if _inside(name, self.head):
             return "head"
         if _inside(name, self.language):

@@ -111,18 +111,13 @@ class KeptFeatures:
         self._files: dict[Path, Identity] = {}
         self._prompts: dict[tuple[str, tuple[int, int]], dict[str, torch.Tensor]] = {}  # a row each, not padded
 
-    @property
-    def possible(self) -> bool:
-        """Whether this family takes features in place of pixels, as far as is known."""
-        return self.encoder.possible
-
     def warm(self, images: Sequence[Image.Image | Path | str], *, batch_size: int = 32) -> None:
         """Make the features of these images, in this order. A batch's composition moves the last bits of its features:
         a run that goes on after a kill must warm the same images in the same order before it asks."""
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             inputs = encode_prompts(self.lvlm.processor, batch, ["?"] * len(batch), device=self.lvlm.device)
-            visions = self.encoder.encode(inputs) if self.possible and _an_image_a_row(inputs) else None
+            visions = self.encoder.encode(inputs) if self.encoder.possible and _an_image_a_row(inputs) else None
             if visions is None:
                 return
             for image, vision in zip(batch, visions, strict=True):

@@ -1,7 +1,4 @@
-"""From a model's folder to a network and a processor in memory: what the folder says is checked on the way.
-
-Nothing talks to the network, only safetensors weights are read, and no model's own code is run.
-"""
+"""From a model's folder to a network and a processor in memory: what the folder says is checked on the way."""
 
 import json
 import math

@@ -293,7 +293,13 @@ def own_answers(
     ]
     times = {"sampled": preset.samples_per_case}
     total = sum(len(_prompts(cases, name, preset)) * times.get(name, 1) for name in PASSES)
-    found = run_shards(_answer, jobs, tick=lambda: f"{_finished(scratch)} of {total} answers", every=every)
+
+    def tick() -> str:
+        journals = scratch.glob("*/*.jsonl")
+        done = sum(path.read_text(encoding="utf-8").count('"question_id":') for path in journals)
+        return f"{done} of {total} answers"
+
+    found = run_shards(_answer, jobs, tick=tick, every=every)
     order = {case.id: n for n, case in enumerate(cases)}
     return sorted((answer for shard in found for answer in shard), key=lambda answer: order[answer.case_id])
 
@@ -332,8 +338,3 @@ def _prompts(cases: Sequence[Case], name: str, preset: Preset) -> list[Prompt]:
         for case in cases for question in case.questions
         if question.visible and (question.kind == "report") == (name != "questions")
     ]
-
-
-def _finished(scratch: Path) -> int:
-    """Answers in the journals."""
-    return sum(path.read_text(encoding="utf-8").count('"question_id":') for path in scratch.glob("*/*.jsonl"))

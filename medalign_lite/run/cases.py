@@ -14,6 +14,7 @@ from pathlib import Path
 
 from medalign_lite.cases import readers
 from medalign_lite.cases.case import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks
+from medalign_lite.cases.readers import table
 from medalign_lite.corruption.masks import lesion_mask, mask_source
 from medalign_lite.dials import Preset, PresetError
 from medalign_lite.files import ROOT, visible, write_json
@@ -132,8 +133,8 @@ def look(cases: Path, *, out: Path, seed: int, preset: Preset, strict: bool = Fa
     folder = out / "cases"
     folder.mkdir(parents=True, exist_ok=True)
     reader, _ = readers.detect(cases)
-    if reader.LAYOUT == "pictures with a table" and not any((cases / name).is_file() for name in reader.FILES):
-        empty, text = folder / reader.FILES[0], reader.template(cases)
+    if reader is table.TABLE and not any((cases / name).is_file() for name in table.FILES):
+        empty, text = folder / table.FILES[0], table.template(cases)
         empty.write_text(text, encoding="utf-8")
         return (f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n1. Fill in "
                 f"question and answer, or report, in  {empty}\n2. Save it as CSV (UTF-8) in                   "

@@ -47,10 +47,10 @@ def input_files(cases: str) -> list[Path]:
     path = ROOT / Path(cases).expanduser()
     if not cases:
         return []
-    module = readers.detect(path)[0]
-    plugged = [Path(module.__file__), PACKAGE / "cases/pictures.py", PACKAGE / "cases/dicom.py"]
-    code = plugged if module is not readers.kit else []  # what no import tells
-    if not path.is_file() or module.MAKES_FILES:
+    reader = readers.detect(path)[0]
+    plugged = [reader.file, PACKAGE / "cases/pictures.py", PACKAGE / "cases/dicom.py"]
+    code = plugged if reader is not readers.kit.KIT else []  # what no import tells
+    if not path.is_file() or reader.makes_files:
         return [path, *code]
     return sorted({path.resolve()}.union(*map(_files_of, read_cases(path, check_files=False).cases)))
 
@@ -85,7 +85,7 @@ def read_set(cases: Path, out: Path, *, strict: bool = False, lesions: str = "")
 
 def made_files(cases: Path, out: Path) -> Path | None:
     """The folder under OUT for pictures that a reader makes of the data set `cases`; None where it makes none."""
-    makes = readers.detect(cases)[0].MAKES_FILES
+    makes = readers.detect(cases)[0].makes_files
     return out / "cache" / f"cases-{digest(str(cases.resolve()))[:12]}" if makes else None
 
 

@@ -25,6 +25,7 @@ from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.dials import PRESETS, Preset
 from medalign_lite.files import machine_memory_gb
+from medalign_lite.losses.divergence import LOGITS_AT_ONCE
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model import batches
 from medalign_lite.model.families import TOWERS, find_towers, image_tokens_of, patches_of
@@ -32,7 +33,6 @@ from medalign_lite.model.loading import config_of, skeleton_of
 from medalign_lite.model.lvlm import Lvlm, attach_lora, base_of, layers_recomputing, load_processor, recompute_layers
 from medalign_lite.model.weights import ModelError, find_model, locate
 from medalign_lite.run.dial import Resolved, dial, gpu_memory_gb
-from medalign_lite.train.readout import LOGITS_AT_ONCE
 
 CONFIGS = Path(__file__).resolve().parent / "configs"  # config.json of the presets' models
 PROCESS_GB = 0.75  # Python with torch, transformers and a notebook kernel, measured
@@ -44,7 +44,7 @@ SPARE = 0.9  # of a memory, the share that may be planned with
 PROMPT_TOKENS = 64  # a question with what the chat template writes around it
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight; an 8-bit scale for 64 of them; a 32-bit one for 256 of those
 FEATURE_BYTES = 2**30  # image features that training keeps at most (`PairInputs`)
-LOGIT_ARRAYS = 6  # fp32 arrays of a chunk of logits that live at once with a divergence (`readout.py`)
+LOGIT_ARRAYS = 6  # fp32 arrays of a chunk of logits that live at once with a divergence (`divergence.py`)
 WARM_IMAGES = 16  # pictures that the vision tower takes at a time
 METERED = "metered"  # the name of `_fused` among transformers' attention functions
 NUMBERS = {True: torch.bfloat16, False: torch.float32}  # what is computed in, on a GPU and on a CPU
@@ -113,7 +113,7 @@ def examine_fit(resolved: Resolved, *, on_gpu: bool | None = None) -> Fit:
 def counted(resolved: Resolved) -> Preset:
     """The preset with the numbers of its cases, at most its own, where they are read and not made from other files."""
     preset = resolved.preset
-    if resolved.cases is None or readers.detect(resolved.cases)[0].MAKES_FILES:
+    if resolved.cases is None or readers.detect(resolved.cases)[0].makes_files:
         return preset
     cases = read_cases(resolved.cases, check_files=False).cases
     splits, questions = Counter(case.split for case in cases), sum(len(case.questions) for case in cases)

@@ -71,7 +71,7 @@ def _readers(cases: str) -> list[Path]:
         return [kit]
     from medalign_lite.cases import readers  # imaging libraries, which a run with nothing to do does without
 
-    return [kit, Path(readers.detect(path)[0].__file__)]
+    return [kit, readers.detect(path)[0].file]
 
 
 @functools.cache  # the stages share most of their sources

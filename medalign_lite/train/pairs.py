@@ -71,7 +71,7 @@ class Row:
 class PairInputs:
     """Model inputs for rows. Texts and image features are kept between calls. Features are what the frozen vision tower
     and connector make of an image, kept by the image's content up to `feature_bytes`; beyond that they are made anew. A
-    model family that cannot be handed features gets pixels each time (`shares_features` is False then)."""
+    model family that cannot be handed features gets pixels each time (`encoder.possible` is False then)."""
 
     def __init__(self, lvlm: Lvlm, *, feature_bytes: int = 2**30):
         self.lvlm = lvlm
@@ -83,11 +83,6 @@ class PairInputs:
         self._texts: dict[str, prefix.Text] = {}
         self._features: dict[str, Vision] = {}
         self._pictures: dict[tuple[str, str], tuple[Picture, str, tuple[int, int]]] = {}
-
-    @property
-    def shares_features(self) -> bool:
-        """Whether images are encoded once and kept, as far as is known."""
-        return self.encoder.possible
 
     def batch(self, rows: Sequence[Row]) -> prefix.Batch:
         """Inputs of one batch of rows, in parts of like length; rows with one question and image share their prefix
@@ -120,18 +115,13 @@ class PairInputs:
         for image in (name for name in ("clean", "lesion", "control") if name in images):
             rows = [Row(pair, image, "chosen") for pair in pairs if pair.picture(image) is not None]
             distinct = list({self._identify(row)[0]: row for row in rows}.values())
-            for start in range(0, len(distinct) if self.shares_features else 0, batch_size):
+            for start in range(0, len(distinct) if self.encoder.possible else 0, batch_size):
                 self._visions(distinct[start : start + batch_size])
 
     def fingerprint(self, row: Row) -> str:
         """A hash of what this row's score depends on beside the model: token ids and pixels."""
         ids = self._text_rows([row])[0].inputs["input_ids"]
         return hashlib.sha256(f"{ids.tolist()} {self._identify(row)[0]}".encode()).hexdigest()
-
-    def tokens(self, pair: Pair) -> int:
-        """Length of the pair's longer answer with its prompt, image tokens included."""
-        rows = [Row(pair, "clean", answer) for answer in ("chosen", "rejected")]
-        return max(len(text.completion) for text in self._text_rows(rows))
 
     def _identify(self, row: Row) -> tuple[str, tuple[int, int]]:
         """The picture's content hash and its size in pixels."""
@@ -156,13 +146,13 @@ class PairInputs:
         keys = [self._identify(row)[0] for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._features}
         fresh = {}
-        if new and self.shares_features:
+        if new and self.encoder.possible:
             fresh = dict(zip(new, self.encoder.encode(self._encode(list(new.values())).inputs) or (), strict=False))
             for key, vision in fresh.items():
                 if vision.nbytes <= self.free_bytes:
                     self._features[key] = replace(vision, parts=tuple(part.clone() for part in vision.parts))
                     self.free_bytes -= vision.nbytes
-        if not self.shares_features:
+        if not self.encoder.possible:
             return None
         return [fresh[key] if key in fresh else self._features[key] for key in keys]
 

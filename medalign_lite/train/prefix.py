@@ -134,7 +134,9 @@ def pack(body: nn.Module, texts: Sequence[Text], groups: Sequence[Sequence[int]]
     places = {n: g * ids.shape[1] + place for g, (group, layout) in enumerate(zip(groups, layouts, strict=True))
               for n, place in zip(group, layout.places, strict=True)}
     read = torch.cat([places[n][:-1][text.completion[1:]] for n, text in enumerate(texts)])
-    return Packed(inputs, read, *_answers(texts))
+    targets = torch.cat([text.inputs["input_ids"][text.completion] for text in texts])
+    kinds = torch.cat([text.kinds[text.completion] for text in texts])
+    return Packed(inputs, read, targets, kinds, [int(text.completion.sum()) for text in texts])
 
 
 def visible(branch: Tensor, blocks: Tensor) -> Tensor:
@@ -172,13 +174,6 @@ def _lay_out(body: nn.Module, members: list[Text], about: dict[str, Tensor]) -> 
         start += length - shared
     return _Layout(ids, branch, spread(positions, [positions[:, :length] for length in lengths]),
                    spread(blocks, [blocks[:length] for length in lengths]), places)
-
-
-def _answers(texts: Sequence[Text]) -> tuple[Tensor, Tensor, list[int]]:
-    """Targets and kinds of every answer's tokens, row after row, and tokens per row."""
-    targets = torch.cat([text.inputs["input_ids"][text.completion] for text in texts])
-    kinds = torch.cat([text.kinds[text.completion] for text in texts])
-    return targets, kinds, [int(text.completion.sum()) for text in texts]
 
 
 def _as_attention(body: nn.Module, seen: Tensor) -> Tensor:

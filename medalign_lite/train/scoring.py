@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from medalign_lite.losses.divergence import read_tokens
 from medalign_lite.losses.objective import Side, Terms, margins
 from medalign_lite.losses.recipes import EVERYWHERE, Reads, Recipe
 from medalign_lite.model.batches import Sequences
 from medalign_lite.model.lvlm import Lvlm, adapters_off, base_of, layers_recomputing
 from medalign_lite.train.pairs import Pair, PairInputs, Row
 from medalign_lite.train.prefix import Batch, read_states
-from medalign_lite.train.readout import read_tokens
 
 ALL_SIDES = {(image, answer): Reads() for image in ("clean", "lesion", "control") for answer in ("chosen", "rejected")}
 
@@ -151,7 +151,7 @@ def check_head(lvlm: Lvlm, sequences: Sequences) -> None:
     theirs = logits.float().log_softmax(-1).gather(-1, sequences.targets[:, None])[:, 0]
     if not torch.allclose(ours.float(), theirs, atol=1e-2, rtol=1e-2):
         raise ValueError(f"{type(base_of(lvlm.model)).__name__} changes its logits after the output head (soft-capping "
-                         "or scaling), which readout.read_tokens does not do; this family is not supported")
+                         "or scaling), which divergence.read_tokens does not do; this family is not supported")
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from medalign_lite.files import bar, claim, file_sha256, peak_mb, write_jsonl
 from medalign_lite.losses.objective import Losses, margins, objective
-from medalign_lite.losses.recipes import RECIPES, Reads, Recipe
+from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.lvlm import Lvlm, attach_lora, load_adapter, recompute_layers, save_adapter
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.reference import ReferenceCache
@@ -172,11 +172,11 @@ class PairTrainer(Trainer):
         self.model.eval()
         # the span margin where the recipe compares nothing
         watched = self.recipe if self.recipe.reference else RECIPES["mask-dpo"]
-        found, size = [], self.settings.eval_batch_size
+        found, size, sides = [], self.settings.eval_batch_size, ALL_SIDES | self.recipe.sides()
         starts = range(0, len(self.validation), size)
         for start in starts[self.args.process_index :: self.args.world_size]:
-            terms = score(self.model, self.inputs, self.validation[start : start + size], _all_sides(self.recipe),
-                          reference=self.reference)
+            pairs = self.validation[start : start + size]
+            terms = score(self.model, self.inputs, pairs, sides, reference=self.reference)
             losses = objective(terms, self.recipe)
             found.append(_kept(Losses(losses.loss, losses.parts | margins(terms, watched))))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in summary(gather_object(found)).items()}
@@ -292,14 +292,10 @@ def _policy(lvlm: Lvlm, settings: TrainSettings, start: Path | None) -> Lvlm:
     return policy
 
 
-def _all_sides(recipe: Recipe) -> dict[tuple[str, str], Reads]:
-    return ALL_SIDES | recipe.sides()
-
-
 def _fill(cache: ReferenceCache, pairs, validation, settings: TrainSettings, *, progress: bool) -> None:
     """Features and reference values of every row that the run will read, made in an order of their own."""
     recipe = settings.resolved_recipe()
-    jobs = [(pairs, recipe.sides(), "train"), (validation, _all_sides(recipe), "validation")]
+    jobs = [(pairs, recipe.sides(), "train"), (validation, ALL_SIDES | recipe.sides(), "validation")]
     check_head(cache.lvlm, cache.inputs.sequences([rows_of(pairs[:1], recipe.sides())[0][1]]))
     with bar("reference", sum(len(rows_of(some, sides)) for some, sides, _ in jobs), shown=progress) as done:
         for some, sides, name in jobs:

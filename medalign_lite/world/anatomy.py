@@ -13,29 +13,20 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 FIELD_CM = 36.0
 LEVELS = np.linspace(0.01, 0.99, 25)
-LATERAL = {
-    "right": (
-        ".175 .234 .282 .319 .347 .370 .388 .403 .415 .424 .435 .442 .449 .455 .460 .465 .469 .475 .481 .485 .488 .490 "
-        ".493 .495 .494"
-    ),
-    "left": (
-        ".183 .255 .298 .328 .356 .379 .395 .406 .417 .427 .435 .441 .447 .455 .459 .461 .465 .470 .474 .480 .483 .484 "
-        ".489 .490 .490"
-    ),
-}
-MEDIAL = {
-    "right": (
-        ".093 .064 .050 .046 .046 .046 .049 .053 .057 .062 .066 .069 .070 .073 .075 .077 .079 .082 .086 .09 .095 .10 "
-        ".10 .10 .10"
-    ),
-    "left": (
-        ".104 .072 .057 .051 .046 .047 .049 .051 .053 .056 .059 .062 .067 .067 .068 .068 .070 .072 .076 .079 .089 .10 "
-        ".11 .12 .12"
-    ),
-}
-OUTLINE = {
-    side: (np.array(LATERAL[side].split(), float), np.array(MEDIAL[side].split(), float)) for side in ("right", "left")
-}
+OUTLINE = {  # side of the patient -> lateral and medial half-widths
+    "right": np.array([
+        [.175, .234, .282, .319, .347, .370, .388, .403, .415, .424, .435, .442, .449, .455, .460, .465, .469,
+         .475, .481, .485, .488, .490, .493, .495, .494],
+        [.093, .064, .050, .046, .046, .046, .049, .053, .057, .062, .066, .069, .070, .073, .075, .077, .079,
+         .082, .086, .09, .095, .10, .10, .10, .10],
+    ]),
+    "left": np.array([
+        [.183, .255, .298, .328, .356, .379, .395, .406, .417, .427, .435, .441, .447, .455, .459, .461, .465,
+         .470, .474, .480, .483, .484, .489, .490, .490],
+        [.104, .072, .057, .051, .046, .047, .049, .051, .053, .056, .059, .062, .067, .067, .068, .068, .070,
+         .072, .076, .079, .089, .10, .11, .12, .12],
+    ]),
+}  # fmt: skip
 SIGN = {"right": -1, "left": 1}  # direction of the patient's side along x
 ZONE_LEVELS = {"upper": (0.12, 0.36), "mid": (0.40, 0.62), "lower": (0.66, 0.88)}  # share of the way from apex to base
 OVERSAMPLE = 4  # strokes are drawn on a finer grid and averaged down
@@ -262,15 +253,8 @@ def build_tissue(a: Anatomy, n: int) -> Tissue:
     gas = ellipsoid(x, y, a.midline + 0.14, a.dome["left"] + 0.085, 0.055, 0.030, 5, 2.0, -0.2)
     bone, ribs = skeleton(a, n)
     soft = np.clip(body - lung, 2, None)
+    air = np.minimum(trachea, soft * 0.3) + np.minimum(gas, soft * 0.4)
     return Tissue(
-        soft=soft,
-        lung=lung,
-        vessels=vessel_tree(a, n, either),
-        bone=bone,
-        air=np.minimum(trachea, soft * 0.3) + np.minimum(gas, soft * 0.4),
-        body=body,
-        lungs=lungs,
-        heart=heart_shape(a, n, a.heart_ratio),
-        mediastinum=mediastinum,
-        ribs=ribs,
-    )
+        soft=soft, lung=lung, vessels=vessel_tree(a, n, either), bone=bone, air=air, body=body, lungs=lungs,
+        heart=heart_shape(a, n, a.heart_ratio), mediastinum=mediastinum, ribs=ribs,
+    )  # fmt: skip

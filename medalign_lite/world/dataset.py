@@ -1,14 +1,6 @@
 """Renders worlds of cases: on demand, in parallel, cached in a folder as PNG files and `cases.jsonl`.
 
-Splits differ in seed range (so in anatomy), in phrase bank, and in world:
-
-| split   | world      | phrase bank | used for                       |
-|---------|------------|-------------|--------------------------------|
-| base    | both       | base        | training the embedded LVLM     |
-| train   | confounded | pool        | alignment pool: rollouts, edits|
-| val     | confounded | pool        | choices                        |
-| test    | confounded | test        | results                        |
-| shifted | shifted    | test        | results where priors mislead   |
+Splits differ in seed range (so in anatomy), in phrase bank, and in world.
 """
 
 import json
@@ -20,22 +12,23 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from medalign_lite.cases.case import Case, CaseSet, Question, write_cases
+from medalign_lite.cases.pictures import save_png
 from medalign_lite.cases.readers import read_cases
-from medalign_lite.files import bar, sync, whole
+from medalign_lite.files import bar, sync
 from medalign_lite.text.facts import Fact
-from medalign_lite.world import text, world
+from medalign_lite.world import world
+from medalign_lite.world.questions import questions as questions_about
 from medalign_lite.world.render import SIZE, Rendering, render
 
 SPLITS = {  # name -> (number that keeps its seeds apart, world, phrase bank)
-    "train": (1, world.CONFOUNDED, "pool"),
-    "val": (2, world.CONFOUNDED, "pool"),
-    "test": (3, world.CONFOUNDED, "test"),
-    "shifted": (4, world.SHIFTED, "test"),
+    "train": (1, world.CONFOUNDED, "pool"),  # the alignment pool: rollouts, edits
+    "val": (2, world.CONFOUNDED, "pool"),  # choices
+    "test": (3, world.CONFOUNDED, "test"),  # results
+    "shifted": (4, world.SHIFTED, "test"),  # results where priors mislead
 }
-BASE_SPLIT = 0  # the base model's own people
+BASE_SPLIT = 0  # the embedded LVLM's own people, of both worlds, in the words of the bank "base"
 CHANGED = ("test", "shifted")  # splits of which some people are also rendered with one finding gone, and moved
 CHANGED_PEOPLE = 200  # of each of these splits, the first ones
 SEEDS_PER_SPLIT = 1_000_000
@@ -60,42 +53,25 @@ def make_case(plan: tuple[str, int, int, int, int, Path]) -> Case:
     number, its_world, bank = SPLITS[split]
     name, seed = f"{split}-{index:05d}", case_seed(seed, number, index)
     picture = draw_case(seed, its_world, size=size)
-    questions = text.questions(picture.facts, np.random.default_rng([seed, 4]), bank, count)
+    questions = questions_about(picture.facts, np.random.default_rng([seed, 4]), bank, count)
     facts = tuple(replace(f, mask=f"masks/{name}-{f.finding}.png") for f in picture.facts)
     if split in CHANGED and index < CHANGED_PEOPLE:
         facts = change_one(picture, facts, questions, name=name, folder=folder, seed=seed)
     for fact in facts:
-        save_grey(picture.masks[fact.finding].astype(np.uint8) * 255, folder / fact.mask)
-    save_grey(picture.image, folder / f"images/{name}.png")
+        save_png(picture.masks[fact.finding].astype(np.uint8) * 255, folder / fact.mask)
+    image, hidden = folder / f"images/{name}.png", folder / f"hidden/{name}.png"
+    save_png(picture.image, image)
     if facts:
-        save_grey(picture.removed(), folder / f"hidden/{name}.png")
-    return Case(
-        id=name,
-        group=name,
-        split=split,
-        image=folder / f"images/{name}.png",
-        questions=questions,
-        facts=facts,
-        hidden=folder / f"hidden/{name}.png" if facts else None,
-        source="phantom",
-        folder=folder,
-    )
-
-
-def make_folders(folder: Path) -> None:
-    """Where `make_case` writes."""
-    for part in ("images", "masks", "hidden", "changed"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+        save_png(picture.removed(), hidden)
+    return Case(name, name, split, image, questions, facts, (), hidden if facts else None, "phantom", folder)
 
 
 def change_one(
     picture: Rendering, facts: tuple[Fact, ...], questions: Iterable[Question], *, name: str, folder: Path, seed: int
 ) -> tuple[Fact, ...]:
-    """The facts, one of which has got its pictures `removed` and `moved`, written to `folder`.
-
-    It is a seeded one of those that can be seen, and that a question is about where there is one. It is not moved where
-    that would hide something, or bring something to light.
-    """
+    """The facts, one of which has got its pictures `removed` and `moved`, written to `folder`: a seeded one of those
+    that can be seen, and that a question is about where there is one. It is not moved where that would hide something,
+    or bring something to light."""
     about = {question.finding for question in questions}
     seen = [fact for fact in facts if fact.visible]
     able = [fact for fact in seen if fact.finding in about] or seen
@@ -108,14 +84,8 @@ def change_one(
         pictures["moved"] = other.image
     paths = {kind: f"changed/{name}-{chosen.finding}-{kind}.png" for kind in pictures}
     for kind, pixels in pictures.items():
-        save_grey(pixels, folder / paths[kind])
+        save_png(pixels, folder / paths[kind])
     return tuple(replace(fact, **paths) if fact == chosen else fact for fact in facts)
-
-
-def save_grey(pixels: np.ndarray, path: Path) -> None:
-    """Writes uint8 (h, w) as PNG, whole or not at all."""
-    with whole(path, synced=False) as part:
-        Image.fromarray(pixels).save(part, format="PNG", compress_level=1)
 
 
 def source_key(request: object, *modules: str) -> str:
@@ -136,11 +106,9 @@ def build_cases(
 def build_world(
     cache: Path, counts: dict[str, int], *, seed: int, questions: int = 4, size: int = SIZE, workers: int | None = None
 ) -> Path:
-    """Renders `counts` = {split: images} into a folder of `cache`; a world that is there already is re-used.
-
-    A killed run leaves the folder without its `cases.jsonl`, so it is rendered again, as is one that lost images.
-    Images are size x size pixels. Raises ValueError for an unknown split.
-    """
+    """Renders `counts` = {split: images}, size x size pixels, into a folder of `cache`; a world that is there already
+    is re-used. A killed run leaves the folder without its `cases.jsonl`, so it is rendered again, as is one that lost
+    images. Raises ValueError for an unknown split."""
     if unknown := set(counts) - set(SPLITS):
         raise ValueError(f"unknown split {sorted(unknown)}; the phantom world has {', '.join(SPLITS)}")
     folder = Path(cache) / f"phantom-{source_key([sorted(counts.items()), seed, questions, size])}"
@@ -154,7 +122,6 @@ def render_folder(
     folder: Path, counts: dict[str, int], *, seed: int, questions: int, size: int = SIZE, workers: int | None = None
 ) -> None:
     """Renders `counts` = {split: images} into `folder`, in parallel, `cases.jsonl` last."""
-    make_folders(folder)
     plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
     with ProcessPoolExecutor(workers or os.cpu_count(), initializer=keep_memory) as pool:
         cases = []

@@ -104,9 +104,8 @@ def add_pneumothorax(rng, a, t, fact, n, density) -> Change:
     wall = np.where(lung, out, -9).max(1, keepdims=True)
     depth = np.minimum(wall - out, (y - a.apex) * 1.3)  # distance to the chest wall or the apex
     level = (y - a.apex) / a.thorax_height
-    gap = (
-        rng.uniform(*PLEURAL_GAP[fact.size]) * np.clip(1.35 - 1.5 * level, 0, 1.3) * (1 + 0.10 * texture(rng, n, 0.06))
-    )
+    gap = rng.uniform(*PLEURAL_GAP[fact.size]) * np.clip(1.35 - 1.5 * level, 0, 1.3)
+    gap = gap * (1 + 0.10 * texture(rng, n, 0.06))
     space = lung & (depth < gap)
     pleura = np.exp(-(((depth - gap) / 0.004) ** 2)) * lung * (gap > 0.004)
     soft = density * (1.3 * pleura - np.where(space, 0.26 * t.lung, 0))
@@ -166,22 +165,15 @@ def add_pacemaker(rng, a, t, fact, n, density) -> Change:
 
 
 ADD = {
-    "nodule": add_nodule,
-    "consolidation": add_consolidation,
-    "effusion": add_effusion,
-    "pneumothorax": add_pneumothorax,
-    "cardiomegaly": add_cardiomegaly,
-    "atelectasis": add_atelectasis,
-    "fracture": add_fracture,
-    "pacemaker": add_pacemaker,
-}
+    "nodule": add_nodule, "consolidation": add_consolidation, "effusion": add_effusion,
+    "pneumothorax": add_pneumothorax, "cardiomegaly": add_cardiomegaly, "atelectasis": add_atelectasis,
+    "fracture": add_fracture, "pacemaker": add_pacemaker,
+}  # fmt: skip
 
 
 def add_finding(seed: int, a: Anatomy, t: Tissue, fact: Fact, n: int, *, density: float = 1.0) -> Change:
-    """The change that one fact makes; `density` scales its contrast (1 is clearly visible).
-
-    A function of (seed, finding, attributes) only. Raises KeyError for a finding that the phantom does not know.
-    """
+    """The change that one fact makes, a function of (seed, finding, attributes) only; `density` scales its contrast (1
+    is clearly visible). Raises KeyError for a finding that the phantom does not know."""
     rng = np.random.default_rng([seed, 1, FINDINGS.index(fact.finding)])
     change = ADD[fact.finding](rng, a, t, fact, n, density)
     return replace(change, mask=change.mask & (t.body > 1.0))

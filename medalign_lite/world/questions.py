@@ -4,16 +4,14 @@ Closed answers are "Yes." or "No." in equal shares: whether to ask so that the a
 finding and a wording that make it so. Open answers are a few words. What cannot be seen is never asked about.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from medalign_lite.cases.case import Question
 from medalign_lite.text.facts import FINDINGS, NOUNS, SIDES, ZONES, Fact, article, size_word
-from medalign_lite.world import phrases
+from medalign_lite.world.text import in_bank, report
 
 REPORT_PROMPTS = {
     "base": ("Describe this film.", "Write a report of the film.", "Report the findings seen on this view."),
@@ -24,34 +22,26 @@ REPORT_PROMPTS = {
 # {np} carries its article, {noun} does not. Several wordings a kind: the banks hold out wording x noun.
 PRESENT = ("Is there {np}?", "Does the film show {np}?", "Can {np} be seen?", "Is {np} present?", "Is {np} seen?")
 ABSENT = (
-    "Is the film free of {noun}?",
-    "Is {noun} absent?",
-    "Is the film without {noun}?",
-    "Is it true that there is no {noun}?",
-    "Is it true that no {noun} is seen?",
-)
+    "Is the film free of {noun}?", "Is {noun} absent?", "Is the film without {noun}?",
+    "Is it true that there is no {noun}?", "Is it true that no {noun} is seen?",
+)  # fmt: skip
 SIDE_FREE = (
-    "Is the {side} side free of {noun}?",
-    "Is {noun} absent on the {side}?",
-    "Is the {side} side without {noun}?",
-    "Is it true that there is no {noun} on the {side}?",
-    "Is it true that no {noun} is seen on the {side}?",
-)
+    "Is the {side} side free of {noun}?", "Is {noun} absent on the {side}?", "Is the {side} side without {noun}?",
+    "Is it true that there is no {noun} on the {side}?", "Is it true that no {noun} is seen on the {side}?",
+)  # fmt: skip
 ON_SIDE = (
-    "Is the {noun} on the {side}?",
-    "Is the {noun} on the {side} side?",
-    "Is the {noun} {side}-sided?",
-    "Can the {noun} be seen on the {side}?",
-    "Is the {noun} seen on the {side}?",
-)
+    "Is the {noun} on the {side}?", "Is the {noun} on the {side} side?", "Is the {noun} {side}-sided?",
+    "Can the {noun} be seen on the {side}?", "Is the {noun} seen on the {side}?",
+)  # fmt: skip
 WHICH_SIDE = ("On which side is the {noun}?", "Which side shows the {noun}?", "Is the {noun} on the right or the left?")
 WHICH_ZONE = ("In which zone is the {noun}?", "Which zone shows the {noun}?", "In which zone is the {noun} seen?")
 WHERE = ("Where is the {noun}?", "Where can the {noun} be seen?", "Where on the film is the {noun}?")
 HOW_LARGE = ("How large is the {noun}?", "What is the size of the {noun}?", "What size is the {noun}?")
 HOW_SEVERE = ("How severe is the {noun}?", "What is the severity of the {noun}?", "How marked is the {noun}?")
 DEVICE = ("Which device is seen?", "Which device can be seen on the film?", "What device is present?")
-HEART_LARGE = ("Is the heart enlarged?", "Is the cardiac silhouette enlarged?", "Is heart size increased?")
-NORMAL_PART = {"cardiomegaly": "Is heart size normal?", "fracture": "Are the ribs intact?"}
+OF_A_PART = {"cardiomegaly": ("Is the heart enlarged?", "Is the cardiac silhouette enlarged?",
+                              "Is heart size increased?")}  # fmt: skip
+NORMAL_PART = {"cardiomegaly": ("Is heart size normal?",), "fracture": ("Are the ribs intact?",)}
 YES, NO = "Yes.", "No."
 SIDED = tuple(f for f in FINDINGS if f != "cardiomegaly")
 ZONED = ("nodule", "consolidation", "fracture")
@@ -64,7 +54,6 @@ class _Asker:
 
     seen: dict[str, Fact]  # visible facts by finding
     absent: tuple[str, ...]  # findings the case does not have; unseeable ones are in neither
-    absent_weights: np.ndarray
     rng: np.random.Generator
     bank: str
 
@@ -72,46 +61,40 @@ class _Asker:
         return items[int(self.rng.integers(len(items)))]
 
     def absentee(self, among: Sequence[str] = FINDINGS) -> str | None:
-        weights = np.array([w if f in among else 0.0 for f, w in zip(self.absent, self.absent_weights, strict=True)])
+        weights = np.array([float(finding in among) for finding in self.absent])
         if not weights.sum():
             return None
         return self.absent[int(self.rng.choice(len(self.absent), p=weights / weights.sum()))]
 
-    def fact(self, *attributes: str) -> Fact | None:
-        """A visible fact that has all the attributes."""
-        able = [f for f in self.seen.values() if all(getattr(f, a) for a in attributes)]
+    def fact(self, attribute: str) -> Fact | None:
+        """A visible fact that has the attribute."""
+        able = [fact for fact in self.seen.values() if getattr(fact, attribute)]
         return self.choose(able) if able else None
 
     def word(self, wordings: Sequence[str], finding: str, topic: int) -> tuple[str, str, str]:
         """(wording, finding, noun) whose wording and noun belong to the bank together."""
         nouns = NOUNS[finding]
         pairs = [(w, n) for w in range(len(wordings)) for n in range(len(nouns))]
-        allowed = [p for p in pairs if phrases.in_bank(self.bank, finding, *p, topic)] or pairs
+        allowed = [p for p in pairs if in_bank(self.bank, finding, *p, topic)] or pairs
         wording, noun = self.choose(allowed)
         return wordings[wording], finding, nouns[noun]
 
 
-def ask(
-    facts: Sequence[Fact],
-    rng: np.random.Generator,
-    bank: str,
-    count: int,
-    *,
-    prevalence: Mapping[str, float] | None = None,
-) -> tuple[Question, ...]:
-    """Up to `count` questions with distinct texts; fewer when the case runs out of them.
+def questions(facts: Sequence[Fact], rng: np.random.Generator, bank: str, per_case: int) -> tuple[Question, ...]:
+    """The report request with its reference text, then `per_case` visual questions (see `ask`)."""
+    prompts = REPORT_PROMPTS[bank]
+    prompt = prompts[rng.integers(len(prompts))]
+    first = Question(id="report", text=prompt, answer=report(facts, rng, bank).text, kind="report", topic="report")
+    return (first, *ask(facts, rng, bank, per_case))
 
-    Yes and no are balanced for each finding when findings are about equally frequent; otherwise give their
-    `prevalence` (each in (0, 1)): absent findings are then asked about in proportion, which keeps it nearly so.
 
-    Raises:
-        ValueError: on an unknown bank.
-    """
-    phrases.in_bank(bank, FINDINGS[0])
+def ask(facts: Sequence[Fact], rng: np.random.Generator, bank: str, count: int) -> tuple[Question, ...]:
+    """Up to `count` questions with distinct texts; fewer when the case runs out of them. Yes and no are balanced for
+    each finding when findings are about equally frequent. Raises ValueError on an unknown bank."""
+    in_bank(bank, FINDINGS[0])
     names = {f.finding for f in facts}
     absent = tuple(f for f in FINDINGS if f not in names)
-    odds = [prevalence[f] / (1 - prevalence[f]) if prevalence else 1.0 for f in absent]
-    asker = _Asker({f.finding: f for f in facts if f.visible}, absent, np.array(odds), rng, bank)
+    asker = _Asker({f.finding: f for f in facts if f.visible}, absent, rng, bank)
     topics, shares = list(_TOPICS), np.array([share for share, _ in _TOPICS.values()])
     made, texts = [], set()
     for _ in range(_TRIES * count):
@@ -158,25 +141,13 @@ def _present_or_not(a: _Asker, present: bool, among: Sequence[str] = FINDINGS) -
     return a.choose(seen) if seen else None
 
 
-def _presence(a: _Asker) -> list[_Draft]:
+def _presence(a: _Asker, wordings: Sequence[str], topic: int, *, of_parts: dict, yes: bool) -> list[_Draft]:
+    """Whether a finding is there (`yes`), or absent; `of_parts` asks it of the heart or the ribs."""
     truth = bool(a.rng.random() < 0.5)
-    finding = _present_or_not(a, truth)
-    if not finding:
-        return []
-    if finding == "cardiomegaly" and a.rng.random() < 0.4:
-        return [(a.choose(HEART_LARGE), _yes(truth), finding)]
-    return [(_fill(*a.word(PRESENT, finding, 0)), _yes(truth), finding)]
-
-
-def _absence(a: _Asker) -> list[_Draft]:
-    truth = bool(a.rng.random() < 0.5)
-    finding = _present_or_not(a, not truth)
-    if not finding:
-        return []
-    special = NORMAL_PART.get(finding)
-    if special and a.rng.random() < 0.4:
-        return [(special, _yes(truth), finding)]
-    return [(_fill(*a.word(ABSENT, finding, 1)), _yes(truth), finding)]
+    finding = _present_or_not(a, truth == yes)
+    if finding in of_parts and a.rng.random() < 0.4:
+        return [(a.choose(of_parts[finding]), _yes(truth), finding)]
+    return [(_fill(*a.word(wordings, finding, topic)), _yes(truth), finding)] if finding else []
 
 
 def _side_free(a: _Asker) -> list[_Draft]:
@@ -232,22 +203,16 @@ def _located(finding: str, noun: str, side: str, zone: str | None) -> str:
     return f"{article(finding, noun)} {place}"
 
 
-def _which_side(a: _Asker) -> list[_Draft]:
-    fact = a.fact("side")
-    return [(_fill(*a.word(WHICH_SIDE, fact.finding, 4)), f"On the {fact.side}.", fact.finding)] if fact else []
+def _attribute(
+    a: _Asker, name: str, wordings: Sequence[str], topic: int, answer: Callable[[Fact], str]
+) -> list[_Draft]:
+    """What a visible finding's side, zone or size is."""
+    fact = a.fact(name)
+    return [(_fill(*a.word(wordings, fact.finding, topic)), answer(fact), fact.finding)] if fact else []
 
 
-def _which_zone(a: _Asker) -> list[_Draft]:
-    fact = a.fact("zone")
-    return [(_fill(*a.word(WHICH_ZONE, fact.finding, 5)), f"In the {fact.zone} zone.", fact.finding)] if fact else []
-
-
-def _where(a: _Asker) -> list[_Draft]:
-    fact = a.fact("side")
-    if not fact:
-        return []
-    answer = f"In the {fact.side} {fact.zone} zone." if fact.zone else f"On the {fact.side}."
-    return [(_fill(*a.word(WHERE, fact.finding, 6)), answer, fact.finding)]
+def _place(fact: Fact) -> str:
+    return f"In the {fact.side} {fact.zone} zone." if fact.zone else f"On the {fact.side}."
 
 
 def _size(a: _Asker) -> list[_Draft]:
@@ -278,14 +243,14 @@ def _device(a: _Asker) -> list[_Draft]:
 
 
 _TOPICS = {  # topic: (share of the draws, maker)
-    "presence": (0.22, _presence),
-    "absence": (0.14, _absence),
+    "presence": (0.22, lambda a: _presence(a, PRESENT, 0, of_parts=OF_A_PART, yes=True)),
+    "absence": (0.14, lambda a: _presence(a, ABSENT, 1, of_parts=NORMAL_PART, yes=False)),
     "side-free": (0.06, _side_free),
     "on-side": (0.10, _on_side),
     "twin": (0.10, _twin),
-    "side": (0.09, _which_side),
-    "zone": (0.06, _which_zone),
-    "where": (0.05, _where),
+    "side": (0.09, lambda a: _attribute(a, "side", WHICH_SIDE, 4, lambda fact: f"On the {fact.side}.")),
+    "zone": (0.06, lambda a: _attribute(a, "zone", WHICH_ZONE, 5, lambda fact: f"In the {fact.zone} zone.")),
+    "where": (0.05, lambda a: _attribute(a, "side", WHERE, 6, _place)),
     "size": (0.08, _size),
     "premise": (0.06, _premise),
     "device": (0.04, _device),

@@ -1,6 +1,10 @@
-"""Radiology reports of phantom cases, from the table of facts, with the characters of every statement."""
+"""Radiology reports of phantom cases, from the table of facts, with the characters of every statement; and their words
+as data: frames x nouns x places, split into three banks.
 
-from __future__ import annotations
+A statement is a *frame* ("There is {np}.") holding a *noun* ("pleural effusion") and a *place* ("{size} {noun} on the
+{side}"). Each affirmative frame stands beside its minimal negative. Brackets mark the characters that carry the fact.
+The banks share every word; what is held out is the combination (see `in_bank`).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +12,62 @@ from itertools import product
 
 import numpy as np
 
-from medalign_lite.cases.case import Question
 from medalign_lite.text.facts import DEGREES, FINDINGS, NOUNS, Fact, article, size_word
-from medalign_lite.world import phrases
-from medalign_lite.world.questions import REPORT_PROMPTS, ask
 
-__all__ = ["REPORT_PROMPTS", "Report", "questions", "report"]
+BANKS = ("base", "pool", "test")
+_BANK_CLASSES = {"base": (0, 1, 2), "pool": (3,), "test": (4,)}  # combinations fall into five classes
 
+_ZONED = (
+    "{size} {noun} in the {side} {zone} zone", "{size} {side} {zone} zone {noun}",
+    "{size} {noun} in the {zone} zone of the {side} lung",
+)  # fmt: skip
+_SIDED = ("{size} {side} {noun}", "{size} {noun} on the {side}", "{size} {side}-sided {noun}")
+_SIDED_ONLY = ("{side} {noun}", "{noun} on the {side}", "{side}-sided {noun}")
+PLACES = {
+    "nodule": _ZONED, "consolidation": _ZONED, "effusion": _SIDED, "pneumothorax": _SIDED,
+    "cardiomegaly": ("{size} {noun}",), "atelectasis": _SIDED_ONLY, "pacemaker": _SIDED_ONLY,
+    "fracture": ("{side} {zone} {noun}", "{noun} in the {side} {zone} zone", "{noun} in the {zone} zone on the {side}"),
+}  # fmt: skip
+
+# (affirmative, negative, long): {np} carries its own article and brackets, {noun} is the bare noun in brackets.
+FRAMES = (
+    ("There is {np}.", "There is no {noun}.", False),
+    ("{np} is seen.", "No {noun} is seen.", False),
+    ("{np}.", "No {noun}.", False),
+    ("{np} is present.", "{noun} is not present.", False),
+    ("{np} is noted.", "No {noun} is noted.", False),
+    ("There is evidence of {np}.", "There is no evidence of {noun}.", True),
+    ("The film shows {np}.", "The film shows no {noun}.", True),
+    ("On this view there is {np}.", "On this view there is no {noun}.", True),
+    ("{np} is noted on this film.", "No {noun} is noted on this film.", True),
+    ("{np} can be seen on this view.", "No {noun} can be seen on this view.", True),
+)
+
+# Cardiomegaly may also be said of the heart itself: (affirmative, negative, long).
+HEART_FRAMES = (
+    ("The heart is [{degree} enlarged].", "The heart is not [enlarged].", False),
+    ("The cardiac silhouette is [{degree} enlarged].", "The cardiac silhouette is not [enlarged].", False),
+    ("Heart size is [{degree} increased].", "[Heart size] is normal.", False),
+    ("The heart is [{degree} enlarged] on this film.", "The heart is not [enlarged] on this film.", True),
+    ("On this view the heart is [{degree} enlarged].", "On this view the [heart] is normal in size.", True),
+)
+
+# One sentence that denies several findings at once.
+NORMAL_ORGANS = (
+    ("The [lungs] are clear.", ("nodule", "consolidation", "atelectasis")),
+    ("The [pleural spaces] are clear.", ("effusion", "pneumothorax")),
+    ("The [ribs] are intact.", ("fracture",)),
+)
 MAX_WORDS = 66  # with the full stops about 80 tokens of the phantom tokenizer
+
+
+def in_bank(bank: str, finding: str, *choice: int) -> bool:
+    """Whether the combination of template indices `choice` for `finding` belongs to `bank`. Raises ValueError on an
+    unknown bank."""
+    if bank not in _BANK_CLASSES:
+        raise ValueError(f"unknown phrase bank {bank!r}; choose one of {', '.join(BANKS)}")
+    mixed = sum((2 * i + 1) * c for i, c in enumerate(choice)) + FINDINGS.index(finding)
+    return mixed % 5 in _BANK_CLASSES[bank]
 
 
 @dataclass(frozen=True)
@@ -37,11 +89,11 @@ class _Style:
     order: str  # "mixed" | "normals first"
 
 
+_MIXED = _Style(long=0.15, stated=0.75, joint=0.35, organ=0.15, order="mixed")
 _STYLES = {
-    "base": _Style(long=0.15, stated=0.75, joint=0.35, organ=0.15, order="mixed"),
-    "pool": _Style(long=0.85, stated=0.85, joint=0.15, organ=0.05, order="normals first"),
-    "test": _Style(long=0.15, stated=0.75, joint=0.35, organ=0.15, order="mixed"),
-}
+    "base": _MIXED, "pool": _Style(long=0.85, stated=0.85, joint=0.15, organ=0.05, order="normals first"),
+    "test": _MIXED,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,11 +107,7 @@ def report(facts: Sequence[Fact], rng: np.random.Generator, bank: str) -> Report
     """A report of `facts` in the words of one phrase bank ("base" | "pool" | "test").
 
     Every visible fact is stated; each normal is stated with the bank's probability; a fact that cannot be seen is
-    stated neither way. `facts` holds at most one fact a finding.
-
-    Raises:
-        ValueError: on an unknown bank, or two facts of one finding.
-    """
+    stated neither way. Raises ValueError on an unknown bank, or two facts of one finding."""
     if bank not in _STYLES:
         raise ValueError(f"unknown phrase bank {bank!r}; choose one of {', '.join(_STYLES)}")
     names = [fact.finding for fact in facts]
@@ -82,14 +130,6 @@ def report(facts: Sequence[Fact], rng: np.random.Generator, bank: str) -> Report
     return _assemble(statements)
 
 
-def questions(facts: Sequence[Fact], rng: np.random.Generator, bank: str, per_case: int) -> tuple[Question, ...]:
-    """The report request with its reference text, then `per_case` visual questions (see `questions.ask`)."""
-    prompts = REPORT_PROMPTS[bank]
-    prompt = prompts[rng.integers(len(prompts))]
-    first = Question(id="report", text=prompt, answer=report(facts, rng, bank).text, kind="report", topic="report")
-    return (first, *ask(facts, rng, bank, per_case))
-
-
 def _shuffle(items: list, rng: np.random.Generator) -> None:
     items[:] = [items[i] for i in rng.permutation(len(items))]
 
@@ -102,14 +142,14 @@ def _pick(options: list[tuple[_Statement, bool]], rng: np.random.Generator, long
 
 
 def _affirm(fact: Fact, rng: np.random.Generator, bank: str) -> _Statement:
-    finding = fact.finding
-    nouns, places = NOUNS[finding], phrases.PLACES[finding]
-    options = []
-    for f, n, p in product(range(len(phrases.FRAMES)), range(len(nouns)), range(len(places))):
-        if phrases.in_bank(bank, finding, f, n, p):
-            frame, _, is_long = phrases.FRAMES[f]
-            phrase = _noun_phrase(fact, nouns[n], places[p])
-            options.append((_Statement(frame.format(np=phrase), (finding,), "present"), is_long))
+    finding, size = fact.finding, size_word(fact.finding, fact.size) if fact.size else ""
+    nouns, places, options = NOUNS[finding], PLACES[finding], []
+    for f, n, p in product(range(len(FRAMES)), range(len(nouns)), range(len(places))):
+        if in_bank(bank, finding, f, n, p):
+            frame, _, is_long = FRAMES[f]
+            core = places[p].format(size=size, side=fact.side, zone=fact.zone, noun=nouns[n]).strip()
+            text = frame.format(np=article(finding, f"[{core}]"))
+            options.append((_Statement(text, (finding,), "present"), is_long))
     if finding == "cardiomegaly":
         heart = [(frame.format(degree=DEGREES[fact.size]), is_long) for frame, _, is_long in _heart(bank)]
         heart = [(_Statement(template, (finding,), "present"), is_long) for template, is_long in heart]
@@ -117,20 +157,14 @@ def _affirm(fact: Fact, rng: np.random.Generator, bank: str) -> _Statement:
     return _pick(options, rng, _STYLES[bank].long)
 
 
-def _noun_phrase(fact: Fact, noun: str, place: str) -> str:
-    size = size_word(fact.finding, fact.size) if fact.size else ""
-    core = place.format(size=size, side=fact.side, zone=fact.zone, noun=noun).strip()
-    return article(fact.finding, f"[{core}]")
-
-
 def _heart(bank: str) -> list[tuple[str, str, bool]]:
-    return [f for i, f in enumerate(phrases.HEART_FRAMES) if phrases.in_bank(bank, "cardiomegaly", i)]
+    return [f for i, f in enumerate(HEART_FRAMES) if in_bank(bank, "cardiomegaly", i)]
 
 
 def _deny(findings: list[str], rng: np.random.Generator, bank: str) -> list[_Statement]:
     """Statements that deny all `findings`, some several at a time."""
     style, left, statements = _STYLES[bank], list(findings), []
-    for template, organs in phrases.NORMAL_ORGANS:
+    for template, organs in NORMAL_ORGANS:
         if set(organs) <= set(left) and rng.random() < style.organ:
             statements.append(_Statement(template, organs, "absent"))
             left = [f for f in left if f not in organs]
@@ -158,8 +192,8 @@ def _deny_together(findings: list[str], rng: np.random.Generator, bank: str) -> 
     phrase = ", ".join(listed[:-1]) + " or " + listed[-1] if len(listed) > 1 else listed[0]
     options = [
         (_Statement(negative.format(noun=phrase), tuple(findings), "absent"), is_long)
-        for f, (_, negative, is_long) in enumerate(phrases.FRAMES)
-        if phrases.in_bank(bank, findings[0], f, chosen[0]) and not (len(findings) > 1 and negative.startswith("{"))
+        for f, (_, negative, is_long) in enumerate(FRAMES)
+        if in_bank(bank, findings[0], f, chosen[0]) and not (len(findings) > 1 and negative.startswith("{"))
     ]
     return _pick(options, rng, _STYLES[bank].long)
 

@@ -16,11 +16,8 @@ DRAW_ORDER = (  # a finding comes after the one it depends on
 )  # fmt: skip
 SUBTLE_SHARE = 0.06  # of lesions are drawn too faint to see
 COMPANY = {
-    "effusion": "cardiomegaly",
-    "consolidation": "pacemaker",
-    "pneumothorax": "fracture",
-    "atelectasis": "effusion",
-}
+    "effusion": "cardiomegaly", "consolidation": "pacemaker", "pneumothorax": "fracture", "atelectasis": "effusion",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,13 +55,8 @@ def draw_attributes(finding: str, world: World, rng: np.random.Generator) -> Fac
     """One fact with the attributes that its finding has."""
     side = SIDES[0] if rng.random() < world.right[finding] else SIDES[1]
     zone, size = ZONES[rng.integers(len(ZONES))], SIZES[rng.integers(len(SIZES))]
-    has = ATTRIBUTES[finding]
-    return Fact(
-        finding,
-        side=side if "side" in has else None,
-        zone=zone if "zone" in has else None,
-        size=size if "size" in has else None,
-    )
+    drawn = {"side": side, "zone": zone, "size": size}
+    return Fact(finding, **{name: drawn[name] for name in ATTRIBUTES[finding]})
 
 
 def draw_facts(world: World, rng: np.random.Generator) -> tuple[Fact, ...]:

@@ -30,7 +30,7 @@ from medalign_lite.evaluate.metrics import COLUMNS
 from medalign_lite.files import digest, read_json, read_jsonl, write_jsonl, write_text
 from medalign_lite.model.weights import model_revision
 from medalign_lite.run.provenance import PACKAGE, versions
-from medalign_lite.world.dataset import SPLITS, make_case, make_folders
+from medalign_lite.world.dataset import SPLITS, make_case
 from medalign_lite.world.render import SIZE
 from studies.claims.lineup import Setting
 from studies.claims.pool import FRESH, FULL, POOL_SEEDS, Sizes
@@ -187,7 +187,6 @@ def world_digest() -> str:
     """What the phantom world makes: pixels and words of SHOWN people of each split, one seed. Its code may change."""
     with TemporaryDirectory(prefix="medalign-") as folder:
         plans = ((split, i, DEFAULT_SEED, QUESTIONS, SIZE, Path(folder)) for split in SPLITS for i in range(SHOWN))
-        make_folders(Path(folder))
         return digest([_shown(make_case(plan), Path(folder)) for plan in plans])[:12]
 
 

@@ -24,8 +24,8 @@ from transformers import Idefics3ForConditionalGeneration
 
 from medalign_lite.files import whole
 from medalign_lite.text.facts import ATTRIBUTES, FINDINGS, SIDES, SIZES, ZONES, Fact
-from medalign_lite.world import text
 from medalign_lite.world.dataset import source_key
+from medalign_lite.world.questions import questions
 from studies.embedded import reporter
 from studies.embedded.arrays import SOURCES, People, draw_people
 from studies.embedded.probe import auc
@@ -168,7 +168,7 @@ def teach(facts_of, indices, *, epoch: int, settings: BaseSettings, distort=None
     for slot, index in enumerate(indices):
         rng = np.random.default_rng([settings.seed, 5, epoch, int(index)])
         facts = distort(facts_of[index], rng) if distort else facts_of[index]
-        first, *others = text.questions(facts, rng, "base", settings.questions)
+        first, *others = questions(facts, rng, "base", settings.questions)
         reports.append((slot, first.text, first.answer))
         asked += [(slot, q.text, q.answer) for q in others if q.visible]
         tables.append((slot, TABLE_PROMPT, table_of(facts)))
@@ -463,7 +463,7 @@ def corpus(people: People, settings: BaseSettings) -> list[str]:
     lines = []
     for i, facts in enumerate(people.facts[:1500]):
         for bank in ("base", "pool", "test"):
-            for q in text.questions(facts, np.random.default_rng([settings.seed, 8, i]), bank, 4):
+            for q in questions(facts, np.random.default_rng([settings.seed, 8, i]), bank, 4):
                 lines += [q.text, q.answer]
     return lines
 

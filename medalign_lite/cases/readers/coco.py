@@ -15,15 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, resolve_inside
+from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, kept, resolve_inside
 from medalign_lite.cases.images import MAX_PIXELS
 from medalign_lite.cases.pictures import Picture, save_picture, save_png
 from medalign_lite.cases.readers import shared, sources
+from medalign_lite.cases.readers.sources import Reader
 
-LAYOUT = "COCO"
-NEEDS = "a folder (or its annotations/, train/, valid/, test/) with a JSON of images, annotations and categories"
-MAKES_FILES = True
-OPTIONS = {"lesions"}
 FOLDERS = ("train", "valid", "val", "test")
 KEYS = ("images", "annotations", "categories")
 NO_LESION = re.compile(
@@ -107,26 +104,29 @@ def _case(image: dict, listed: _List, folder: Path, root: Path, remarks: shared.
     if stated != (None, None) and stated != picture.size:
         raise CaseError(f"the list says {str(stated)[:60]} pixels, the image has {picture.size}: boxes would not fit")
     remarks.notes += picture.notes
-    lesions, labels = [], []
-    for annotation in listed.by_image.get(image["id"], []):
-        try:
-            category = annotation.get("category_id")
-            if type(category) not in (int, str) or category not in listed.categories:
-                raise CaseError(f"category_id {str(category)[:60]!r} is none of the list's categories")
-            label = listed.categories[category]
-            if label in listed.lesions:
-                labels.append(label)
-                lesions.append(_lesion(annotation, label, picture.size, root, remarks))
-        except CaseError as error:
-            remarks.faults.append(f"annotation {str(annotation.get('id'))[:20]!r} dropped: {error}")
-    present = list(dict.fromkeys(labels))
+    labels: dict[str, bool] = {}
+
+    def lesion_of(annotation: dict) -> Lesion | None:
+        category = annotation.get("category_id")
+        if type(category) not in (int, str) or category not in listed.categories:
+            raise CaseError(f"category_id {str(category)[:60]!r} is none of the list's categories")
+        label = listed.categories[category]
+        if label not in listed.lesions:
+            return None
+        labels[label] = True
+        return _lesion(annotation, label, picture.size, root, remarks)
+
+    annotations = listed.by_image.get(image["id"], [])
+    named = ((f"annotation {str(annotation.get('id'))[:20]!r}", annotation) for annotation in annotations)
+    lesions = [lesion for lesion in kept(named, lesion_of, remarks.faults) if lesion]
+    present = list(labels)
     absent = [] if remarks.faults else shared.choose_absent(picture.name, sorted(listed.lesions), present)
     group = sources.text_in(image, "patient_id", number=True) if "patient_id" in image else None
     return Case(
         id=picture.name,
         group=picture.name if group is None else f"patient-{sha256(group.encode(errors='replace')).hexdigest()[:12]}",
         split=listed.split, image=picture.path, questions=tuple(shared.presence_questions(present, absent)),
-        lesions=tuple(lesions), source=LAYOUT, folder=root,
+        lesions=tuple(lesions), source=COCO.layout, folder=root,
     )
 
 
@@ -148,18 +148,15 @@ def _lesion(annotation: dict, label: str, size: tuple[int, int], root: Path, rem
         lesion, share = Lesion(label, mask=name), pixels.mean()
     elif isinstance(drawn, list) and drawn:
         polygons = tuple(sources.polygon_of(polygon) for polygon in drawn)
-        lesion, share = Lesion(label, polygons=polygons), sum(map(_area, polygons)) / (size[0] * size[1])
+        corners = [np.reshape(polygon, (-1, 2)).T for polygon in polygons]
+        areas = [abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2 for x, y in corners]
+        lesion, share = Lesion(label, polygons=polygons), sum(areas) / (size[0] * size[1])
     else:
         box = sources.box_of(annotation.get("bbox"))
         lesion, share = Lesion(label, box), box[2] * box[3] / (size[0] * size[1])
     if share > LARGE:
         remarks.notes.append(f"{label} covers {share:.0%} of an image: rather an organ than a lesion? see LESIONS=")
     return lesion
-
-
-def _area(polygon: tuple[float, ...]) -> float:
-    x, y = np.reshape(polygon, (-1, 2)).T
-    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
 
 
 def decode_rle(drawn: dict, size: tuple[int, int]) -> np.ndarray:
@@ -190,3 +187,9 @@ def _unpacked(text: str) -> list[int]:
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))
             value, shift = 0, 0
     return counts
+
+
+COCO = Reader(
+    "COCO", "a folder (or its annotations/, train/, valid/, test/) with a JSON of images, annotations and categories",
+    lists, read, makes_files=True, options=("lesions",),
+)  # fmt: skip

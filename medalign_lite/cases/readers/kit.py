@@ -2,27 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
 
-from medalign_lite.cases.case import KINDS, SPLITS, Case, CaseError, Draft, Lesion, Question, resolve_inside
+from medalign_lite.cases.case import KINDS, SPLITS, Case, CaseError, Draft, Lesion, Question, kept, resolve_inside
 from medalign_lite.cases.readers import sources
+from medalign_lite.cases.readers.sources import Reader
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
 
-LAYOUT = "medalign-lite cases.jsonl"
-NEEDS = "a .jsonl file, or a folder that holds cases.jsonl"
-MAKES_FILES = False
 SAFE_ID = re.compile(
     r"[^\s/\\.\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,127}"
 )  # ids become file names
-
-CASE_KEYS = {"id", "group", "split", "image", "questions"}
-CASE_OPTIONS = {"facts", "lesions", "hidden", "source"}
-QUESTION_KEYS = {"id", "text", "answer", "kind", "topic"}
-QUESTION_OPTIONS = {"finding", "visible", "options"}
-FACT_KEYS = {"finding"}
-FACT_OPTIONS = {"side", "zone", "size", "visible", "cnr", "mask", "removed", "moved"}
-LESION_KEYS = {"label"}
-LESION_OPTIONS = {"box", "mask", "label_id", "polygons", "points", "made_by"}
 
 
 def lists(path: Path) -> list[Path]:
@@ -47,33 +37,29 @@ def read(path: Path, *, root: Path | None = None) -> Iterator[Draft]:
 
 
 def _draft(record: dict, folder: Path) -> Draft:
-    _check_keys(record, CASE_KEYS, CASE_OPTIONS, "case")
+    _check_keys(record, Case, "case")
     identifier = _identifier(record, "id")
-    questions, faults = _read_parts(record["questions"], "question", read_question)
-    seen: set[str] = set()
-    unique = []
-    for question in questions:
-        if question.id in seen:
+    faults: list[str] = []
+    unique: dict[str, Question] = {}
+    for question in kept(_numbered(record["questions"], "question"), read_question, faults):
+        if unique.setdefault(question.id, question) is not question:
             faults.append(f"question {question.id!r} dropped: its id was used before in this case")
-        else:
-            unique.append(question)
-        seen.add(question.id)
-    facts = record.get("facts")
-    lesions, lesion_faults = _read_parts(record.get("lesions") or [], "lesion", lambda r: read_lesion(r, folder))
+    facts, marks = record.get("facts"), _numbered(record.get("lesions") or [], "lesion")
+    lesions = kept(marks, lambda mark: read_lesion(mark, folder), faults)
     hidden = _text(record, "hidden", optional=True)
     case = Case(
         id=identifier, group=_text(record, "group"), split=_choice(record, "split", SPLITS),
-        image=resolve_inside(folder, _text(record, "image")), questions=tuple(unique),
+        image=resolve_inside(folder, _text(record, "image")), questions=tuple(unique.values()),
         facts=None if facts is None else tuple(read_fact(fact, folder) for fact in _list(facts, "facts")),
         lesions=tuple(lesions), hidden=None if hidden is None else resolve_inside(folder, hidden),
         source=_text(record, "source", optional=True) or "", folder=folder,
     )
-    return Draft(identifier, case, tuple(faults + lesion_faults))
+    return Draft(identifier, case, tuple(faults))
 
 
 def read_question(record: dict) -> Question:
     """One question from its JSON object; raises CaseError."""
-    _check_keys(record, QUESTION_KEYS, QUESTION_OPTIONS, "question")
+    _check_keys(record, Question, "question")
     options = tuple(_text({"option": option}, "option") for option in _list(record.get("options") or [], "options"))
     if (record["kind"] == "choice") != bool(options) or options and record["answer"] not in options:
         raise CaseError("kind choice needs options with the answer among them, and other kinds have none")
@@ -86,7 +72,7 @@ def read_question(record: dict) -> Question:
 
 def read_fact(record: dict, folder: Path) -> Fact:
     """One fact from its JSON object; raises CaseError."""
-    _check_keys(record, FACT_KEYS, FACT_OPTIONS, "fact")
+    _check_keys(record, Fact, "fact")
     return Fact(
         finding=_choice(record, "finding", FINDINGS), side=_choice(record, "side", SIDES, optional=True),
         zone=_choice(record, "zone", ZONES, optional=True), size=_choice(record, "size", SIZES, optional=True),
@@ -98,7 +84,7 @@ def read_fact(record: dict, folder: Path) -> Fact:
 
 def read_lesion(record: dict, folder: Path) -> Lesion:
     """One lesion from its JSON object; raises CaseError. Whether it lies in the image is checked with the image."""
-    _check_keys(record, LESION_KEYS, LESION_OPTIONS, "lesion")
+    _check_keys(record, Lesion, "lesion")
     box, mask, label_id = record.get("box"), _file(record, "mask", folder), record.get("label_id")
     polygons = tuple(sources.polygon_of(entry) for entry in _list(record.get("polygons") or [], "polygons"))
     points = tuple(_point(entry) for entry in _list(record.get("points") or [], "points"))
@@ -119,19 +105,17 @@ def _point(entry: object) -> tuple[float, float]:
     return _number(entry[0], "points"), _number(entry[1], "points")
 
 
-def _read_parts(entries: object, what: str, read_one) -> tuple[list, list[str]]:
-    good, faults = [], []
-    for position, entry in enumerate(_list(entries, f"{what}s"), start=1):
-        try:
-            good.append(read_one(entry))
-        except CaseError as error:
-            faults.append(f"{what} {position} dropped: {error}")
-    return good, faults
+def _numbered(entries: object, what: str) -> Iterator[tuple[str, object]]:
+    return ((f"{what} {number}", entry) for number, entry in enumerate(_list(entries, f"{what}s"), start=1))
 
 
-def _check_keys(record: object, needed: set[str], optional: set[str], what: str) -> None:
+def _check_keys(record: object, made: type, what: str) -> None:
+    """Raise CaseError unless the record holds the fields of the dataclass that is made of it, and no others."""
     if not isinstance(record, dict):
         raise CaseError(f"a {what} must be a JSON object, not {type(record).__name__}")
+    known = [field for field in fields(made) if field.name != "folder"]
+    needed = {field.name for field in known if field.default is MISSING}
+    optional = {field.name for field in known} - needed
     missing, unknown = sorted(needed - record.keys()), sorted(record.keys() - needed - optional)
     if missing:
         raise CaseError(f"{what} without {', '.join(missing)}; needed are {', '.join(sorted(needed))}")
@@ -191,3 +175,6 @@ def _file(record: dict, key: str, folder: Path) -> str | None:
     if name is not None:
         resolve_inside(folder, name)
     return name
+
+
+KIT = Reader("medalign-lite cases.jsonl", "a .jsonl file, or a folder that holds cases.jsonl", lists, read)

@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from string import ascii_uppercase
@@ -17,7 +17,9 @@ from medalign_lite.text.form import find_sections
 HELD_OUT_FIRST = ("test", "val", "train")
 SPLIT_WORDS = {"train": "train", "training": "train", "validation": "val", "validate": "val", "valid": "val",
                "val": "val", "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
+KINDS = {"CLOSED": "closed", "OPEN": "open"}
 LEAK = "its image is also asked about in {held} and stays out of training (a leak of the split as published)"
+TWICE = "kept: its image stands in training and in a held-out split, a leak as published"
 REPORT_PROMPT = "Write a report of this image."
 AFTERWARDS = re.compile(r"^[ \t]*(?:recommendation|notification)s?(?:\(s\))?[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
@@ -41,21 +43,10 @@ class Remarks:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Image:
-    """All that a data set asks about one image; `split` is the one that it is read for."""
-
-    name: str
-    split: str
-    shared: bool = False  # also stands in another split
-    questions: list[Question] = field(default_factory=list)
-    remarks: Remarks = field(default_factory=Remarks)
-
-
-def draft(name: str, make: Callable[..., Case], *arguments) -> Draft:
+def draft(name: str, make: Callable[..., Case], *arguments, remarks: Remarks | None = None) -> Draft:
     """A Draft of the case that `make(*arguments, remarks)` returns, or of the CaseError or ImageError that it raises.
     `make` adds to `remarks` what it drops of the case, and what is to be said of it."""
-    remarks = Remarks()
+    remarks = remarks or Remarks()
     try:
         return Draft(name, make(*arguments, remarks), tuple(remarks.faults), tuple(remarks.notes))
     except (CaseError, ImageError) as error:
@@ -86,78 +77,61 @@ def ask(
 ) -> Iterator[Asked | Draft]:
     """An entry for each row of a list of questions; a Draft for one without an image (or that `image_of` refuses)."""
     for place, row, fault in rows:
+        image = None
         try:
             if row is None:
                 raise CaseError(fault)
             image = image_of(row)
-        except (CaseError, ImageError) as error:
-            yield Draft(place, None, (str(error),))
-            continue
-        try:
             yield Asked(image, split, place, question_of(row, place))
-        except CaseError as error:
-            yield Asked(image, split, place, None, fault=f"question of {place} dropped: {error}")
+        except (CaseError, ImageError) as error:
+            told = f"question of {place} dropped: {error}"
+            yield Draft(place, None, (str(error),)) if image is None else Asked(image, split, place, None, told)
 
 
 def asked_cases(
     asked: Iterable[Asked | Draft], fields: Callable[[str, Remarks], dict], *, folder: Path, splits: str = "clean"
 ) -> Iterator[Draft]:
-    """One Draft an image, with all its questions; `fields(image, remarks)` gives the case's id, image and what is more.
-    Raises ValueError for an unknown mode of `splits` (see `by_image`)."""
-    asked = list(asked)
-    yield from (entry for entry in asked if isinstance(entry, Draft))
-
-    def case_of(image: Image, remarks: Remarks) -> Case:
-        remarks.faults += image.remarks.faults
-        remarks.notes += image.remarks.notes
-        made = fields(image.name, remarks)
-        common = {"group": made["id"], "split": image.split, "questions": tuple(image.questions), "folder": folder}
-        case = Case(**common | made)
-        return replace(case, id=f"{case.id}-{image.split}") if image.shared else case
-
-    for image in by_image([entry for entry in asked if isinstance(entry, Asked)], splits=splits):
-        yield draft(image.name, case_of, image)
-
-
-def by_image(asked: Iterable[Asked], *, splits: str = "clean") -> list[Image]:
-    """Entries gathered by image, images in the order of their first entry. `splits="clean"`: an image belongs to the
-    most held-out split that asks about it, and its other questions are left out (METHOD.md D6). `"standard"`: the
-    splits as published; an image in two of them comes twice, and each says so. Raises ValueError for another mode."""
+    """One Draft an image, by the order of first entries, with all its questions; `fields(image, remarks)` gives the id,
+    the image and what is more. `splits="clean"`: an image belongs to the most held-out split that asks about it, and
+    its other questions are left out (METHOD.md D6). `"standard"`: the splits as published; an image in two of them
+    comes twice, and each says so. Raises ValueError for another mode."""
     if splits not in ("clean", "standard"):
         raise ValueError(f"splits={splits!r}; known are clean, standard")
     asked = list(asked)
-    found: dict[str, set[str]] = {}
-    for entry in asked:
-        found.setdefault(entry.image, set()).add(entry.split)
-    images: dict[tuple[str, str], Image] = {}
-    for entry in asked:
-        held = min(found[entry.image], key=HELD_OUT_FIRST.index)
+    yield from (entry for entry in asked if isinstance(entry, Draft))
+    entries = [entry for entry in asked if isinstance(entry, Asked)]
+    stands_in: dict[str, set[str]] = {}
+    for entry in entries:
+        stands_in.setdefault(entry.image, set()).add(entry.split)
+    images: dict[tuple[str, str], tuple[list[Question], Remarks]] = {}
+    for entry in entries:
+        held = min(stands_in[entry.image], key=HELD_OUT_FIRST.index)
         split = entry.split if splits == "standard" else held
-        shared = len(found[entry.image]) > 1
-        image = images.setdefault((entry.image, split), Image(entry.image, split, shared and splits == "standard"))
+        questions, remarks = images.setdefault((entry.image, split), ([], Remarks()))
         if entry.split != split:
-            image.remarks.notes.append(f"question of {entry.place} left out: {LEAK.format(held=held)}")
+            remarks.notes.append(f"question of {entry.place} left out: {LEAK.format(held=held)}")
         elif entry.question is None:
-            image.remarks.faults.append(entry.fault)
-        elif any(entry.question.id == other.id for other in image.questions):
-            image.remarks.faults.append(f"question of {entry.place} dropped: its id was used before for this image")
+            remarks.faults.append(entry.fault)
+        elif any(entry.question.id == other.id for other in questions):
+            remarks.faults.append(f"question of {entry.place} dropped: its id was used before for this image")
         else:
-            image.questions.append(entry.question)
-    for image in images.values():
-        if image.shared:
-            image.remarks.notes.append("kept: its image stands in training and in a held-out split, a leak as "
-                                       "published")
-    return list(images.values())
+            questions.append(entry.question)
+
+    def case_of(image: str, split: str, remarks: Remarks) -> Case:
+        made = fields(image, remarks)
+        common = {"group": made["id"], "split": split, "questions": tuple(images[image, split][0]), "folder": folder}
+        twice = {"id": f"{made['id']}-{split}"} if splits == "standard" and len(stands_in[image]) > 1 else {}
+        return Case(**common | made | twice)
+
+    for (image, split), (_, remarks) in images.items():
+        if splits == "standard" and len(stands_in[image]) > 1:
+            remarks.notes.append(TWICE)
+        yield draft(image, case_of, image, split, remarks=remarks)
 
 
 def split_named(name: str, default: str = "train") -> str:
     """The split that a word of a file's name says."""
     return next((SPLIT_WORDS[word] for word in re.split(r"[\W_\d]+", name.lower()) if word in SPLIT_WORDS), default)
-
-
-def files_named(pictures: dict[str, list[Path]], name: str, endings: Iterable[str]) -> list[Path]:
-    """The files of `sources.pictures_below` that are called `name` with one of the endings."""
-    return [file for end in endings for file in pictures.get(name + end, [])]
 
 
 def left_out(number: int, study: str, which: str = "first") -> list[str]:
@@ -168,6 +142,13 @@ def left_out(number: int, study: str, which: str = "first") -> list[str]:
 def kind_of(answer: str) -> str:
     """`closed` for an answer that is yes or no, else `open`: for data sets that do not say."""
     return "closed" if re.fullmatch(r"\s*(yes|no)\s*\.?\s*", answer, re.IGNORECASE) else "open"
+
+
+def answer_kind(answer_type: str) -> str:
+    """The kind of question that a list calls CLOSED or OPEN; raises CaseError."""
+    if answer_type not in KINDS:
+        raise CaseError(f"answer_type {answer_type[:60]!r}, known are {', '.join(KINDS)}")
+    return KINDS[answer_type]
 
 
 def question_id(*texts: str) -> str:

@@ -15,20 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.cases.case import CaseError, Draft, Lesion, Question, resolve_inside
+from medalign_lite.cases.case import CaseError, Draft, Lesion, Question, kept, resolve_inside
 from medalign_lite.cases.images import ImageError, image_size, read_labels
 from medalign_lite.cases.readers import shared, sources
+from medalign_lite.cases.readers.sources import Reader
 
-LAYOUT = "SLAKE"
-MAKES_FILES = False
-OPTIONS = {"languages"}
-NEEDS = "a folder that holds imgs/ and train.json, validate.json (or validation.json) or test.json"
-SPLIT_FILES = {"test.json": "test", "validate.json": "val", "validation.json": "val", "train.json": "train"}
-KINDS = {"CLOSED": "closed", "OPEN": "open"}
+FILES = {"test.json": "test", "validate.json": "val", "validation.json": "val", "train.json": "train"}
 KEYS = ("qid", "img_name", "question", "answer", "q_lang", "answer_type", "content_type", "modality")
 CHINESE = {"Yes": "是 是的 有 有的 存在 包含 能 可以 会 对 正确 属于".split(),
            "No": "不是 否 没有 无 不存在 不包含 不能 不可以 不会 不 不对 不属于 没".split()}  # fmt: skip
-
 # What SLAKE marks is an organ or a lesion; these are all of its lesion labels (the tumours of mask.txt and the
 # findings that its X-rays take from ChestX-ray8). Every other known label is an organ.
 LESIONS = frozenset({
@@ -38,29 +33,23 @@ LESIONS = frozenset({
 })  # fmt: skip
 
 
-def lists(path: Path) -> list[Path]:
-    """The lists of questions, where there is an image folder beside them."""
-    return sources.files_at(path, *SPLIT_FILES) if (path / "imgs").is_dir() else []
-
-
 def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = ("en",)) -> Iterator[Draft]:
     """One Draft per image, one per question in another language, and one per entry or list that cannot be read."""
     asked, others, modalities = [], [], {}
-    for file in sorted(lists(path), key=lambda file: list(SPLIT_FILES).index(file.name)):
-        split = SPLIT_FILES[file.name]
-        rows = []
+    for file in sorted(SLAKE.lists(path), key=lambda file: list(FILES).index(file.name)):
+        split, rows = FILES[file.name], []
         for place, entry, fault in sources.entries_of(file):
             language = (entry or {}).get("q_lang")
             if isinstance(language, str) and language not in languages:
-                yield Draft(place, None, notes=(
-                    f"{place} left out: a question in the language {language[:8]}, read are {', '.join(languages)}",
-                ))  # fmt: skip
+                known = ", ".join(languages)
+                told = f"{place} left out: a question in the language {language[:8]}, read are {known}"
+                yield Draft(place, None, notes=(told,))
             elif language != "zh":
                 rows.append((place, entry, fault))
                 if isinstance(entry, dict) and isinstance(entry.get("modality"), str):
                     modalities.setdefault(str(entry.get("img_name")), entry["modality"])
-            elif _chinese(entry):
-                others += shared.ask([(place, _chinese(entry), "")], split, _image, _question)
+            elif translated := _translated(entry):
+                others += shared.ask([(place, translated, "")], split, _image, _question)
             else:
                 yield Draft(place, None, notes=(f"{place} left out: a Chinese answer other than yes and no",))
         asked += shared.ask(rows, split, _image, _question)
@@ -71,12 +60,11 @@ def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = (
     for entry in others:
         held = english.get(getattr(entry, "image", ""), set())
         if held and entry.split not in held:
-            yield Draft(
-                entry.place, None, notes=(f"question of {entry.place} left out: {shared.LEAK.format(held=min(held))}",)
-            )
+            told = f"question of {entry.place} left out: {shared.LEAK.format(held=min(held))}"
+            yield Draft(entry.place, None, notes=(told,))
         else:
             asked.append(entry)
-    ids, folder = _read_ids(path / "mask.txt"), path.resolve()
+    ids, folder = _mask_ids(path / "mask.txt"), path.resolve()
 
     def fields(image: str, remarks: shared.Remarks) -> dict:
         name, modality = sources.safe_id(image.split("/")[0]), modalities.get(image, "")
@@ -99,14 +87,12 @@ def _image(entry: dict) -> str:
 
 def _question(entry: dict, place: str) -> Question:
     found = {key: sources.text_in(entry, key, number=key == "qid") for key in KEYS}
-    if found["answer_type"] not in KINDS:
-        raise CaseError(f"answer_type {found['answer_type'][:60]!r}, known are {', '.join(KINDS)}")
-    kind = KINDS[found["answer_type"]]
+    kind = shared.answer_kind(found["answer_type"])
     return Question(sources.safe_id(found["qid"]), found["question"], found["answer"], kind, found["content_type"])
 
 
-def _chinese(entry: dict) -> dict | None:
-    """The entry as a closed question with Yes or No, None where it is answered otherwise."""
+def _translated(entry: dict) -> dict | None:
+    """A Chinese entry as a closed question with Yes or No, None where it is answered otherwise."""
     said = str(entry.get("answer", "")).strip(" 。.")
     answer = next((name for name, words in CHINESE.items() if said in words), None)
     return answer and entry | {"answer": answer, "answer_type": "CLOSED"}
@@ -115,27 +101,25 @@ def _chinese(entry: dict) -> dict | None:
 def _lesions(folder: Path, image: str, ids: dict[str, int], faults: list[str]) -> list[Lesion]:
     place = f"imgs/{image.split('/')[0]}"
     try:
-        boxes = [
-            pair for entry in sources.load_list(resolve_inside(folder, f"{place}/detection.json"))
-            for pair in entry.items()
-        ]
+        detections = sources.load_list(resolve_inside(folder, f"{place}/detection.json"))
+        boxes = [pair for entry in detections for pair in entry.items()]
         mask = resolve_inside(folder, f"{place}/mask.png")
         outlines = _outlines(folder, image, mask, ids) if {label for label, _ in boxes} & LESIONS else {}
     except (CaseError, AttributeError, ImageError) as error:
         faults.append(f"lesions dropped: {error}")
         return []
-    lesions = []
-    for label, box in boxes:
-        try:
-            if label in LESIONS:
-                number = outlines.get(label)
-                drawn = None if number is None else mask.relative_to(folder).as_posix()
-                lesions.append(Lesion(label, sources.box_of(box), drawn, number))
-            elif label not in ids:
-                raise CaseError("not a label of SLAKE's list of organs and lesions")
-        except CaseError as error:
-            faults.append(f"lesion {label!r} dropped: {error}")
-    return lesions
+
+    def lesion_of(marked: tuple[str, object]) -> Lesion | None:
+        label, box = marked
+        if label in LESIONS:
+            number = outlines.get(label)
+            drawn = None if number is None else mask.relative_to(folder).as_posix()
+            return Lesion(label, sources.box_of(box), drawn, number)
+        if label not in ids:
+            raise CaseError("not a label of SLAKE's list of organs and lesions")
+        return None
+
+    return [one for one in kept(((f"lesion {pair[0]!r}", pair) for pair in boxes), lesion_of, faults) if one]
 
 
 def _outlines(folder: Path, image: str, mask: Path, ids: dict[str, int]) -> dict[str, int]:
@@ -148,7 +132,14 @@ def _outlines(folder: Path, image: str, mask: Path, ids: dict[str, int]) -> dict
     return {label: number for label, number in ids.items() if number in present and label in LESIONS}
 
 
-def _read_ids(path: Path) -> dict[str, int]:
+def _mask_ids(path: Path) -> dict[str, int]:
     """mask.txt, `id:label` a line, as {label: id}; lines of another form are passed over."""
     text = sources.content_of(path).decode("utf-8", errors="replace") if path.is_file() else ""
     return {label.strip(): int(number) for number, label in re.findall(r"(?m)^(\d{1,6}):(.+)$", text)}
+
+
+SLAKE = Reader(
+    "SLAKE", "a folder that holds imgs/ and train.json, validate.json (or validation.json) or test.json",
+    lambda path: sources.files_at(path, *FILES) if (path / "imgs").is_dir() else [], read,
+    options=("languages",),
+)  # fmt: skip

@@ -10,10 +10,13 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from inspect import getfile
 from pathlib import Path
 
-from medalign_lite.cases.case import CaseError, resolve_inside
+from medalign_lite.cases.case import CaseError, Draft, resolve_inside
 from medalign_lite.files import file_sha256
 
 MAX_COORDINATE = 1e6  # pixels; no picture is that large
@@ -22,6 +25,39 @@ MAX_ROW_LINES = 500  # a field in quotes may go over lines
 ID_CHARACTERS = re.compile(r"[A-Za-z0-9][\w.()+-]{0,127}", re.ASCII)
 LINE_END = re.compile(r"\r\n|\n|\r")
 Row = tuple[str, dict | None, str]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one layout is known and read. `needs`: what it looks for, for the error that none fits. `lists(path)`: the
+    lists and tables of a folder that it would read, none where the layout does not fit. `read(path, root=..., **own)`
+    yields one Draft an entry and never raises for a bad one; `options` are the arguments of its own. With `makes_files`
+    its pictures have to be made (DICOM, parquet) and are written to `root`."""
+
+    layout: str
+    needs: str
+    lists: Callable[[Path], list[Path]]
+    read: Callable[..., Iterator[Draft]]
+    makes_files: bool = False
+    options: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """Where it is written."""
+        return Path(getfile(self.read))
+
+
+def telling(read: Callable[..., Iterator[Row]]) -> Callable[..., Iterator[Row]]:
+    """Rows of `read(path, ...)`; the CaseError by which it ends is a fault of the whole file, and the last of them."""
+
+    @wraps(read)
+    def rows(path: Path, *arguments, **options) -> Iterator[Row]:
+        try:
+            yield from read(path, *arguments, **options)
+        except CaseError as error:
+            yield path.name, None, str(error)
+
+    return rows
 
 
 def files_at(path: Path, *patterns: str) -> list[Path]:
@@ -54,16 +90,14 @@ def first_bytes(path: Path, count: int) -> bytes:
         return b""
 
 
-def header_of(path: Path) -> list[str]:
-    """The column names of a CSV file, in lower case; of one that is none: whatever its first line gives."""
-    line = LINE_END.split(first_bytes(path, 2**16).decode("utf-8-sig", errors="replace"), maxsplit=1)[0]
-    return [name.strip().strip('"').lower() for name in line.split(max(",;\t", key=line.count))]
-
-
 def tables_with(columns: Iterable[str], path: Path, *patterns: str) -> list[Path]:
     """The CSV files of a folder that match and have these columns, in any case."""
-    needed = {name.lower() for name in columns}
-    return [file for file in files_at(path, *patterns) if needed <= set(header_of(file))]
+
+    def header(file: Path) -> set[str]:  # of a file that is no CSV whatever its first line gives
+        line = LINE_END.split(first_bytes(file, 2**16).decode("utf-8-sig", errors="replace"), maxsplit=1)[0]
+        return {name.strip().strip('"').lower() for name in line.split(max(",;\t", key=line.count))}
+
+    return [file for file in files_at(path, *patterns) if {name.lower() for name in columns} <= header(file)]
 
 
 def pictures_below(path: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
@@ -91,6 +125,13 @@ def the_one(path: Path, found: Iterable[Path], name: str) -> Path:
     return resolve_inside(path, found[0].relative_to(path).as_posix())
 
 
+def picture_named(
+    path: Path, pictures: dict[str, list[Path]], name: str, endings: Iterable[str] = ("",)
+) -> Path:
+    """`the_one` of the files of `pictures_below` that are called `name` with one of the endings."""
+    return the_one(path, [file for end in endings for file in pictures.get(name + end, [])], name)
+
+
 def parse_json(text: str):
     """json.loads, with numbers of any length: those that no picture needs become floats, infinite ones too."""
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 19 else float(digits))
@@ -110,26 +151,18 @@ def load_list(path: Path, kind: type = list) -> list | dict:
     return content
 
 
+@telling
 def entries_of(path: Path, records: list | None = None) -> Iterator[Row]:
     """Each object of a JSON list (or of `records`); what is no object, or no list at all, is a fault."""
-    try:
-        found = load_list(path) if records is None else records
-    except CaseError as error:
-        yield path.name, None, str(error)
-        return
-    for number, record in enumerate(found, start=1):
+    for number, record in enumerate(load_list(path) if records is None else records, start=1):
         fault = "" if isinstance(record, dict) else f"a JSON {type(record).__name__} where an object was expected"
         yield f"{path.name} entry {number}", None if fault else record, fault
 
 
+@telling
 def load_lines(path: Path) -> Iterator[Row]:
     """Each line of a JSONL file that is not blank; a byte-order mark and CRLF ends are fine."""
-    try:
-        content = content_of(path).removeprefix(b"\xef\xbb\xbf")
-    except CaseError as error:
-        yield path.name, None, str(error)
-        return
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for number, line in enumerate(content_of(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
         record, fault = None, ""
@@ -144,6 +177,7 @@ def load_lines(path: Path) -> Iterator[Row]:
         yield f"line {number} of {path.name}", None if fault else record, fault
 
 
+@telling
 def rows_of(
     path: Path, needed: Iterable[str], *, optional: Iterable[str] = (), numbers: Iterable[str] = ()
 ) -> Iterator[Row]:
@@ -153,27 +187,23 @@ def rows_of(
     of those (spreadsheets do so in many countries; in the columns `numbers` a comma is then a decimal point). Each row
     is parsed by itself: a stray quote, too many fields or bytes that are no UTF-8 cost that row. A file that cannot be
     read at all, or lacks a needed column, is one fault. Columns without a name are left out."""
-    try:
-        content = content_of(path)
-        wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets call "Unicode text"
-        text = content.decode("utf-16", "replace") if wide else content.decode("utf-8-sig", "surrogateescape")
-        lines = LINE_END.split(text)
-        start = next((n for n, line in enumerate(lines) if line.strip()), None)
-        if start is None:
-            raise CaseError(f"{path.name} is empty")
-        delimiter = max(",;\t", key=lines[start].count)
-        known = {name.casefold(): name for name in (*needed, *optional)}
-        columns = [name.strip() for name in _fields(lines[start], delimiter) or []]
-        columns = [known.get(name.casefold(), name) for name in columns]
-        named = [name for name in columns if name]
-        missing = [name for name in needed if name not in columns]
-        if missing:
-            raise CaseError(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(named[:12]) or 'none'}")
-        if len(set(named)) < len(named):
-            raise CaseError(f"{path.name} has two columns of one name; rename one of them")
-    except CaseError as error:
-        yield path.name, None, str(error)
-        return
+    content = content_of(path)
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets call "Unicode text"
+    text = content.decode("utf-16", "replace") if wide else content.decode("utf-8-sig", "surrogateescape")
+    lines = LINE_END.split(text)
+    start = next((n for n, line in enumerate(lines) if line.strip()), None)
+    if start is None:
+        raise CaseError(f"{path.name} is empty")
+    delimiter = max(",;\t", key=lines[start].count)
+    known = {name.casefold(): name for name in (*needed, *optional)}
+    columns = [name.strip() for name in _fields(lines[start], delimiter) or []]
+    columns = [known.get(name.casefold(), name) for name in columns]
+    named = [name for name in columns if name]
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise CaseError(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(named[:12]) or 'none'}")
+    if len(set(named)) < len(named):
+        raise CaseError(f"{path.name} has two columns of one name; rename one of them")
     at = start + 1
     while at < len(lines):
         place, fields, used = f"{path.name} line {at + 1}", *_row(lines, at, delimiter, len(columns))
@@ -243,20 +273,27 @@ def number_in(row: dict, key: str) -> float:
     return value
 
 
-def box_of(value: object) -> tuple[float, float, float, float]:
+def box_in(row: dict, keys: Iterable[str]) -> tuple[float, ...]:
+    """The finite numbers under these keys; raises CaseError."""
+    return tuple(number_in(row, key) for key in keys)
+
+
+def box_of(value: object) -> tuple[float, ...]:
     """A list of four finite numbers; raises CaseError."""
-    fine = isinstance(value, list | tuple) and len(value) == 4
-    if not fine or not all(type(number) in (int, float) and abs(number) < MAX_COORDINATE for number in value):
+    if not _are_coordinates(value) or len(value) != 4:
         raise CaseError(f"box {str(value)[:60]} is not four numbers")
     return tuple(map(float, value))
 
 
 def polygon_of(value: object) -> tuple[float, ...]:
     """A polygon [x1, y1, x2, y2, x3, y3, ...] of at least three corners; raises CaseError."""
-    fine = isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0
-    if not fine or not all(type(number) in (int, float) and abs(number) < MAX_COORDINATE for number in value):
+    if not _are_coordinates(value) or len(value) < 6 or len(value) % 2:
         raise CaseError("its polygon is not a list [x1, y1, x2, y2, x3, y3, ...] of numbers")
     return tuple(map(float, value))
+
+
+def _are_coordinates(value: object) -> bool:
+    return isinstance(value, list) and all(type(one) in (int, float) and abs(one) < MAX_COORDINATE for one in value)
 
 
 def safe_id(text: str) -> str:

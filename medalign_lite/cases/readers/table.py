@@ -1,17 +1,8 @@
 """Your own pictures (DICOM, NIfTI, TIFF, PNG, JPEG) and one table of questions or reports: questions.csv or .jsonl.
 
 A row names an `image` (a path from the table's folder) and has a `question` with its `answer`, a `report`, or a
-`label` with a box `x`, `y`, `width`, `height` (or only a point `x`, `y`); rows of one image are one case. Further
-columns, all optional:
-
-| column    | what                                                                              |
-|-----------|-----------------------------------------------------------------------------------|
-| `frame`   | which frame, slice or page of the file, counted from 1                            |
-| `patient` | who belongs together in a split; without it DICOM's patient, else the image       |
-| `split`   | train, val or test; without it patients are divided                               |
-| `kind`    | closed or open; without it closed for yes and no                                  |
-| `topic`   | what the question is about: presence, side, modality, ...                         |
-| `options` | what there is to choose from, with a bar between; the answer is one of them, or its letter |
+`label` with a box `x`, `y`, `width`, `height` (or only a point `x`, `y`); rows of one image are one case. The further
+columns, all optional, are described in docs/DATA.md.
 
 Nothing that identifies a patient is passed on: cases and groups are named by their pixels, faults by the table's line,
 pictures are written anew with their pixels only. What the questions, answers and reports say is passed on as it is.
@@ -28,10 +19,8 @@ from medalign_lite.cases.dicom import is_dicom
 from medalign_lite.cases.images import ImageError
 from medalign_lite.cases.pictures import Picture, is_volume, save_picture
 from medalign_lite.cases.readers import shared, sources
+from medalign_lite.cases.readers.sources import Reader
 
-LAYOUT = "pictures with a table"
-NEEDS = "a folder of pictures (DICOM too) that holds questions.csv or questions.jsonl with a column image"
-MAKES_FILES = True
 FILES = ("questions.csv", "questions.jsonl")
 COLUMNS = ("image", "frame", "question", "answer", "report", "label", "x", "y", "width", "height", "patient", "split",
            "kind", "topic", "options")  # fmt: skip
@@ -124,12 +113,11 @@ def _medical(path: Path) -> Iterator[Path]:
 
 
 def _rows(table: Path) -> Iterator[tuple[str, dict | None, str]]:
-    csv = table.suffix == ".csv"
-    for place, record, fault in (
-        sources.rows_of(table, ("image",), optional=COLUMNS, numbers=("frame", *BOX))
-        if csv
-        else sources.load_lines(table)
-    ):
+    if table.suffix == ".csv":
+        rows = sources.rows_of(table, ("image",), optional=COLUMNS, numbers=("frame", *BOX))
+    else:
+        rows = sources.load_lines(table)
+    for place, record, fault in rows:
         yield (place, *(_checked(record) if record is not None else (None, fault)))
 
 
@@ -240,5 +228,11 @@ def _lesion(row: dict) -> list[Lesion]:
     if not row.get("label"):
         raise CaseError("a box without a label")
     if not row.get("width") and not row.get("height"):
-        return [Lesion(row["label"], points=((sources.number_in(row, "x"), sources.number_in(row, "y")),))]
-    return [Lesion(row["label"], tuple(sources.number_in(row, name) for name in BOX))]
+        return [Lesion(row["label"], points=(sources.box_in(row, BOX[:2]),))]
+    return [Lesion(row["label"], sources.box_in(row, BOX))]
+
+
+TABLE = Reader(
+    "pictures with a table", "a folder of pictures (DICOM too) that holds questions.csv or questions.jsonl with a "
+    "column image", lists, read, makes_files=True,
+)  # fmt: skip
