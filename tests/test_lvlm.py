@@ -9,6 +9,7 @@ import socket
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import has_avx512bf16
 from conftest import stirred
 from families import save_family
 from peft import PeftModel
@@ -116,6 +117,18 @@ def test_cpu_guard(loaded, pictures):
     after = lora_gradients(policy, pictures)
     assert before.keys() == after.keys() and all(torch.equal(before[n], after[n]) for n in before)
     assert any(gradient.abs().sum() > 0 for gradient in after.values())
+
+
+@pytest.mark.skipif(not has_avx512bf16(), reason="the hazard needs an AVX512-BF16 processor")
+def test_the_hazard_that_the_guard_is_for(loaded, pictures):
+    for layer in loaded.model.modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = True
+            layer.__dict__.pop("forward", None)  # as in a model too large for its weights to be kept dequantised
+    loaded.model.train()
+    train = logits(loaded, pictures)
+    loaded.model.eval()
+    assert not torch.equal(logits(loaded, pictures), train)
 
 
 def test_nothing_talks_to_the_network(tiny_folder, tmp_path, monkeypatch):
