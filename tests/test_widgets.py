@@ -2,7 +2,7 @@
 
 import base64
 import re
-from dataclasses import dataclass
+from collections import namedtuple
 from io import BytesIO
 
 import ipywidgets as ipw
@@ -79,15 +79,7 @@ def test_token_heatmap_switches_answer_and_series():
     assert "+0.2500" in html(view) and parts(view, ipw.ToggleButtons)[0].value == "KL"
 
 
-@dataclass(frozen=True)
-class Pair:
-    id: str
-    question: str
-    source: str
-    chosen: str
-    rejected: str
-    spans_chosen: tuple
-    spans_rejected: tuple
+Pair = namedtuple("Pair", "id question source chosen rejected spans_chosen spans_rejected")
 
 
 def test_edit_diff_marks_spans_and_filters():
