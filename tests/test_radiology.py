@@ -70,7 +70,7 @@ REPORT = """\
 """
 
 
-def test_only_asserting_sections_are_read():
+def test_only_asserting_sections_are_read_and_characters_are_those_of_the_report():
     read = [(c.finding, c.polarity, c.side, c.temporal) for c in read_report(REPORT)]
     assert read == [("central line", "present", "right", None), ("edema", "present", None, "better"),
                     ("effusion", "present", "bilateral", "unchanged"), ("opacity", "present", None, None),
