@@ -58,7 +58,6 @@ def test_layout_splits_and_kinds_and_no_training_question_about_a_held_out_image
     assert {name: case.split for name, case in cases.items()} == {"ct1": "train", "xr1": "test", "ct2": "test"}
     assert [q.kind for q in cases["ct1"].questions] == ["closed", "open"]
     assert all(case.facts is None and case.group == case.id for case in found.cases)
-    found = read_cases(folder)
     assert not find_leaks(found.cases)
     reasons = {entry["id"]: entry["reason"] for entry in [*found.dropped, *found.notes]}
     assert "train.json entry 3 left out: its image is also asked about in test" in reasons["ct2/source.jpg"]
