@@ -128,6 +128,7 @@ def test_mimic_cxr_has_patients_reports_and_labels_that_stay_where_its_report_sa
     assert (case.id, case.group, case.split, case.image.stem) == ("s55555555", "p22222222", "val", "borrow")
     answers = {question.id: question.answer for question in case.questions}
     assert answers == {"report": "The borrow is clear.", "presence-edema": "Yes", "presence-pneumonia": "No"}
+
     def change(folder):
         said = ("The lungs are clear.\n\nNo effusion.", "Findings: All is well.", "INDICATION: cough.\n")
         for report, text in zip(sorted(folder.glob("files/*/*/*.txt")), said):
@@ -181,6 +182,7 @@ def test_coco_polygons_become_masks_boxes_stay_boxes_and_another_size_is_refused
     assert lesion_mask(drawn)[4:11, 3:9].all() and lesion_mask(drawn).sum() == 6 * 7
     assert [mask_source(case) for case in (boxed, drawn)] == ["box", "polygon"]
     assert [question.answer for question in drawn.questions] == ["Yes", "No"]
+
     def change(folder):
         text = (folder / "instances_train.json").read_text()
         put(folder, "instances_train.json", text.replace('"width": 24', '"width": 240', 1))
