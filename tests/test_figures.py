@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from test_report import NOTHING, entry
 
 from medalign_lite.evaluate.calibration import calibration_table, reliability
 from medalign_lite.evaluate.false_findings import ErrorRow
@@ -71,6 +70,11 @@ def test_edit_diff_colours_the_spans_and_nothing_else():
     assert letters == {figures.CHOSEN: "y+left", figures.REJECTED: "y-right", "black": "alungalung"}
 
 
+def test_split_spans_covers_the_text():
+    assert figures.split_spans("no effusion", [(0, 2, "negation")]) == [("no", "negation"), (" effusion", None)]
+    assert figures.split_spans("", []) == []
+
+
 def test_curves_pass_over_rows_without_the_key():
     rows = [{"step": 0, "loss": 1.0}, {"step": 1}, {"step": 2, "loss": 0.5, "margin": None}]
     ax = drawn(figures.curves(axis(), rows, ["loss", "margin"], reference=0.69))
@@ -87,8 +91,9 @@ def test_every_recipe_has_a_line_of_its_own():
 
 
 def test_forest_says_what_is_not_measurable():
+    entry, none = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, {"value": None, "low": None, "high": None, "n": 0}
     lone = {"value": 0.1, "low": None, "high": None, "n": 1}
-    block = {"test": {"fact_f1": entry(0.5), "flip_rate": NOTHING, "yes_ratio": lone}}
+    block = {"test": {"fact_f1": entry, "flip_rate": none, "yes_ratio": lone}}
     results = dict.fromkeys(("base", "aligned", "difference"), block)
     ax = drawn(figures.forest(axis(), results))
     assert "not measurable" in texts(ax)
@@ -115,15 +120,19 @@ def test_prior_bars_show_counts():
     assert [bar.get_width() for bar in ax.patches] == [0.4, 0.1]
 
 
-def test_gradients_histograms_and_readable_text_on_colour():
+def test_gradients_and_histograms():
     ax = drawn(figures.token_gradients(axis(), HOSTILE[:3], {"chosen": [1, -1, 0], "rejected": [0, 1, 1]}))
     assert [round(bar.get_height()) for bar in ax.patches] == [1, -1, 0, 0, 1, 1]
     assert drawn(figures.histogram(axis(), {"m(v)": [1.0, 2.0], "m(v')": [0.0]})).get_legend()
+
+
+def test_text_on_colour_is_readable():
     assert figures.is_dark(figures.ALIGNED) and not figures.is_dark("white")
 
 
 def test_what_a_report_shows_says_in_words_what_is_to_be_seen():
-    block = {split: dict.fromkeys(figures.RATES, NOTHING) | {"fact_f1": entry(0.5)} for split in ("test", "shifted")}
+    entry, none = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, {"value": None, "low": None, "high": None, "n": 0}
+    block = {split: dict.fromkeys(figures.RATES, none) | {"fact_f1": entry} for split in ("test", "shifted")}
     shown = panels.forests(dict.fromkeys(("base", "aligned", "difference"), block))
     assert "test; fact F1 0.50 to 0.50" in shown.alt and shown.alt in shown._repr_html_()
     rows = [Margins("r", "c", "base", 2.0, 0.0, 1.5), Margins("q", "c", "base", 1.0)]
