@@ -37,6 +37,7 @@ from medalign_lite.text.answers import (
     swap_option,
 )
 from medalign_lite.text.claims import Claim, Verdict, judge
+from medalign_lite.text.disputes import disputes
 from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, drops, stated, supports
@@ -226,6 +227,9 @@ class Report:
             raise NoEdit("the better answer is not verified true by the reference report")
         if any(contradicts(self.claims, c) for c in claims):
             raise NoEdit("the better answer still contradicts the reference report")
+        against = disputes(self.report, self.claims, better, claims)
+        if against:
+            raise NoEdit(f"the better answer says what the reference report speaks against: {against}")
         if not any(contradicts(self.claims, c) for c in others if _key(c) not in shared):
             raise NoEdit("the worse answer is not verified false by the reference report")
         open_ones = [c for c in others if not contradicts(self.claims, c)]
@@ -271,6 +275,8 @@ class Gold:
     def _better(self, answer: str) -> str | None:
         if is_no_answer(answer, self.question.text):
             raise NoEdit("an answer that does not answer: a refusal, an echo or a question")
+        if self.words.strip() and is_no_answer(self.words):
+            raise NoEdit("a gold answer that does not answer")
         if self.options:
             return swap_option(answer, self.words, self.options)
         return correct_answer(answer, self.words, self.question.text)

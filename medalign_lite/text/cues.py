@@ -19,6 +19,7 @@ _MEAN = (
 _CHANGE = (
     r"(?:change|increase|decrease|improvement|progression|worsening|interval change|difference|resolution|growth)s?"
 )
+_OWN_CHANGE = r"degenerat|fibro|interstit|emphys|bronch|cystic|inflam|post|chronic"  # "no degenerative change"
 _BETTER = (
     r"(?:decreas(?:ed|ing)|improv(?:ed|ing)|resolving|clearing|diminished|lessened|regressed|smaller|"
     r"less (?:conspicuous|prominent|extensive|apparent|severe))"
@@ -44,7 +45,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:has|have|is|are) not (?:yet |completely |fully |entirely )*(?:resolved|cleared)",
         r"(?:is|are|has|have|remains?|was|appears?)? ?(?:\w+ly )?(?:not|n't|no)(?: \w+){0,2} (?:changed|different|"
         r"progressed|increased|worsened|improved|decreased)",
-        r"(?:without|no|with no) (?:\w+ ){0,2}(?:interval )?" + _CHANGE, r"(?:is|are|remains?|"
+        rf"(?:without|no|with no) (?:(?!{_OWN_CHANGE})\w+ ){{0,2}}(?:interval )?" + _CHANGE, r"(?:is|are|remains?|"
         r"appears?),? (?:likely |grossly |essentially |relatively |largely |overall |again )*(?:unchanged|stable|"
         r"the same)",
         r"(?:is|are)? ?(?:again|still) (?:\w+ )?" + SEEN, r"(?:is|are|remains?) similar|similar(?: in \w+)?(?: to|"

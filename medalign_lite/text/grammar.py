@@ -74,8 +74,9 @@ _FAULTS = (
      "a denial that runs on"),
     (rf"\bno (?:(?!but\b)[\w-]+ ){{1,8}}and (?!no\b|there\b|without\b|an?\b|{_SIZES}\b|{_SIDES}\b|"
      r"(?:[\w-]+ ){0,5}(?:is|are|was|were|has|have|shows?|appears?|remains?|seems?)\b)", "a denial that runs on"),
-    (r"\bno\b[^.;]*, (?:which|that|suggesting|indicating|consistent|compatible|likely|probably|possibly|suspicious|in "
-     r"keeping|as in)\b|\bno (?:[\w-]+ ){1,8}with (?!respect)", "something said of what is denied"),
+    (r"\bno\b[^.;]*, (?:which|that|may|might|could|suggesting|indicating|consistent|compatible|likely|probably|"
+     r"possibly|suspicious|in keeping|as in)\b|\bno (?:[\w-]+ ){1,8}with (?!respect)",
+     "something said of what is denied"),
     (rf"\bno\b[^.;,]*, (?:\w+ly )?(?:{_SIZES}|{_SIDES})\s*(?:[.,;]|in (?:size|extent)\b|larger|greater)",
      "a size without a noun"),
     (r"\bno\b[^.;,]*, (?:\w+ly |now |again |has |have )?(?:reduced|increas\w+|decreas\w+|unchanged|stable|improv\w+|"
@@ -90,7 +91,22 @@ _FAULTS = (
     (r"\b(?:consistent|compatible|keeping) with no\b", "a sign of what is denied"),
     (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't|if)\b)[^.;]*\b(?:on|in|at|of) either\b",
      "'either' of what is there"),
-    (r"\bof the (?:right|left|upper|lower)\s*(?:is\b|are\b|[.;,]|$)", "a side without a part"),
+    (r"\b(?:of|under|over|above|below|along|behind) the (?:right|left|upper|lower)\s*(?:is\b|are\b|of\b|in\b|under\b|"
+     r"over\b|[.;,]|$)", "a side without a part"),
+    (rf"\b(?:straight|normal|intact|unremarkable)\b[^.;,]* with (?:an? )?(?:{_SIZES} )?{_NOUNS}|"
+     r"\b(?:straight|normal|intact|unremarkable) with (?!no\b|normal\b)", "normal, and yet not"),
+    (r"\b(?:under|beneath|below) (?:the|both) [\w ]{1,40} (?:under|beneath|below) (?:the|both)\b", "a place twice"),
+    (r"\ban? (?:small |large )?(?:free |surgical |subcutaneous )?(?:air|gas|fluid)\b", "an article that does not fit"),
+    (r"\bor no\b|\b(?:hilar|mediastinal|pleural|apical|basal|upper|lower|right|left|bilateral|axillary|pulmonary) and "
+     r"no\b", "'no' within a noun phrase"),
+    (r"\bno [^.;,]*, (?:non-?displaced|displaced|healed|healing|calcified|loculated|old|chronic|acute)\s*[.;,]|"
+     r"\bno [^.;]* as before\b", "something said of what is denied"),
+    (r"\b(?:no|not) [^.;,]*, and [^.;,]*\b(?:considered|suspected|suggest\w*|concerning|likely)\b",
+     "something said of what is denied"),
+    (r"\bno (?:mild|small|minimal|trace|tiny|slight)\b", "a size of what is denied"),
+    (r"\b(?:large|small) (?:pulmonary |interstitial |vascular )*(?:o?edema|congestion|emphysema|cardiomegaly|"
+     r"scoliosis)\b", "a size that is a degree"),
+    (r"\bthe \d+\s*(?:[.;,]|$)", "a number without a noun"),
     (r"(?:^|(?<=[.;] ))(?![^.;]*\b(?:no|neither|not|without|\w+n't)\b)[^.;]*\bnor\b", "'nor' alone"),
     (r"\bno (?:[\w-]+ ){0,3}\w+(?:[^e]ar|[^nr]al|ary)\s*[.,;]", "an adjective without a noun"),
     (r"\b(?:lungs?|side|base|apex) (?:a |an )?(?:small|large|mild|moderate|marked|tiny|trace) ", "a phrase without a "

@@ -115,7 +115,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         r"ed)|obscured)",
     ),
     "pleural thickening": (
-        r"(?:(?:bi)?apical |pleural )?pleural(?:[- ](?:based|parenchymal))?(?: and parenchymal| or parenchymal)? "
+        r"(?:(?:bi)?apical |pleural |calcified )?pleural(?:[- ](?:based|parenchymal))?(?: (?:and|or) parenchymal)? "
         r"(?:thickening|scar(?:ring|s)?|plaques?|calcifications?|disease|nodularity|mass(?:es)?|abnormalit(?:y|ies)|"
         r"opacit(?:y|ies)|lesions?)(?<!pleural abnormality)",
         r"(?:bi)?apical (?:pleural )?(?:cap(?:ping|s)?|thickening)", r"thickening of the (?:\w+ )?(?:pleura|"
@@ -289,6 +289,20 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "cavity": (r"cavit(?:y|ies|ation|ary)",),
     "hemorrhage": (r"(?:pulmonary |alveolar )?h(?:a)?emorrhages?|(?:pulmonary )?contusions?|hematomas?",),
     "tuberculosis": (r"tuberculosis|tb(?= |$)",),
+    # head and abdomen
+    "infarct": (r"(?:(?:acute|subacute|chronic|old|lacunar|embolic|ischemic|[amp]ca|cerebral|cerebellar|territory) )*"
+                r"(?:infarct(?:s|ions?)?|strokes?)",),
+    "midline shift": (
+        r"(?:midline|mediastinal|tracheal|leftward|rightward)(?: mediastinal| tracheal)? (?:shift|deviation)",
+        r"(?:shift|deviation|displacement) of (?:the )?(?:midline|mediastin\w+|trachea)(?: structures)?",
+        r"(?:mediastin\w+|trachea|midline)(?: is| are)? (?:mildly )?(?:shifted|deviated|displaced)",
+    ),
+    "hydronephrosis": (r"hydro(?:uretero)?nephro(?:sis|tic)",),
+    "gallstones": (r"gall ?stones?|cholelithiasis",),
+    "splenomegaly": (r"(?:hepato)?spleno-?megaly|enlarged spleen",),
+    "hepatomegaly": (r"hepato-?megaly|enlarged liver",),
+    "ascites": (r"ascit(?:es|ic fluid)",),
+    "cyst": (r"(?:(?:simple|complex|renal|hepatic|liver|kidney|ovarian|splenic|pancreatic|arachnoid) )*cysts?",),
     "foreign body": (r"(?:radio-?opaque |metallic )?foreign (?:body|bodies|objects?)|bullet(?: fragments?)?|"
     r"shrapnel",),
     "abnormality": (
@@ -348,6 +362,11 @@ ORGANS: dict[str, tuple[str, tuple[str, ...]]] = {
               ("abnormality",)),
     "nodes": (r"(?:mediastinal |hilar |axillary )*(?:lymph )?nodes", ("lymphadenopathy",)),
     "diaphragm": (r"(?:hemi-?)?diaphragms?", ("raised diaphragm",)),
+    "aorta": (r"(?:(?:thoracic|descending|ascending) )*aorta|aortic (?:contours?|arch|knob|silhouette)",
+              ("aortic disease",)),
+    "spleen": (r"spleen", ("splenomegaly",)), "liver": (r"liver", ("hepatomegaly",)),
+    "trachea": (r"trachea|midline structures?", ("midline shift",)),
+    "inflation": (r"lung volumes?|(?:lung )?inflation", ("hyperinflation",)),
     "hila": (r"(?:hila|hilum|hilar (?:contours?|structures?|shadows?))", ()),
 }  # fmt: skip
 
@@ -380,7 +399,7 @@ NO_SIDE = (
 )
 NO_SIDE_FINDINGS = frozenset({"cardiomegaly", "enlarged mediastinum", "heart failure", "abnormality",
 "sternotomy wires",
-                              "endotracheal tube", "enteric tube"})  # fmt: skip
+                              "endotracheal tube", "enteric tube", "midline shift"})  # fmt: skip
 
 # --- CheXpert (Irvin et al. 2019) ------------------------------------------------------------------------------------
 CHEXPERT = (

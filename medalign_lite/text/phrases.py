@@ -41,7 +41,7 @@ _UNCOUNTABLE = re.compile(
     r"(?:o?edema|pneumonia|atelectasis|cardiomegaly|congestion|emphysema|air|gas|scoliosis|kyphosis|osteopenia|"
     r"adenopathy|failure|thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|"
     r"widening|hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|"
-    r"free air|copd)$"
+    r"free air|copd|\w+megaly|ascites|hydronephrosis)$"
 )
 _STATE = re.compile(r"\w+(?:ed|ic|ous|otic|openic|ened|atous|atic)$", re.I)  # "hyperinflated": a state, no noun
 _BOTH = re.compile(
@@ -96,7 +96,7 @@ def _before(answer: str, first: int, at: int) -> int:
 
 def _plain_noun(answer: str, claim: Claim) -> str:
     noun = answer[slice(*claim.parts["finding"])]
-    return noun if noun.isupper() else noun.lower()
+    return " ".join(word if word[1:] != word[1:].lower() else word.lower() for word in noun.split())
 
 
 def drop(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
@@ -161,7 +161,7 @@ def _deny_noun(answer: str, claim: Claim, claims: Sequence[Claim], begin: int, n
     joined = _JOINED.search(answer[first:begin])
     if joined and _LIGHT.match(answer, end):
         yield [Change(first + joined.start(), end, f" but no {noun}"), *_both(answer, end, last)]
-    comma = re.compile(r",[^,.;]*(?=[.;]|$)").match(answer, end)
+    comma = re.compile(r",(?:[^,.;]|\.(?=\d))*(?=[.;](?!\d)|$)").match(answer, end)
     if comma and not any(comma.start() <= c.start < comma.end() for c in claims):
         yield [Change(begin, end, phrase), Change(*comma.span(), "")]
     alone = {c.parts["finding"] for c in claims if first <= c.start < last} == {claim.parts["finding"]}
@@ -338,7 +338,8 @@ def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> W
         degree = f"{DEGREES[right.size]} " if right and right.size in DEGREES else ""
         state = "increased" if answer[slice(*claim.parts["finding"])].lower().endswith("size") else state
         if _NORMAL.fullmatch(cue):
-            yield [Change(start, tail.end() if tail else end, degree + state)]
+            said = case_like(degree + state, answer[start:]) if answer[:start].endswith(": ") else degree + state
+            yield [Change(start, tail.end() if tail else end, said)]
         if cue.startswith("not "):
             yield [Change(start, start + 4, "")]
         size = re.compile(r"normal (heart|cardiac)( size| silhouette)?", re.I).match(answer, start)

@@ -13,10 +13,12 @@ from medalign_lite.text.lexicon import NO_SIDE, NO_SIDE_FINDINGS, ORGANS, SIDE_W
 
 _ORGAN = re.compile("|".join(rf"(?P<{name}>\b{pattern}(?!\w))" for name, (pattern, _) in ORGANS.items()))
 _NORMAL = (
-    r"(?:normal(?! saline)(?! position| course|ly positioned)|clear(?:ed)?(?!ly| of)|unremarkable|"
+    r"(?:normal(?! saline)(?! position(?! of (?:both|the)(?: hemi-?)?)| course|ly positioned)|"
+    r"clear(?:ed)?(?!ly| of)|unremarkable|"
     r"within (?:the )?normal (?:limits|range|size)|wnl|intact|not (?:\w+ )?(?:enlarged|widened|increased|engorged|"
     r"congested|prominent|elevated|raised)|nonenlarged|non-enlarged|sharp|preserved|maintained|negative|nl|"
-    r"(?:limits of|top) normal|no abnormality)"
+    r"(?:limits of|top) normal|no abnormality|central|(?:in the )?midline(?! shift| structures)|"
+    r"not (?:shifted|deviated|displaced))"
 )
 _ABNORMAL = (
     r"(?:enlarged|enlargement|increased|widened|prominent|prominence|large|big|dilated|generous|elevated|raised)"
@@ -29,17 +31,19 @@ _DENIES = re.compile(r"\b(?:not|no|\w+n't|without|nor|cannot)\b")
 _DOUBTS = re.compile(
     r"\b(?:borderline|possibl[ey]|probabl[ey]|may|might|likely|equivocal|questionabl[ey]|normal to|suspected)\b"
 )
+_STRAIGHT = re.compile(r"central|(?:in the )?midline|not (?:shifted|deviated|displaced)")  # of what can be shifted
 _ALMOST = re.compile(r" to (?:mildly|slightly|minimally|borderline)")  # "normal to mildly enlarged"
 _EXCUSED = re.compile(r" (?:in ap|by|due to the|on this ap)")  # "prominent due to the projection"
 _OTHER_STATEMENT = re.compile(
     r"\b(?:shows?|demonstrates?|reveals?|with|there (?:is|are)|has|have|no|tip|obscur\w+|due|given)\b|;"
 )
 _JOINS = re.compile(
-    r"(?: (?:the|in|of|both|for|size|and|or|visuali[sz]ed|right|left|bilateral|appearance)){0,4}[ ,/]*"
+    r"(?: (?:the|in|of|both|for|size|position|and|or|visuali[sz]ed|right|left|bilateral|appearance)){0,4}[ ,/]*"
 )
 _BUT = re.compile(r"\bbut\b")
 _ENLARGEABLE = {"heart": "cardiomegaly", "mediastinum": "enlarged mediastinum",
-                "cardiomediastinum": "enlarged mediastinum", "diaphragm": "raised diaphragm"}
+                "cardiomediastinum": "enlarged mediastinum", "diaphragm": "raised diaphragm",
+                "spleen": "splenomegaly", "liver": "hepatomegaly"}
 
 _Organ = tuple[int, int, str]  # characters, a key of `ORGANS`
 
@@ -103,11 +107,13 @@ def _judge(text: str, organ: _Organ, predicate: re.Match, at: int) -> Mention | 
     if predicate["border"]:
         return Mention((enlarged,), start, max(end, word[1]), Reading("uncertain", None, word)) if enlarged else None
     if predicate["normal"]:
-        if _DENIES.search(said) or not ORGANS[name][1]:
+        straight = _STRAIGHT.fullmatch(predicate.group())
+        findings = ("midline shift",) if straight and name == "mediastinum" else ORGANS[name][1]
+        if _DENIES.search(said) or not findings or straight and "midline shift" not in findings:
             return None
         if enlarged and _ALMOST.match(text, word[1]):
             return Mention((enlarged,), start, end, Reading("uncertain", None, word))
-        return Mention(ORGANS[name][1], start, end, Reading("absent", None, word))
+        return Mention(findings, start, end, Reading("absent", None, word))
     if not enlarged or _EXCUSED.match(text, word[1]):
         return None
     polarity = "absent" if _DENIES.search(said) else "uncertain" if _DOUBTS.search(said) else "present"
@@ -136,7 +142,9 @@ _BORDER = re.compile(
     r",|;|:|\b(?:and|or|nor|with|an?|no|but|however|although|though|while|whereas|there (?:is|are)|may|might|could|"
     r"likely|suggest\w*|represent\w*|versus|vs|without|is|are|overlying|adjacent|reflecting)\b|/"
 )
-_CLAUSE_CUT = re.compile(r";|\b(?:but|while|whereas|however|although|though)\b")
+_CLAUSE_CUT = re.compile(  # "nodules, the largest in the left base": one of them is there
+    r";|\b(?:but|while|whereas|however|although|though)\b|,? (?:the|with) (?:the )?(?:larg|bigg|great|dominant|worst)"
+)
 _JOINED = re.compile(r"^ ?(?:and/or|versus|vs\.?|and|or|/|,|, and|, or|with)(?! no\b| without\b)(?: \w+)? ?$")
 _RUN = re.compile(r"(?:[\s,]|-sided|lung|zone|lobe|sided|focal|patchy|new|stable|unchanged|pleural|to)*")
 _ONE_SIDE = re.compile(r"\b(?:right|left)(?: \w+)? $")  # "large right" of "large right and small left effusions"

@@ -33,7 +33,7 @@ KINDS: dict[str, dict[str, str]] = {
     "aortic disease": {"aneurysm": r"aneurysm", "atheroma": r"ather", "calcified aorta": r"calcif",
                        "dilated aorta": r"dilat"},
     "pneumonia": {"infection": r"infect"}, "hemorrhage": {"contusion": r"contus", "hematoma": r"hematoma"},
-    "pleural thickening": {"plaque": r"plaque", "scar": r"scar", "calcified pleura": r"calcif",
+    "pleural thickening": {"plaque": r"plaque", "scar": r"scar", "calcified pleura": r"calcif(?!.*plaque)",
                            "tumour": r"mass|lesion|meso"},
     "bronchitis": {"bronchiectasis": r"bronchiect", "asthma": r"asthma", "bronchiolitis": r"bronchiol",
                    "airways": r"airway"},
@@ -42,6 +42,7 @@ KINDS: dict[str, dict[str, str]] = {
     "vascular congestion": {"redistribution": r"cephal|redistrib", "prominence": r"prominen|indistinct|increased"},
     "lymphadenopathy": {"hilar prominence": r"prominence|fullness|\bfull"},
     "bone deformity": {"wedging": r"wedg", "height loss": r"height"}, "foreign body": {"bullet": r"bullet|shrapnel"},
+    "valve": {"mitral": r"mitral", "aortic": r"aortic|tavr|tavi", "tricuspid": r"tricuspid"},
     "central line": {"port": r"port", "PICC": r"picc|peripherally", "Swan-Ganz": r"swan"},
     "aspiration": {"pneumonitis": r"pneumonitis"},
     "hyperinflation": {"air trapping": r"trapping", "flat diaphragm": r"\bflat"},
@@ -52,24 +53,25 @@ VAGUE = frozenset(
 SEVERAL = frozenset({  # a second one may well be there, so another place is no contradiction
     "nodule", "opacity", "fracture", "granuloma", "calcification", "central line", "clips", "chest tube",
     "pleural thickening", "bone deformity", "degenerative change", "lymphadenopathy", "stent", "drain", "foreign body",
-    "aortic disease", "hemorrhage", "valve",
+    "aortic disease", "hemorrhage", "valve", "infarct", "cyst",
 })  # fmt: skip
 
-_PLAIN = frozenset(
+PLAIN_WORDS = frozenset(
     "a an the any some this these that there is are was were be been of in on at to evidence sign signs visible "
-    "radiographic radiographically radiologic radiological pleural pulmonary lung lungs parenchymal airspace air space "
-    "cardiac heart chest thoracic vascular seen identified noted present evident visualized visualised detected "
-    "demonstrated appreciated shown found observed demonstrable detectable discernible either both each side sides "
-    "zone zones lobe lobes base bases field fields hemithorax hemithoraces thorax today film image view views "
-    "radiograph study exam examination currently now anywhere residual remaining persistent has have had it we i can "
-    "also again still however yes no not suggest suggestion indication indicate definitely clearly bony osseous size "
-    "within by feature again together as negative positive for without free from nil zero devoid lack lacks lacking "
-    "absence absent neither nor nothing nowhere none longer more never cannot not n't resolved cleared gone completely "
-    "fully entirely now since resolution complete interval been excluded ruled out rules excludes unaccompanied "
-    "accompanied be do does did could can removed clear way normal limits range unremarkable intact preserved sharp "
-    "wnl maintained enlarged widened increased congested prominent engorged nonenlarged also elevated raised "
-    "mediastinal mediastinum congestive costophrenic angle angles hemidiaphragm diaphragm diaphragmatic under beneath "
-    "over along ct mr mri see any multiple several few scattered".split()
+    "radiographic radiographically radiologic radiological pleural pulmonary lung lungs parenchymal airspace air "
+    "space cardiac heart chest thoracic vascular seen identified noted present evident visualized visualised "
+    "detected demonstrated appreciated shown found observed demonstrable detectable discernible either both each "
+    "side sides zone zones lobe lobes base bases field fields hemithorax hemithoraces thorax today film image view "
+    "views radiograph study exam examination currently now anywhere residual remaining persistent has have had it we "
+    "i can also again still however yes no not suggest suggestion indication indicate definitely clearly bony "
+    "osseous size within by feature again together as negative positive for without free from nil zero devoid lack "
+    "lacks lacking absence absent neither nor nothing nowhere none longer more never cannot not n't resolved cleared "
+    "gone completely fully entirely now since resolution complete interval been excluded ruled out rules excludes "
+    "unaccompanied accompanied be do does did could can removed clear way normal limits range unremarkable intact "
+    "preserved sharp liver spleen wnl maintained enlarged widened increased congested prominent engorged nonenlarged "
+    "also elevated raised mediastinal mediastinum congestive costophrenic angle angles hemidiaphragm diaphragm "
+    "diaphragmatic under beneath over along ct mr mri see any multiple several few scattered removal extraction "
+    "previously previous prior known shifted deviated".split()
 )
 _FIRST_ONLY = frozenset("focal pleural pulmonary bony".split())  # "no focal consolidation, effusion or pneumothorax"
 _STOPS = re.compile(
@@ -136,9 +138,9 @@ def _content(text: str) -> list[str]:
     words = [
         w.removesuffix("s") if len(w) > 3 and not w.endswith("ss") else w
         for w in _WORD.findall(text)
-        if w not in _PLAIN
+        if w not in PLAIN_WORDS
     ]
-    return [w for w in words if w not in _PLAIN and not _PLACE.fullmatch(w) and not w.endswith("n't")]
+    return [w for w in words if w not in PLAIN_WORDS and not _PLACE.fullmatch(w) and not w.endswith("n't")]
 
 
 def organ_qualifiers(text: str, mention: Span, reading: Reading) -> frozenset[str]:
@@ -188,6 +190,8 @@ _WHOLE_ORGAN = {  # what "clear", "intact" or "normal" of an organ denies for ce
     "opacity",
     "fracture",
     "raised diaphragm",
+    "splenomegaly",
+    "hepatomegaly",
 }
 _NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only"}  # fmt: skip
 
@@ -200,13 +204,13 @@ def denies(denial: Claim, claim: Claim) -> bool:
     had |= {"focal"} if claim.zone or claim.side in ("right", "left") else set()
     if denial.kind != claim.kind or not all(had & {*words} for words in narrow):
         return False
-    if "organ" in denial.parts and (claim.finding not in _WHOLE_ORGAN or _is_old(claim)):
+    if "organ" in denial.parts and (claim.finding not in _WHOLE_ORGAN or is_old(claim)):
         return False
     places = [(getattr(denial, name), getattr(claim, name)) for name in ATTRIBUTES]
     return all(narrow in (None, "bilateral", had) or had == "bilateral" for narrow, had in places)
 
 
-def _is_old(claim: Claim) -> bool:
+def is_old(claim: Claim) -> bool:
     return claim.temporal == "old" or bool(claim.qualifiers & {"old", "healed", "healing", "chronic", "remote"})
 
 
@@ -229,7 +233,7 @@ def contradicts(truth: Sequence[Claim], claim: Claim) -> bool:
     there = [c for c in same if c.polarity == "present" and c.kind == claim.kind]
     gone = [c for c in same if c.polarity == "absent"]
     if claim.polarity == "absent":
-        return any(denies(claim, c) for c in there if not _is_old(c)) and not any(_broader(c, claim) for c in gone)
+        return any(denies(claim, c) for c in there if not is_old(c)) and not any(_broader(c, claim) for c in gone)
     only = claim.finding not in SEVERAL or any(c.qualifiers and c.qualifiers <= _NO_OTHER for c in gone)
     only = only or any(_ONE & c.qualifiers for c in there)
     if any(_all_other(claim, name, there, only) for name in ATTRIBUTES):
@@ -247,7 +251,8 @@ def supports(truth: Sequence[Claim], claim: Claim) -> bool:
     if claim.polarity == "absent":
         broad = [c for c in same if c.polarity == "absent" and _broader(c, claim)]
         return bool(broad) and not any(c.polarity == "present" and denies(claim, c) for c in same)
-    agree = [c for c in same if c.polarity == "present" and not _differ(claim, c)]
+    fresh = bool(claim.qualifiers & {"acute", "new", "recent"})
+    agree = [c for c in same if c.polarity == "present" and not _differ(claim, c) and not (fresh and is_old(c))]
     named = [(n, v) for n in ATTRIBUTES if (v := getattr(claim, n))]
     covered = bool(agree) and all(any(_has(c, n, v) for c in agree) for n, v in named)
     return (

@@ -24,7 +24,9 @@ _MENTION = re.compile("|".join(rf"(?P<{g}>\b(?:{'|'.join(FINDINGS[n])})(?!\w))" 
 _WORLD = {("opacity", kind): "consolidation" for kind in ("opacity", "infiltrate", "air-space disease")} | {
     ("other device", "other device"): "pacemaker"
 }
-_PLACE_TAIL = re.compile(r"(?: lung)?[ -](?:zones?|lungs?|ribs?|sided?|hemithorax|lobes?)\b")  # "in the left lung"
+_PLACE_TAIL = re.compile(  # "in the left lung"
+    r"(?: lung)?[ -](?:zones?|lungs?|ribs?|sided?|hemithorax|lobes?|(?:hemi)?diaphragm|bas(?:e|is)|apex)\b"
+)
 
 
 def read_report(report: str, *, world: bool = False) -> tuple[Claim, ...]:

@@ -1,0 +1,172 @@
+"""What a report speaks against without deciding it: a nodule elsewhere, "no acute process", "grossly clear", another
+course, another tip of a line, a side of something that nobody read.
+
+No edit and no figure rests on this (that is `qualifiers.contradicts`); but a text that says such a thing is not called
+true, so no pair is made of it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from medalign_lite.text.claims import Claim
+from medalign_lite.text.form import find_report_sentences
+from medalign_lite.text.lexicon import DEVICES
+from medalign_lite.text.qualifiers import PLAIN_WORDS, VAGUE, is_old, supports
+
+_IN_LUNGS = ("pneumonia", "edema", "mass", "opacity", "consolidation", "atelectasis", "nodule", "emphysema", "cavity",
+             "hemorrhage")
+_READ_AS_CLEAR = {  # what an organ's "clear" or "normal" speaks against, by one of the findings that it is read as
+    "consolidation": _IN_LUNGS, "fracture": ("fracture", "bone deformity"), "effusion": ("effusion", "pneumothorax"),
+    "enlarged mediastinum": ("pneumomediastinum", "lymphadenopathy"), "aortic disease": ("aortic disease",),
+    "vascular congestion": ("edema", "heart failure"), "cardiomegaly": ("heart failure",),
+}  # fmt: skip
+_ACUTE = frozenset({"pneumonia", "consolidation", "edema", "effusion", "pneumothorax", "vascular congestion", "mass",
+                    "heart failure", "opacity", "hemorrhage", "free air", "pneumomediastinum", "aspiration"})
+_VAGUE = VAGUE - {"drain", "hardware"}
+_FAMILY = {"fracture": ("fracture", "bone deformity"), "bone deformity": ("fracture", "bone deformity")}
+_FRESH, _ONE = frozenset({"acute", "new", "recent", "fresh"}), frozenset({"solitary", "single"})
+_SIDE = re.compile(r"(?:\w+ (?:to|on) the )?\b(right|left)(?:[\w-]*(?: \w+)?)?", re.I)
+_COURSES = {
+    "more": r"increas(?:e|ed|ing)\b|worse\w*|larger|bigger|progress\w*|\bnew\b|newly|enlarging|develop\w+|recur\w+",
+    "less": r"decreas\w+|improv\w+|smaller|resol\w+|clear(?:ed|ing)|regress\w+|diminish\w+|reduc\w+|lessened",
+    "same": r"stable|unchanged|persist\w*|no (?:\w+ )?(?:interval )?change|similar",
+}
+_CARINA = "above the carina"
+_TIPS = {
+    "atrium": r"atri(?:um|al)|cavo-?atrial", "ventricle": r"ventric\w+", "vena cava": r"svc|vena cava|cavo-?atrial",
+    "brachiocephalic": r"brachioceph\w+|innominate", "jugular": r"jugular vein", "axilla": r"axill\w+",
+    "stomach": r"stomach|gastric (?:body|fundus)|fundus", "oesophagus": r"o?esophag\w+", "bowel": r"duoden\w+|jejun\w+",
+    "bronchus": r"bronch(?:us|i)|mainstem",
+    _CARINA: r"carina|satisfactory|good position|trachea\b", "spine": r"t\d\d?\b",
+}
+_PART = re.compile(r"(?:(?!\b(?:but|with)\b)[^.;,])+")
+_DENIAL = re.compile(r"\b(?:no|not|without|neither|nor|negative|free|absent|excluded|never|removed)\b|n't\b", re.I)
+_DENIAL_BEHIND = re.compile(r"\b(?:(?:is|are|was|were) (?:not|absent|excluded)|removed|resolved)\b", re.I)
+_LONG = re.compile(r"\b[a-z]{6,}\b", re.I)
+_LENGTH = re.compile(r"\b(\d+(?:\.\d+)?) ?(?:mm|cm)\b")
+
+
+def disputes(report: str, truth: Sequence[Claim], text: str, claims: Sequence[Claim]) -> str | None:
+    """What of a text a reference report speaks against, for people; None where there is nothing. Both read before."""
+    found = next((c for c in claims if _speaks_against(truth, c)), None)
+    if found:
+        return found.finding
+    if _loose_sides(text, claims) - _loose_sides(report, truth):
+        return "a side of something that was not read"
+    said, known = _said_beside(text, claims), _said_beside(report, truth)
+    word = _turned_word(_loose_words(report, truth), _loose_words(text, claims))
+    if word:
+        return word
+    other = (name for name in said if known.get(name) and said[name] and not said[name] & known[name])
+    return next((f"the {what} of the {finding}" for finding, what in other), None)
+
+
+def _speaks_against(truth: Sequence[Claim], claim: Claim) -> bool:
+    if claim.finding in _VAGUE:
+        return False
+    there = [c for c in truth if c.finding in _FAMILY.get(claim.finding, (claim.finding,)) and c.polarity == "present"]
+    if claim.polarity != "absent" and there and all(_other(c, claim) for c in there):
+        return True
+    if supports(truth, claim):
+        return False
+    same = [c for c in truth if c.finding == claim.finding and not _apart(c, claim)]
+    if claim.polarity == "absent":
+        within = _READ_AS_CLEAR.get(claim.finding, ()) if "organ" in claim.parts else ()
+        seen = [c for c in truth if c.finding in within and not _apart(c, claim)]
+        if "organ" in claim.parts and claim.side and _only_of_the_other(truth, claim):
+            return True
+        if claim.finding == "effusion" and any("hydro" in c.words.lower() for c in truth if c.polarity == "present"):
+            return True
+        narrow = bool(claim.qualifiers) and all(is_old(c) or c.size for c in same)
+        return any(c.polarity != "absent" for c in [*seen, *([] if narrow else same)])
+    if claim.polarity == "present" and any(c.polarity == "uncertain" for c in same):
+        return True
+    gone = [c for c in same if c.polarity == "absent" and c.kind in (claim.kind, c.finding)]
+    own = is_old(claim) or claim.size == "small"
+    if any(not c.qualifiers or not own for c in gone) and not any(c.polarity == "present" for c in same):
+        return True
+    return not own and any(_in_general(c, claim) for c in truth if c.polarity == "absent" and not _apart(c, claim))
+
+
+def _other(known: Claim, claim: Claim) -> bool:
+    """Whether the one that is known is not the one that is claimed: of another place, size, kind, age or number."""
+    sizes, kinds = {known.size, claim.size}, {known.kind, claim.kind}
+    fresh = claim.temporal == "new" or bool(claim.qualifiers & _FRESH)
+    known_fresh = known.temporal == "new" or bool(known.qualifiers & _FRESH)
+    settled = is_old(known) or known.temporal == "unchanged" or known.finding != claim.finding
+    aged = fresh and not known_fresh and settled
+    return (
+        _apart(known, claim) or aged
+        or None not in sizes and len(sizes) > 1
+        or len(kinds - {known.finding, claim.finding}) > 1
+        or is_old(claim) and bool(known.qualifiers & _FRESH)
+        or bool(claim.qualifiers & _ONE) and not known.qualifiers & _ONE and known.side == "bilateral"
+    )  # fmt: skip
+
+
+def _only_of_the_other(truth: Sequence[Claim], claim: Claim) -> bool:
+    """The report calls the organ of the other side clear, and not this one's: "left lung clear"."""
+    sides = {c.side for c in truth if c.finding == claim.finding and c.polarity == "absent" and "organ" in c.parts}
+    return bool(sides) and not sides & {claim.side, None, "bilateral"}
+
+
+def _apart(a: Claim, b: Claim) -> bool:
+    """Of one side, or of one zone, each of another."""
+    pairs = ((getattr(a, name), getattr(b, name)) for name in ("side", "zone"))
+    return any(None not in pair and pair[0] != pair[1] and "bilateral" not in pair for pair in pairs)
+
+
+def _in_general(denial: Claim, claim: Claim) -> bool:
+    """A denial of all that is wrong, or of all that is wrong in an organ, in which the claim finds something."""
+    if denial.finding == "abnormality":
+        return claim.finding in _ACUTE or not denial.qualifiers and claim.finding not in DEVICES
+    if denial.finding == "bone abnormality":
+        return claim.finding in ("fracture", "bone deformity")
+    return "organ" in denial.parts and claim.finding in _READ_AS_CLEAR.get(denial.finding, ())
+
+
+def _loose_sides(text: str, claims: Sequence[Claim]) -> set[str]:
+    """The sides that a text names, but not of its claims, with the word beside: "right mca" of "right MCA infarct"."""
+    owned = [c.parts["side"] for c in claims if "side" in c.parts]
+    found = [m for m in _SIDE.finditer(text) if not any(a <= m.start(1) < b for a, b in owned)]
+    return {" ".join(m.group().lower().split()) for m in found}
+
+
+def _loose_words(text: str, claims: Sequence[Claim]) -> dict[str, set[bool]]:
+    """{word: whether it is denied, where it stands} of the longer words that belong to no claim."""
+    spans = [span for c in claims for span in [(c.start, c.end), *c.parts.values()]]
+    found: dict[str, set[bool]] = {}
+    for part in _PART.finditer(text):
+        first, last = part.span()
+        for word in _LONG.finditer(text, first, last):
+            denied = _DENIAL.search(text, first, word.start()) or _DENIAL_BEHIND.search(text, word.end(), last)
+            if not any(a <= word.start() < b for a, b in spans):
+                found.setdefault(word.group().lower(), set()).add(bool(denied))
+    return found
+
+
+def _turned_word(known: dict[str, set[bool]], said: dict[str, set[bool]]) -> str | None:
+    """A word that the one denies and the other does not, and that neither says both ways."""
+    both = [word for word in known.keys() & said.keys() if word not in PLAIN_WORDS]
+    return next((word for word in sorted(both) if not known[word] & said[word]), None)
+
+
+def _said_beside(text: str, claims: Sequence[Claim]) -> dict[tuple[str, str], set[str]]:
+    """{(finding, "course" or "place"): what the sentences of an affirmed one say of its course, or a device's tip}."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for start, end in find_report_sentences(text):
+        sentence = text[start:end].lower()
+        inside = {c.finding for c in claims if start <= c.start < end and c.polarity == "present"}
+        if len(inside) == 1:
+            name = _FAMILY.get(next(iter(inside)), (*inside,))[0]
+            found.setdefault((name, "course"), set()).update(_kinds(_COURSES, sentence))
+        devices = inside & {*DEVICES} - VAGUE
+        if len(devices) == 1:
+            tips = _kinds(_TIPS, sentence)
+            tips = {*_LENGTH.findall(sentence)} or tips if _CARINA in tips else tips
+            found.setdefault((*devices, "place"), set()).update(tips)
+    return found
+
+
+def _kinds(words: Mapping[str, str], sentence: str) -> set[str]:
+    return {kind for kind, pattern in words.items() if re.search(rf"\b(?:{pattern})", sentence)}
