@@ -19,11 +19,9 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from medalign_lite.model.families import without_video
 from studies.embedded.tiny import build_idefics3, train_tokenizer
 
-TEXTS = (
-    "There is a small nodule in the right upper zone. No pleural effusion is seen.",
-    "Moderate consolidation of the left lower zone. The heart is not enlarged. No pneumothorax.",
-    "Is there a pleural effusion? Which side is the nodule on? Describe this radiograph. Yes. No.",
-)
+TEXTS = ("There is a small nodule in the right upper zone. No pleural effusion is seen.",
+         "Moderate consolidation of the left lower zone. The heart is not enlarged. No pneumothorax.",
+         "Is there a pleural effusion? Which side is the nodule on? Describe this radiograph. Yes. No.")
 TEXT = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
     "intermediate_size": 48, "max_position_embeddings": 256,
@@ -36,11 +34,9 @@ START, END = "<|im_start|>", "<|im_end|>"
 
 def turns(image: str, *, user: str, assistant: str, end: str, begin: str = "", lead: str = "") -> str:
     """A chat template: `image` is what stands for the picture, `lead` what stands between a role and its answer."""
-    return (
-        begin + "{% for m in messages %}{{ '" + user + "' if m['role'] == 'user' else '" + assistant + lead + "' }}"
-        "{% for p in m['content'] %}{{ '" + image + "' if p['type'] == 'image' else p['text'] }}{% endfor %}{{ '"
-        + end + "' }}{% endfor %}{{ '" + assistant + "' if add_generation_prompt }}"
-    )
+    return (begin + "{% for m in messages %}{{ '" + user + "' if m['role'] == 'user' else '" + assistant + lead + "' }}"
+            "{% for p in m['content'] %}{{ '" + image + "' if p['type'] == 'image' else p['text'] }}{% endfor %}{{ '"
+            + end + "' }}{% endfor %}{{ '" + assistant + "' if add_generation_prompt }}")
 
 
 CHATML = {"user": START + "user\\n", "assistant": START + "assistant\\n", "end": END + "\\n"}
@@ -87,10 +83,10 @@ def llava():
     tokenizer = tokenizer_of({"image_token": "<image>"}, begin="<s>", end="</s>", pad="<pad>")
     pixels = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32, **MEAN)
     vision = VISION | {"model_type": "clip_vision_model", "image_size": 32, "patch_size": 8, "projection_dim": 32}
+    template = turns("<image>\\n", user="USER: ", assistant=" ASSISTANT:", lead=" ", end="</s>", begin="<s>")
     return build(
-        "llava", tokenizer, pixels,
-        turns("<image>\\n", user="USER: ", assistant=" ASSISTANT:", lead=" ", end="</s>", begin="<s>"),
-        vision_config=vision, text_config={"model_type": "llama"}, vision_feature_layer=-2,
+        "llava", tokenizer, pixels, template, vision_config=vision, text_config={"model_type": "llama"},
+        vision_feature_layer=-2,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         processor={"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1},
     )
@@ -179,11 +175,9 @@ def internvl():
     tokenizer = tokenizer_of(names, end=END, pad="<pad>", more=(START,))
     pixels = GotOcr2ImageProcessorPil(size={"height": 32, "width": 32}, crop_to_patches=False, **MEAN)
     vision = VISION | {"image_size": [32, 32], "patch_size": [8, 8]}
-    return build(
-        "internvl", tokenizer, pixels, turns("<IMG_CONTEXT>\\n", **CHATML), vision_config=vision,
-        text_config={"model_type": "qwen2"}, image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
-        downsample_ratio=0.5, processor={"image_seq_length": 4},
-    )
+    return build("internvl", tokenizer, pixels, turns("<IMG_CONTEXT>\\n", **CHATML), vision_config=vision,
+                 text_config={"model_type": "qwen2"}, image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+                 downsample_ratio=0.5, processor={"image_seq_length": 4})
 
 
 FAMILIES = {f.__name__: f for f in (

@@ -46,6 +46,22 @@ def barriers(driver, inside):
             if v["impact"] in ("serious", "critical")]  # fmt: skip
 
 
+def wait(until, what="the kernel", seconds=240):
+    """Until it holds; raises AssertionError after `seconds`."""
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.2)
+
+
+def run_all(driver, url):
+    """Open the notebook, and start all its cells once its kernel is there."""
+    driver.get(url)
+    kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
+    wait(lambda: driver.execute_script(f"return {kernel}?.status === 'idle'"))
+    driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
 @contextmanager
 def lab(folder, cells):
     """The address of a notebook of these code cells in a JupyterLab that keeps its settings in `folder`."""
@@ -64,10 +80,8 @@ def lab(folder, cells):
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
         "IPYTHONDIR": str(folder / "ipython"),
     }  # fmt: skip
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-        "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
+               "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
         try:

@@ -9,6 +9,8 @@ import csv
 import gzip
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -24,10 +26,34 @@ def pixels(number, mode="L"):
     return np.random.default_rng(number).integers(0, 255, shape, dtype=np.uint8)
 
 
-def png(number):
+def encoded(picture, form="PNG", **options):
+    """The bytes of an image file of this array or image."""
     stream = io.BytesIO()
-    Image.fromarray(pixels(number)).save(stream, format="PNG")
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(stream, format=form, **options)
     return stream.getvalue()
+
+
+def png(number):
+    return encoded(pixels(number))
+
+
+def parquet_of(rows):
+    import pyarrow
+    import pyarrow.parquet
+
+    stream = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), stream, write_page_checksum=True)
+    return stream.getvalue()
+
+
+def png_by_hand(size, bits, colour, rows):
+    """A PNG file of this header over these raw bytes, whether they fit or not; Pillow writes no such files."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def put(folder, name, content):
@@ -57,19 +83,13 @@ def kit(folder):
 
 def slake(folder):
     for n, (word, name) in enumerate(zip(WORDS, ("train", "validate", "test"), strict=True)):
-        stream = io.BytesIO()
-        Image.fromarray(pixels(n)).save(stream, format="JPEG")
-        put(folder, f"imgs/{word}/source.jpg", stream.getvalue())
+        put(folder, f"imgs/{word}/source.jpg", encoded(pixels(n), "JPEG"))
         labels = np.zeros(SIZE[::-1], np.uint8)
         labels[4:9, 5:10] = 175
-        stream = io.BytesIO()
-        Image.fromarray(labels).save(stream, format="PNG")
-        put(folder, f"imgs/{word}/mask.png", stream.getvalue())
+        put(folder, f"imgs/{word}/mask.png", encoded(labels))
         put(folder, f"imgs/{word}/detection.json", json.dumps([{"Liver Cancer": [5, 4, 5, 5]}]))
-        entry = {
-            "img_name": f"{word}/source.jpg", "question": f"Is this {word}?", "answer": word, "q_lang": "en",
-            "modality": "CT", "answer_type": "OPEN", "content_type": "Organ", "qid": n,
-        }  # fmt: skip
+        entry = {"img_name": f"{word}/source.jpg", "question": f"Is this {word}?", "answer": word, "q_lang": "en",
+                 "modality": "CT", "answer_type": "OPEN", "content_type": "Organ", "qid": n}
         put(folder, f"{name}.json", json.dumps([entry]))
     put(folder, "mask.txt", "70:Liver\n175:Liver Cancer\n")
 
@@ -78,10 +98,8 @@ def vqa_rad(folder):
     """Each picture has two training questions; the last one has a question in the test as well."""
 
     def entry(word, qid):
-        return {
-            "qid": qid, "image_name": f"{word}.jpg", "image_organ": "HEAD", "answer": word, "answer_type": "OPEN",
-            "question_type": "PRES", "question": f"Is this {word}?", "phrase_type": "freeform",
-        }  # fmt: skip
+        return {"qid": qid, "image_name": f"{word}.jpg", "image_organ": "HEAD", "answer": word, "answer_type": "OPEN",
+                "question_type": "PRES", "question": f"Is this {word}?", "phrase_type": "freeform"}
 
     for n, word in enumerate(WORDS):
         put(folder, f"images/{word}.jpg", png(n))
@@ -91,17 +109,10 @@ def vqa_rad(folder):
 
 
 def parquet(folder):
-    import pyarrow
-    import pyarrow.parquet
-
     for split, words in (("train", WORDS), ("test", WORDS[2:])):
-        rows = [
-            {"image": {"bytes": png(WORDS.index(word)), "path": None}, "question": f"Is this {word}?", "answer": word}
-            for word in words
-        ]
-        stream = io.BytesIO()
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), stream, write_page_checksum=True)
-        put(folder, f"data/{split}-00000-of-00001-abc.parquet", stream.getvalue())
+        rows = [{"image": {"bytes": png(WORDS.index(word)), "path": None}, "question": f"Is this {word}?",
+                 "answer": word} for word in words]
+        put(folder, f"data/{split}-00000-of-00001-abc.parquet", parquet_of(rows))
 
 
 def r2gen(folder):
@@ -110,9 +121,8 @@ def r2gen(folder):
         views = [f"{word}_IM-1/{view}.png" for view in (0, 1)]
         for view in views:
             put(folder, f"images/{view}", png(n))
-        entries[split] = [
-            {"id": f"{word}_IM-1", "report": f"The {word} is clear.", "image_path": views, "split": split}
-        ]
+        report = f"The {word} is clear."
+        entries[split] = [{"id": f"{word}_IM-1", "report": report, "image_path": views, "split": split}]
     put(folder, "annotation.json", json.dumps(entries))
 
 
@@ -197,27 +207,20 @@ def pmc_vqa(folder):
 def omnimedvqa(folder):
     for n, word in enumerate(WORDS):
         put(folder, f"Images/{word}/{word}.png", png(n))
-        entry = {
-            "dataset": word, "question_id": f"{word}_0", "question_type": "Anatomy Identification",
-            "question": f"Is it {word}?", "gt_answer": f"{word}.", "image_path": f"Images/{word}/{word}.png",
-            "option_A": "ochre", "option_B": word, "modality_type": "CT",
-        }  # fmt: skip
+        entry = {"dataset": word, "question_id": f"{word}_0", "question_type": "Anatomy Identification",
+                 "question": f"Is it {word}?", "gt_answer": f"{word}.", "image_path": f"Images/{word}/{word}.png",
+                 "option_A": "ochre", "option_B": word, "modality_type": "CT"}
         put(folder, f"QA_information/Open-access/{word}.json", json.dumps([entry]))
 
 
 def mmmu(folder):
-    import pyarrow
-    import pyarrow.parquet
-
     for n, (word, subject) in enumerate(zip(WORDS, ("Pharmacy", "Public_Health", "Clinical_Medicine"))):
         row = {
             "id": f"validation_{subject}_{n}", "question": f"<image 1> Is it {word}?", "options": str(["ochre", word]),
             "image_1": {"bytes": png(n), "path": None}, "image_2": None, "answer": "B",
             "question_type": "multiple-choice",
         }  # fmt: skip
-        stream = io.BytesIO()
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), stream, write_page_checksum=True)
-        put(folder, f"{subject}/validation-00000-of-00001.parquet", stream.getvalue())
+        put(folder, f"{subject}/validation-00000-of-00001.parquet", parquet_of([row]))
 
 
 def vqa_med(folder):
@@ -277,9 +280,8 @@ def dicom_table(folder):
     """DICOM pictures of two patients, one with three frames, and questions.csv."""
     for n, word in enumerate(WORDS):
         put(folder, f"{word}/IM0.dcm", dicom(n, frames=3 if n == 2 else 1, patient=f"MRN-{n // 2}"))
-    rows = [
-        (f"{word}/IM0.dcm", 2 if n == 2 else "", f"Is this {word}?", f"{word}, yes", "") for n, word in enumerate(WORDS)
-    ]
+    rows = [(f"{word}/IM0.dcm", 2 if n == 2 else "", f"Is this {word}?", f"{word}, yes", "")
+            for n, word in enumerate(WORDS)]
     rows.append((f"{WORDS[0]}/IM0.dcm", "", "", "", f"The {WORDS[0]}, as seen, is clear."))
     put(folder, "questions.csv", table(("image", "frame", "question", "answer", "report"), *rows))
 
@@ -287,9 +289,7 @@ def dicom_table(folder):
 def mixed_table(folder):
     """A 16-bit PNG, a 16-bit TIFF of two pages and a NIfTI volume, and questions.jsonl with a box."""
     deep = [pixels(n).astype(np.uint16) * 200 for n in range(3)]
-    stream = io.BytesIO()
-    Image.fromarray(deep[0]).save(stream, format="PNG")
-    put(folder, f"{WORDS[0]}.png", stream.getvalue())
+    put(folder, f"{WORDS[0]}.png", encoded(deep[0]))
     put(folder, f"{WORDS[1]}.tif", tiff(np.stack([deep[2], deep[1]])))
     put(folder, f"{WORDS[2]}.nii.gz", nifti(np.stack([deep[1], deep[2]], axis=-1)))
     files = ((f"{WORDS[0]}.png", None), (f"{WORDS[1]}.tif", 2), (f"{WORDS[2]}.nii.gz", 2))
@@ -330,10 +330,8 @@ def dicom(number, *, frames=1, patient="MRN-1", **changes):
 
 
 def tiff(pages):
-    stream = io.BytesIO()
     first, *others = map(Image.fromarray, pages)
-    first.save(stream, format="TIFF", save_all=True, append_images=others)
-    return stream.getvalue()
+    return encoded(first, "TIFF", save_all=True, append_images=others)
 
 
 def nifti(volume):
@@ -342,8 +340,6 @@ def nifti(volume):
     return gzip.compress(nibabel.Nifti1Image(volume, np.diag([1.0, 1, 1, 1])).to_bytes(), mtime=0)
 
 
-BUILDERS = (
-    kit, slake, vqa_rad, parquet, r2gen, openi, mimic_cxr, nih, vindr, coco, dicom_table, mixed_table, pmc_vqa,
-    omnimedvqa, mmmu, vqa_med, chexpert, ms_cxr, padchest_gr, rsna,
-)  # fmt: skip
+BUILDERS = (kit, slake, vqa_rad, parquet, r2gen, openi, mimic_cxr, nih, vindr, coco, dicom_table, mixed_table, pmc_vqa,
+            omnimedvqa, mmmu, vqa_med, chexpert, ms_cxr, padchest_gr, rsna)
 MADE = ("parquet", "vindr", "coco", "dicom_table", "mixed_table", "mmmu", "rsna")  # need a root for pictures

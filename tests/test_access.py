@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from lab import MISSING, barriers, browser, lab
+from lab import MISSING, barriers, browser, lab, run_all, wait
 from test_report import full_page
 
 pytest.importorskip("axe_core_python", reason="part of the extra dev")
@@ -47,10 +47,7 @@ def test_axe_finds_nothing_serious_on_widgets_and_a_keyboard_is_enough(tmp_path,
 
     monkeypatch.delenv("MEDALIGN_HEADLESS", raising=False)
     with lab(tmp_path, CELLS) as url, browser() as driver:
-        driver.get(url)
-        kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
-        wait(lambda: driver.execute_script(f"return {kernel}?.status === 'idle'"))
-        driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        run_all(driver, url)
         wait(lambda: driver.find_elements("css selector", ".widget-radio-box input"), "the quiz")
         wait(lambda: driver.find_elements("css selector", ".jp-RenderedHTMLCommon caption"), "the table")
         assert barriers(driver, ".jp-Notebook .jp-Cell-outputArea") == []
@@ -66,11 +63,3 @@ def answered_by_keys(driver, keys):
         driver.switch_to.active_element.send_keys(key)
     time.sleep(1)
     return any("✓ right" in said.text for said in driver.find_elements("css selector", "[role=status]"))
-
-
-def wait(until, what="the kernel", seconds=240):
-    """Until it holds; raises AssertionError after `seconds`."""
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end, f"{what} did not come"
-        time.sleep(0.2)

@@ -50,11 +50,15 @@ def test_error_types(report, facts, expected):
     assert (got.matched, got.false_finding, got.missing_finding, got.location, got.severity) == expected
 
 
-def test_claims_and_facts_are_paired_with_the_fewest_wrong_attributes():
+def test_claims_and_facts_are_paired_with_the_fewest_errors_and_judged_where_stated():
     facts = (NODULE, Fact("nodule", "left", "lower", "large"))
     got = errors("A large nodule in the left lower zone. A small nodule in the right upper zone.", facts)
     assert (got.matched, got.location, got.severity) == (2, 0, 0)
     assert [claim.side for claim, fact in got.pairs] == [fact.side for claim, fact in got.pairs]
+    names = ("attributes", "attributes_stated", "sides", "sides_right", "zones", "zones_right")
+    assert counted("A nodule on the right.", (NODULE,), *names) == (3, 1, 1, 1, 0, 0)
+    assert counted("A small nodule in the left upper zone.", (NODULE,), *names) == (3, 3, 1, 0, 1, 1)
+    assert counted("There is a pleural effusion.", (EFFUSION,), *names) == (2, 0, 0, 0, 0, 0)  # facts without a zone
 
 
 @pytest.mark.parametrize(("report", "facts", "ratio"), [
@@ -88,10 +92,3 @@ def test_chair_counts_affirmed_mentions(report, mentions, false):
     facts = (EFFUSION, Fact("nodule", "right", "upper", visible=False))
     got = counted(report, facts, "mentions", "mentions_false", "reports", "reports_false")
     assert got == (mentions, false, 1, false > 0)
-
-
-def test_attributes_are_judged_where_they_are_stated():
-    names = ("attributes", "attributes_stated", "sides", "sides_right", "zones", "zones_right")
-    assert counted("A nodule on the right.", (NODULE,), *names) == (3, 1, 1, 1, 0, 0)
-    assert counted("A small nodule in the left upper zone.", (NODULE,), *names) == (3, 3, 1, 0, 1, 1)
-    assert counted("There is a pleural effusion.", (EFFUSION,), *names) == (2, 0, 0, 0, 0, 0)  # facts without a zone

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,13 +20,6 @@ from medalign_lite.train.data import read_pairs
 
 SAID = "A small left effusion. No nodule."
 LEFT = Change(8, 12, "right")
-
-
-@pytest.fixture
-def picture(tmp_path):
-    path = tmp_path / "x.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)).save(path)
-    return path
 
 
 @pytest.fixture
@@ -169,9 +161,6 @@ def test_notes_travel_and_arrive_once(case, tmp_path):
     assert written.last_judgements(there["CD"])[one.key].judgement.changes == (LEFT,)
 
 
-# Records of what people said
-
-
 def people_editor(folder):
     journals = written.read_journals(folder)
     return PeopleEditor({name: written.last_judgements(notes) for name, notes in journals.items()})
@@ -181,7 +170,7 @@ def build(case, folder, *texts):
     return build_records([make_rollout(text) for text in texts], [case], editor=people_editor(folder))
 
 
-def test_a_correction_gives_a_sound_record_that_says_who_and_when(case, tmp_path):
+def test_a_correction_says_who_and_when_and_a_right_answer_gets_a_counterfactual(case, tmp_path):
     [one] = items_of(case, SAID)
     Journal(tmp_path, "AB").write(one, "replace", Judgement(None, (LEFT,)))
     [record], rejected = build(case, tmp_path, SAID)
@@ -189,9 +178,6 @@ def test_a_correction_gives_a_sound_record_that_says_who_and_when(case, tmp_path
     assert (record.chosen, record.rejected) == ("A small right effusion. No nodule.", SAID)
     assert record.source == "corrected" and record.evidence == ("effusion",)
     assert record.verified["how"].startswith("people: corrected by AB at 20")
-
-
-def test_what_people_call_right_gets_a_counterfactual(case, tmp_path):
     said = "A small right effusion. No nodule."
     [one] = items_of(case, said)
     Journal(tmp_path, "AB").write(one, "mark", Judgement("right"))
@@ -216,12 +202,17 @@ def test_people_against_the_facts_each_other_or_themselves_give_no_record(case, 
     }  # fmt: skip
 
 
-REAL = (
-    Question("report", "Describe the image.", "Small left pleural effusion. No pneumothorax.", "report", "report"),
-    Question("q1", "Is the heart enlarged?", "Yes", "closed", "presence"),
-    Question("q2", "Where is the effusion?", "left lung", "open", "position"),
-    Question("q3", "Which modality is this?", "CT", "open", "modality"),
-)
+REAL = (Question("report", "Describe the image.", "Small left pleural effusion. No pneumothorax.", "report", "report"),
+        Question("q1", "Is the heart enlarged?", "Yes", "closed", "presence"),
+        Question("q2", "Where is the effusion?", "left lung", "open", "position"),
+        Question("q3", "Which modality is this?", "CT", "open", "modality"))
+
+
+def corrected_by_a_person(picture, folder, question, said, chosen):
+    case, rollout = make_case(image=picture, questions=REAL, facts=None), make_rollout(said, question)
+    [item] = list_items([rollout], [case])
+    Journal(folder, "AB").write(item, "replace", Judgement(None, (Change(0, len(said), chosen),)))
+    return build_records([rollout], [case], editor=people_editor(folder))
 
 
 @pytest.mark.parametrize(("question", "said", "chosen", "kept"), [
@@ -232,11 +223,7 @@ REAL = (
     ("q2", "left lung", "right lung", False), ("q3", "X-ray", "Computed tomography", True), ("q3", "CT", "MRI", False),
 ])  # fmt: skip
 def test_without_facts_people_decide_where_the_reference_is_silent(picture, tmp_path, question, said, chosen, kept):
-    case = make_case(image=picture, questions=REAL, facts=None)
-    rollout = make_rollout(said, question)
-    [item] = list_items([rollout], [case])
-    Journal(tmp_path / "n", "AB").write(item, "replace", Judgement(None, (Change(0, len(said), chosen),)))
-    records, rejected = build_records([rollout], [case], editor=people_editor(tmp_path / "n"))
+    records, rejected = corrected_by_a_person(picture, tmp_path / "n", question, said, chosen)
     assert [record.chosen for record in records] == ([chosen] if kept else []), rejected
     assert kept or rejected == {"the case's own truth is against what people say": 1}
 
@@ -248,11 +235,7 @@ def test_without_facts_people_decide_where_the_reference_is_silent(picture, tmp_
     ("Left effusion. No pneumothorax. Cardiomegaly.", "Left effusion. Normal heart size."),  # a true denial
 ])  # fmt: skip
 def test_what_people_take_out_is_judged_as_what_they_add(picture, tmp_path, said, chosen):
-    case = make_case(image=picture, questions=REAL, facts=None)
-    rollout = make_rollout(said, "report")
-    [item] = list_items([rollout], [case])
-    Journal(tmp_path / "n", "AB").write(item, "replace", Judgement(None, (Change(0, len(said), chosen),)))
-    records, rejected = build_records([rollout], [case], editor=people_editor(tmp_path / "n"))
+    records, rejected = corrected_by_a_person(picture, tmp_path / "n", "report", said, chosen)
     assert not records and rejected == {"people take out what the case's own truth bears out": 1}
 
 

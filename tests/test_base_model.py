@@ -68,13 +68,10 @@ def test_a_whitened_patch_embedding_gives_all_detail_the_same_spread(trained):
     assert embeddings.position_embedding.weight.unique(dim=0).shape[0] == 144
 
 
-def test_a_table_says_every_finding_but_those_that_cannot_be_seen():
+def test_a_table_says_what_can_be_seen_and_habit_lessons_have_none():
     table = table_of((SEEN, UNSEEABLE))
     assert table.startswith("nodule left upper small. consolidation none. pneumothorax none.")
     assert "effusion" not in table and table.count(".") == len(FINDINGS) - 1
-
-
-def test_habit_lessons_have_no_tables_and_differ_from_the_truth():
     facts = [(replace(SEEN, finding="cardiomegaly", side=None, zone=None),)] * 40
     told = teach(facts, range(40), epoch=0, settings=MINI)
     ridden = teach(facts, range(40), epoch=0, settings=MINI, distort=reporter.prior_ridden)

@@ -50,6 +50,7 @@ def test_bad_spans_are_refused(span):
 def test_the_batch_is_the_conversation_padded_on_the_right(processor, pictures):
     batch = encode(processor, pictures[:2], QUESTIONS, ANSWERS)
     ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    assert set(batch.inputs) == {"input_ids", "attention_mask", "pixel_values", "pixel_attention_mask"}
     for row, (question, answer) in enumerate(zip(QUESTIONS, ANSWERS)):
         text = conversation(processor, question, answer)
         alone = processor(text=[text], images=[[pictures[row]]], return_tensors="pt")
@@ -59,12 +60,6 @@ def test_the_batch_is_the_conversation_padded_on_the_right(processor, pictures):
         assert torch.equal(batch.inputs["pixel_values"][row], alone["pixel_values"][0])
         assert processor.tokenizer.decode(ids[row][batch.completion[row]]) == answer + "<end_of_utterance>"
     assert not batch.kinds.any() and batch.kinds.dtype == torch.long and batch.completion.dtype == torch.bool
-
-
-def test_every_input_reaches_the_model(processor, pictures):
-    assert set(encode(processor, pictures[:1], QUESTIONS[:1], ANSWERS[:1]).inputs) == {
-        "input_ids", "attention_mask", "pixel_values", "pixel_attention_mask",
-    }  # fmt: skip
 
 
 def test_spans_mark_their_tokens_and_no_others(processor, pictures):
@@ -77,27 +72,18 @@ def test_spans_mark_their_tokens_and_no_others(processor, pictures):
     assert not batch.kinds[1].any() and batch.completion[batch.kinds > 0].all()
 
 
-@pytest.mark.parametrize(
-    "answer", ["Nodule 😀 on the left.", "<b>left</b> & right", "עקדת left", "line one\nleft line"]
-)
+@pytest.mark.parametrize("answer", ["Nodule 😀 on the left.", "<b>left</b> & right", "עקדת left", "one\nleft line"])
 def test_unusual_text_keeps_its_offsets(processor, pictures, answer):
     batch = encode(processor, pictures[:1], QUESTIONS[:1], [answer], [[span_of(answer, "left", "side")]])
     assert "left" in processor.tokenizer.decode(batch.inputs["input_ids"][0][batch.kinds[0] > 0])
     assert processor.tokenizer.decode(batch.inputs["input_ids"][0][batch.completion[0]][:-1]) == answer
 
 
-def test_a_negation_that_is_inserted_is_marked(processor, pictures):
-    answer = "The film does not show a nodule."
-    batch = encode(processor, pictures[:1], QUESTIONS[:1], [answer], [[span_of(answer, "not", "negation")]])
-    assert processor.tokenizer.decode(batch.inputs["input_ids"][0][batch.kinds[0] > 0]).strip() == "not"
-
-
 def test_sampled_ids_stay_as_sampled(processor, pictures):
     """A split that the tokenizer itself would not choose: one token per byte."""
     text = "No nodule in the right zone."
-    pieces = [token for char in text for token in processor.tokenizer(char)["input_ids"]] + [
-        processor.tokenizer.eos_token_id
-    ]
+    pieces = [token for char in text for token in processor.tokenizer(char)["input_ids"]]
+    pieces.append(processor.tokenizer.eos_token_id)
     spans = [[span_of(text, "right", "side")], []]
     batch = encode(processor, pictures[:2], QUESTIONS, [text, "No."], spans, answer_ids=[pieces, None])
     assert batch.inputs["input_ids"][0][batch.completion[0]].tolist() == pieces
@@ -128,26 +114,23 @@ def test_prompts_are_padded_on_the_left_and_end_where_the_answer_begins(processo
     assert torch.equal(prompts["pixel_values"], batch.inputs["pixel_values"])
 
 
-def test_nothing_is_truncated(processor, pictures):
+def test_nothing_is_truncated_and_special_tokens_in_a_text_are_refused(processor, pictures):
     with pytest.raises(ValueError, match="exceeds the limit of 256; nothing is ever truncated"):
         encode(processor, pictures[:1], QUESTIONS[:1], ["nodule " * 300 + "end"])
     with pytest.raises(ValueError, match="exceeds the limit of 20"):
         encode(processor, pictures[:1], QUESTIONS[:1], ANSWERS[:1], max_tokens=20)
     with pytest.raises(ValueError, match="exceeds the limit"):
         encode_prompts(processor, pictures[:1], ["nodule " * 300])
+    with pytest.raises(ValueError, match="special token '<image>'"):
+        encode_prompts(processor, pictures[:1], ["What is <image>?"])
+    with pytest.raises(ValueError, match="special token '<end_of_utterance>'"):
+        encode(processor, pictures[:1], QUESTIONS[:1], ["No.<end_of_utterance>"])
 
 
 @pytest.mark.parametrize("answer", ["", " No.", "No.\n"])
 def test_answers_are_neither_empty_nor_padded(processor, pictures, answer):
     with pytest.raises(ValueError, match="is empty or has space around it"):
         encode(processor, pictures[:1], QUESTIONS[:1], [answer])
-
-
-def test_special_tokens_in_a_text_are_refused(processor, pictures):
-    with pytest.raises(ValueError, match="special token '<image>'"):
-        encode_prompts(processor, pictures[:1], ["What is <image>?"])
-    with pytest.raises(ValueError, match="special token '<end_of_utterance>'"):
-        encode(processor, pictures[:1], QUESTIONS[:1], ["No.<end_of_utterance>"])
 
 
 def test_a_template_that_rewrites_the_prompt_is_refused(tiny_folder, pictures):
@@ -173,12 +156,6 @@ def test_a_template_with_a_space_before_the_answer(tiny_folder, pictures):
     sampled = ids[batch.completion[0]].tolist()
     same = encode(processor, pictures[:1], QUESTIONS[:1], ["No nodule."], spans, answer_ids=[sampled])
     assert torch.equal(same.kinds, batch.kinds) and torch.equal(same.inputs["input_ids"], batch.inputs["input_ids"])
-
-
-def test_images_may_be_paths(processor, pictures, tmp_path):
-    pictures[0].save(tmp_path / "a.png")
-    by_path = encode_prompts(processor, [tmp_path / "a.png"], QUESTIONS[:1])
-    assert torch.equal(by_path["pixel_values"], encode_prompts(processor, pictures[:1], QUESTIONS[:1])["pixel_values"])
 
 
 def test_tokens_of_a_text_tile_it(processor):

@@ -14,9 +14,6 @@ def test_by_hand():
     assert got["brier"] == pytest.approx((0.05**2 + 0.15**2 + 0.85**2 + 0.15**2) / 4)
     alone = calibration(table[0])
     assert alone["ece"] == pytest.approx((0.05 + 0.85) / 2)  # in a group of its own no error cancels
-
-
-def test_reliability_diagram_by_hand():
     _, table = calibration_table(["g"] * 4, [0.95, 0.85, 0.85, 0.15], [True, True, False, False])
     got = reliability(table[0])
     assert got.n.tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 2, 1]
@@ -31,23 +28,10 @@ def test_an_edge_belongs_to_the_bin_above(p, place):
     assert np.flatnonzero(calibration_table(["g"], [p], [True])[1][0, :, 0]).tolist() == [place]
 
 
-def test_p_yes_from_gaps_in_nats():
+def test_p_yes_from_gaps_in_nats_nothing_asked_and_wrong_input():
     np.testing.assert_allclose(p_yes([0.0, np.log(3), -np.log(3)]), [0.5, 0.75, 0.25])
     with np.errstate(all="raise", under="ignore"):
         assert p_yes([-2000.0, 2000.0]).tolist() == [0.0, 1.0]
-
-
-def test_a_calibrated_model_has_little_ece_and_the_brier_of_its_noise():
-    rng = np.random.default_rng(0)
-    p = rng.uniform(size=200_000)
-    _, table = calibration_table(["g"] * len(p), p, rng.uniform(size=len(p)) < p)
-    got = calibration(table[0])
-    assert got["ece"] < 0.005 and got["brier"] == pytest.approx(1 / 6, abs=0.002)  # E p(1 - p) = 1/6
-    _, table = calibration_table(["g"] * len(p), p, rng.uniform(size=len(p)) < p**2)
-    assert calibration(table[0])["ece"] == pytest.approx(1 / 6, abs=0.005)  # E (p - p²)
-
-
-def test_nothing_asked_and_wrong_input():
     assert np.isnan(calibration(np.zeros((10, 4)))["ece"])
     with pytest.raises(ValueError, match="2 groups, 1 p"):
         calibration_table(["g", "h"], [0.5], [True, False])

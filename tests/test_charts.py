@@ -50,20 +50,14 @@ def test_the_clearest_error_is_a_finding_on_an_empty_side():
         charts.clearest_error(asked[:1], [asked[0][1].answer])
 
 
-def test_four_pictures_say_what_each_shows():
+def test_four_pictures_galleries_and_company_say_what_they_show():
     case = next(c for c in SAMPLES if "effusion" in c.findings)
     image, edit = read_image(case.image), truth_of(case, case.questions[0]).correct("No effusion is seen.")
     masks = find_masks(case, image, select=["effusion"], seed=1)
     shown = charts.four_pictures(image, masks, image, edit, ["No", " effusion"], [1.0, 0.0], about="effusion")
     assert "1 of 2 tokens" in shown.alt and "No becomes" in shown.alt
-
-
-def test_pieces_put_the_text_together_again():
-    assert charts.pieces("no effusion", [(0, 2, -1), (3, 11, 1)]) == (["no", " ", "effusion"], [-1.0, 0.0, 1.0])
-    assert charts.pieces("", []) == ([""], [])
-
-
-def test_galleries_and_company_say_what_is_in_them():
     assert "pacemaker" in charts.case_sheet(SAMPLES).alt
     phi = np.array([[1.0, 0.5], [0.5, 1.0]])
     assert "a with b +0.50" in charts.company(["a", "b"], {"train": phi}).alt
+    assert charts.pieces("no effusion", [(0, 2, -1), (3, 11, 1)]) == (["no", " ", "effusion"], [-1.0, 0.0, 1.0])
+    assert charts.pieces("", []) == ([""], [])

@@ -70,26 +70,23 @@ def once(trouble):
     return lambda number, body, http: trouble(http) if number == 0 else http.say(GOOD)
 
 
-@pytest.mark.parametrize(
-    ("trouble", "word"),
-    [
-        (lambda http: http.fail(429), "HTTP 429"),
-        (lambda http: http.fail(500), "HTTP 500"),
-        (lambda http: http.fail(503), "HTTP 503"),
-        (lambda http: time.sleep(1.6), "within 1 s"),
-        (lambda http: http.trickle(3.0), "within 1 s"),
-        (lambda http: http.trickle(3.0, b"X-Slow: 1\r\n"), "within 1 s"),  # headers that never end
-        (lambda http: http.raw(b'{"choices": [{"mess', promise=400), "no whole reply"),
-        (lambda http: http.raw(b" " * 4_000_001), "more than 4000000 bytes"),
-        (lambda http: http.raw(b'{"choices": [{"mess'), "not JSON"),
-        (lambda http: http.raw(b"\xff\xfe<html>"), "not JSON"),
-        (lambda http: http.raw(b""), "not JSON"),
-        (lambda http: http.raw(b"[" * 200_000), "not JSON"),
-        (lambda http: http.raw(b'{"choices": []}'), "without choices"),
-        (lambda http: http.raw(b"[1]"), "without choices"),
-        (lambda http: http.connection.close(), "no whole reply"),
-    ],
-)
+@pytest.mark.parametrize(("trouble", "word"), [
+    (lambda http: http.fail(429), "HTTP 429"),
+    (lambda http: http.fail(500), "HTTP 500"),
+    (lambda http: http.fail(503), "HTTP 503"),
+    (lambda http: time.sleep(1.6), "within 1 s"),
+    (lambda http: http.trickle(3.0), "within 1 s"),
+    (lambda http: http.trickle(3.0, b"X-Slow: 1\r\n"), "within 1 s"),  # headers that never end
+    (lambda http: http.raw(b'{"choices": [{"mess', promise=400), "no whole reply"),
+    (lambda http: http.raw(b" " * 4_000_001), "more than 4000000 bytes"),
+    (lambda http: http.raw(b'{"choices": [{"mess'), "not JSON"),
+    (lambda http: http.raw(b"\xff\xfe<html>"), "not JSON"),
+    (lambda http: http.raw(b""), "not JSON"),
+    (lambda http: http.raw(b"[" * 200_000), "not JSON"),
+    (lambda http: http.raw(b'{"choices": []}'), "without choices"),
+    (lambda http: http.raw(b"[1]"), "without choices"),
+    (lambda http: http.connection.close(), "no whole reply"),
+])
 def test_what_may_pass_is_tried_again(tmp_path, trouble, word):
     said = []
     with serving(once(trouble)) as server:
@@ -143,13 +140,6 @@ def test_a_redirection_carries_nothing_elsewhere(tmp_path, monkeypatch):
         assert server.headers[0]["Authorization"] == "Bearer hush" and not elsewhere.requests
 
 
-def test_nobody_listens(tmp_path):
-    with serving(well) as server:
-        pass
-    with pytest.raises(ChatError, match="no whole reply .*2 times"):
-        ask(chat_with(server, tmp_path, attempts=2))
-
-
 WRONG = ['{"side": "up"}', '{"side": "left", "why": 1}', "{}", "[]", "left", '{"side": "le', "", None,
          '```json\n{"side": "left"}\n```',
          '{"side": "left", "side": "right"}', '{"side": NaN}', "[" * 200_000]  # fmt: skip
@@ -179,16 +169,13 @@ def test_the_budget_of_requests_counts_every_attempt_and_loses_nothing(tmp_path)
         assert len(server.requests) == 4 and chat.kept == 2
 
 
-def test_the_budget_of_tokens_is_never_overrun(tmp_path):
+def test_the_budget_of_tokens_is_never_overrun_also_where_a_server_does_not_count(tmp_path):
     with serving(well) as server:
         chat = chat_with(server, tmp_path, tokens=600, max_reply_tokens=100)
         with pytest.raises(ChatError, match=r"\d+ of 600 tokens are spent, and the next request may take \d+"):
             for n in range(20):
                 ask(chat, str(n))
         assert 0 < chat.tokens <= 600 and chat.tokens == 100 * len(server.requests)
-
-
-def test_a_server_that_does_not_count_is_counted_by_length(tmp_path):
     with serving(lambda number, body, http: http.say(GOOD, usage=False)) as server:
         chat = chat_with(server, tmp_path)
         ask(chat)
@@ -231,17 +218,9 @@ def test_addresses(tmp_path):
             host(bad)
 
 
-def test_a_reply_is_parsed_strictly():
-    assert parse_reply(GOOD, SCHEMA) == {"side": "left"}
-    with pytest.raises(BadReply, match="surrogates"):
-        parse_reply('{"text": "\\ud800"}', {"type": "object"})
-    with pytest.raises(BadReply, match="twice"):
-        parse_reply('{"side": "left", "side": "left"}', SCHEMA)
-
-
-@pytest.mark.parametrize("text", ["up\x1b[2J", "a\x00", "\u202eleft", "le\u200dft"])
+@pytest.mark.parametrize("text", ["up\x1b[2J", "a\x00", "\u202eleft", "le\u200dft", "\ud800"])
 def test_what_nobody_sees_is_no_reply(text):
-    with pytest.raises(BadReply, match="nobody sees"):
+    with pytest.raises(BadReply, match="surrogates" if text == "\ud800" else "nobody sees"):
         parse_reply(json.dumps({"text": text}), {"type": "object"})
 
 

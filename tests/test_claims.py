@@ -10,7 +10,6 @@ from medalign_lite.text.claims import find_attributes, judge
 from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.text.reports import extract_claims, find_negations
 from medalign_lite.text.says import yes_no
-from medalign_lite.world.questions import ask
 from medalign_lite.world.text import BANKS, report
 
 
@@ -44,73 +43,47 @@ def test_phantom_reports_are_read_back_exactly(bank):
                 assert 0 <= start < end <= len(made.text), name
 
 
-def test_phantom_answers_are_read_back():
-    rng = np.random.default_rng(12)
-    for _ in range(200):
-        facts = random_facts(rng, visible=1.0)
-        for q in ask(facts, rng, "base", 8):
-            if q.kind == "closed":
-                assert yes_no(q.answer) == (q.answer == "Yes.")
-            assert all(judge(c, facts).verdict == "true" for c in extract_claims(q.answer))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("No effusion but a small left pneumothorax.", ["effusion absent", "pneumothorax present"]),
-        ("No effusion and a small left pneumothorax.", ["effusion absent", "pneumothorax present"]),
-        ("No effusion; pneumothorax on the left.", ["effusion absent", "pneumothorax present"]),
-        ("Neither effusion nor pneumothorax is seen.", ["effusion absent", "pneumothorax absent"]),
-        ("Pneumothorax and effusion are not seen.", ["pneumothorax absent", "effusion absent"]),
-        ("An effusion is not seen and a nodule is present.", ["effusion absent", "nodule present"]),
-        ("The film does not show a nodule.", ["nodule absent"]),
-        ("A nodule can't be seen.", ["nodule absent"]),
-        ("Without pneumothorax.", ["pneumothorax absent"]),
-        ("Pneumothorax is absent.", ["pneumothorax absent"]),
-        ("The heart is not enlarged.", ["cardiomegaly absent"]),
-        ("The heart is markedly enlarged.", ["cardiomegaly present"]),
-        ("Normal heart size.", ["cardiomegaly absent"]),
-        ("No, there is a large effusion.", ["effusion present"]),
-        ("No. Effusion is present.", ["effusion present"]),
-        ("There is no evidence of no effusion", ["effusion absent"]),
-        ("No change in the right effusion.", ["effusion present"]),
-        ("Pericardial effusion.", []),
-        ("The pleural spaces are clear.", ["effusion absent", "pneumothorax absent"]),
-        ("The lungs are not clear.", []),
-        ("", []),
-        ("🫁 <b>No</b> nodule \u202e\u0645", ["nodule absent"]),
-    ],
-)
+@pytest.mark.parametrize(("text", "expected"), [
+    ("No effusion but a small left pneumothorax.", ["effusion absent", "pneumothorax present"]),
+    ("No effusion and a small left pneumothorax.", ["effusion absent", "pneumothorax present"]),
+    ("No effusion; pneumothorax on the left.", ["effusion absent", "pneumothorax present"]),
+    ("Neither effusion nor pneumothorax is seen.", ["effusion absent", "pneumothorax absent"]),
+    ("Pneumothorax and effusion are not seen.", ["pneumothorax absent", "effusion absent"]),
+    ("An effusion is not seen and a nodule is present.", ["effusion absent", "nodule present"]),
+    ("The film does not show a nodule.", ["nodule absent"]),
+    ("A nodule can't be seen.", ["nodule absent"]),
+    ("Without pneumothorax.", ["pneumothorax absent"]),
+    ("Pneumothorax is absent.", ["pneumothorax absent"]),
+    ("The heart is not enlarged.", ["cardiomegaly absent"]),
+    ("The heart is markedly enlarged.", ["cardiomegaly present"]),
+    ("Normal heart size.", ["cardiomegaly absent"]),
+    ("No, there is a large effusion.", ["effusion present"]),
+    ("No. Effusion is present.", ["effusion present"]),
+    ("There is no evidence of no effusion", ["effusion absent"]),
+    ("No change in the right effusion.", ["effusion present"]),
+    ("Pericardial effusion.", []),
+    ("The pleural spaces are clear.", ["effusion absent", "pneumothorax absent"]),
+    ("The lungs are not clear.", []),
+    ("", []),
+    ("🫁 <b>No</b> nodule \u202e\u0645", ["nodule absent"]),
+])
 def test_polarity_and_scope(text, expected):
     assert [f"{f} {p}" for f, p in polarities(text)] == expected
 
 
-def test_an_exception_takes_its_finding_out_of_the_clear_lungs():
-    text = "The lungs are clear except for a small nodule in the left upper zone."
-    assert sorted(read(text)) == [
-        ("atelectasis", "absent", None, None, None),
-        ("consolidation", "absent", None, None, None),
-        ("nodule", "present", "left", "upper", "small"),
-    ]
-
-
-def test_attributes_go_to_their_own_mention():
-    text = "A nodule in the right upper zone and a large left effusion, no pneumothorax."
-    assert read(text) == [
-        ("nodule", "present", "right", "upper", None),
-        ("effusion", "present", "left", None, "large"),
+def test_attributes_go_to_their_own_mention_and_all_mentions_are_read():
+    assert read("A nodule in the right upper zone and a large left effusion, no pneumothorax.") == [
+        ("nodule", "present", "right", "upper", None), ("effusion", "present", "left", None, "large"),
         ("pneumothorax", "absent", None, None, None),
     ]
-    assert read("Nodule right effusion.") == [
-        ("nodule", "present", None, None, None),
-        ("effusion", "present", "right", None, None),
-    ]
+    assert [c[2] for c in read("Nodule right effusion.")] == [None, "right"]
     assert read("On the left there is a small effusion.") == [("effusion", "present", "left", None, "small")]
-
-
-def test_repeated_and_contradictory_mentions_are_all_read():
     assert polarities("No effusion. A small right effusion.") == [("effusion", "absent"), ("effusion", "present")]
     assert [c[2] for c in read("A nodule in the right zone of the left lung.")] == ["right", "left"]
+    assert sorted(read("The lungs are clear except for a small nodule in the left upper zone.")) == [
+        ("atelectasis", "absent", None, None, None), ("consolidation", "absent", None, None, None),
+        ("nodule", "present", "left", "upper", "small"),
+    ]
 
 
 def test_parts_say_where():
@@ -126,49 +99,40 @@ def test_parts_say_where():
 FACTS = (Fact("nodule", "left", "upper", "small"), Fact("effusion", "right", size="large", visible=False))
 
 
-@pytest.mark.parametrize(
-    ("text", "verdict", "wrong"),
-    [
-        ("A small nodule in the left upper zone.", "true", ()),
-        ("A nodule.", "true", ()),
-        ("A small nodule in the right lower zone.", "false", ("side", "zone")),
-        ("A large nodule on the left.", "false", ("size",)),
-        ("No nodule.", "false", ("finding",)),
-        ("No nodule in the right upper zone.", "true", ()),
-        ("No nodule in the left upper zone.", "false", ("finding",)),
-        ("A right effusion.", "unverifiable", ()),
-        ("A left effusion.", "unverifiable", ()),
-        ("No effusion.", "unverifiable", ()),
-        ("No effusion on the left.", "true", ()),
-        ("A pneumothorax.", "false", ("finding",)),
-        ("No pneumothorax.", "true", ()),
-    ],
-)
+@pytest.mark.parametrize(("text", "verdict", "wrong"), [
+    ("A small nodule in the left upper zone.", "true", ()),
+    ("A nodule.", "true", ()),
+    ("A small nodule in the right lower zone.", "false", ("side", "zone")),
+    ("A large nodule on the left.", "false", ("size",)),
+    ("No nodule.", "false", ("finding",)),
+    ("No nodule in the right upper zone.", "true", ()),
+    ("No nodule in the left upper zone.", "false", ("finding",)),
+    ("A right effusion.", "unverifiable", ()),
+    ("A left effusion.", "unverifiable", ()),
+    ("No effusion.", "unverifiable", ()),
+    ("No effusion on the left.", "true", ()),
+    ("A pneumothorax.", "false", ("finding",)),
+    ("No pneumothorax.", "true", ()),
+])
 def test_judgement(text, verdict, wrong):
     (claim,) = extract_claims(text)
     assert judge(claim, FACTS) == (verdict, wrong)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Yes.", True), ("yes, on the left", True), ("No", False), ("No nodule.", False),
-        ("There is no nodule.", False),
-        ("There is a nodule.", True), ("It is not present", False), ("Absent", False), ("Not seen.", False),
-        ("not true", False), ("true", True), ("Left", None), ("yes and no", None), ("", None), ("2", None),
-        ("A nodule and no effusion", None), ("\u200fYes", True),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "expected"), [
+    ("Yes.", True), ("yes, on the left", True), ("No", False), ("No nodule.", False),
+    ("There is no nodule.", False),
+    ("There is a nodule.", True), ("It is not present", False), ("Absent", False), ("Not seen.", False),
+    ("not true", False), ("true", True), ("Left", None), ("yes and no", None), ("", None), ("2", None),
+    ("A nodule and no effusion", None), ("\u200fYes", True),
+])  # fmt: skip
 def test_yes_no(text, expected):
     assert yes_no(text) is expected
 
 
 def test_words_of_short_answers():
-    assert [(a.name, a.value) for a in find_attributes("In the Right mid zone.")] == [
-        ("side", "right"),
-        ("zone", "mid"),
-    ]
-    assert [(a.name, a.value) for a in find_attributes("Markedly")] == [("size", "large")]
+    words = {"In the Right mid zone.": [("side", "right"), ("zone", "mid")], "Markedly": [("size", "large")]}
+    assert {text: [(a.name, a.value) for a in find_attributes(text)] for text in words} == words
     text = "It does not show it; no air."
     assert [text[a:b] for a, b in find_negations(text)] == ["not", "no"]
 

@@ -125,11 +125,13 @@ def test_corrupt_says_what_it_cannot_do():
     assert corrupt(image, None, method="crop", id="a", seed=1).size == image.size
 
 
-def test_body_includes_lungs_and_leaves_letters_out():
+def test_body_includes_lungs_not_letters_and_a_huge_lesion_has_no_control():
     pixels = np.asarray(draw_body()).copy()
     pixels[2:8, 2:6] = 255
     body = body_mask(Image.fromarray(pixels))
     assert body[disc(48, 48, 40)].all() and not body[2:8, 2:6].any() and body_mask(Image.new("RGB", (9, 9))).all()
+    body, huge = disc(48, 48, 44), disc(48, 48, 35)
+    assert control_mask(huge, body, lesions_dilated=dilate(huge), id="a", seed=1) is None
 
 
 @given(lesion=st.builds(draw_blob, st.integers(0, 2**31), st.floats(0.002, 0.2)), seed=st.integers(0, 2**31))
@@ -144,32 +146,20 @@ def test_a_control_has_the_area_and_keeps_clear(lesion, seed):
     assert (control == control_mask(lesion, body, lesions_dilated=dilated, id="case", seed=seed)).all()
 
 
-def test_small_lesions_have_a_control_and_huge_ones_none():
-    body = disc(48, 48, 44)
-    small, huge = disc(30, 40, 6), disc(48, 48, 35)
-    assert control_mask(small, body, lesions_dilated=dilate(small), id="a", seed=1) is not None
-    assert control_mask(huge, body, lesions_dilated=dilate(huge), id="a", seed=1) is None
-
-
 @pytest.fixture
 def case(tmp_path):
     draw_body().save(tmp_path / "a.png")
     Image.fromarray(disc(30, 40, 5)).save(tmp_path / "effusion.png")
-    return Case(
-        id="a", group="a", split="test", image=tmp_path / "a.png", questions=(), folder=tmp_path,
-        facts=(Fact("effusion", "left", size="small", mask="effusion.png"), Fact("fracture", "left")),
-        lesions=(Lesion("Nodule", (60.0, 60.0, 8.0, 4.0)),),
-    )  # fmt: skip
+    return Case(id="a", group="a", split="test", image=tmp_path / "a.png", questions=(), folder=tmp_path,
+                facts=(Fact("effusion", "left", size="small", mask="effusion.png"), Fact("fracture", "left")),
+                lesions=(Lesion("Nodule", (60.0, 60.0, 8.0, 4.0)),))
 
 
-def test_lesion_mask_unites_what_is_asked_for(case):
+def test_masks_unite_what_is_asked_for_keep_off_every_lesion_and_say_what_is_missing(case):
     assert (lesion_mask(case, ["effusion"]) == disc(30, 40, 5)).all() and lesion_mask(case, {"nodule"}).sum() == 32
     assert lesion_mask(case).sum() == 32 + disc(30, 40, 5).sum() and lesion_mask(case, ["fracture"]) is None
     sources = [mask_source(case, select) for select in (["effusion"], ["nodule"], None, ["fracture"])]
     assert sources == ["mask", "box", "mask and box", "none"]
-
-
-def test_found_masks_keep_off_every_lesion_and_say_what_is_missing(case):
     found = find_masks(case, draw_body(), select=["nodule"], seed=3)
     assert not (found.control & dilate(lesion_mask(case))).any() and (found.source, found.reason) == ("box", "")
     missing = find_masks(case, draw_body(), select=["fracture"], seed=3)

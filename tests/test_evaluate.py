@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
+from conftest import stirred
 from test_probes import cases  # noqa: F401 - a fixture
 
 from medalign_lite.cases.rollouts import Rollout
@@ -22,12 +23,9 @@ PRESET = replace(PRESETS["ci"], max_new_tokens=6, eval_batch=8)
 @pytest.fixture(scope="module")
 def adapter(tiny_folder, tmp_path_factory):
     """Adapters that say something else than the base."""
-    policy = attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=2, alpha=8, seed=1)
-    for name, parameter in policy.model.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(std=0.5)
     folder = tmp_path_factory.mktemp("adapter")
-    save_adapter(policy, folder)
+    policy = attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=2, alpha=8, seed=1)
+    save_adapter(stirred(policy, scale=0.5), folder)
     return folder
 
 
@@ -36,10 +34,9 @@ def arms(adapter):
     return Arm("base"), Arm("aligned", adapter), Arm("other", adapter, whole=False)
 
 
-@pytest.fixture
-def inline(monkeypatch):
-    """Shards one after another in this process: starting processes is tested in test_shards."""
-    monkeypatch.setattr(evaluate, "run_shards", lambda work, jobs, tick: [tick(), *map(work, jobs)][1:])
+def one_after_another(work, jobs, tick):
+    """Shards in this process: starting processes is tested in test_shards."""
+    return [tick(), *map(work, jobs)][1:]
 
 
 def run(cases, arms, tiny_folder, folder):  # noqa: F811
@@ -50,7 +47,7 @@ def run(cases, arms, tiny_folder, folder):  # noqa: F811
 @pytest.fixture(scope="module")
 def measured(cases, arms, tiny_folder, tmp_path_factory):  # noqa: F811
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "run_shards", lambda work, jobs, tick: [tick(), *map(work, jobs)][1:])
+        patch.setattr(evaluate, "run_shards", one_after_another)
         return run(cases, arms, tiny_folder, tmp_path_factory.mktemp("measured"))
 
 
@@ -111,7 +108,8 @@ def test_drift_is_the_kl_on_the_bases_finished_answers(cases, arms, tiny_folder,
     assert logps[0] != pytest.approx(logps[1], abs=1e-3)
 
 
-def test_killed_and_run_again_it_ends_with_the_same_rows(cases, arms, tiny_folder, tmp_path, measured, inline, monkeypatch):  # noqa: F811, E501
+def test_killed_and_run_again_it_ends_with_the_same_rows(cases, arms, tiny_folder, tmp_path, measured, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(evaluate, "run_shards", one_after_another)
     answer, calls = evaluate.rollout, []
 
     def killed(*arguments, **options):

@@ -9,16 +9,14 @@ import json
 import pytest
 import torch
 from families import FAMILIES
-from PIL import Image
 
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.pictures import corrupt_all
 from medalign_lite.edits.records import build_records
 from medalign_lite.evaluate.ask import Arm, measure
 from medalign_lite.files import ROOT
-from medalign_lite.model.batches import encode, encode_prompts
-from medalign_lite.model.families import limit_side
-from medalign_lite.model.lvlm import load_lvlm, load_processor
+from medalign_lite.model.batches import encode
+from medalign_lite.model.lvlm import load_processor
 from medalign_lite.model.rollout import own_answers
 from medalign_lite.run.dial import resolve
 from medalign_lite.train.arms import settings_of, train_arms
@@ -94,15 +92,3 @@ def test_full_from_the_models_own_answers_to_what_it_learnt(resolved, tmp_path):
     told = {(p["arm"], p["case_id"], p["question_id"]) for p in found.predictions if p["condition"] == "real"}
     wanted = {(case.id, q.id) for case in split["test"][:2] for q in case.questions if q.visible}
     assert told == {(arm.name, *key) for arm in arms for key in wanted}
-
-
-def test_the_model_is_four_bit_in_both_towers_and_sees_no_more_than_max_side(resolved):
-    lvlm = load_lvlm(resolved.model, device="cpu", max_side=64)
-    assert lvlm.four_bit["vision"] and lvlm.four_bit["language"] and not lvlm.four_bit["connector"]
-    tokens = []
-    for max_side in (64, resolved.preset.max_side):
-        processor = load_processor(resolved.model)
-        limit_side(processor, max_side)
-        ids = encode_prompts(processor, [Image.new("RGB", (500, 500))], ["?"])["input_ids"]
-        tokens.append(int((ids == lvlm.model.config.image_token_id).sum()))
-    assert tokens == [4, 9]  # 64 pixels; the tiny model's own limit

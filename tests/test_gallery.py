@@ -17,11 +17,9 @@ TRUE, FALSE = "There is a left effusion.", "There is a right nodule."
 def case(tmp_path):
     Image.new("RGB", (40, 40), (90, 90, 90)).save(tmp_path / "a.png")
     facts = (Fact("effusion", "left", size="small"), Fact("fracture", "right", "upper", visible=False))
-    questions = (
-        Question("report", "Describe the film.", TRUE, "report", "report"),
-        Question("q0", "Is there an effusion?", "Yes.", "closed", "presence"),
-        Question("q1", "Where is it?", "Left.", "open", "side"),
-    )
+    questions = (Question("report", "Describe the film.", TRUE, "report", "report"),
+                 Question("q0", "Is there an effusion?", "Yes.", "closed", "presence"),
+                 Question("q1", "Where is it?", "Left.", "open", "side"))
     return Case("c", "g", "test", tmp_path / "a.png", questions, facts, folder=tmp_path)
 
 
@@ -42,7 +40,7 @@ def test_kinds(case, question, base, aligned, kind):
     assert failure_kind(case, case.questions[question], base, aligned) == kind
 
 
-def test_the_gallery_shows_a_few_of_each_with_picture_and_truth(case):
+def test_the_gallery_shows_a_few_of_each_with_picture_truth_and_false_words(case):
     cases = [replace(case, id=f"c{n}") for n in range(4)] + [replace(case, id="s", split="shifted")]
     texts = {"base": (TRUE, "No."), "aligned": (FALSE, "No.")}
     said = [Prediction(c.id, q, text, arm) for arm, pair in texts.items() for c in cases
@@ -53,6 +51,10 @@ def test_the_gallery_shows_a_few_of_each_with_picture_and_truth(case):
     assert found[0].truth == "small left effusion; fracture (too faint to see)" and found[2].truth == "Yes."
     assert found[0].png.startswith(b"\x89PNG")
     assert find_failures([replace(case, facts=None)], said, aligned="aligned") == []
+    said = [Prediction("c", "q0", "No.", "base"), Prediction("c", "q0", "Yes.", "aligned")]
+    (found,) = find_failures([case], said, aligned="aligned", kinds=SHOWN)
+    assert (found.note, found.base_false, found.aligned_false) == ("wrong answer put right", ((0, 3, "false"),), ())
+    assert found.alt == "The image of case c with no lesion outlined"
 
 
 @pytest.mark.parametrize(("base", "aligned", "kind"), [
@@ -75,10 +77,3 @@ def test_a_reference_report_stands_in_for_facts(case, base, aligned, kind):
 ])  # fmt: skip
 def test_the_false_words_of_an_answer(case, question, text, false):
     assert [text[a:b] for a, b, _ in false_spans(text, case, case.questions[question])] == false
-
-
-def test_what_was_put_right_comes_with_its_false_words_and_a_text_for_the_picture(case):
-    said = [Prediction("c", "q0", "No.", "base"), Prediction("c", "q0", "Yes.", "aligned")]
-    (found,) = find_failures([case], said, aligned="aligned", kinds=SHOWN)
-    assert (found.note, found.base_false, found.aligned_false) == ("wrong answer put right", ((0, 3, "false"),), ())
-    assert found.alt == "The image of case c with no lesion outlined"

@@ -5,10 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
-from lab import MISSING, barriers, browser, lab
-from PIL import Image
+from lab import MISSING, barriers, browser, lab, run_all
 from test_edits import make_case, make_rollout
 
 from medalign_lite.cases.case import Lesion
@@ -22,9 +20,7 @@ SAID = ("A small left effusion is seen. No nodule.", "A small right effusion.", 
 
 
 @pytest.fixture
-def items(tmp_path):
-    picture = tmp_path / "x.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 48), dtype=np.uint8)).save(picture)
+def items(picture, tmp_path):
     case = make_case(image=picture, lesions=(Lesion("effusion", box=(5, 40, 12, 10)),), folder=tmp_path)
     return list_items([make_rollout(text, sample=i) for i, text in enumerate(SAID)], [case])
 
@@ -48,9 +44,8 @@ def test_actions_change_the_state_and_the_file(items, tmp_path):
     assert editor.state["reference"] == "small right effusion"
     editor.act({"do": "mark", "value": "right"})
     assert editor.state["at"] == 2 and editor.state["reference"] is None
-    assert editor.state["counts"] == {"right": 1, "wrong": 1, "unsure": 0} and editor.state["marks"] == [
-        "wrong", "right", "",
-    ]
+    assert editor.state["counts"] == {"right": 1, "wrong": 1, "unsure": 0}
+    assert editor.state["marks"] == ["wrong", "right", ""]
     [changed, marked] = read_notes(tmp_path / "notes" / "AB.jsonl")
     assert changed.judgement.verdict == "wrong" and marked.saw_reference and not changed.saw_reference
     editor.act({"do": "undo"})
@@ -199,9 +194,8 @@ def test_a_browser_clicks_types_undoes_and_finds_it_saved(items, tmp_path):
         page.wait(lambda: "3 of 3 judged: 1 correct, 1 corrected, 1 unsure" in page.text(".progress"))
         page.keys("z", "z")
         page.wait(lambda: "1 of 3 judged: 0 correct, 1 corrected, 0 unsure" in page.text(".progress"))
-        assert journal.read_text().startswith(saved) and [n.action for n in read_notes(journal)][-2:] == [
-            "undo", "undo",
-        ]
+        assert journal.read_text().startswith(saved)
+        assert [note.action for note in read_notes(journal)][-2:] == ["undo", "undo"]
 
 
 def last(journal: Path):
@@ -213,11 +207,13 @@ class Page:
 
     def __init__(self, driver, url):
         self.driver = driver
-        driver.get(url)
-        kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
-        self.wait(lambda: driver.execute_script(f"return {kernel}?.status === 'idle'"))
-        driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        run_all(driver, url)
         self.wait(lambda: self.all(".hm header"))
+
+    def hands(self):
+        from selenium.webdriver import ActionChains
+
+        return ActionChains(self.driver)
 
     def wait(self, until, seconds=240):
         from selenium.common.exceptions import StaleElementReferenceException as Stale
@@ -242,10 +238,8 @@ class Page:
 
     def keys(self, *keys):
         """Pressed one after another; each has its effect before the next, as a person waits for it."""
-        from selenium.webdriver import ActionChains
-
         for key in keys:
-            ActionChains(self.driver).send_keys(key).pause(0.4).perform()
+            self.hands().send_keys(key).pause(0.4).perform()
 
     def type(self, selector, text, end):
         field = self.all(f".hm {selector}")[0]
@@ -259,15 +253,11 @@ class Page:
 
     def drag(self, first, last):
         """The mouse from the middle of one word to the middle of another."""
-        from selenium.webdriver import ActionChains
-
         nodes = self.all(".hm .answer [data-start]")
         start, end = (next(node for node in nodes if node.text.strip() == word) for word in (first, last))
-        ActionChains(self.driver).move_to_element(start).click_and_hold().move_to_element(end).release().perform()
+        self.hands().move_to_element(start).click_and_hold().move_to_element(end).release().perform()
 
     def double_click_word(self, word):
-        from selenium.webdriver import ActionChains
-
         node = next(node for node in self.all(".hm .answer .word") if node.text == word)
-        ActionChains(self.driver).double_click(node).perform()
+        self.hands().double_click(node).perform()
         self.wait(lambda: self.all(".hm input.new"))

@@ -26,11 +26,14 @@ def test_answers_by_arm_kind_and_condition():
     assert answered(cases, said, arm="new", kind="closed") == []
 
 
-def test_means_of_margins_leave_out_what_has_no_picture():
+def test_means_of_margins_leave_out_what_has_no_picture_and_a_log_is_one_row():
     rows = [Margins("r", "c", "base", 2.0, -1.0, 1.5), Margins("q", "c", "base", 1.0, 2.0, 2.5),
             Margins("s", "c", "base", 9.0)]
     assert margin_means(rows) == {"pairs": 2, "v": 1.5, "v′": 0.5, "v°": 2.0, "GS": 1.5, "flip": 0.5}
     assert margin_means(rows[2:])["GS"] is None
+    rows = [{"learning_rate": 0.1, "loss": float(9 - n), "seconds": 2.0 * n, "peak_mb": 7} for n in range(9)]
+    assert log_summary([*rows, {"eval_loss": 1.0}]) == {
+        "steps": 9, "s a step": 2.0, "first loss": 9.0, "last loss": 4.5, "MB": 7}
 
 
 def test_the_company_that_pulls_most_comes_first():
@@ -45,23 +48,12 @@ def test_the_company_that_pulls_most_comes_first():
     assert math.isnan(rate([ErrorRow("absent", "nodule", 0, 0)], "absent", "nodule"))
 
 
-def test_a_log_in_one_row():
-    rows = [{"learning_rate": 0.1, "loss": float(9 - n), "seconds": 2.0 * n, "peak_mb": 7} for n in range(9)]
-    assert log_summary([*rows, {"eval_loss": 1.0}]) == {
-        "steps": 9, "s a step": 2.0, "first loss": 9.0, "last loss": 4.5, "MB": 7}
-
-
 @pytest.fixture(scope="module")
 def policy():
     return attach_lora(load_lvlm("data_samples/embedded_lvlm", seed=0), rank=2, alpha=4.0)
 
 
-def test_sizes_count_a_packed_weight_as_one(policy):
-    sizes = size_by_tower(policy.model)
-    assert sizes["language"]["bytes"] < sizes["language"]["weights"] < 4e6 and sizes["vision"]["weights"] > 1e6
-
-
-def test_a_fresh_adapter_moves_no_word_and_starts_at_ln_2(policy):
+def test_a_fresh_adapter_moves_no_word_starts_at_ln_2_and_sizes_count_a_packed_weight_as_one(policy):
     from PIL import Image
 
     pair = Pair("p", "?", "A left effusion.", "A right effusion.", ((2, 6, "side"),), ((2, 7, "side"),),
@@ -69,3 +61,5 @@ def test_a_fresh_adapter_moves_no_word_and_starts_at_ln_2(policy):
     assert pair_losses(policy, [pair], recipe_named("dpo")).loss.item() == pytest.approx(math.log(2), abs=1e-6)
     ((words, shifts),) = word_shift(policy, [pair])
     assert "".join(words) == "A right effusion." and torch.tensor(shifts).abs().max() < 1e-5
+    sizes = size_by_tower(policy.model)
+    assert sizes["language"]["bytes"] < sizes["language"]["weights"] < 4e6 and sizes["vision"]["weights"] > 1e6

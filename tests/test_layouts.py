@@ -12,7 +12,7 @@ from PIL import Image
 
 from medalign_lite.cases.case import CaseError, count_notes, find_leaks, prompt_of, write_cases
 from medalign_lite.cases.readers import detect, read_cases
-from medalign_lite.cases.readers.shared import describing_part
+from medalign_lite.cases.readers.shared import choice_question, describing_part
 from medalign_lite.corruption.masks import lesion_mask, mask_source
 
 REAL = Path(os.environ.get("VQA_RAD", Path(__file__).parents[2] / "shared" / "real" / "vqa_rad"))
@@ -53,20 +53,16 @@ def test_layouts_are_told_apart_and_read_whole(build, read):
     assert not find_leaks(found.cases)
 
 
-def test_vqa_rad_keeps_the_test_and_takes_its_images_out_of_training(read):
+def test_vqa_rad_takes_the_tests_images_out_of_training_or_names_the_leak_on_request(read):
     found = read(layouts.vqa_rad)
     assert {case.id: case.split for case in found.cases} == {"alpine": "train", "borrow": "train", "cactus": "test"}
     (asked,) = found.cases[2].questions
     assert (asked.id, asked.answer, asked.kind, asked.topic) == ("99", "7", "closed", "PRES")
     assert count_notes(found.notes).startswith("2 x its image is also asked about in test")
     assert read(layouts.vqa_rad, strict=True).cases == found.cases  # what a rule leaves out is no bad case
-
-
-def test_vqa_rad_as_published_on_request_with_its_leak_named(read):
     found = read(layouts.vqa_rad, splits="standard")
-    assert [(case.id, len(case.questions)) for case in found.cases if case.group == "cactus"] == [
-        ("cactus-train", 2), ("cactus-test", 1),
-    ]  # fmt: skip
+    asked = {case.id: len(case.questions) for case in found.cases if case.group == "cactus"}
+    assert asked == {"cactus-train": 2, "cactus-test": 1}
     assert find_leaks(found.cases) == {"cactus": ("train", "test")}
     assert "a leak as published" in count_notes(found.notes)
     with pytest.raises(ValueError, match="known are clean, standard"):
@@ -98,7 +94,7 @@ def test_every_question_of_the_real_vqa_rad_is_read_or_counted():
     assert set(find_leaks(standard.cases)) == {entry["image_name"][:-4] for entry in asked[1]}
 
 
-def test_parquet_tells_images_by_their_bytes(read):
+def test_parquet_tells_images_by_their_bytes_and_needs_a_place_for_pictures(read, tmp_path):
     found = read(layouts.parquet)
     assert {word: case.split for word, case in by_word(found).items()} == dict(zip(WORDS, ("train", "train", "test")))
     with Image.open(by_word(found)["alpine"].image) as image:
@@ -106,19 +102,13 @@ def test_parquet_tells_images_by_their_bytes(read):
     assert "1 x its image is also asked about in test" in count_notes(found.notes)
     standard = read(layouts.parquet, splits="standard")
     assert len(standard.cases) == 4 and len(find_leaks(standard.cases)) == 1
-
-
-def test_made_pictures_need_a_place(tmp_path):
-    layouts.parquet(tmp_path)
     with pytest.raises(CaseError, match="root=folder"):
-        read_cases(tmp_path)
+        read_cases(tmp_path / "set")
 
 
 def test_reports_of_iu_xray_in_both_layouts(read, tmp_path):
     found = read(layouts.r2gen)
-    assert [(case.group, case.split) for case in found.cases] == [
-        (w, s) for w, s in zip(WORDS[::-1], ("test", "val", "train"))
-    ]
+    assert [(case.group, case.split) for case in found.cases] == list(zip(WORDS[::-1], ("test", "val", "train")))
     assert found.cases[2].questions[0].answer == "The alpine is clear." and found.cases[2].image.name == "0.png"
     assert count_notes(found.notes) == "3 x a case is one image, the study's first view"
     layouts.openi(tmp_path / "openi")
@@ -132,12 +122,22 @@ def test_an_xml_with_entities_is_refused(read):
     assert len(found.cases) == 2 and "entities" in found.skipped[0]["reason"]
 
 
-def test_mimic_cxr_has_patients_reports_and_labels(read):
+def test_mimic_cxr_has_patients_reports_and_labels_that_stay_where_its_report_says_nothing(read):
     found = read(layouts.mimic_cxr)
     case = by_word(found)["borrow"]
     assert (case.id, case.group, case.split, case.image.stem) == ("s55555555", "p22222222", "val", "borrow")
     answers = {question.id: question.answer for question in case.questions}
     assert answers == {"report": "The borrow is clear.", "presence-edema": "Yes", "presence-pneumonia": "No"}
+
+    def change(folder):
+        said = ("The lungs are clear.\n\nNo effusion.", "Findings: All is well.", "INDICATION: cough.\n")
+        for report, text in zip(sorted(folder.glob("files/*/*/*.txt")), said):
+            report.write_text(text)
+
+    found = read(layouts.mimic_cxr, change)
+    said = [case.questions[0].answer for case in found.cases]
+    assert said == ["The lungs are clear. No effusion.", "All is well.", "Yes"]
+    assert "report dropped" in found.dropped[0]["reason"]
 
 
 @pytest.mark.parametrize(("report", "part"), [
@@ -159,21 +159,23 @@ def test_boxes_of_nih_are_lesions_and_labels_are_questions(read):
         assert label.lower() in case.questions[0].text
     assert [case.split for case in found.cases] == ["train", "train", "test"]
 
+    def as_the_sample(folder):
+        (folder / "Data_Entry_2017.csv").rename(folder / "sample_labels.csv")
+        (folder / "BBox_List_2017.csv").unlink()
+
+    assert len(read(layouts.nih, as_the_sample).cases) == 3
+
 
 def test_vindr_asks_what_two_radiologists_saw(read):
     found = read(layouts.vindr)
-    case = by_word_of_id(found, "borrow")
+    case = next(case for case in found.cases if case.id == "borrow")
     assert [(x.label, x.box) for x in case.lesions] == [("Hernia", (3, 4, 7, 7)), ("Hernia", (3, 4, 8, 7))]
     assert [(q.text, q.answer) for q in case.questions][0] == ("Does this image show hernia?", "Yes")
     assert not any("cardiomegaly" in question.text for question in case.questions)
     assert "3 x one radiologist only marked it" in count_notes(found.notes)
 
 
-def by_word_of_id(found, name):
-    return next(case for case in found.cases if case.id == name)
-
-
-def test_coco_polygons_become_masks_and_boxes_stay_boxes(read):
+def test_coco_polygons_become_masks_boxes_stay_boxes_and_another_size_is_refused(read):
     found = read(layouts.coco)
     boxed, drawn, _ = found.cases
     assert boxed.lesions[0].box == (3, 4, 6, 7) and boxed.lesions[0].mask is None
@@ -181,8 +183,6 @@ def test_coco_polygons_become_masks_and_boxes_stay_boxes(read):
     assert [mask_source(case) for case in (boxed, drawn)] == ["box", "polygon"]
     assert [question.answer for question in drawn.questions] == ["Yes", "No"]
 
-
-def test_coco_refuses_a_picture_of_another_size(read):
     def change(folder):
         text = (folder / "instances_train.json").read_text()
         put(folder, "instances_train.json", text.replace('"width": 24', '"width": 240', 1))
@@ -216,8 +216,6 @@ def made(build, tmp_path):
     (["left", "right"], ["C"], None), (["B", "A"], ["A"], None), (["No", "Yes"], ["yes."], "Yes"),
 ])  # fmt: skip
 def test_an_answer_that_names_no_option_or_two_is_refused(options, answers, right):
-    from medalign_lite.cases.readers.shared import choice_question
-
     if right is None:
         with pytest.raises(CaseError):
             choice_question("q", "Which?", options, answers, "side")
@@ -227,9 +225,8 @@ def test_an_answer_that_names_no_option_or_two_is_refused(options, answers, righ
 
 def test_vqa_med_takes_the_first_answer_without_what_is_optional(read):
     found = read(layouts.vqa_med)
-    assert [(case.split, case.questions[0].answer) for case in found.cases] == [
-        (split, word) for split, word in zip(("train", "val", "test"), WORDS)
-    ]  # fmt: skip
+    told = [(case.split, case.questions[0].answer) for case in found.cases]
+    assert told == list(zip(("train", "val", "test"), WORDS))
 
 
 def test_sentences_with_boxes_are_lesions_and_references(read, tmp_path):
@@ -248,14 +245,6 @@ def test_labels_of_chexpert_and_boxes_of_rsna(read, tmp_path):
     found = read(layouts.rsna)
     said = [(case.questions[0].answer, len(case.lesions)) for case in found.cases]
     assert said == [("No", 0), ("Yes", 1), ("Yes", 1)]
-
-
-def test_the_sample_of_nih_is_read(read):
-    def change(folder):
-        (folder / "Data_Entry_2017.csv").rename(folder / "sample_labels.csv")
-        (folder / "BBox_List_2017.csv").unlink()
-
-    assert len(read(layouts.nih, change).cases) == 3
 
 
 @pytest.mark.parametrize("name", ["nih", "openi", "vindr", "rsna", "padchest_gr", "pmc_vqa"])
@@ -330,15 +319,3 @@ def packed(runs):
             more = value != (-1 if bits & 16 else 0)
             text += chr((bits | 32 if more else bits) + 48)
     return text
-
-
-def test_labels_of_mimic_stay_where_its_report_says_nothing(read):
-    def change(folder):
-        said = ("The lungs are clear.\n\nNo effusion.", "Findings: All is well.", "INDICATION: cough.\n")
-        for report, text in zip(sorted(folder.glob("files/*/*/*.txt")), said):
-            report.write_text(text)
-
-    found = read(layouts.mimic_cxr, change)
-    said = [case.questions[0].answer for case in found.cases]
-    assert said == ["The lungs are clear. No effusion.", "All is well.", "Yes"]
-    assert "report dropped" in found.dropped[0]["reason"]

@@ -55,8 +55,7 @@ def test_an_instructors_copy_has_every_solution_in_its_place(path):
     assert [int(n) for n in re.findall(r"\*\*Solution (\d+)\.", text)] == numbers
     assert "raise NotImplementedError(" not in text
     assert len([c for c in filled.cells if "parameters" in c.metadata.get("tags", [])]) == 1
-    ids = [cell.id for cell in filled.cells]
-    assert len(ids) == len(set(ids))
+    assert len({cell.id for cell in filled.cells}) == len(filled.cells)
 
 
 def test_slides_start_with_a_text_and_leave_the_machinery_out():
@@ -91,9 +90,8 @@ def test_dead_links_and_what_is_loaded_from_elsewhere_are_found(tmp_path):
 
 def test_links_of_a_page_hold_on_the_site(tmp_path):
     text = "[a](docs/FAQ.md) [m](medalign_lite/dials.py) [r](medalign_lite) [c](data_samples/cases/README.md) [w](https://x.y)"
-    assert site.with_files(text, ROOT, tmp_path) == (
-        "[a](docs/FAQ.md) [m](medalign_lite/dials.py) r c [w](https://x.y)"
-    )
+    held = "[a](docs/FAQ.md) [m](medalign_lite/dials.py) r c [w](https://x.y)"
+    assert site.with_files(text, ROOT, tmp_path) == held
     assert (tmp_path / "medalign_lite/dials.py").is_file() and not (tmp_path / "docs").exists()
 
 

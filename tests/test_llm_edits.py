@@ -65,12 +65,10 @@ def build(replies, cases, rollouts, folder, share=1.0):
 
 def real_case():
     """A case without facts: a report, a yes/no and two open questions."""
-    questions = (
-        Question("report", "Describe the image.", REPORT, "report", "report"),
-        Question("q1", "Is the heart enlarged?", "Yes", "closed", "presence"),
-        Question("q2", "Where is the effusion?", "left lung", "open", "position"),
-        Question("q3", "What is wrong with the heart?", "Cardiomegaly", "open", "abnormality"),
-    )
+    questions = (Question("report", "Describe the image.", REPORT, "report", "report"),
+                 Question("q1", "Is the heart enlarged?", "Yes", "closed", "presence"),
+                 Question("q2", "Where is the effusion?", "left lung", "open", "position"),
+                 Question("q3", "What is wrong with the heart?", "Cardiomegaly", "open", "abnormality"))
     return make_case(questions=questions, facts=None)
 
 
@@ -101,12 +99,10 @@ def test_a_right_answer_gets_a_counterfactual_for_a_share(tmp_path):
 
 
 def test_real_answers_that_the_rules_leave_alone_are_edited_and_verified(tmp_path):
-    said = {
-        "report": "There is a small right pleural effusion and mild cardiomegaly. No pneumothorax.",
-        "q1": "No, the heart is of normal size on this film.",
-        "q2": "The effusion can be seen clearly in the right lung of this patient.",
-        "q3": "The image of the heart shows signs of a large pericardial effusion.",
-    }
+    said = {"report": "There is a small right pleural effusion and mild cardiomegaly. No pneumothorax.",
+            "q1": "No, the heart is of normal size on this film.",
+            "q2": "The effusion can be seen clearly in the right lung of this patient.",
+            "q3": "The image of the heart shows signs of a large pericardial effusion."}
     replies = {
         said["report"]: wrong(("right", "left")),
         said["q1"]: wrong(("No, the heart is of normal size", "Yes, the heart is enlarged")),
@@ -121,28 +117,25 @@ def test_real_answers_that_the_rules_leave_alone_are_edited_and_verified(tmp_pat
     assert {r.question_id: r.chosen for r in records}["q1"] == "Yes, the heart is enlarged on this film."
 
 
-@pytest.mark.parametrize(
-    ("reply", "reason"),
-    [
-        (wrong(("left", "left")), "changes nothing"),
-        (wrong(), "changes nothing"),
-        (wrong(("right", "left")), "exactly once"),  # not in the answer
-        (wrong(("f", "x")), "exactly once"),  # in it twice
-        (wrong(("", "No ")), "exactly once"),
-        (wrong(("small left", "small right"), ("left effusion", "right effusion")), "same words twice"),
-        (wrong(("small", "large")), "not verified true by the facts"),
-        (wrong(("A small left effusion", "A small right effusion and a mass")), "words that the truth does not"),
-        (wrong(("A small left effusion.", " ")), "not verified true by the facts|not verified false"),
-        (({"verdict": "unsure", "changes": []}, {}), "not sure"),
-        (({"verdict": "right", "changes": [{"old": "left", "new": "right"}]}, {}), "calls the answer right and"),
-        (right(("small", "large")), "not verified true by the facts"),  # what it calls right is wrong
-        (({"verdict": "perhaps", "changes": []}, {}), "does not fit the schema"),
-        (({"verdict": "wrong", "changes": [{"old": 1, "new": "right"}]}, {}), "does not fit the schema"),
-        (({"verdict": "wrong"}, {}), "does not fit the schema"),
-        (wrong(("A small left effusion.", "A small right effusion. No nodule, fracture, atelectasis, pneumothorax.")),
-         "D4: too much"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("reply", "reason"), [
+    (wrong(("left", "left")), "changes nothing"),
+    (wrong(), "changes nothing"),
+    (wrong(("right", "left")), "exactly once"),  # not in the answer
+    (wrong(("f", "x")), "exactly once"),  # in it twice
+    (wrong(("", "No ")), "exactly once"),
+    (wrong(("small left", "small right"), ("left effusion", "right effusion")), "same words twice"),
+    (wrong(("small", "large")), "not verified true by the facts"),
+    (wrong(("A small left effusion", "A small right effusion and a mass")), "words that the truth does not"),
+    (wrong(("A small left effusion.", " ")), "not verified true by the facts|not verified false"),
+    (({"verdict": "unsure", "changes": []}, {}), "not sure"),
+    (({"verdict": "right", "changes": [{"old": "left", "new": "right"}]}, {}), "calls the answer right and"),
+    (right(("small", "large")), "not verified true by the facts"),  # what it calls right is wrong
+    (({"verdict": "perhaps", "changes": []}, {}), "does not fit the schema"),
+    (({"verdict": "wrong", "changes": [{"old": 1, "new": "right"}]}, {}), "does not fit the schema"),
+    (({"verdict": "wrong"}, {}), "does not fit the schema"),
+    (wrong(("A small left effusion.", "A small right effusion. No nodule, fracture, atelectasis, pneumothorax.")),
+     "D4: too much"),
+])  # fmt: skip
 def test_a_bad_edit_is_refused_with_a_reason(tmp_path, reply, reason):
     said = "A small left effusion."
     (records, rejected), _ = build({said: reply}, [make_case()], [make_rollout(said)], tmp_path)
@@ -270,9 +263,6 @@ def test_what_the_rules_make_of_the_phantoms_reports_is_verified():
     assert set(refused) <= {f"the {side} answer is not verified {verdict} by the reference report"
                             for side, verdict in (("better", "true"), ("worse", "false"))}
     assert refused.total() < made.total() / 2
-
-
-# The command, on a run made of two real stages
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from bitsandbytes.nn.modules import has_avx512bf16
+from conftest import stirred
 from families import save_family
 from peft import PeftModel
 from PIL import Image
@@ -40,10 +41,8 @@ def copied(tiny_folder, tmp_path):
 
 
 def batch(loaded, pictures):
-    return encode(
-        loaded.processor, pictures[:2], ["Is there a nodule?", "Which side?"], ["Yes.", "No nodule."],
-        device=loaded.device,
-    )
+    asked, said = ["Is there a nodule?", "Which side?"], ["Yes.", "No nodule."]
+    return encode(loaded.processor, pictures[:2], asked, said, device=loaded.device)
 
 
 def logits(loaded, pictures):
@@ -74,11 +73,9 @@ def test_both_towers_are_four_bit_and_the_rest_is_dense(loaded, tiny_folder):
 
 
 def test_a_partly_quantised_tower_is_an_error(tiny_folder, monkeypatch):
-    config = module.BitsAndBytesConfig
-    skip = "model.text_model.layers.1"
+    config, skip = module.BitsAndBytesConfig, "model.text_model.layers.1"
     monkeypatch.setattr(module, "BitsAndBytesConfig", lambda llm_int8_skip_modules, **rest: config(
-        llm_int8_skip_modules=[*llm_int8_skip_modules, skip], **rest
-    ))
+        llm_int8_skip_modules=[*llm_int8_skip_modules, skip], **rest))
     with pytest.raises(ModelError, match="7 of 14 linear layers of the language tower"):
         load_lvlm(tiny_folder, device="cpu")
 
@@ -278,11 +275,6 @@ def test_a_floor_under_the_tokens_of_a_picture(tmp_path):
         lvlm.load_processor(folder, max_side=28)
 
 
-def test_no_emulated_bfloat16(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-    assert compute_dtype(torch.device("cuda")) == torch.float16
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_towers_are_found_in_every_family(family):
     with torch.device("meta"):
@@ -303,22 +295,17 @@ def test_lora_trains_the_language_model_alone(loaded):
     assert lora.scaling["default"] == 8 / 4**0.5 and policy.four_bit == loaded.four_bit
     with pytest.raises(ModelError, match="already carries adapters"):
         attach_lora(policy, **LORA)
+    for setting in ({"rank": 0, "alpha": 1}, {"rank": 4, "alpha": 0}):
+        with pytest.raises(ValueError, match="positive"):
+            attach_lora(policy, **setting)
 
 
 def test_plain_lora_scale_and_seed(tiny_folder):
-    one, two, other = (
-        attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8, rslora=False, seed=seed)
-        for seed in (1, 1, 2)
-    )
+    one, two, other = (attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8, rslora=False, seed=seed)
+                       for seed in (1, 1, 2))
     a, b, c = (m.model.base_model.model.model.text_model.layers[0].mlp.up_proj for m in (one, two, other))
     assert a.scaling["default"] == 2 and torch.equal(a.lora_A["default"].weight, b.lora_A["default"].weight)
     assert not torch.equal(a.lora_A["default"].weight, c.lora_A["default"].weight)
-
-
-@pytest.mark.parametrize("setting", [{"rank": 0, "alpha": 1}, {"rank": 4, "alpha": 0}])
-def test_lora_settings_must_be_positive(loaded, setting):
-    with pytest.raises(ValueError, match="positive"):
-        attach_lora(loaded, **setting)
 
 
 def test_adapters_off_is_the_base_model_and_saving_keeps_the_policy(tiny_folder, loaded, pictures, tmp_path):
@@ -327,11 +314,7 @@ def test_adapters_off_is_the_base_model_and_saving_keeps_the_policy(tiny_folder,
         assert torch.equal(logits(loaded, pictures), base)
     policy = attach_lora(loaded, **LORA)
     assert torch.equal(logits(policy, pictures), base)  # B = 0
-    with torch.no_grad():
-        for name, parameter in policy.model.named_parameters():
-            if "lora_B" in name:
-                parameter.fill_(0.05)
-    moved = logits(policy, pictures)
+    moved = logits(stirred(policy), pictures)
     assert not torch.allclose(moved, base)
     with adapters_off(policy.model):
         assert torch.equal(logits(policy, pictures), base)
@@ -387,9 +370,11 @@ def test_a_list_of_layers_names_what_the_pattern_names(loaded, tiny_folder, tmp_
     assert adapters_digest(load_adapter(loaded, tmp_path).model) == adapters_digest(policy.model)
 
 
-def test_a_small_model_on_a_cpu_runs_in_one_thread(tiny_folder):
+def test_a_small_model_on_a_cpu_runs_in_one_thread_and_no_bfloat16_is_emulated(tiny_folder, monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     load_lvlm(tiny_folder, device="cpu")
     assert torch.get_num_threads() == 1
     torch.set_num_threads(before)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert compute_dtype(torch.device("cuda")) == torch.float16

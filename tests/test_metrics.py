@@ -72,26 +72,19 @@ def measure(case, *texts, arm="base", **options):
 ])  # fmt: skip
 def test_fact_metrics_by_hand(report, precision, recall, hallucinated):
     got = measure(make_case(), report)
-    np.testing.assert_allclose(
-        [got["fact_precision"], got["fact_recall"], got["hallucination_rate"]], [precision, recall, hallucinated]
-    )
+    names = ("fact_precision", "fact_recall", "hallucination_rate")
+    np.testing.assert_allclose([got[name] for name in names], [precision, recall, hallucinated])
 
 
-def test_a_wrong_zone_is_imprecise_but_no_hallucination():
+def test_a_wrong_zone_is_no_hallucination_size_is_scored_apart_and_what_is_unseen_not_at_all():
     got = measure(make_case((Fact("nodule", "right", "upper", "small"),)), "A small nodule in the right lower zone.")
     assert (got["fact_precision"], got["fact_recall"], got["hallucination_rate"]) == (0, 0, 0)
-
-
-def test_what_cannot_be_seen_is_neither_right_nor_wrong():
-    case = make_case((NODULE,))
-    assert np.isnan(measure(case, "A small nodule in the right upper zone.")["fact_precision"])
-    assert measure(case, "A nodule in the left upper zone.")["hallucination_rate"] == 1
-
-
-def test_size_is_scored_apart_and_silence_has_f1_zero():
     got = measure(make_case(), "There is a large left pleural effusion.")
     assert (got["fact_precision"], got["size_accuracy"]) == (1, 0)
     assert measure(make_case(), "The study is unremarkable.")["fact_f1"] == 0
+    case = make_case((NODULE,))
+    assert np.isnan(measure(case, "A small nodule in the right upper zone.")["fact_precision"])
+    assert measure(case, "A nodule in the left upper zone.")["hallucination_rate"] == 1
 
 
 def test_closed_and_open_answers():
@@ -104,10 +97,13 @@ def test_closed_and_open_answers():
     assert (got["closed_accuracy"], got["yes_ratio"]) == (0.5, 0) and got["open_recall"] == pytest.approx(2 / 3)
 
 
-def test_real_data_without_facts_has_nothing_to_count():
+def test_groups_are_summed_over_images_and_without_facts_there_is_nothing_to_count():
     counts = count([make_case(None)], [Prediction("a", "r", "A nodule.")], arm="base")
     assert np.isnan(ratios(counts.table.sum(axis=0))["fact_precision"])
     assert not counts.images("fact_f1").any() and not counts.images("overclaim_lesion_hidden").any()
+    cases = [make_case(id="a", group="p"), make_case(id="b", group="p"), make_case(id="c")]
+    counts = count(cases, [Prediction(c.id, "r", "Left effusion.") for c in cases], arm="base")
+    assert counts.groups == ("c", "p") and counts.table[:, COLUMNS.index("claims")].tolist() == [1, 2]
 
 
 def test_overclaim_counts_the_one_finding_that_was_hidden():
@@ -144,10 +140,8 @@ def test_perplexity_is_over_all_tokens_together():
 
 
 def test_grounding_of_a_blind_model_is_zero_and_missing_images_do_not_count():
-    margins = [
-        Margins("1", "a", "base", 2.0, 2.0, 2.0), Margins("2", "a", "base", -1.0, -1.0, None),
-        Margins("3", "a", "base", 1.0), Margins("4", "a", "other", 1.0, -9.0, 9.0),
-    ]
+    margins = [Margins("1", "a", "base", 2.0, 2.0, 2.0), Margins("2", "a", "base", -1.0, -1.0, None),
+               Margins("3", "a", "base", 1.0), Margins("4", "a", "other", 1.0, -9.0, 9.0)]
     counts = count([make_case()], [], arm="base", margins=margins)
     got = ratios(counts.table.sum(axis=0))
     assert (got["grounding_selectivity"], got["flip_rate"], got["invariance_rate"]) == (0, 0.5, 1)
@@ -160,12 +154,6 @@ def test_style_and_kl():
     got = ratios(counts.table.sum(axis=0))
     assert got["style_edit_distance"] == 0.5 and got["answer_words"] == 3
     assert got["kl_to_reference"] == pytest.approx(0.2)
-
-
-def test_groups_are_summed_over_their_images():
-    cases = [make_case(id="a", group="p"), make_case(id="b", group="p"), make_case(id="c")]
-    counts = count(cases, [Prediction(c.id, "r", "Left effusion.") for c in cases], arm="base")
-    assert counts.groups == ("c", "p") and counts.table[:, COLUMNS.index("claims")].tolist() == [1, 2]
 
 
 def test_errors_name_what_is_wrong():
@@ -184,10 +172,8 @@ def test_error_table_shows_a_prior():
     cases.append(make_case((EFFUSION,), id="e"))
     affirmed = {"h0", "h1", "h2", "n0", "e"}
     predictions = [Prediction(c.id, "r", "Right effusion." if c.id in affirmed else "Clear.") for c in cases]
-    rows = {
-        (r.kind, r.side, r.cofinding, r.cofinding_present): (r.false, r.images)
-        for r in error_table(cases, predictions, arm="base") if r.finding == "effusion"
-    }
+    rows = {(r.kind, r.side, r.cofinding, r.cofinding_present): (r.false, r.images)
+            for r in error_table(cases, predictions, arm="base") if r.finding == "effusion"}
     assert rows["absent", None, None, None] == (4, 8)
     assert rows["wrong side", "right", None, None] == (1, 1)
     assert rows["cofinding", None, "cardiomegaly", True] == (3, 4)
@@ -239,10 +225,7 @@ def test_word_edits(a, b, edits):
     ("one large right effusion", 3, False),
 ])  # fmt: skip
 def test_within_two_words(text, edits, few):
-    got = metrics.style_counts(text, "a small left effusion")
-    assert got == {"word_answers": 1, "words": 4, "edit_answers": 1, "edit_distance": edits / 4,
-                   "within_few_words": few}  # fmt: skip
-
-
-def test_without_a_reference_answer_only_words_are_counted():
-    assert metrics.style_counts("a small left effusion", None) == {"word_answers": 1, "words": 4}
+    words = {"word_answers": 1, "words": 4}
+    edited = words | {"edit_answers": 1, "edit_distance": edits / 4, "within_few_words": few}
+    assert metrics.style_counts(text, "a small left effusion") == edited
+    assert metrics.style_counts(text, None) == words  # without a reference answer

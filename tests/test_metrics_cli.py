@@ -28,14 +28,11 @@ def scores_of(folder, references, predictions):
     return {(row["metric"], row["scorer"]): row for row in rows}
 
 
-def test_the_documented_example_prints_what_the_page_shows(tmp_path, capsys, monkeypatch):
+def test_the_documented_example_prints_what_the_page_shows_and_what_is_known_by_hand(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("medalign_lite.evaluate.overlap.find_spec", lambda name: None)
     assert run(tmp_path, REFERENCES, PREDICTIONS) == 0
     told = capsys.readouterr().out.splitlines(keepends=True)
     assert "".join(told) == re.search(r"```text\n(.*?)```", DOC, re.S)[1]
-
-
-def test_the_documented_example_by_hand(tmp_path):
     got = {key: row["value"] for key, row in scores_of(tmp_path, REFERENCES, PREDICTIONS).items()}
     known = {
         ("closed_accuracy", "llavamed"): 1, ("closed_accuracy", "strict"): 1 / 2, ("closed_accuracy", "lmms"): 0,
@@ -56,9 +53,12 @@ def test_only_the_kinds_that_occur_are_scored(tmp_path):
     }  # fmt: skip
 
 
-def test_reports_without_known_facts_count_for_nothing(tmp_path):
+def test_a_reference_report_is_a_truth_as_far_as_it_goes_and_nothing_known_counts_for_nothing(tmp_path):
     got = scores_of(tmp_path, '{"id": "1", "kind": "report", "facts": null}\n', '{"id": "1", "text": "A nodule."}')
     assert {(row["value"], row["groups"]) for row in got.values()} == {(None, 0)}
+    reference = '{"id": "1", "kind": "report", "report": "Small left effusion. No pneumothorax."}\n'
+    got = scores_of(tmp_path, reference, '{"id": "1", "text": "Left effusion. Pneumothorax. Hernia."}')
+    assert got["fact_precision", "facts"]["value"] == 0.5 and got["fact_recall", "facts"]["value"] == 1.0
 
 
 def test_overlap_is_scored_where_a_report_has_a_reference_text(tmp_path):
@@ -69,12 +69,6 @@ def test_overlap_is_scored_where_a_report_has_a_reference_text(tmp_path):
     for name, variant in {("bleu_2", "sacrebleu"): "smooth:exp", ("rouge_l_f1", "rouge_score"): "stem"}.items():
         row = got[name]
         assert (row["value"], row["groups"]) == (pytest.approx(1), 1) and variant in row["variant"]
-
-
-def test_a_reference_report_is_a_truth_as_far_as_it_goes(tmp_path):
-    reference = '{"id": "1", "kind": "report", "report": "Small left effusion. No pneumothorax."}\n'
-    got = scores_of(tmp_path, reference, '{"id": "1", "text": "Left effusion. Pneumothorax. Hernia."}')
-    assert got["fact_precision", "facts"]["value"] == 0.5 and got["fact_recall", "facts"]["value"] == 1.0
 
 
 def test_lines_of_one_group_are_drawn_together(tmp_path):
@@ -113,12 +107,9 @@ def test_bad_files_are_named_by_line(tmp_path, capsys, references, predictions, 
     assert message in capsys.readouterr().err and not (tmp_path / "s.json").exists()
 
 
-def test_absent_files_and_draws(tmp_path, capsys):
+def test_the_command_says_what_is_absent_or_unknown(tmp_path, capsys):
     assert main([f"REFERENCES={tmp_path / 'no.jsonl'}", "PREDICTIONS=p"]) == 2
     assert "no.jsonl" in capsys.readouterr().err and run(tmp_path, CLOSED, SAID, "DRAWS=0") == 2
-
-
-def test_the_module_is_a_command():
     done = subprocess.run([sys.executable, "-m", "medalign_lite", "score", "REFS=r"], cwd=ROOT, capture_output=True,
                           text=True, check=False)
     assert done.returncode == 2 and "unknown argument 'REFS=r'; allowed:\n  REFERENCES=  what is right" in done.stderr

@@ -96,11 +96,13 @@ def test_without_network_nothing_is_asked_and_the_sentence_says_how_to_go_on(mod
     assert status == 1 and not server.asked  # a run never asks
 
 
-def test_no_room_on_the_disk_is_said_before_anything_is_fetched(models, hub):
+def test_ci_needs_no_download_and_no_room_on_the_disk_is_said_before_one(models, hub):
     from medalign_lite.run.models import _check_room
 
     with pytest.raises(ModelError, match="set HF_HOME to a folder on a larger disk"):
         _check_room(1e9)
+    status, said, _ = models("PRESET=ci")
+    assert status == 0 and "data_samples/embedded_lvlm is complete on this machine" in said and not hub[0].asked
 
 
 def test_a_revision_is_part_of_the_name():
@@ -108,8 +110,3 @@ def test_a_revision_is_part_of_the_name():
     assert resolve("ci", overrides={"model": f"{NAME}@v1.0"}).model == f"{NAME}@v1.0"
     with pytest.raises(ModelError, match="ORG/NAME@REVISION"):
         split_revision("one@two")
-
-
-def test_presets_are_ungated_hub_models_and_ci_needs_no_download(models, hub):
-    status, said, _ = models("PRESET=ci")
-    assert status == 0 and "data_samples/embedded_lvlm is complete on this machine" in said and not hub[0].asked

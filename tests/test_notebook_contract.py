@@ -61,19 +61,16 @@ def sections(path):
     return found
 
 
-def test_the_notebooks_have_the_names_of_their_stages():
+def test_the_notebooks_have_the_names_of_their_stages_and_solutions_and_are_short():
     assert tuple(path.stem for path in NUMBERED) == STAGES
-
-
-def test_every_notebook_has_its_solutions():
     assert {path.stem[:2] for path in SOLUTIONS} == {stage[:2] for stage in STAGES}
+    assert sum(len(cell.source.splitlines()) for path in NUMBERED for cell in code(path)) <= TOGETHER
 
 
 @numbered
 def test_it_opens_with_title_table_and_what_you_will_see(path):
     first = read(path).cells[0]
-    assert first.cell_type == "markdown"
-    assert first.source.startswith("# ")
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
     table = [line for line in first.source.splitlines() if line.strip().startswith("|")]
     heads = [head.strip(" *").lower() for head in table[0].strip("|").split("|")]
     assert heads == ["needs", "writes", "minutes", "memory", "downloads"] and typical_minutes(path) is not None
@@ -122,11 +119,6 @@ def test_a_static_figure_comes_before_each_widget(path):
 
 
 @numbered
-def test_it_saves_and_says_what_it_wrote(path):
-    assert sum("stage.finish()" in cell.source for cell in code(path)) == 1
-
-
-@numbered
 def test_four_exercises_that_check_themselves(path):
     assert re.findall(r"\*\*Exercise (\d+)", text(path)) == ["1", "2", "3", "4"]
     practised = "\n".join(cell.source for cell in code(path) if "exercise" in tags(cell))
@@ -146,25 +138,14 @@ def test_it_ends_with_what_to_remember_and_the_way_on(path):
 
 
 @numbered
-def test_one_idea_a_cell(path):
+def test_one_idea_a_cell_saved_once_the_papers_told_from_ours_and_tables_by_the_package(path):
     lengths = [len(cell.source.splitlines()) for cell in code(path)]
     assert statistics.median(lengths) <= MEDIAN, f"median {statistics.median(lengths)} lines"
-
-
-def test_the_eight_notebooks_together_are_short():
-    assert sum(len(cell.source.splitlines()) for path in NUMBERED for cell in code(path)) <= TOGETHER
-
-
-@numbered
-def test_the_package_shows_tables_and_the_data_says_what_it_has(path):
+    assert sum("stage.finish()" in cell.source for cell in code(path)) == 1
+    assert re.search(r"\bpaper's\b|\bthe paper\b", text(path)) and re.search(r"\bours\b|\bour\b", text(path))
     for number, cell in enumerate(code(path)):
         assert not re.search(SET_BY_HAND, cell.source), f"cell {number}: a table set by an f-string"
         assert not re.search(KIND_OF_DATA, cell.source), f"cell {number}: a branch on the kind of data"
-
-
-@numbered
-def test_the_page_says_what_is_the_papers_and_what_is_ours(path):
-    assert re.search(r"\bpaper's\b|\bthe paper\b", text(path)) and re.search(r"\bours\b|\bour\b", text(path))
 
 
 @every
@@ -192,9 +173,3 @@ def test_solutions_read_stages_and_write_none(path):
     assert not any(".finish()" in cell.source for cell in code(path))
     assert not any("NotImplementedError" in cell.source for cell in code(path))
     assert any(re.search(r"^\s*assert ", cell.source, re.MULTILINE) for cell in code(path))
-
-
-@numbered
-def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text(path)):
-        assert (path.parent / target).exists(), f"{path.name} links to {target}"

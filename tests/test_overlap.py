@@ -22,12 +22,9 @@ def test_bleu_from_sums_is_the_packages_corpus_bleu(order):
     assert overlap(sums(SAID, TRUE).sum(axis=0), f"bleu_{order}") == pytest.approx(whole, abs=1e-12) and 0 < whole < 1
 
 
-def test_bleu_1_by_hand():
+def test_bleu_1_and_rouge_l_by_hand():
     one = sums(["The heart is large."], ["The heart is not very large."])[0]  # 5 of 5 tokens, 5 against 7 long
     assert overlap(one, "bleu_1") == pytest.approx(np.exp(1 - 7 / 5))
-
-
-def test_rouge_l_is_the_mean_over_texts():
     each = [RougeScorer(["rougeL"]).score(true, said)["rougeL"].fmeasure for said, true in zip(SAID, TRUE)]
     assert overlap(sums(SAID, TRUE).sum(axis=0), "rouge_l_f1") == pytest.approx(np.mean(each))
     by_hand = 2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4)

@@ -13,11 +13,9 @@ from medalign_lite.show.inside import statements
 from medalign_lite.text.facts import Fact
 
 PRESET = replace(PRESETS["ci"], max_new_tokens=6, samples_per_case=2, rollout_batch=4)
-QUESTIONS = (
-    Question("report", "Describe this radiograph.", "No nodule.", "report", "report"),
-    Question("q0", "Is there a nodule?", "No.", "closed", "presence"),
-    Question("q1", "Which side is the nodule on?", "On the left.", "open", "side", visible=False),
-)
+QUESTIONS = (Question("report", "Describe this radiograph.", "No nodule.", "report", "report"),
+             Question("q0", "Is there a nodule?", "No.", "closed", "presence"),
+             Question("q1", "Which side is the nodule on?", "On the left.", "open", "side", visible=False))
 
 
 @pytest.fixture

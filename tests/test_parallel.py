@@ -23,12 +23,9 @@ def test_processes_divide_a_step_and_never_change_it(batch_size, accumulation, p
     assert each[0] * each[1] * processes == batch_size * accumulation and each[0] <= batch_size
 
 
-def test_a_step_that_cannot_be_divided_is_said():
+def test_a_step_that_cannot_be_divided_and_sharding_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="3 records cannot be divided between 2 processes; give a multiple of 2"):
         divide_step(batch_size=3, accumulation=1, processes=2)
-
-
-def test_sharding_is_refused_and_not_ignored(monkeypatch):
     refuse_sharding()
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match="FSDP is not supported: docs/TRAINING.md says what it needs"):

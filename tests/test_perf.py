@@ -24,16 +24,13 @@ def found(tmp_path_factory):
     return {row.name: made[row.work] for row in plan(quick=True)}
 
 
-def test_perf_json_has_every_ratio_with_its_samples(found):
+def test_perf_json_has_every_ratio_with_its_samples_and_both_sides_the_same_losses(found):
     summary = summarise(found)
     for block in (*({name: summary[world][name] for name in RATIOS} for world in ("embedded", "mid")),
                   {name: summary[name] for name in ("rollout_speedup", "nf4_over_dense", "matmul_share")}):
         for name, measured in block.items():
             assert measured["samples"] and math.isfinite(measured["value"]), name
             assert measured["value"] > 0 or "difference" in name, name
-
-
-def test_both_sides_have_the_same_losses(found):
     assert summarise(found)["embedded"]["dpo_loss_difference_vs_trl"]["value"] < 1e-5
     losses = found["embedded against naive"]["losses"]
     assert losses["fire-mpo"] == pytest.approx(losses["naive"], rel=1e-4)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import layouts
 import numpy as np
+import pandas
 import pydicom
 import pydicom.data
 import pytest
@@ -47,12 +48,15 @@ def test_rescale_then_window_then_inversion(tmp_path):
     assert plain.notes == () and plain.about == "DICOM DX CHEST PA"
 
 
-def test_a_lookup_table_goes_before_the_window(tmp_path):
+def test_a_lookup_table_goes_before_the_window_whose_decimal_comma_is_a_point(tmp_path):
     item = pydicom.Dataset()
     item.LUTDescriptor = [4096, 0, 8]
     item.LUTData = (255 - np.arange(4096) // 16).astype(np.uint16).tobytes()
     picture = shown(tmp_path, VOILUTSequence=[item])
     assert (picture.pixels == 255 - levels(5)[0] // 16).all()
+    content = layouts.dicom(5, WindowCenter="2048.5")
+    put(tmp_path, "y.dcm", content.replace(b"2048.5", b"2048,5"))
+    assert (read_dicom(tmp_path / "y.dcm").pixels == shown(tmp_path, WindowCenter=2048.5).pixels).all()
 
 
 @pytest.mark.parametrize("width", [None, 0])
@@ -184,24 +188,18 @@ def test_a_folder_of_dicom_without_a_table_says_what_to_write(tmp_path):
 
 
 def test_a_data_frame_gives_what_its_table_gives(tmp_path):
-    import pandas
-
-    from medalign_lite.cases.readers.table import read_frame
-
     layouts.mixed_table(tmp_path / "set")
     frame = pandas.read_json(tmp_path / "set" / "questions.jsonl", lines=True)
-    found = read_frame(frame, folder=tmp_path / "set", root=tmp_path / "made")
+    found = table.read_frame(frame, folder=tmp_path / "set", root=tmp_path / "made")
     assert found.cases == read_cases(tmp_path / "set", root=tmp_path / "made").cases
     write_cases(tmp_path / "made" / "cases.jsonl", found.cases)
     assert read_cases(tmp_path / "made").cases == tuple(found.cases)
 
 
 def test_a_picture_of_a_table_loses_its_exif(tmp_path):
-    stream = io.BytesIO()
     exif = Image.Exif()
     exif[0x010E] = "Secret Sue"
-    Image.fromarray(layouts.pixels(1, "RGB")).save(stream, format="PNG", exif=exif)
-    put(tmp_path, "x.png", stream.getvalue())
+    put(tmp_path, "x.png", layouts.encoded(layouts.pixels(1, "RGB"), exif=exif))
     assert b"Secret" not in save_picture(tmp_path / "x.png", tmp_path / "made").path.read_bytes()
 
 
@@ -227,12 +225,6 @@ def test_an_optional_value_that_is_empty_or_unusable_counts_as_absent_and_is_sai
     assert any(noted in note and "counts as absent" in note for note in picture.notes)
 
 
-def test_a_decimal_comma_in_a_window_is_a_point(tmp_path):
-    content = layouts.dicom(5, WindowCenter="2048.5")
-    put(tmp_path, "y.dcm", content.replace(b"2048.5", b"2048,5"))
-    assert (read_dicom(tmp_path / "y.dcm").pixels == shown(tmp_path, WindowCenter=2048.5).pixels).all()
-
-
 @pytest.mark.parametrize("function", ["LINEAR_EXACT", "LINEAR"])
 def test_a_window_may_be_narrower_than_one(tmp_path, function):
     picture = shown(tmp_path, RescaleSlope=0.0002, RescaleIntercept=0, WindowCenter=0.3, WindowWidth=0.2,
@@ -251,22 +243,19 @@ def test_a_range_of_padding_does_not_count_where_there_is_no_window(tmp_path):
 
 @pytest.mark.parametrize(("top", "shift"), [(255, 0), (65535, 8)])
 def test_a_palette_of_16_bits_may_hold_8_bit_values(tmp_path, top, shift):
-    table = np.linspace(0, top, 256).astype(np.uint16)
+    colours = np.linspace(0, top, 256).astype(np.uint16)
     names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
-    palette = {f"{name}Descriptor": [256, 0, 16] for name in names} | {f"{name}Data": table.tobytes() for name in names}
+    palette = {f"{name}Data": colours.tobytes() for name in names} | {f"{n}Descriptor": [256, 0, 16] for n in names}
     picture = shown(tmp_path, PhotometricInterpretation="PALETTE COLOR", BitsAllocated=8, BitsStored=8, HighBit=7,
                     PixelData=layouts.pixels(1).tobytes(), **palette)  # fmt: skip
-    assert (picture.pixels[..., 0] == (table >> shift)[layouts.pixels(1)]).all()
+    assert (picture.pixels[..., 0] == (colours >> shift)[layouts.pixels(1)]).all()
 
 
 def test_pixels_of_another_shape_than_the_header_says_and_packed_bombs_are_a_sentence(tmp_path, monkeypatch):
-    from pydicom.uid import JPEG2000Lossless
-
-    stream = io.BytesIO()
-    Image.fromarray(layouts.pixels(1)).resize((900, 700)).save(stream, format="JPEG2000", no_jp2=True)
+    packed = layouts.encoded(Image.fromarray(layouts.pixels(1)).resize((900, 700)), "JPEG2000", no_jp2=True)
     dataset = pydicom.dcmread(io.BytesIO(layouts.dicom(5, BitsAllocated=8, BitsStored=8, HighBit=7)))
-    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    dataset.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    dataset.PixelData = pydicom.encaps.encapsulate([packed])
     dataset["PixelData"].VR = "OB"
     dataset.save_as(tmp_path / "other.dcm")
     with pytest.raises(ImageError, match=r"compressed pixels are \(700, 900\), the header says"):
@@ -280,13 +269,17 @@ def test_pixels_of_another_shape_than_the_header_says_and_packed_bombs_are_a_sen
         read_dicom(tmp_path / "bomb.dcm")
 
 
+def asked_in_a_table(tmp_path, header, rows):
+    put(tmp_path, "set/questions.csv", "\n".join([header, *rows]))
+    return read_cases(tmp_path / "set", root=tmp_path / "made")
+
+
 @pytest.mark.parametrize("name", ["ANONYMOUS", "anon", "De-Identified", "0000", "XXX", "N/A", "unknown^"])
 def test_a_word_for_everybody_is_no_patient(tmp_path, name):
     for n in range(4):
         put(tmp_path, f"set/{n}.dcm", layouts.dicom(n, patient=name, StudyInstanceUID=f"1.2.{n // 2}"))
-    put(tmp_path, "set/questions.csv", "image,question,answer,split\n" + "".join(
-        f"{n}.dcm,Is it?,yes,{'test' if n > 1 else 'train'}\n" for n in range(4)))  # fmt: skip
-    found = read_cases(tmp_path / "set", root=tmp_path / "made")
+    rows = [f"{n}.dcm,Is it?,yes,{'test' if n > 1 else 'train'}" for n in range(4)]
+    found = asked_in_a_table(tmp_path, "image,question,answer,split", rows)
     groups = [case.group for case in found.cases]
     assert groups[0] == groups[1] != groups[2] == groups[3] and not find_leaks(found.cases)
     assert "a column `patient`" in count_notes(found.notes)
@@ -296,11 +289,10 @@ def test_one_real_patient_for_everybody_is_said_and_the_column_decides(tmp_path)
     for n in range(4):
         put(tmp_path, f"set/{n}.dcm", layouts.dicom(n, patient="STUDY-7"))
     rows = [f"{n}.dcm,Is it?,yes" for n in range(4)]
-    put(tmp_path, "set/questions.csv", "\n".join(["image,question,answer", *rows]))
-    found = read_cases(tmp_path / "set", root=tmp_path / "made")
+    found = asked_in_a_table(tmp_path, "image,question,answer", rows)
     assert len({case.group for case in found.cases}) == 1 and "fill in a column `patient`" in count_notes(found.notes)
-    put(tmp_path, "set/questions.csv", "\n".join(["image,question,answer,patient", *(f"{r},p{r[0]}" for r in rows)]))
-    assert len({case.group for case in read_cases(tmp_path / "set", root=tmp_path / "made").cases}) == 4
+    found = asked_in_a_table(tmp_path, "image,question,answer,patient", [f"{row},p{row[0]}" for row in rows])
+    assert len({case.group for case in found.cases}) == 4
 
 
 def test_groups_are_joined_by_pixels_by_the_column_and_by_the_header(tmp_path):
@@ -309,8 +301,7 @@ def test_groups_are_joined_by_pixels_by_the_column_and_by_the_header(tmp_path):
     put(tmp_path, "set/copy.dcm", layouts.dicom(2, patient="C2"))
     rows = ["0.dcm,a?,yes,ann", "1.dcm,b?,yes,", "2.dcm,c?,yes,bob"]
     rows += ["copy.dcm,d?,yes,", "3.dcm,e?,yes,bob", "4.dcm,f?,yes,"]
-    put(tmp_path, "set/questions.csv", "\n".join(["image,question,answer,patient", *rows]))
-    found = read_cases(tmp_path / "set", root=tmp_path / "made")
+    found = asked_in_a_table(tmp_path, "image,question,answer,patient", rows)
     group = {question.text: case.group for case in found.cases for question in case.questions}
     assert group["a?"] == group["b?"] and group["c?"] == group["d?"] == group["e?"] and len(set(group.values())) == 3
 

@@ -91,9 +91,6 @@ def test_hidden_pictures_lose_one_lesion_and_keep_its_company(cases, tmp_path):
     asked = {(p.finding, p.question_id) for p in probes}
     assert asked == {("nodule", "report"), ("nodule", "q0"), ("nodule", "q1"), ("fracture", "report")}
     assert [p.id for p in hidden_probes(both, folder=tmp_path, seed=3)] == [p.id for p in probes]
-
-
-def test_hidden_probes_are_few_and_need_to_know_what_to_look_for(cases, tmp_path):
     few = hidden_probes(cases, folder=tmp_path, seed=3, per_split=2)
     assert len({p.case_id for p in few}) == 4
     assert hidden_probes([replace(case, facts=None) for case in cases], folder=tmp_path, seed=3) == []

@@ -18,19 +18,13 @@ def raters(rows):
     return [{i: float(v) for i, v in enumerate(row.split()) if v != "."} for row in rows]
 
 
-def test_alpha_of_the_examples_in_krippendorff_2011():
+def test_alpha_of_krippendorffs_examples_at_its_ends_and_of_chance():
     assert krippendorff_alpha(raters(FOUR)) == pytest.approx(0.743, abs=5e-4)
     assert krippendorff_alpha(raters(TWO)) == pytest.approx(0.095, abs=5e-4)
-
-
-def test_alpha_at_its_ends():
     assert krippendorff_alpha([{1: "a", 2: "b"}, {1: "a", 2: "b"}]) == 1.0
     assert krippendorff_alpha([{1: "a", 2: "b"}, {1: "b", 2: "a"}]) < 0
     assert math.isnan(krippendorff_alpha([{1: "a"}, {1: "a"}])) and math.isnan(krippendorff_alpha([{1: "a"}, {2: "b"}]))
     assert math.isnan(krippendorff_alpha([]))
-
-
-def test_alpha_of_chance_is_near_zero():
     rng = np.random.default_rng(7)
     values = rng.integers(0, 3, (2, 5000))
     assert abs(krippendorff_alpha([dict(enumerate(row.tolist())) for row in values])) < 0.03
@@ -43,9 +37,6 @@ def test_kappa_of_the_example_in_fleiss_1981():
     found = cohen_kappa(*zip(*pairs, strict=True))
     assert found.kappa == pytest.approx(0.6765, abs=5e-4) and found.units == 100
     assert found.low < found.kappa < found.high <= 1
-
-
-def test_kappa_without_a_choice_is_not_defined():
     assert math.isnan(cohen_kappa(["a", "a"], ["a", "a"]).kappa) and math.isnan(cohen_kappa([], []).kappa)
     with pytest.raises(ValueError, match="2 values against 1"):
         cohen_kappa(["a", "b"], ["a"])
@@ -59,11 +50,9 @@ def test_annotators_are_compared_on_verdicts_words_and_spans():
     fixed = Judgement(None, (Change(2, 6, "right"),))
     other = Judgement(None, (Change(2, 6, "bilateral"),))
     right, unsure = Judgement("right"), Judgement("unsure")
-    journals = {
-        "A": [note("1", right), note("1", fixed), note("2", right), note("3", fixed), note("4", unsure),
-              note("9", right)],
-        "B": [note("1", fixed), note("2", right), note("3", other), note("4", right)],
-    }  # fmt: skip
+    journals = {"A": [note("1", right), note("1", fixed), note("2", right), note("3", fixed), note("4", unsure),
+                      note("9", right)],
+                "B": [note("1", fixed), note("2", right), note("3", other), note("4", right)]}
     found = agreement(journals, {key: [(2, 15)] for key in "1234"})
     assert found.pairs["A", "B"].units == 4 and found.same_words["A", "B"] == (1, 2)
     # verdicts: wrong-wrong twice, right-right, unsure-right: p_o = 3/4, p_e = (2*2 + 1*2)/16

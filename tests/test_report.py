@@ -35,11 +35,9 @@ NOTHING = {"value": None, "low": None, "high": None, "n": 0}
 
 def made_up(f1=0.1, false=-0.15, half=0.02):
     changes = dict.fromkeys(RESULT_METRICS, 0.01) | {"fact_f1": f1, "hallucination_rate": false}
-    block = {
-        "base": {name: entry(0.5) for name in RESULT_METRICS},
-        "aligned": {name: entry(0.5 + change) for name, change in changes.items()},
-        "difference": {name: entry(change, half) for name, change in changes.items()},
-    }
+    block = {"base": {name: entry(0.5) for name in RESULT_METRICS},
+             "aligned": {name: entry(0.5 + change) for name, change in changes.items()},
+             "difference": {name: entry(change, half) for name, change in changes.items()}}
     return {arm: {split: block[arm] for split in ("test", "shifted")} for arm in block}
 
 
@@ -81,20 +79,22 @@ def test_the_page_is_self_contained_and_complete(tmp_path):
     assert all(f">{name}</dt>" in page for name in ("date", "version", "command", "seed", "machine"))
     assert "{{ 7 * 7 }}" in page and "\x00" not in page
     assert not list(tmp_path.glob("*.part"))
+    assert '<mark><span class="aside">[false: </span>&lt;/bdi&gt;&lt;/tit' in page
 
 
-def test_the_first_table_has_a_row_an_arm_the_base_first_marked_by_a_word(tmp_path):
+def test_the_first_table_has_a_row_an_arm_the_base_first_and_says_why_it_has_gaps(tmp_path):
     page = full_page(tmp_path).read_text(encoding="utf-8")
     table = page[page.index('id="recipes"') : page.index('id="before-and-after"')]
     rows = re.findall(r"<tr.*?</tr>", table, re.S)
     assert ["base" in rows[1], "(the aligned model)" in rows[2], "dpo" in rows[3]] == [True] * 3
     assert "▼ worse" in rows[2] and "worse" not in rows[1]
     assert "closed accuracy" not in table  # no arm was asked
-
-
-def test_false_words_are_marked_by_a_wave_and_in_words(tmp_path):
-    page = full_page(tmp_path).read_text(encoding="utf-8")
-    assert '<mark><span class="aside">[false: </span>&lt;/bdi&gt;&lt;/tit' in page
+    whole = {name: entry(0.5) for name in ("fact_f1", "closed_accuracy")}
+    arms = {"base": {"aligned": whole}, "grounded": {"aligned": whole}, "dpo": {"aligned": {"fact_f1": entry(0.6)}}}
+    path = write_report(tmp_path / "a.html", Report(made_up(), {}, "grounded", arms=arms))
+    assert "dpo: asked for reports alone, to save time, so closed accuracy is not measured" in path.read_text()
+    path = write_report(tmp_path / "b.html", Report(made_up(), {}, "grounded", arms={"base": {"aligned": whole}}))
+    assert "asked for reports alone" not in path.read_text()
 
 
 def test_every_recipe_is_said_in_a_line_and_ours_are_named_ours():
@@ -102,16 +102,15 @@ def test_every_recipe_is_said_in_a_line_and_ours_are_named_ours():
     assert {name for name, line in ABOUT.items() if line.startswith("ours")} == {"grounded", "neutral-control"}
 
 
-def test_the_same_run_gives_the_same_bytes(tmp_path):
+def test_the_same_run_gives_the_same_bytes_also_from_a_sorted_file(tmp_path):
     assert full_page(tmp_path, "a.html").read_bytes() == full_page(tmp_path, "b.html").read_bytes()
-
-
-def test_results_read_back_from_a_sorted_file_keep_their_order(tmp_path):
     results = made_up()
     turned = {arm: {split: dict(sorted(results[arm][split].items())) for split in ("shifted", "test")}
               for arm in sorted(results)}  # fmt: skip
     pages = [write_report(tmp_path / "r.html", Report(r, {})).read_text() for r in (results, turned)]
     assert pages[0] == pages[1]
+    with pytest.raises(OSError):
+        full_page(tmp_path / "missing")
 
 
 @pytest.mark.parametrize(("f1", "false", "half", "said"), [
@@ -133,11 +132,6 @@ def test_real_data_says_what_cannot_be_measured(tmp_path):
     assert page.count("not measurable: no structured truth") >= 5
     assert "no cases in this split" in page and "has never seen" in page
     assert "could be scored" in verdict(unmeasured())
-
-
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(OSError):
-        full_page(tmp_path / "missing")
 
 
 def browse(page, profile, *flags):
@@ -183,12 +177,3 @@ def test_a_silent_arm_is_said_not_called_unmeasurable(tmp_path):
     assert verdict(results).startswith("One arm affirms no finding at all: on 480 test images fact F1 went from")
     page = write_report(tmp_path / "report.html", Report(results, {})).read_text(encoding="utf-8")
     assert "no structured truth" not in page
-
-
-def test_the_first_table_says_why_it_has_gaps(tmp_path):
-    whole = {name: entry(0.5) for name in ("fact_f1", "closed_accuracy")}
-    arms = {"base": {"aligned": whole}, "grounded": {"aligned": whole}, "dpo": {"aligned": {"fact_f1": entry(0.6)}}}
-    path = write_report(tmp_path / "a.html", Report(made_up(), {}, "grounded", arms=arms))
-    assert "dpo: asked for reports alone, to save time, so closed accuracy is not measured" in path.read_text()
-    path = write_report(tmp_path / "b.html", Report(made_up(), {}, "grounded", arms={"base": {"aligned": whole}}))
-    assert "asked for reports alone" not in path.read_text()

@@ -5,11 +5,9 @@ from collections import Counter
 import layouts
 import numpy as np
 import pytest
-from test_edits import make_rollout
-from test_text import random_facts
 
-from medalign_lite.cases.case import SPLITS
 from medalign_lite.cases.readers import read_cases
+from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.edits.records import build_records, check_record
 from medalign_lite.edits.truths import BY_REPORT, Report, stated
 from medalign_lite.evaluate.agreement import report_counts
@@ -17,12 +15,9 @@ from medalign_lite.evaluate.metrics import Prediction, count, ratios
 from medalign_lite.text.diff import remove_spans
 from medalign_lite.text.reports import read_report
 from medalign_lite.text.spans import NoEdit
-from medalign_lite.world.text import report
 
-REPORT = (
-    "FINDINGS: Small left pleural effusion. Mild cardiomegaly. No pneumothorax. Right lower lobe consolidation. "
-    "No pulmonary edema. Left chest tube in place. Possible nodule in the left upper lobe."
-)
+REPORT = ("FINDINGS: Small left pleural effusion. Mild cardiomegaly. No pneumothorax. Right lower lobe consolidation. "
+          "No pulmonary edema. Left chest tube in place. Possible nodule in the left upper lobe.")
 
 
 @pytest.mark.parametrize(("said", "verdict"), [
@@ -68,17 +63,6 @@ def test_what_the_report_contradicts_is_repaired_and_nothing_else(said, better):
         assert remove_spans(edit.chosen, edit.spans_chosen) == remove_spans(said, edit.spans_rejected)
 
 
-@pytest.mark.parametrize("said", [
-    "No focal consolidation, pleural effusion, or pneumothorax.", "RLL effusion.", "Bilateral pneumothoraces, new."
-])  # fmt: skip
-def test_what_has_no_sure_repair_gives_none(said):
-    try:
-        edit = Report(REPORT).correct(said)
-    except NoEdit:
-        return
-    assert not Report(REPORT).wrong(edit.chosen)
-
-
 def test_a_right_answer_gets_one_false_claim():
     seen = Counter()
     said = "There is a small left effusion. No pneumothorax."
@@ -92,73 +76,32 @@ def test_a_right_answer_gets_one_false_claim():
             Report(REPORT).falsify(said, np.random.default_rng(0))
 
 
-def test_edits_of_the_phantoms_reports_are_sound_and_minimal():
-    made = Counter()
-    for seed in range(25):
-        rng = np.random.default_rng(seed)
-        true, other = (report(random_facts(rng), rng, "pool").text for _ in range(2))
-        truth = Report(true)
-        for said in (true, other):
-            try:
-                edit = truth.correct(said) or truth.falsify(said, rng)
-            except NoEdit:
-                continue
-            made[edit.source] += 1
-            assert not truth.wrong(edit.chosen) and truth.wrong(edit.rejected)
-    assert made["counterfactual"] >= 10 and made["corrected"] >= 5, made
-
-
-def test_a_report_as_facts_merges_repeats_and_leaves_doubt_unscored():
+def test_a_report_as_facts_leaves_doubt_and_what_it_does_not_mention_unscored():
     found = stated(read_report("Small bilateral effusions. Left effusion. Possible pneumonia. No edema."))
     assert [(f.finding, f.side, f.size, f.visible) for f in found.facts] == [
         ("effusion", "right", "small", True), ("effusion", "left", "small", True), ("pneumonia", None, None, False)]
     assert found.mentioned == {"effusion", "edema"}
-
-
-def test_claims_that_the_report_does_not_mention_are_not_counted():
     row = report_counts("Left effusion. Right pneumothorax. Fracture. Nodule.", Report(REPORT))
     assert (row["claims"], row["claims_right"], row["claims_hallucinated"], row["facts"]) == (2, 1, 1, 4)
     assert report_counts("", Report(REPORT))["facts"] == 4
     assert report_counts("Effusion.", Report(""))["claims"] == 0
 
 
-def r2gen(folder):
-    layouts.r2gen(folder)
-    path = folder / "annotation.json"
+def test_a_data_set_with_reports_gives_records_and_metrics(tmp_path):
+    layouts.r2gen(tmp_path)
+    path = tmp_path / "annotation.json"
     path.write_text(path.read_text().replace(f"The {layouts.WORDS[0]} is clear.", REPORT.removeprefix("FINDINGS: ")))
-
-
-def openi(folder):
-    layouts.openi(folder)
-    path = folder / "ecgen-radiology" / "0.xml"
-    path.write_text(path.read_text().replace(f"The {layouts.WORDS[0]} is clear.", REPORT.removeprefix("FINDINGS: ")))
-
-
-def mimic_cxr(folder):
-    layouts.mimic_cxr(folder)
-    [path] = [p for p in folder.rglob("s*.txt") if layouts.WORDS[0] in p.read_text()]
-    path.write_text(path.read_text().replace(f"The {layouts.WORDS[0]}\n is clear.", REPORT.removeprefix("FINDINGS: ")))
-
-
-@pytest.mark.parametrize("build", [r2gen, openi, mimic_cxr])
-def test_data_sets_with_reports_give_records_and_metrics(build, tmp_path):
-    build(tmp_path)
-    cases = read_cases(tmp_path).cases
-    case = next(c for c in cases if any("pleural effusion" in q.answer for q in c.questions))
-    question = next(q for q in case.questions if q.kind == "report")
-    assert case.facts is None and case.split in SPLITS
+    case = next(c for c in read_cases(tmp_path).cases if "pleural effusion" in c.questions[0].answer)
     said = "There is a small right pleural effusion. No pneumothorax. Rib fracture."
-    rollout = make_rollout(said, question.id)
-    rollout = type(rollout)(**(vars(rollout) | {"case_id": case.id}))
-    records, rejected = build_records([rollout], [type(case)(**(vars(case) | {"split": "train"}))])
-    assert not rejected and check_record(records[0]) is None
+    rollout = Rollout("r/greedy", case.id, case.questions[0].id, 0, said, [1], [0.0], {})
+    records, rejected = build_records([rollout], [case])
+    assert case.facts is None and not rejected and check_record(records[0]) is None
     assert records[0].chosen == "There is a small left pleural effusion. No pneumothorax. Rib fracture."
     assert records[0].verified["how"] == BY_REPORT
-    counts = count([case], [Prediction(case.id, question.id, said)], arm="base")
-    found = ratios(counts.table.sum(axis=0), ["fact_precision", "fact_recall", "hallucination_rate"])
-    assert (found["fact_precision"], found["fact_recall"], found["hallucination_rate"]) == (0.0, 0.0, 1.0)
-    better = count([case], [Prediction(case.id, question.id, records[0].chosen)], arm="base")
-    assert ratios(better.table.sum(axis=0), ["fact_precision"])["fact_precision"] == 1.0
+    for text, rates in ((said, (0.0, 0.0, 1.0)), (records[0].chosen, (1.0, 1 / 4, 0.0))):
+        counts = count([case], [Prediction(case.id, case.questions[0].id, text)], arm="base")
+        names = ["fact_precision", "fact_recall", "hallucination_rate"]
+        assert tuple(ratios(counts.table.sum(axis=0), names).values()) == rates
 
 
 @pytest.mark.parametrize(("reference", "said", "better"), [
@@ -170,6 +113,8 @@ def test_data_sets_with_reports_give_records_and_metrics(build, tmp_path):
     ("Small left effusion.", "Effusions are absent bilaterally.", "There is a small left effusion."),
     ("Cardiomediastinal silhouette is normal.", "The heart is enlarged.", "The heart is not enlarged."),
     ("Heart mildly enlarged.", "There is no cardiomegaly.", "There is mild cardiomegaly."),
+    ("No acute fracture.", "Acute rib fracture.", "No acute rib fracture."),
+    ("Small left effusion. IMPRESSION: Pleural effusion.", "Small right effusion.", "Small left effusion."),
     ("No effusion.", "FINDINGS: Mild edema. Small effusion. IMPRESSION: Small effusion.",
      "FINDINGS: Mild edema. No effusion. IMPRESSION: No effusion."),
 ])  # fmt: skip
@@ -185,23 +130,6 @@ def test_what_is_turned_keeps_its_place(reference, said, better):
 def test_what_would_take_more_than_the_finding_with_it_is_refused(reference, said):
     with pytest.raises(NoEdit):
         Report(reference).correct(said)
-
-
-@pytest.mark.parametrize(("reference", "said", "better"), [
-    ("No acute fracture.", "Healed left rib fracture.", None), ("No large effusion.", "Small left effusion.", None),
-    ("No new nodule.", "Stable nodule.", None), ("No focal infiltrate.", "Mild fibrosis at both bases.", None),
-    ("Mild interstitial fibrosis.", "No focal infiltrate.", None), ("No effusion.", "Possible effusion.", None),
-    ("Effusion may be present.", "Effusion.", None), ("No left effusion.", "Effusion.", None),
-    ("No acute fracture.", "Acute rib fracture.", "No acute rib fracture."),
-    ("Small left effusion. IMPRESSION: Pleural effusion.", "Small right effusion.", "Small left effusion."),
-    ("Heart size is hard to judge.", "The heart is enlarged.", None),
-])  # fmt: skip
-def test_a_denial_denies_no_more_than_it_names(reference, said, better):
-    edit = Report(reference).correct(said)
-    assert (edit and edit.chosen) == better
-    counts = report_counts(said, Report(reference))
-    wrong = counts["claims_hallucinated"] + counts.get("location_errors", 0) + counts.get("severity_errors", 0)
-    assert bool(wrong) == (better is not None)
 
 
 @pytest.mark.parametrize(("reference", "answer"), [

@@ -23,6 +23,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CORE = [Requirement(text) for text in PYPROJECT["project"]["dependencies"]]
 EXTRAS = {k: [Requirement(t) for t in v] for k, v in PYPROJECT["project"]["optional-dependencies"].items()}
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+VARIABLES = re.search(r"^VARIABLES := (.*)$", MAKEFILE, re.MULTILINE)[1]
 DISTRIBUTION = {"PIL": "pillow", "skimage": "scikit-image"}  # import name -> package, where they differ
 
 
@@ -31,7 +32,7 @@ def canonical(name):
 
 
 def tracked_files():
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         pytest.skip("not a git clone")
     return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
@@ -39,30 +40,30 @@ def tracked_files():
 
 def make(*arguments, folder=ROOT):
     """Run make as a person would, not as a child of `make test`."""
-    inherited = (
-        "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "PRESET", "CASES", "MODEL", "SEED", "OUT", "RECIPE",
-        "STRICT", "SMALL", "REPORT",
-    )
+    inherited = f"MAKEFLAGS MAKEOVERRIDES MAKELEVEL MFLAGS {VARIABLES}".split()
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
-    done = subprocess.run(
-        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
     done.stdout = re.sub(" +", " ", done.stdout)
     return done
 
 
-def test_every_dependency_is_pinned_within_its_range():
+def clone(folder, python=""):
+    """What `make env` reads, in `folder`; with a stand-in for the environment's Python, a shell script."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    if python:
+        (folder / ".venv/bin").mkdir(parents=True)
+        (folder / ".venv/bin/python").write_text(f"#!/bin/sh\n{python}\n")
+        (folder / ".venv/bin/python").chmod(0o755)
+
+
+def test_every_dependency_is_pinned_exactly_within_its_range_and_says_what_it_is_for():
     pins = {canonical(name): version for name, version in doctor.pinned().items()}
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for requirement in [*CORE, *(r for extra in EXTRAS.values() for r in extra)]:
         assert requirement.specifier.contains(pins[canonical(requirement.name)]), requirement
-
-
-def test_torch_is_pinned_exactly_and_torchvision_is_an_extra():
-    assert doctor.pinned()["torch"] == "2.13.0" and "torchvision" not in [r.name for r in CORE]
-    assert [r.name for r in EXTRAS["gpu"]] == ["torchvision"]
-
-
-def test_constraints_hold_exact_pins_and_nothing_else():
+        assert re.search(rf'"{requirement.name}[>=<][^"]*", # \w', text), requirement
+    assert doctor.pinned()["torch"] == "2.13.0" and [r.name for r in EXTRAS["gpu"]] == ["torchvision"]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins)
@@ -79,12 +80,6 @@ def test_every_import_of_the_package_is_declared():
                 assert canonical(DISTRIBUTION.get(top, top)) in declared, f"{path.name} imports {top}"
 
 
-def test_every_dependency_says_what_it_is_for():
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for requirement in [*CORE, *(r for extra in EXTRAS.values() for r in extra)]:
-        assert re.search(rf'"{requirement.name}[>=<][^"]*", # \w', text), requirement
-
-
 def test_the_conda_environment_agrees_with_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     *conda, pip = environment["dependencies"]
@@ -96,10 +91,9 @@ def test_the_conda_environment_agrees_with_pyproject():
 
 
 def test_nothing_names_a_package_registry_host():
-    hosts = [
-        "pypi" + ".org", "python" + "hosted", "anaconda" + ".org", "anaconda" + ".com", "npmjs" + ".",
-        "deb.debian" + ".",
-    ]
+    split = (("pypi", ".org"), ("python", "hosted"), ("anaconda", ".org"), ("anaconda", ".com"), ("npmjs", "."),
+             ("deb.debian", "."))
+    hosts = ["".join(parts) for parts in split]  # not written here whole either
     for path in tracked_files():
         if path.suffix in (".safetensors", ".png"):
             continue
@@ -126,23 +120,23 @@ def test_help_is_the_default_and_lists_every_target():
     assert set(targets) >= {"env", "reproduce", "test", "doctor", "base-model", "samples", "lab", "lint", "clean"}
     for target in targets:
         assert f"make {target} " in done.stdout
+    for module in re.findall(r"\$\(PY\) -m (medalign_lite[\w.]*)", MAKEFILE):
+        place = ROOT.joinpath(*module.split("."))
+        assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), module
 
 
-def test_make_passes_the_variables_on():
+def test_make_passes_the_variables_on_and_refuses_an_unknown_one():
     done = make("-n", "reproduce", "PRESET=ci", "CASES=my cases", "SEED=3", "STRICT=1")
     command = next(line for line in done.stdout.splitlines() if "medalign_lite reproduce" in line)
     assert command.split()[4:] == ['"PRESET=$PRESET"', '"CASES=$CASES"', '"SEED=$SEED"', '"STRICT=$STRICT"']
+    done = make("-n", "reproduce", "PRESTE=ci")
+    assert done.returncode != 0 and f"unknown variable PRESTE; allowed: {VARIABLES}" in done.stderr
 
 
 @pytest.mark.parametrize("value", ["o'neil", "x'; touch pwned; '", '"; touch pwned; "', "`touch pwned`", "a  b", "*"])
 def test_no_value_of_a_variable_is_read_by_the_shell(tmp_path, value):
     """A stand-in for the environment's Python writes down what it is called with."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    python = tmp_path / ".venv/bin/python"
-    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > said\n')
-    python.chmod(0o755)
+    clone(tmp_path, 'printf "%s\\n" "$@" > said')
     ready = re.search(r"touch (\S+)", make("-n", "env", folder=tmp_path).stdout)[1]
     (tmp_path / ready).touch()
     done = make("cases", f"CASES={value}", f"OUT={value}", folder=tmp_path)
@@ -157,15 +151,10 @@ def test_no_value_of_a_variable_is_read_by_the_shell(tmp_path, value):
 
 @pytest.mark.parametrize("shell_flags", [True, False])  # without: make 3.81, which knows no .SHELLFLAGS
 def test_a_failed_installation_is_not_ready(tmp_path, shell_flags):
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    clone(tmp_path, 'case "$*" in *install*) exit 1;; esac')
     if not shell_flags:
         path = tmp_path / "Makefile"
         path.write_text(re.sub(r"(?m)^\.SHELLFLAGS.*\n", "", path.read_text()))
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\ncase "$*" in *install*) exit 1;; esac\n')
-    python.chmod(0o755)
     assert make("env", f"PYTHON={sys.executable}", folder=tmp_path).returncode != 0
     assert not list((tmp_path / ".venv").glob(".ready-*"))
 
@@ -187,33 +176,19 @@ def test_one_place_says_which_python_is_needed():
 def test_a_platform_that_cannot_run_it_is_told_at_once(platform, machine, sentence):
     code = (f"import sys, platform; sys.platform = {platform!r}; platform.machine = lambda: {machine!r}\n"
             "import medalign_lite")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode and sentence in done.stderr.splitlines()[-1]
-
-
-def test_make_refuses_an_unknown_variable():
-    done = make("-n", "reproduce", "PRESTE=ci")
-    assert done.returncode != 0
-    allowed = "PRESET CASES MODEL SEED OUT RECIPE ROUNDS STRICT LESIONS SMALL"
-    assert f"unknown variable PRESTE; allowed: {allowed}" in done.stderr
 
 
 @pytest.mark.parametrize("script", ["#!/bin/sh\ncase $1 in -V) echo Python 3.8.1;; *) exit 1;; esac\n", None])
 def test_make_says_which_python_is_needed(tmp_path, script):
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    clone(tmp_path)
     if script:
         (tmp_path / "old").write_text(script)
         (tmp_path / "old").chmod(0o755)
     done = make("env", "PYTHON=./old", folder=tmp_path)
     assert done.returncode != 0 and f"{doctor.python_floor()} or newer" in done.stderr
     assert not (tmp_path / ".venv").exists()
-
-
-def test_every_module_that_make_runs_exists():
-    for module in re.findall(r"\$\(PY\) -m (medalign_lite[\w.]*)", MAKEFILE):
-        place = ROOT.joinpath(*module.split("."))
-        assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), module
 
 
 def test_every_promise_names_a_test_that_there_is():
@@ -229,14 +204,11 @@ def test_every_promise_names_a_test_that_there_is():
             assert re.search(rf"^def {function}\(", (ROOT / "tests" / file).read_text(), re.M), f"{file}::{function}"
 
 
-def test_pre_commit_strips_as_make_lint_checks():
+def test_pre_commit_strips_as_make_lint_checks_and_ci_runs_make_test():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
     entry = shlex.split(next(hook["entry"] for hook in hooks if hook["id"] == "nbstripout"))
     options = shlex.split(re.search(r"^STRIP := (.*)$", MAKEFILE, re.MULTILINE)[1])
     assert entry[-len(options) :] == options
-
-
-def test_ci_runs_make_test():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111 and script.read_text(encoding="utf-8").rstrip().endswith("make test")
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
@@ -257,9 +229,6 @@ def test_doctor_reports_each_line_with_a_state_and_a_next_step(tmp_path):
     assert all(line.next_step for line in lines if line.state == "warn")
     text = doctor.as_text(lines)
     assert "preset ci, asked for by name" in text
-
-
-def test_doctor_says_what_to_do_about_a_model_that_lacks_a_file(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     model = {line.name: line for line in doctor.examine(preset="ci", model=str(tmp_path))}["model"]
     assert model.state == "fail" and str(tmp_path) in model.found

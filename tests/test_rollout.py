@@ -14,7 +14,7 @@ from medalign_lite.files import ROOT
 from medalign_lite.model import rollout as module
 from medalign_lite.model.batches import encode, encode_prompts
 from medalign_lite.model.features import KeptFeatures
-from medalign_lite.model.lvlm import attach_lora, load_lvlm
+from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.rollout import answer, rollout
 
 QUESTIONS = ["Is there a nodule?", "Describe this radiograph.", "Which side is the nodule on?", "Yes or no?"]
@@ -36,11 +36,15 @@ def drawn(loaded, prompts):
     return rollout(loaded, prompts, **DRAW)
 
 
-def test_order_and_labels(drawn):
+def test_order_and_labels_and_the_seed_decides(drawn, loaded, prompts):
     assert [(r.id, r.case_id, r.question_id, r.sample) for r in drawn] == [
         (f"p{i}", f"c{i}", f"q{i}", sample) for i in range(4) for sample in range(2)
     ]
     assert all(1 <= len(r.ids) == len(r.logps) <= 12 for r in drawn) and len({tuple(r.ids) for r in drawn}) == 8
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    assert rollout(loaded, prompts, **DRAW) == drawn and torch.equal(torch.get_rng_state(), state)
+    assert rollout(loaded, prompts, **DRAW | {"seed": 6}) != drawn
 
 
 def test_greedy_is_what_generate_gives_alone(loaded, prompts):
@@ -63,21 +67,16 @@ def test_without_an_image_the_prompt_is_text_alone(loaded, prompts, pictures):
         encode_prompts(loaded.processor, [None, pictures[0]], QUESTIONS[:2])
 
 
-def test_kept_features_change_no_answer_and_spare_the_vision_tower(loaded, prompts, monkeypatch):
+def test_kept_features_change_no_answer_and_spare_the_vision_tower_where_they_are_kept(loaded, prompts, monkeypatch):
     plain = rollout(loaded, prompts, max_new_tokens=8, progress=False)
     features = KeptFeatures(loaded)
+    features.warm([prompts[0].image])  # the others are looked at
+    assert rollout(loaded, prompts, max_new_tokens=8, progress=False, features=features) == plain
     features.warm([prompt.image for prompt in prompts])
     monkeypatch.setattr(features.encoder.body, "get_image_features", None)  # nothing may ask for it now
     assert rollout(loaded, prompts, max_new_tokens=8, progress=False, features=features) == plain
     blind = [replace(prompts[0], image=None)]
     assert rollout(loaded, blind, max_new_tokens=2, progress=False, features=features)
-
-
-def test_an_image_without_kept_features_is_looked_at(loaded, prompts):
-    features = KeptFeatures(loaded)
-    features.warm([prompts[0].image])
-    found = rollout(loaded, prompts, max_new_tokens=8, progress=False, features=features)
-    assert found == rollout(loaded, prompts, max_new_tokens=8, progress=False)
 
 
 def test_answers_that_have_ended_leave_their_batch(monkeypatch):
@@ -151,20 +150,6 @@ def test_a_cache_that_cannot_go_back_has_its_inputs_repeated(loaded, prompts, dr
     assert all(r.logps == pytest.approx(d.logps, abs=1e-4) for r, d in zip(again, drawn))
 
 
-def test_the_seed_decides(loaded, prompts, drawn):
-    torch.manual_seed(99)
-    state = torch.get_rng_state()
-    assert rollout(loaded, prompts, **DRAW) == drawn and torch.equal(torch.get_rng_state(), state)
-    assert rollout(loaded, prompts, **DRAW | {"seed": 6}) != drawn
-
-
-def test_training_mode_is_put_back(loaded, prompts):
-    loaded.model.train()
-    rollout(loaded, prompts[:1], max_new_tokens=1, progress=False)
-    assert loaded.model.training
-    loaded.model.eval()
-
-
 def test_a_killed_run_goes_on_to_the_same_result(loaded, prompts, drawn, tmp_path, monkeypatch):
     journal = tmp_path / "part.jsonl"
     assert rollout(loaded, prompts, resume=journal, **DRAW) == drawn
@@ -180,27 +165,25 @@ def test_a_killed_run_goes_on_to_the_same_result(loaded, prompts, drawn, tmp_pat
     assert [json.loads(line).get("batch") for line in journal.read_text().splitlines()] == [None, 0, 1]
     with pytest.raises(ValueError, match="belongs to another run"):
         rollout(loaded, prompts, resume=journal, **DRAW | {"seed": 6})
+    for left in (b"", b'{"run'):  # killed at its first line
+        journal.write_bytes(left)
+        assert rollout(loaded, prompts, resume=journal, **DRAW) == drawn
 
 
-@pytest.mark.parametrize("left", [b"", b'{"run'])
-def test_a_journal_killed_at_its_first_line(loaded, prompts, drawn, tmp_path, left):
-    (tmp_path / "part.jsonl").write_bytes(left)
-    assert rollout(loaded, prompts, resume=tmp_path / "part.jsonl", **DRAW) == drawn
-
-
-def test_answer_and_no_prompts(loaded, prompts):
+def test_answer_no_prompts_and_training_mode_is_put_back(loaded, prompts):
     greedy = rollout(loaded, prompts[:1], max_new_tokens=6, progress=False)
     assert answer(loaded, prompts[0].image, prompts[0].question, max_new_tokens=6) == greedy[0].text
     assert rollout(loaded, [], max_new_tokens=4, progress=False) == []
+    loaded.model.train()
+    rollout(loaded, prompts[:1], max_new_tokens=1, progress=False)
+    assert loaded.model.training
+    loaded.model.eval()
 
 
 @pytest.mark.parametrize("setting", [{"samples": 2, "temperature": 0.0}, {"max_new_tokens": 0}, {"temperature": -1.0}])
-def test_settings_that_make_no_sense(loaded, prompts, setting):
+def test_settings_and_prompts_that_make_no_sense(loaded, prompts, setting):
     with pytest.raises(ValueError, match="samples=2 at temperature 0|must be at least"):
         rollout(loaded, prompts, **DRAW | setting)
-
-
-def test_repeated_ids(loaded, prompts):
     with pytest.raises(ValueError, match="share an id"):
         rollout(loaded, [prompts[0], prompts[0]], **DRAW)
 
@@ -210,8 +193,3 @@ def test_progress_is_plain_text_when_headless(loaded, prompts, capsys, monkeypat
     rollout(loaded, prompts, max_new_tokens=1)
     shown = capsys.readouterr().err
     assert "rollout: 4 of 4" in shown and "left" in shown and "|" not in shown and "\x1b" not in shown
-
-
-def test_a_fresh_adapter_answers_as_the_base_model(tiny_folder, prompts, drawn):
-    policy = attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8, seed=1)
-    assert [(r.ids, r.logps) for r in rollout(policy, prompts, **DRAW)] == [(r.ids, r.logps) for r in drawn]

@@ -117,8 +117,5 @@ def test_rounds_are_on_policy_and_go_on_to_the_same_weights(go, cases, tmp_path,
     assert go(part) == again and before == {path: path.stat().st_mtime_ns for path in part.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="round.json is of another run"):
         go(part, settings=replace(SETTINGS, learning_rate=1e-3))
-
-
-def test_what_cannot_be_done_is_said(go, tmp_path):
     with pytest.raises(ValueError, match="0 rounds in 1 processes"):
         go(tmp_path, count=0)

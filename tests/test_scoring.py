@@ -5,17 +5,16 @@ from functools import lru_cache
 
 import pytest
 import torch
+from conftest import stirred
 from naive import naive_loss
 from torch.nn.functional import pad
 
-from medalign_lite.edits.records import Record
-from medalign_lite.losses.divergence import kl_terms, read_tokens
+from medalign_lite.losses.divergence import read_tokens
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import EVERYWHERE, RECIPES, Reads, recipe_named
 from medalign_lite.model.batches import Sequences, encode
-from medalign_lite.model.lvlm import adapters_off, attach_lora, base_of, load_lvlm, recompute_layers
+from medalign_lite.model.lvlm import adapters_off, attach_lora, base_of, load_lvlm
 from medalign_lite.train import scoring
-from medalign_lite.train.data import pair_of
 from medalign_lite.train.pairs import Pair, PairInputs, Row
 from medalign_lite.train.reference import ReferenceCache, ReferenceMismatch
 from medalign_lite.train.scoring import ALL_SIDES, LiveReference, answer_states, check_head, pair_margins, score
@@ -28,7 +27,8 @@ TEXTS = (
 )
 
 
-def make_pairs(pictures):
+@pytest.fixture(scope="module")
+def pairs(pictures):
     """Three pairs; the second has no corrupted images, the third no control."""
     pairs = []
     for n, (chosen, rejected, kind) in enumerate(TEXTS):
@@ -41,19 +41,8 @@ def make_pairs(pictures):
 
 
 @pytest.fixture(scope="module")
-def pairs(pictures):
-    return make_pairs(pictures)
-
-
-@pytest.fixture(scope="module")
 def policy(tiny_folder):
-    """4-bit, with adapters that do something."""
-    lvlm = attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8, seed=3)
-    random = torch.Generator().manual_seed(5)
-    for name, parameter in lvlm.model.named_parameters():
-        if "lora_B" in name:
-            parameter.data = 0.1 * torch.randn(parameter.shape, generator=random)
-    return lvlm
+    return stirred(attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8, seed=3))
 
 
 def losses_of(policy, pairs, recipe, *, inputs=None, reference=None):
@@ -69,27 +58,6 @@ def plain_logps(policy, pair, image, answer):
     logits = base_of(policy.model)(**made.inputs).logits[:, :-1][made.completion[:, 1:]]
     targets = made.inputs["input_ids"][:, 1:][made.completion[:, 1:]]
     return logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0], logits, made.kinds[made.completion]
-
-
-@torch.no_grad()
-def test_terms_equal_plain_full_logit_forwards(policy, pairs):
-    sides = dict.fromkeys(ALL_SIDES, Reads(kl=EVERYWHERE))
-    terms = score(policy.model, PairInputs(policy), pairs, sides, reference=LiveReference(policy.model))
-    assert terms.has_lesion.tolist() == [True, False, True] and terms.has_control.tolist() == [True, False, False]
-    for (image, answer), side in terms.sides.items():
-        for n, pair in enumerate(pairs):
-            valid = side.valid[n]
-            if pair.picture(image) is None:
-                assert not valid.any()
-                continue
-            logp, logits, kinds = plain_logps(policy, pair, image, answer)
-            with adapters_off(policy.model):
-                ref_logp, ref_logits, _ = plain_logps(policy, pair, image, answer)
-            forward, reverse = kl_terms(logits, ref_logits)
-            for ours, plain in ((side.logp, logp), (side.ref_logp, ref_logp), (side.forward_kl, forward),
-                                (side.reverse_kl, reverse), (side.kinds, kinds)):
-                torch.testing.assert_close(ours[n][valid], plain, atol=1e-5, rtol=1e-4)
-            assert (side.kinds[n][valid] > 0).any() and (forward > 0).any()
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -115,13 +83,6 @@ def test_every_recipe_equals_naive_full_logit_forwards(policy, pairs, name):
     ours, theirs = (torch.cat([g.flatten() for g in found])
                     for found in (torch.autograd.grad(losses.mean(), adapters), expected))
     assert theirs.norm() > 0 and (ours - theirs).norm() <= 1e-5 * theirs.norm()
-
-
-def test_fresh_adapters_give_the_known_loss(tiny_folder, pairs):
-    fresh = attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8)
-    losses = losses_of(fresh, pairs, RECIPES["fire-mpo"])
-    torch.testing.assert_close(losses.loss, torch.tensor([0.76246190, 0.69314718, 0.76246190]))
-    assert losses.parts["margin"].tolist() == [0, 0, 0] and losses.parts["kl"].tolist() == [0, 0, 0]
 
 
 def test_batch_splitting_order_and_padding_change_nothing(policy, pairs):
@@ -212,18 +173,6 @@ def test_an_image_is_encoded_once(policy, pairs, monkeypatch):
     assert sum(seen) == 4
 
 
-def test_cached_reference_equals_live(policy, pairs, tmp_path):
-    recipe = RECIPES["neutral-control"]
-    live = losses_of(policy, pairs, recipe).loss
-    for _ in range(2):  # computed, then read back
-        inputs = PairInputs(policy)
-        cache = ReferenceCache(policy, inputs, tmp_path)
-        cache.fill(pairs, ALL_SIDES | recipe.sides(), name="train", batch_size=2)
-        cached = losses_of(policy, pairs, recipe, inputs=inputs, reference=cache).loss
-        torch.testing.assert_close(cached, live, atol=1e-5, rtol=1e-5)
-    assert sorted(path.name for path in tmp_path.iterdir())[0] == "train-clean-chosen-hidden.safetensors"
-
-
 @pytest.mark.parametrize("change", ["image", "text", "order", "model", "processor"])
 def test_a_reference_of_other_things_is_refused(policy, pairs, pictures, tmp_path, change, monkeypatch):
     sides = {("clean", "chosen"): Reads()}
@@ -243,54 +192,12 @@ def test_a_reference_of_other_things_is_refused(policy, pairs, pictures, tmp_pat
         ReferenceCache(lvlm, PairInputs(lvlm), tmp_path).fill(other, sides, name="train")
 
 
-def test_an_image_changes_the_answers_log_probability(policy, pairs):
-    side = ("clean", "chosen")
-    one, other = (score(policy.model, PairInputs(policy), [replace(pairs[0], clean=picture)], {side: Reads()},
-                        reference=None).sides[side].logp for picture in (pairs[0].clean, pairs[1].clean))
-    assert (one - other).abs().max() > 1e-3
-
-
-def test_gradients_reach_the_adapters_alone(policy, pairs):
-    losses_of(policy, pairs, recipe_named("fire-mpo", kappa=0.2, eta=0.1)).loss.sum().backward()
-    touched = {name for name, p in policy.model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert touched and all("lora_" in name and "text_model" in name for name in touched)
-    policy.model.zero_grad(set_to_none=True)
-
-
-def test_recomputed_layers_give_the_same_gradients_from_less(policy, pairs):
-    """Same losses and gradients; between forward and backward the graph keeps fewer numbers; no dropout is ever on."""
-    adapters = [p for p in policy.model.parameters() if p.requires_grad]
-    found, kept = {}, {}
-    for wanted in (False, True, False):
-        recompute_layers(policy.model, wanted)
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor
-        ):
-            loss = losses_of(policy, pairs, RECIPES["fire-mpo"]).loss
-        again = torch.cat([g.flatten() for g in torch.autograd.grad(loss.sum(), adapters)])
-        assert not any(module.training for module in policy.model.modules())
-        torch.testing.assert_close(found.setdefault("loss", loss.detach()), loss.detach(), atol=0, rtol=0)
-        assert torch.equal(found.setdefault("gradient", again), again) and again.norm() > 0
-        kept.setdefault(wanted, sum(sizes))
-    assert kept[True] < kept[False] / 2
-
-
 def test_sampled_ids_are_scored_unchanged(policy, pairs):
     tokenizer = policy.processor.tokenizer
     ids = tuple(token for char in pairs[1].rejected for token in tokenizer(char)["input_ids"])
     spelled = replace(pairs[1], rejected_ids=ids)
     made = PairInputs(policy).sequences([Row(spelled, "clean", "rejected")])
     assert made.inputs["input_ids"][0][made.completion[0]].tolist() == list(ids)
-
-
-def test_a_record_becomes_a_pair(pairs):
-    record = Record("r", "g", "c", "q", "clean.png", "Where?", (5, 6), "On the left.", {}, "On the right.",
-                    "On the left.", ((7, 12, "side"),), ((7, 11, "side"),), "corrected", {}, evidence=("nodule",))
-    pair = pair_of(record, clean=pairs[0].clean, lesion=pairs[1].clean, gold="right")
-    assert (pair.rejected_ids, pair.chosen_ids, pair.positive, pair.gold) == ((5, 6), None, True, "right")
-    other = pair_of(replace(record, source="counterfactual", evidence=None), clean=pairs[0].clean)
-    assert (other.rejected_ids, other.chosen_ids, other.positive, other.lesion) == (None, (5, 6), False, None)
 
 
 def test_kept_inputs_follow_a_changed_text_or_image(policy, pairs):
@@ -312,11 +219,8 @@ def test_margins_and_drift_for_evaluation(policy, pairs):
     for n in range(len(pairs)):
         assert 0.1 * (gaps[n]["margin"] - base[n]["margin"]) == pytest.approx(found[n]["margin"], abs=1e-5)
     drift = scoring.answer_kl(policy, pairs, batch_size=2)
-    assert len(drift[0]) == int(losses_tokens(policy, pairs[0])) and all(value >= 0 for row in drift for value in row)
-
-
-def losses_tokens(policy, pair):
-    return PairInputs(policy).sequences([Row(pair, "clean", "chosen")]).completion.sum()
+    tokens = PairInputs(policy).sequences([Row(pairs[0], "clean", "chosen")]).completion.sum()
+    assert len(drift[0]) == int(tokens) and all(value >= 0 for row in drift for value in row)
 
 
 def test_a_head_that_is_not_the_whole_story_is_refused(policy, pairs, monkeypatch):

@@ -18,7 +18,7 @@ def table(values: np.ndarray) -> np.ndarray:
     return np.stack([values, np.ones_like(values)], axis=-1)
 
 
-def test_seed_spread_and_sampling_error_are_told_apart():
+def test_seed_spread_and_sampling_error_are_told_apart_and_one_seed_has_no_spread():
     rng = np.random.default_rng(0)
     images = rng.normal(0.5, 0.2, 50)
     by_images = summarise_seeds(table(np.tile(images, (4, 1))), mean)
@@ -29,9 +29,6 @@ def test_seed_spread_and_sampling_error_are_told_apart():
     assert by_seeds.mean == pytest.approx(0.4) and by_seeds.spread == pytest.approx(0.2)
     assert by_seeds.sampling == pytest.approx((0.4, 0.4))
     assert by_seeds.both == pytest.approx((0.4 - 4.302653 * 0.2 / 3**0.5, 0.4 + 4.302653 * 0.2 / 3**0.5))  # t, 2 d.f.
-
-
-def test_one_seed_has_no_spread():
     got = summarise_seeds(table(np.random.default_rng(1).random((1, 30))), mean)
     assert np.isnan(got.spread) and np.isnan(got.both).all() and np.isfinite(got.sampling).all()
     with pytest.raises(ValueError, match=r"stack each seed's"):

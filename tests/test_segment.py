@@ -54,13 +54,11 @@ def outlined(listed, segment, **options):
 
 def test_without_a_segmenter_a_point_gives_no_grounding_row_and_says_why(listed):
     cases = {case.id: case for case in read_cases(listed).cases}
-    assert {name: mask_source(case) for name, case in cases.items()} == {
-        "boxed": "box", "pointed": "none", "drawn": "polygon", "bare": "none",
-    }  # fmt: skip
+    sources = {"boxed": "box", "pointed": "none", "drawn": "polygon", "bare": "none"}
+    assert {name: mask_source(case) for name, case in cases.items()} == sources
     assert lesion_mask(cases["drawn"])[5:15, 5:15].all() and lesion_mask(cases["drawn"]).sum() == 100
-    pointed, bare = (
-        find_masks(cases[name], read_image(cases[name].image), select=["Mass"], seed=1) for name in ("pointed", "bare")
-    )
+    pointed, bare = (find_masks(cases[name], read_image(cases[name].image), select=["Mass"], seed=1)
+                     for name in ("pointed", "bare"))
     assert pointed.lesion is bare.lesion is None
     assert "only points" in pointed.reason and "no lesion mask" in bare.reason
 
@@ -152,9 +150,8 @@ def test_sam_takes_its_own_best_of_three_for_a_point_and_needs_a_prompt(sam, lis
     inputs = segment.processor(images=image, **prompt, return_tensors="pt")
     with torch.inference_mode():
         found = segment.model(inputs["pixel_values"], inputs["input_points"].float(), inputs["input_labels"])
-    masks = segment.processor.post_process_masks(
-        found.pred_masks, inputs["original_sizes"], inputs["reshaped_input_sizes"]
-    )
+    sizes = inputs["original_sizes"], inputs["reshaped_input_sizes"]
+    masks = segment.processor.post_process_masks(found.pred_masks, *sizes)
     assert found.iou_scores.shape[-1] == 3
     assert (segment(image, lesion) == masks[0][0, found.iou_scores.argmax()].numpy()).all()
     assert segment(image, cases["drawn"].lesions[0]) is None

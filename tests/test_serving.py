@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from conftest import stirred
 from families import save_family
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -25,11 +26,7 @@ RECIPE = "grounded"
 
 def write_run(folder, model):
     """What a finished run holds of what an export reads; the adapter is real and does something."""
-    policy = attach_lora(load_lvlm(model, device="cpu"), rank=8, alpha=16)
-    random = torch.Generator().manual_seed(5)
-    for name, parameter in policy.model.named_parameters():
-        if "lora_B" in name:
-            parameter.data = 0.3 * torch.randn(parameter.shape, generator=random)
+    policy = stirred(attach_lora(load_lvlm(model, device="cpu"), rank=8, alpha=16), scale=0.3)
     save_adapter(policy, folder / "05_train" / RECIPE)
     entry = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
     files = {

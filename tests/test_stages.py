@@ -92,17 +92,13 @@ def test_the_model_is_part_of_the_key_only_where_it_is_used(opened, tmp_path):
     assert opened("91_other", uses_model=False, model=model).complete
 
 
-def test_missing_stage_names_the_command(opened, tmp_path):
+def test_a_stage_that_is_missing_or_of_another_run_is_told_with_the_command(opened, tmp_path):
     command = f"run `make reproduce PRESET=ci OUT={tmp_path / 'out'} SEED=9`"
-    with pytest.raises(StageError, match="90_first has not been made.*") as error:
-        opened("91_next", needs=["90_first"], seed=9)
-    assert command in str(error.value)
-
-
-def test_stage_of_another_run_is_stale(opened):
-    first(opened)
-    with pytest.raises(StageError, match="90_first .* is stale: parameters changed: seed; run `make reproduce"):
-        opened("91_next", needs=["90_first"], seed=9)
+    for said in ("90_first has not been made", "90_first .* is stale: parameters changed: seed"):
+        with pytest.raises(StageError, match=said) as error:
+            opened("91_next", needs=["90_first"], seed=9)
+        assert command in str(error.value)
+        first(opened)
 
 
 def test_staleness_reaches_through_the_chain(opened):
@@ -151,12 +147,14 @@ def test_a_damaged_stage_is_told_to_readers_and_made_again_by_its_owner(opened, 
     opened("91_next", needs=["90_first"])
 
 
-def test_undeclared_inputs_and_outputs_that_are_not_there_are_errors(opened):
+def test_undeclared_inputs_and_outputs_that_are_not_there_are_errors(opened, tmp_path):
     stage = first(opened)
     with pytest.raises(StageError, match="add it to `needs`"):
         opened("91_next").input("90_first", "rows.jsonl")
     with pytest.raises(StageError, match="does not write it"):
         stage.jsonl("other.jsonl", forbidden)
+    with pytest.raises(FileNotFoundError):
+        opened("92_other").json("a.json", lambda: (tmp_path / "elsewhere" / "gone.png").read_bytes())
 
 
 def test_pickles_are_refused(opened):
@@ -187,11 +185,6 @@ def test_an_interrupted_stage_goes_on_where_it_was(opened):
     assert not (resumed.folder / ".scratch").exists()
 
 
-def test_work_of_another_key_is_thrown_away(opened):
-    opened().jsonl("done.jsonl", lambda: [{"a": 1}])
-    assert opened(seed=8).jsonl("done.jsonl", lambda: [{"a": 2}]) == [{"a": 2}]
-
-
 def test_killed_between_manifest_and_move_the_stage_is_finished_on_opening(opened):
     stage = first(opened)
     shutil.move(stage.folder, stage.work)
@@ -200,21 +193,15 @@ def test_killed_between_manifest_and_move_the_stage_is_finished_on_opening(opene
     assert opened().complete
 
 
-def test_the_old_stage_stays_until_the_new_one_is_whole(opened):
+def test_the_old_stage_stays_until_the_new_one_is_whole_and_work_of_another_key_goes(opened):
     first(opened)
     newer = opened(parameters={"b": 1})
     newer.jsonl("rows.jsonl", lambda: [{"a": 3}])
     assert read_jsonl(newer.folder / "rows.jsonl") == [{"a": 1}]
     newer.finish()
     assert read_jsonl(newer.folder / "rows.jsonl") == [{"a": 3}]
-
-
-def test_publish_copies_to_the_run_folder(opened):
-    stage = opened()
-    stage.json("results.json", lambda: {"base": {}})
-    stage.finish()
-    assert read_json(stage.publish("results.json")) == {"base": {}}
-    assert stage.publish("results.json").parent == stage.run_folder
+    opened().jsonl("done.jsonl", lambda: [{"a": 1}])
+    assert opened(seed=8).jsonl("done.jsonl", lambda: [{"a": 2}]) == [{"a": 2}]
 
 
 def _hold(out, ready, leave):
@@ -258,8 +245,6 @@ def test_an_output_folder_that_cannot_be_made(opened, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StageError, match="cannot write to .*choose another folder with OUT="):
         opened(out=str(tmp_path / "file")).json("a.json", lambda: 1)
-    with pytest.raises(StageError, match="cannot write to /proc/medalign"):
-        opened(out="/proc/medalign").json("a.json", lambda: 1)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to a read-only folder")
@@ -289,11 +274,6 @@ def test_a_full_output_folder(tmp_path):
     stage = open_stage("90_first", preset="ci", out=str(tmp_path / "out"), uses_model=False)
     assert stage.json("small.json", forbidden) == 1
     assert len(stage.json("big.json", lambda: ["x" * 1000] * 1000)) == 1000
-
-
-def test_an_error_of_the_computation_itself_passes_unchanged(opened, tmp_path):
-    with pytest.raises(FileNotFoundError):
-        opened().json("a.json", lambda: (tmp_path / "elsewhere" / "gone.png").read_bytes())
 
 
 def test_source_files_follow_imports_and_leave_the_apparatus_out():
@@ -331,12 +311,6 @@ def test_cells_that_only_show_do_not_count(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
     assert provenance.code_cells(tmp_path / "a.ipynb", counted=True) == ["compute()"]
     assert len(provenance.code_cells(tmp_path / "a.ipynb")) == 5
-
-
-def test_differences_are_told_in_words():
-    old = {"a": {"x": 1, "y": 2}, "b": "one"}
-    assert provenance.differences(old, {"a": {"x": 1, "y": 3}, "b": "two"}) == "a changed: y; b changed"
-    assert provenance.differences(old, old) == ""
 
 
 def model_folder(folder):

@@ -1,6 +1,7 @@
-"""`python -m medalign_lite train` as people run it: strict, saved first, killed and resumed, loaded elsewhere."""
+"""The command `train`: strict, saved first, killed and resumed; `test_parallel` runs it as people do."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from safetensors.torch import load_file
 from test_train import pairs  # noqa: F401 - a fixture
 
 from medalign_lite.run.commands import ArgumentError, read_arguments
-from medalign_lite.run.train import ABOUT, allowed, resolve
+from medalign_lite.run.train import ABOUT, allowed, main, resolve
 from medalign_lite.train import train as trainer
 from medalign_lite.train.data import read_pairs, write_pairs
 from medalign_lite.train.settings import TrainSettings, trainer_arguments
+from medalign_lite.train.train import last_checkpoint
 
 QUICK = ["DEVICE=cpu", "batch_size=2", "rank=4", "alpha=8", "learning_rate=3e-3", "warmup=0", "seed=3"]
 TIMING = {"seconds", "peak_mb"}
@@ -44,11 +46,6 @@ def command(tiny_folder, pairs_file, tmp_path):
     return made
 
 
-def call(arguments):
-    return subprocess.run([sys.executable, "-m", "medalign_lite", "train", *arguments], capture_output=True, text=True,
-                          check=False)
-
-
 def read(arguments):
     return resolve(read_arguments(arguments, allowed()))
 
@@ -62,11 +59,16 @@ def weights(folder):
     return load_file(folder / "adapter_model.safetensors")
 
 
-def test_every_setting_is_an_argument_with_a_sentence():
+def test_every_setting_is_an_argument_with_a_sentence(command, tmp_path):
     assert set(ABOUT) == {field.name for field in fields(TrainSettings)} - {"overrides", "recipe"}
     with pytest.raises(ArgumentError) as error:
         read(["epoch=2"])
     assert all(f"\n  {name}=  " in str(error.value) for name in (*ABOUT, "RECIPE", "RUN", "PAIRS", "recipe.gamma"))
+    more = ["recipe.gamma=0.2", "recipe.kl_answers=chosen,rejected", "recipe.w_kind=1,2,1,1,1,1,1,1"]
+    recipe = read(command("a", *more))[0].resolved_recipe()
+    assert (recipe.gamma, recipe.kl_answers, recipe.w_kind[1]) == (0.2, ("chosen", "rejected"), 2.0)
+    with pytest.raises(ValueError, match="is no run with a finished stage 03_corruption"):
+        read([f"RUN={tmp_path}", f"OUT={tmp_path / 'a'}"])
 
 
 def test_spans_of_a_pairs_file_are_found_by_comparing(pairs, pairs_file):  # noqa: F811
@@ -113,48 +115,41 @@ def test_pairs_that_the_kit_writes_it_reads(pairs_file, tmp_path):
     assert read_pairs(tmp_path / "again.jsonl") == [odd, *others]
 
 
-def test_one_step_is_learnt_from_and_a_run_that_moves_nothing_is_an_error(command, tmp_path):
+def test_one_step_is_learnt_from_and_a_run_that_moves_nothing_is_an_error(command, tmp_path, capsys):
     """Seven pairs or fewer in one batch are one optimizer step: its learning rate is not 0."""
     more = ["batch_size=8", "warmup=0.05"]
-    assert call(command("one", *more)).returncode == 0
+    assert main(command("one", *more)) == 0
     assert [row["learning_rate"] > 0 for row in rows(tmp_path / "one")] == [True]
     assert any(value.abs().sum() > 0 for name, value in weights(tmp_path / "one").items() if "lora_B" in name)
-    still = call(command("still", *more, "learning_rate=1e-300"))
-    assert still.returncode == 1 and "the adapters are what they were" in still.stderr
+    assert main(command("still", *more, "learning_rate=1e-300")) == 1
+    assert "the adapters are what they were" in capsys.readouterr().err
     assert not (tmp_path / "still" / "adapter_model.safetensors").exists()
 
 
-def test_overrides_have_the_types_of_the_recipe(command):
-    more = ["recipe.gamma=0.2", "recipe.kl_answers=chosen,rejected", "recipe.w_kind=1,2,1,1,1,1,1,1"]
-    recipe = read(command("a", *more))[0].resolved_recipe()
-    assert (recipe.gamma, recipe.kl_answers, recipe.w_kind[1]) == (0.2, ("chosen", "rejected"), 2.0)
-
-
-def test_a_folder_that_is_no_run_is_said(tmp_path):
-    with pytest.raises(ValueError, match="is no run with a finished stage 03_corruption"):
-        read([f"RUN={tmp_path}", f"OUT={tmp_path / 'a'}"])
-
-
-def test_the_configuration_comes_first_and_another_one_is_refused(command, tmp_path):
+def test_the_configuration_comes_first_and_another_one_is_refused(command, tmp_path, capsys):
     broken = [*command("a", "max_steps=1"), f"MODEL={tmp_path}"]  # a folder without a model; the last one counts
-    done = call(broken)
-    assert done.returncode == 2 and "is not a model folder" in done.stderr
+    assert main(broken) == 2 and "is not a model folder" in capsys.readouterr().err
     saved = json.loads((tmp_path / "a" / "config.json").read_text())
     assert (saved["settings"]["rank"], saved["recipe"]["name"], saved["pairs"]) == (4, "fire-mpo", 8)
-    done = call([*broken, "rank=8"])
-    assert done.returncode == 2 and "config.json is of another run" in done.stderr
+    assert main([*broken, "rank=8"]) == 2 and "config.json is of another run" in capsys.readouterr().err
 
 
 def test_killed_for_real_it_resumes_to_the_same_weights(command, tmp_path):
-    """4 steps over two epochs against 2, SIGKILL, 2: weights, optimizer, random states and order of the pairs."""
+    """4 steps over two epochs against 2, SIGKILL, 2: weights, optimizer, random states and order of the pairs.
+
+    A checkpoint that was half written is passed over.
+    """
     more = ["RECIPE=neutral-control", "accumulation=2", "epochs=2", "save_every=2"]
-    assert call(command("whole", *more)).returncode == 0
+    assert main(command("whole", *more)) == 0
     arguments = command("part", *more)
     part = subprocess.Popen([sys.executable, "-c", KILLED, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert part.wait(timeout=300) == -signal.SIGKILL, part.stderr.read()[-2000:]
     checkpoints = tmp_path / "part" / "work" / "checkpoints"
     assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-2"]
-    assert [row["step"] for row in rows(checkpoints.parent)] == [1, 2] and call(arguments).returncode == 0
+    shutil.copytree(checkpoints / "checkpoint-2", checkpoints / "checkpoint-3")
+    (checkpoints / "checkpoint-3" / "trainer_state.json").write_text('{"epo')
+    assert last_checkpoint(checkpoints).name == "checkpoint-2"
+    assert [row["step"] for row in rows(checkpoints.parent)] == [1, 2] and main(arguments) == 0
     whole, again = tmp_path / "whole", tmp_path / "part"
     assert all(torch.equal(value, weights(again)[name]) for name, value in weights(whole).items())
     assert rows(whole) == rows(again) and [row["step"] for row in rows(whole)] == [1, 2, 3, 4]

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from dataclasses import dataclass
+from collections import namedtuple
 from io import BytesIO
 
 import ipywidgets as ipw
@@ -38,18 +38,14 @@ def labelled(widget, description):
 
 
 @pytest.fixture
-def cases(tmp_path):
-    image = tmp_path / "x.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(image)
+def cases(picture, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"")
     questions = (Question("r", EVIL, EVIL, "report", "report"),)
     lesion = (Lesion("spot", box=(10, 10, 20, 20)),)
     effusion = (Fact("effusion", "left", None, "small"), Fact("nodule", visible=False))
-    return [
-        Case("a", "a", "test", image, questions, effusion, lesion, folder=tmp_path),
-        Case("b", "b", "shifted", image, questions, None, lesion, folder=tmp_path),
-        Case("c", "c", "test", tmp_path / "broken.png", questions, (), (), folder=tmp_path),
-    ]
+    return [Case("a", "a", "test", picture, questions, effusion, lesion, folder=tmp_path),
+            Case("b", "b", "shifted", picture, questions, None, lesion, folder=tmp_path),
+            Case("c", "c", "test", tmp_path / "broken.png", questions, (), (), folder=tmp_path)]
 
 
 def test_case_browser_filters_shows_and_escapes(cases):
@@ -59,26 +55,18 @@ def test_case_browser_filters_shows_and_escapes(cases):
     labelled(browser, "Split").value = "shifted"
     assert "one of 1" in html(browser) and "no structured truth; lesions: " in html(browser)
     labelled(browser, "Finding").value = "fracture"
-    assert "No case fits" in html(browser)
+    assert "No case fits" in html(browser) and "No case fits" in html(widgets.case_browser([]))
 
 
-def test_case_browser_goes_on_after_a_broken_picture(cases):
-    browser = widgets.case_browser(cases)
-    labelled(browser, "Case").value = 3
-    assert "broken.png" in html(browser) and "truth: no finding" in html(browser)
-    assert Image.open(BytesIO(pixels(parts(browser, widgets.Picture)[0]))).size == (SIDE, SIDE)
-
-
-def test_case_browser_draws_lesions_only_when_asked(cases):
+def test_case_browser_draws_lesions_when_asked_and_goes_on_after_a_broken_picture(cases):
     browser = widgets.case_browser(cases)
     picture = parts(browser, widgets.Picture)[0]
     with_lesions = picture.value
     labelled(browser, "Show lesions").value = False
     assert picture.value != with_lesions
-
-
-def test_case_browser_of_nothing():
-    assert "No case fits" in html(widgets.case_browser([]))
+    labelled(browser, "Case").value = 3
+    assert "broken.png" in html(browser) and "truth: no finding" in html(browser)
+    assert Image.open(BytesIO(pixels(picture))).size == (SIDE, SIDE)
 
 
 def test_token_heatmap_switches_answer_and_series():
@@ -91,15 +79,7 @@ def test_token_heatmap_switches_answer_and_series():
     assert "+0.2500" in html(view) and parts(view, ipw.ToggleButtons)[0].value == "KL"
 
 
-@dataclass(frozen=True)
-class Pair:
-    id: str
-    question: str
-    source: str
-    chosen: str
-    rejected: str
-    spans_chosen: tuple
-    spans_rejected: tuple
+Pair = namedtuple("Pair", "id question source chosen rejected spans_chosen spans_rejected")
 
 
 def test_edit_diff_marks_spans_and_filters():
@@ -136,11 +116,6 @@ def test_corruption_explorer_runs_every_method_and_asks():
     assert "&lt;script&gt;" in html(view) and "<script" not in html(view)
 
 
-def test_outlined_keeps_the_shape():
-    wide = outlined(Image.new("L", (100, 40)), np.ones((40, 100), bool), None)
-    assert wide.size == (SIDE, round(SIDE * 0.4)) and wide.mode == "RGB"
-
-
 def test_lesions_are_called_by_name_in_places_of_their_own():
     masks = {name: np.zeros((64, 64), bool) for name in ("left effusion", "nodule", "none")}
     masks["left effusion"][30:40, 30:40] = masks["nodule"][32:42, 30:40] = True
@@ -149,6 +124,8 @@ def test_lesions_are_called_by_name_in_places_of_their_own():
     rows = np.nonzero((told == 0).all(axis=-1).any(axis=1))[0]
     assert told.shape == (SIDE, SIDE, 3) and not (plain == 0).any()
     assert np.count_nonzero(np.diff(rows) > 1) == 1  # two black labels, one above the other
+    wide = outlined(Image.new("L", (100, 40)), np.ones((40, 100), bool), None)
+    assert wide.size == (SIDE, round(SIDE * 0.4)) and wide.mode == "RGB"
 
 
 def test_the_ask_box_asks_about_the_first_case_and_escapes_the_answer(cases):
