@@ -56,10 +56,10 @@ $(READY):
 reproduce: $(READY) ## the eight notebooks in order, from a model's own answers to report.html
 	@$(PY) -m medalign_lite reproduce $(ARGUMENTS)
 
-test: $(READY) lint ## lint, unit tests, the ci run, and every notebook with its solutions
+test: $(READY) lint ## lint, unit tests, the ci run of the eight notebooks, and their solutions
 	$(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 	$(PY) -m medalign_lite reproduce PRESET=ci
-	$(if $(NOTEBOOKS),CUDA_VISIBLE_DEVICES= MEDALIGN_HEADLESS=1 $(PY) -m pytest --nbmake --nbmake-timeout=1200 $(NOTEBOOKS),@echo "no notebooks to run")
+	CUDA_VISIBLE_DEVICES= MEDALIGN_HEADLESS=1 $(PY) -m pytest --nbmake --nbmake-timeout=1200 -n 2 notebooks/solutions/*.ipynb
 
 fuzz: $(READY) ## 1,000 corruptions a reader of data sets, within limits on seconds and memory (minutes)
 	FUZZ=1000 $(PY) -m pytest -n logical --maxprocesses 8 tests/test_reader_fuzz.py
