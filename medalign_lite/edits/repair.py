@@ -79,6 +79,8 @@ class Truth(Protocol):
     """What repairs go by: a table of facts or a report (see `truths`)."""
 
     claims: Sequence[Claim]
+    complete: bool
+    words: str
 
     def read(self, text: str) -> tuple[Claim, ...]:
         """The claims of a text."""
@@ -206,7 +208,17 @@ def _repairs(answer: str, claim: Claim, claims: Sequence[Claim], truth: Truth) -
             if all(swaps):
                 yield [change for some in swaps for change in some]
     if not there or any(c.polarity == "absent" and c.finding == claim.finding for c in truth.claims):
-        yield from deny(answer, claim, claims)
+        yield from deny(answer, claim, claims, _denied_as(truth, claim.finding))
+
+
+def _denied_as(truth: Truth, finding: str) -> list[str]:
+    """The words by which a report denies a finding: "focal consolidation"."""
+    if truth.complete:
+        return []
+    spans = [(c.parts["cue"][1], c.parts["finding"][1]) for c in truth.claims
+             if c.finding == finding and c.polarity == "absent" and "cue" in c.parts and "organ" not in c.parts]
+    said = [truth.words[a:b].strip() for a, b in spans if a < b]
+    return [noun for noun in said if re.fullmatch(r"(?:(?!(?:n?or|and)\b)[\w-]+ ?){1,4}", noun)]
 
 
 def _wrong(claim: Claim, right: Claim) -> list[str]:

@@ -25,13 +25,15 @@ _ACUTE = frozenset({"pneumonia", "consolidation", "edema", "effusion", "pneumoth
 _VAGUE = VAGUE - {"drain", "hardware"}
 _FAMILY = {"fracture": ("fracture", "bone deformity"), "bone deformity": ("fracture", "bone deformity")}
 _FRESH, _ONE = frozenset({"acute", "new", "recent", "fresh"}), frozenset({"solitary", "single"})
+_OPPOSED = (("dextro", "levo"), ("simple", "complex"), ("displaced", "non-?displaced"), ("calcified", "non-?calcified"))
 _SIDE = re.compile(r"(?:\b(to|towards?) the )?\b(right|left)(ward)?(?:-sided)?\b(?: ([a-z]+))?", re.I)
 _NO_PART = frozenset(  # behind a side, tells of no part: "the left lung", "on the left with"
     " lung lungs side base apex lobe zone upper lower middle mid hemithorax chest and or with without in on at of is "
     "are was were has have shows appears remains than".split(" ")
 )
 _COURSES = {
-    "more": r"increas(?:e|ed|ing)\b|worse\w*|larger|bigger|progress\w*|\bnew\b|newly|enlarging|develop\w+|recur\w+",
+    "more": r"increas(?:e|ed|ing)\b|worse\w*|larger|bigger|progress\w*|\bnew\b|newly|enlarging|gr[eo]wn?\b|develop\w+|"
+            r"recur\w+",
     "less": r"decreas\w+|improv\w+|smaller|resol\w+|clear(?:ed|ing)|regress\w+|diminish\w+|reduc\w+|lessened",
     "same": r"stable|unchanged|persist\w*|no (?:\w+ )?(?:interval )?change|similar",
 }
@@ -55,7 +57,8 @@ def disputes(report: str, truth: Sequence[Claim], text: str, claims: Sequence[Cl
     found = next((c for c in claims if _speaks_against(truth, c)), None)
     if found:
         return found.finding
-    loose, named = _sides(text, [c.parts["side"] for c in claims if "side" in c.parts]), _sides(report)
+    owned = [c.parts["side"] for c in claims if "side" in c.parts and c.finding not in VAGUE]
+    loose, named = _sides(text, owned), _sides(report)
     if not loose <= {*named, *(one.split()[0] for one in named)}:
         return "a side of something that was not read"
     said, known = _said_beside(text, claims), _said_beside(report, truth)
@@ -109,7 +112,6 @@ def _other(known: Claim, claim: Claim) -> bool:
         _apart(known, claim) or aged
         or None not in sizes and len(sizes) > 1
         or len(kinds - {known.finding, claim.finding}) > 1
-        or {"dextro", "levo"} <= {way for way in ("dextro", "levo") if way in f"{known.words} {claim.words}".lower()}
         or is_old(claim) and bool(known.qualifiers & _FRESH)
         or bool(claim.qualifiers & _ONE) and not known.qualifiers & _ONE and known.side == "bilateral"
     )  # fmt: skip
@@ -166,7 +168,8 @@ def _turned_word(known: dict[str, set[bool]], said: dict[str, set[bool]]) -> str
 
 
 def _said_beside(text: str, claims: Sequence[Claim]) -> dict[tuple[str, str], set[str]]:
-    """{(finding, "course" or "place"): what the sentences of an affirmed one say of its course, or a device's tip}."""
+    """{(finding, "course" or "place" ...): what the sentences of an affirmed one say of its course, a device's tip, and
+    which of two opposites}."""
     found: dict[tuple[str, str], set[str]] = {}
     for start, end in find_report_sentences(text):
         sentence = text[start:end].lower()
@@ -174,6 +177,9 @@ def _said_beside(text: str, claims: Sequence[Claim]) -> dict[tuple[str, str], se
         if len(inside) == 1:
             name = _FAMILY.get(next(iter(inside)), (*inside,))[0]
             found.setdefault((name, "course"), set()).update(_kinds(_COURSES, sentence))
+            for pair in _OPPOSED:
+                what = f"kind ({' or '.join(pair)})".replace("-?", "")
+                found.setdefault((name, what), set()).update(_kinds(dict(zip(pair, pair, strict=True)), sentence))
         devices = inside & {*DEVICES} - VAGUE
         if len(devices) == 1:
             tips = _kinds(_TIPS, sentence)

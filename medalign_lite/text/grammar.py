@@ -75,7 +75,7 @@ _FAULTS = (
     (rf"\bno (?:(?!but\b)[\w-]+ ){{1,8}}and (?!no\b|there\b|without\b|an?\b|{_SIZES}\b|{_SIDES}\b|"
      r"(?:[\w-]+ ){0,5}(?:is|are|was|were|has|have|shows?|appears?|remains?|seems?)\b)", "a denial that runs on"),
     (r"\bno\b[^.;]*, (?:which|that|may|might|could|suggesting|indicating|consistent|compatible|likely|probably|"
-     r"possibly|suspicious|in keeping|as in)\b|\bno (?:[\w-]+ ){1,8}with (?!respect)",
+     r"possibly|suspicious|concerning|worrisome|in keeping|as in)\b|\bno (?:[\w-]+ ){1,8}with (?!respect)",
      "something said of what is denied"),
     (rf"\bno\b[^.;,]*, (?:\w+ly )?(?:{_SIZES}|{_SIDES})\s*(?:[.,;]|in (?:size|extent)\b|larger|greater)",
      "a size without a noun"),
@@ -96,6 +96,8 @@ _FAULTS = (
     (rf"\b(?:straight|normal|intact|unremarkable)\b[^.;,]* with (?:an? )?(?:{_SIZES} )?{_NOUNS}|"
      r"\b(?:straight|normal|intact|unremarkable) with (?!no\b|normal\b)", "normal, and yet not"),
     (r"\b(?:under|beneath|below) (?:the|both) [\w ]{1,40} (?:under|beneath|below) (?:the|both)\b", "a place twice"),
+    (r"\b((?:right|left) (?:base|apex|lung|hilum|hemithorax))\b[^.;,]* (?:in|at|on) the \1\b|"
+     r"\b(right|left) (?:base|apex|lung) shows (?:an? )?\2\b", "a place twice"),
     (r"\ban? (?:small |large )?(?:free |surgical |subcutaneous )?(?:air|gas|fluid)\b", "an article that does not fit"),
     (r"\bor no\b|\b(?:hilar|mediastinal|pleural|apical|basal|upper|lower|right|left|bilateral|axillary|pulmonary) and "
      r"no\b", "'no' within a noun phrase"),

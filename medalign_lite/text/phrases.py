@@ -44,10 +44,13 @@ _UNCOUNTABLE = re.compile(
     r"free air|copd|\w+megaly|ascites|hydronephrosis)$"
 )
 _STATE = re.compile(r"\w+(?:ed|ic|ous|otic|openic|ened|atous|atic)$", re.I)  # "hyperinflated": a state, no noun
+_PLACE_WORDS = re.compile(
+    r"\b(?:right|left|upper|lower|middle|mid|basal|apical|basilar|base|lobe|lung|zone)\b", re.I)
 _BOTH = re.compile(
     r"\b(in|on|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|ces)?\b",
     re.I,
 )
+_PLEURAL = ("effusion", "pneumothorax", "pleural thickening")  # in no lobe
 _HEART = {"cardiomegaly": "enlarged", "enlarged mediastinum": "widened"}
 _NORMAL = re.compile(
     r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ )?(?:enlarged|widened))",
@@ -109,8 +112,10 @@ def drop(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
         yield [Change(before, end if before else behind, "")]
 
 
-def deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
-    """ "There is a small effusion" -> "There is no effusion"; "The heart is mildly enlarged" -> "is not enlarged"."""
+def deny(answer: str, claim: Claim, claims: Sequence[Claim], nouns: Sequence[str] = ()) -> Ways:
+    """ "There is a small effusion" -> "There is no effusion"; "The heart is mildly enlarged" -> "is not enlarged".
+
+    `nouns` are other words for it, as a reference denies it: "focal consolidation"."""
     start, end = claim.parts["finding"]
     first, last = _sentence(answer, start)
     lead = _yes(answer, first, claims, "no")
@@ -139,7 +144,9 @@ def deny(answer: str, claim: Claim, claims: Sequence[Claim]) -> Ways:
     if named and begin == start:
         yield [*lead, Change(end, named.end(), ": none")]
     full = _plain_noun(answer, claim)
-    for noun in dict.fromkeys([_without(full, claim.qualifiers), full]):  # "no effusion", else "no loculated effusion"
+    bare = re.sub(r"^(?:bilateral|multiple|several|diffuse|scattered) ", "", full)
+    placed = " ".join([*map(str.lower, _PLACE_WORDS.findall(answer[begin:start])), bare])  # "no left base opacity"
+    for noun in dict.fromkeys([_without(full, claim.qualifiers), full, bare, *nouns, placed]):
         yield from ([*lead, *way] for way in _deny_noun(answer, claim, claims, begin, noun))
 
 
@@ -289,6 +296,9 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
             front = re.search(r"\b(is|was|are|were)\s+$", answer[first:cue_start])
             fit += _agreeing(answer, first + front.start(), p) if front else []
             yield [*lead, *also, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
+            last_one = re.search(r"\b(?:and|or)\s+$", answer[first:cue_start])
+            if last_one and cue == "no":  # "No pneumothorax and no effusion"
+                yield [*lead, Change(first + last_one.start(), end, f"but {_with_article(p)}"), *fit]
         elif cue != "neither":
             also = also if group[0] == (start, end) else []
             yield [*lead, *also, *_out_of_list(answer, claim, group, head, p, first)]
@@ -368,7 +378,7 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
     behind -= {"side"} if claim.side == "bilateral" else set()  # "on either side" goes
     found = []
     text = right.words
-    if _STATE.match(text) or "organ" in right.parts:  # "osteopenic"
+    if _STATE.match(text) or "organ" in right.parts or "size" in right.unsure:  # "osteopenic", "moderately severe"
         text = ""
     if text and not behind and not re.search(r"[,;:.()]|\b(?:is|are|and|with)\b", text):
         found.append(text if text.isupper() else text[0].lower() + text[1:])
@@ -381,7 +391,7 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
     if side == "bilateral" and not _plural(noun) and not _UNCOUNTABLE.search(noun):
         noun += "es" if noun.endswith("s") else "s"
     zone = re.search(r"\b(?:upper|middle|lower) (?:lobe|zone)\b", text, re.I)
-    zone = zone.group().lower() if zone else None
+    zone = zone.group().lower() if zone and claim.finding not in _PLEURAL else None
     if right.zone and not text:  # of a table of facts
         zone = right.zone if re.search(r"\bribs?\b", noun) else f"{right.zone} zone"
     if zone and not {"zone"} & (right.unsure | behind):

@@ -236,12 +236,17 @@ def contradicts(truth: Sequence[Claim], claim: Claim) -> bool:
     if claim.polarity == "absent":
         return any(denies(claim, c) for c in there if not is_old(c)) and not any(_broader(c, claim) for c in gone)
     only = claim.finding not in SEVERAL or any(c.qualifiers and c.qualifiers <= _NO_OTHER for c in gone)
-    only = only or any(_ONE & c.qualifiers for c in there)
+    only = only or any(_ONE & c.qualifiers or _measured(c) & _measured(claim) for c in there)
     if any(_all_other(claim, name, there, only) for name in ATTRIBUTES):
         return True
     if any(not _differ(claim, c) for c in there):
         return any(denies(d, claim) and not any(denies(d, c) for c in there) for d in gone if d.side or d.qualifiers)
     return any(denies(c, claim) for c in gone)
+
+
+def _measured(claim: Claim) -> frozenset[str]:
+    """Its measures: a nodule of 12 mm on the other side is that of 12 mm."""
+    return frozenset(word for word in claim.qualifiers if word[0].isdigit())
 
 
 def supports(truth: Sequence[Claim], claim: Claim) -> bool:
