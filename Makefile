@@ -57,7 +57,7 @@ reproduce: $(READY) ## the eight notebooks in order, from a model's own answers 
 	@$(PY) -m medalign_lite reproduce $(ARGUMENTS)
 
 test: $(READY) lint ## lint, unit tests, the ci run of the eight notebooks, and their solutions
-	$(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
+	$(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 	$(PY) -m medalign_lite reproduce PRESET=ci
 	CUDA_VISIBLE_DEVICES= MEDALIGN_HEADLESS=1 $(PY) -m pytest --nbmake --nbmake-timeout=1200 -n 2 notebooks/solutions/*.ipynb
 

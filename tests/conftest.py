@@ -10,6 +10,14 @@ from studies.embedded.tiny import build_idefics3, save_tiny, train_tokenizer
 VISION = {"image_px": 48, "patch_px": 8, "shuffle": 3, "vision_width": 64, "vision_layers": 2, "vision_heads": 2}
 TEXT = {"text_width": 64, "text_layers": 2, "text_heads": 2, "text_kv_heads": 2, "text_mlp": 64, "max_positions": 256}
 
+LONG = ("report_runs", "full_preset", "base_model", "perf", "laboratory", "human_editor", "own_answers", "parallel",
+        "rounds", "models")  # files that take longest: two processes end together where these begin first
+
+
+def pytest_collection_modifyitems(items):
+    """The long files first (with --no-loadscope-reorder), the rest as it stands."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
