@@ -70,8 +70,8 @@ def same(said, wanted, tolerance: float) -> bool:
 
 
 def logged(folders: Mapping[str, Path]) -> dict[str, tuple[int, float, bool]]:
-    """{recipe: (steps, first margin, whether the margin moved)} of trained adapters, by their own settings and logs; the
-    margin to five places, as the sums of 4-bit weights are not exact."""
+    """{recipe: (steps, first margin, whether the margin moved)} of trained adapters, by their own settings and logs;
+    the margin to five places, as the sums of 4-bit weights are not exact."""
     recipes = {read_json(folder / "settings.json")["recipe"]["name"]: folder for folder in folders.values()}
     logs = {name: read_jsonl(folder / "log.jsonl") for name, folder in recipes.items()}
     return {name: (len(rows), round(rows[0]["margin"], 5) + 0.0, abs(rows[-1]["margin"]) > 1e-5)
