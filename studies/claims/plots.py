@@ -102,9 +102,9 @@ def factor(ax: Axes, trials: Sequence[Trial], name: str, *, metric: str = "fact_
     fewest = min(map(len, by_level.values()))
     for n, values in enumerate(by_level.values()):
         spread = np.linspace(-0.22, 0.22, len(values)) if values else []
-        ax.plot(n + np.asarray(spread), values, "o", ms=3, alpha=0.45, color=CONTROL, mew=0)
+        ax.plot(n + np.asarray(spread), values, "o", ms=3.5, alpha=0.6, color=CONTROL, mew=0, zorder=3)
         if fewest:
-            ax.plot([n - 0.32, n + 0.32], [expected_best(values, fewest)] * 2, color=ALIGNED, lw=2.5)
+            ax.plot([n - 0.32, n + 0.32], [expected_best(values, fewest)] * 2, color=ALIGNED, lw=1.5)
     ax.set_xticks(range(len(by_level)), list(by_level))
     ax.set_title(f"{name}: best of {fewest}", fontsize=10, loc="left")
     return _plain(ax)
