@@ -227,7 +227,7 @@ class Report:
             raise NoEdit("the better answer is not verified true by the reference report")
         if any(contradicts(self.claims, c) for c in claims):
             raise NoEdit("the better answer still contradicts the reference report")
-        against = disputes(self.report, self.claims, better, claims)
+        against = disputes(self.report, better)
         if against:
             raise NoEdit(f"the better answer says what the reference report speaks against: {against}")
         if not any(contradicts(self.claims, c) for c in others if _key(c) not in shared):

@@ -7,24 +7,27 @@ true, so no pair is made of it.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.form import find_report_sentences
 from medalign_lite.text.lexicon import DEVICES
-from medalign_lite.text.qualifiers import PLAIN_WORDS, VAGUE, is_old, supports
+from medalign_lite.text.qualifiers import FRESH, PLAIN_WORDS, VAGUE, differ, is_old, supports
+from medalign_lite.text.reports import read_report
 
 _IN_LUNGS = ("pneumonia", "edema", "mass", "opacity", "consolidation", "atelectasis", "nodule", "emphysema", "cavity",
              "hemorrhage")
+_BONES = ("fracture", "bone deformity")
 _READ_AS_CLEAR = {  # what an organ's "clear" or "normal" speaks against, by one of the findings that it is read as
-    "consolidation": _IN_LUNGS, "fracture": ("fracture", "bone deformity"), "effusion": ("effusion", "pneumothorax"),
+    "consolidation": _IN_LUNGS, "fracture": _BONES, "effusion": ("effusion", "pneumothorax"),
     "enlarged mediastinum": ("pneumomediastinum", "lymphadenopathy"), "aortic disease": ("aortic disease",),
     "vascular congestion": ("edema", "heart failure"), "cardiomegaly": ("heart failure",),
 }  # fmt: skip
 _ACUTE = frozenset({"pneumonia", "consolidation", "edema", "effusion", "pneumothorax", "vascular congestion", "mass",
                     "heart failure", "opacity", "hemorrhage", "free air", "pneumomediastinum", "aspiration"})
 _VAGUE = VAGUE - {"drain", "hardware"}
-_FAMILY = {"fracture": ("fracture", "bone deformity"), "bone deformity": ("fracture", "bone deformity")}
-_FRESH, _ONE = frozenset({"acute", "new", "recent", "fresh"}), frozenset({"solitary", "single"})
+_FAMILY = dict.fromkeys(_BONES, _BONES)
+_FRESH, _ONE = FRESH | {"fresh"}, frozenset({"solitary", "single"})
 _OPPOSED = (("dextro", "levo"), ("simple", "complex"), ("displaced", "non-?displaced"), ("calcified", "non-?calcified"))
 _SIDE = re.compile(r"(?:\b(to|towards?) the )?\b(right|left)(ward)?(?:-sided)?\b(?: ([a-z]+))?", re.I)
 _NO_PART = frozenset(  # behind a side, tells of no part: "the left lung", "on the left with"
@@ -52,8 +55,10 @@ _LONG = re.compile(r"\b[a-z]{6,}\b", re.I)
 _LENGTH = re.compile(r"\b(\d+(?:\.\d+)?) ?(?:mm|cm)\b")
 
 
-def disputes(report: str, truth: Sequence[Claim], text: str, claims: Sequence[Claim]) -> str | None:
-    """What of a text a reference report speaks against, for people; None where there is nothing. Both read before."""
+@lru_cache(maxsize=64)  # one right answer is asked about with each of its false variants
+def disputes(report: str, text: str) -> str | None:
+    """What of a text a reference report speaks against, for people; None where there is nothing."""
+    truth, claims = read_report(report), read_report(text)
     found = next((c for c in claims if _speaks_against(truth, c)), None)
     if found:
         return found.finding
@@ -103,14 +108,13 @@ def _is_acute(known: Claim) -> bool:
 
 def _other(known: Claim, claim: Claim) -> bool:
     """Whether the one that is known is not the one that is claimed: of another place, size, kind, age or number."""
-    sizes, kinds = {known.size, claim.size}, {known.kind, claim.kind}
+    kinds = {known.kind, claim.kind}
     fresh = claim.temporal == "new" or bool(claim.qualifiers & _FRESH)
     known_fresh = known.temporal == "new" or bool(known.qualifiers & _FRESH)
     settled = is_old(known) or known.temporal == "unchanged" or known.finding != claim.finding
     aged = fresh and not known_fresh and settled
     return (
-        _apart(known, claim) or aged
-        or None not in sizes and len(sizes) > 1
+        bool(differ(known, claim, sure=False)) or aged
         or len(kinds - {known.finding, claim.finding}) > 1
         or is_old(claim) and bool(known.qualifiers & _FRESH)
         or bool(claim.qualifiers & _ONE) and not known.qualifiers & _ONE and known.side == "bilateral"
@@ -125,8 +129,7 @@ def _only_of_the_other(truth: Sequence[Claim], claim: Claim) -> bool:
 
 def _apart(a: Claim, b: Claim) -> bool:
     """Of one side, or of one zone, each of another."""
-    pairs = ((getattr(a, name), getattr(b, name)) for name in ("side", "zone"))
-    return any(None not in pair and pair[0] != pair[1] and "bilateral" not in pair for pair in pairs)
+    return bool({"side", "zone"} & {*differ(a, b, sure=False)})
 
 
 def _in_general(denial: Claim, claim: Claim) -> bool:
@@ -134,7 +137,7 @@ def _in_general(denial: Claim, claim: Claim) -> bool:
     if denial.finding == "abnormality":
         return claim.finding in _ACUTE or not denial.qualifiers and claim.finding not in DEVICES
     if denial.finding == "bone abnormality":
-        return claim.finding in ("fracture", "bone deformity")
+        return claim.finding in _BONES
     return "organ" in denial.parts and claim.finding in _READ_AS_CLEAR.get(denial.finding, ())
 
 

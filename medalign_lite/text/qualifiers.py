@@ -194,6 +194,7 @@ _WHOLE_ORGAN = {  # what "clear", "intact" or "normal" of an organ denies for ce
     "splenomegaly",
     "hepatomegaly",
 }
+FRESH = frozenset({"acute", "new", "recent"})
 _NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only"}  # fmt: skip
 
 
@@ -239,7 +240,7 @@ def contradicts(truth: Sequence[Claim], claim: Claim) -> bool:
     only = only or any(_ONE & c.qualifiers or _measured(c) & _measured(claim) for c in there)
     if any(_all_other(claim, name, there, only) for name in ATTRIBUTES):
         return True
-    if any(not _differ(claim, c) for c in there):
+    if any(not differ(claim, c) for c in there):
         return any(denies(d, claim) and not any(denies(d, c) for c in there) for d in gone if d.side or d.qualifiers)
     return any(denies(c, claim) for c in gone)
 
@@ -257,8 +258,8 @@ def supports(truth: Sequence[Claim], claim: Claim) -> bool:
     if claim.polarity == "absent":
         broad = [c for c in same if c.polarity == "absent" and _broader(c, claim)]
         return bool(broad) and not any(c.polarity == "present" and denies(claim, c) for c in same)
-    fresh = bool(claim.qualifiers & {"acute", "new", "recent"})
-    agree = [c for c in same if c.polarity == "present" and not _differ(claim, c) and not (fresh and is_old(c))]
+    fresh = bool(claim.qualifiers & FRESH)
+    agree = [c for c in same if c.polarity == "present" and not differ(claim, c) and not (fresh and is_old(c))]
     named = [(n, v) for n in ATTRIBUTES if (v := getattr(claim, n))]
     covered = bool(agree) and all(any(_has(c, n, v) for c in agree) for n, v in named)
     return (
@@ -279,9 +280,10 @@ def _has(said: Claim, name: str, value: str) -> bool:
     return getattr(said, name) == value or name == "side" and said.side == "bilateral"
 
 
-def _differ(claim: Claim, other: Claim) -> tuple[str, ...]:
-    """Of side, zone and size those that both name, for certain, and name differently."""
-    pairs = {n: (getattr(claim, n), getattr(other, n)) for n in ATTRIBUTES if n not in claim.unsure | other.unsure}
+def differ(claim: Claim, other: Claim, *, sure: bool = True) -> tuple[str, ...]:
+    """Of side, zone and size those that both name (for certain, if `sure`), and name differently."""
+    unsure = claim.unsure | other.unsure if sure else ()
+    pairs = {n: (getattr(claim, n), getattr(other, n)) for n in ATTRIBUTES if n not in unsure}
     return tuple(n for n, (a, b) in pairs.items() if None not in (a, b) and a != b and "bilateral" not in (a, b))
 
 
@@ -289,9 +291,9 @@ def _all_other(claim: Claim, name: str, there: Sequence[Claim], only: bool) -> b
     """Every mention that names this attribute names another; where there may be several, another place is no other."""
     naming = [c for c in there if getattr(c, name) and name not in c.unsure]
     if name != "side":
-        naming = [c for c in naming if "side" not in _differ(claim, c)]
+        naming = [c for c in naming if "side" not in differ(claim, c)]
     elsewhere = name in ("side", "zone") and not only
-    return bool(naming) and not elsewhere and all(name in _differ(claim, c) for c in naming)
+    return bool(naming) and not elsewhere and all(name in differ(claim, c) for c in naming)
 
 
 @dataclass(frozen=True)
