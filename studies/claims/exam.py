@@ -78,6 +78,8 @@ class Exam:
         """Make the image features, and read the base's answers. `prepare` comes first."""
         self.features, self.inputs = KeptFeatures(lvlm), PairInputs(lvlm)
         self.features.warm([case.image for cases in self.cases.values() for case in cases])
+        asked = [] if self.screens else [pair for pairs in self._hanging.values() for _, pair in pairs]
+        self.features.warm([image for pair in asked for image in (pair.lesion, pair.control)])
         self.base = {
             split: self._ask(lvlm, prompts, self.features, resume=self.folder / f"base-{split}.jsonl")
             for split, prompts in self.prompts.items()
