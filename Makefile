@@ -50,7 +50,7 @@ $(READY):
 	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(FLOOR)".split("."))))' || { echo "error: $$PYTHON is $$("$$PYTHON" -V 2>&1), and this needs $(FLOOR) or newer (conda, pyenv and uv bring one): give PYTHON=path" >&2; exit 1; }
 	@$(PY) -c '' 2>/dev/null || { echo "making $(VENV) with $$("$$PYTHON" -V)"; "$$PYTHON" -m venv --clear $(VENV) || { echo "error: $$PYTHON cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }; }
 	@echo "installing the pinned packages into $(VENV): some minutes the first time"
-	@set -o pipefail; $(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,dicom,parquet,nifti]' | awk -v all=$$(grep -c == constraints.txt) '/^Collecting/ {printf "  %3d of about %d: %s\n", ++n, all, $$2} /^(Installing|Building)/ {print "  " $$1 " ..."} {fflush()}'
+	@set -o pipefail; $(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,dicom,parquet,nifti,site]' | awk -v all=$$(grep -c == constraints.txt) '/^Collecting/ {printf "  %3d of about %d: %s\n", ++n, all, $$2} /^(Installing|Building)/ {print "  " $$1 " ..."} {fflush()}'
 	@rm -f $(VENV)/.ready-* && touch $@
 
 reproduce: $(READY) ## the eight notebooks in order, from a model's own answers to report.html
@@ -115,7 +115,6 @@ clean: ## remove caches and artifacts/ (your results too); .venv stays
 
 # --- the door and the class -------------------------------------------------------------------------------------------
 RUN := "$${OUT:-artifacts}/$${PRESET:-ci}"
-SITE_READY := $(VENV)/.site-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
 figures: $(READY) ## README's picture and headline and TEACHING's minutes, from a finished run
 	@$(PY) -m studies.lesson.minutes $(RUN)
@@ -135,9 +134,5 @@ slides: $(READY) ## the notebooks as slides, one self-contained file each: artif
 wheels: $(READY) ## a folder for a USB stick that installs everything without a network: artifacts/wheels
 	@$(PY) -m studies.lesson.wheels artifacts/wheels
 
-$(SITE_READY): $(READY)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'
-	@rm -f $(VENV)/.site-* && touch $@
-
-site: $(SITE_READY) ## docs, executed notebooks, results and report as a static site with search: artifacts/site
+site: $(READY) ## docs, executed notebooks, results and report as a static site with search: artifacts/site
 	@$(PY) -m studies.lesson.site $(RUN) artifacts/site

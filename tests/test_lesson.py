@@ -98,7 +98,6 @@ def test_links_of_a_page_hold_on_the_site(tmp_path):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """The site of a run that has executed one small notebook."""
-    pytest.importorskip("sphinx", reason="`make site` installs it")
     folder = tmp_path_factory.mktemp("run")
     shown = [table({"dpo": {"weight": 1.0, "none": None}}, title="w_t"), check(1, 2, hints=("look",)), a_line()]
     texts = ("# Claims\n\nOf $m(v)$.\n\n| a | b |\n|---|---|\n| 1 | 2 |", "## 1 One")

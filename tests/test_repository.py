@@ -85,8 +85,8 @@ def test_the_conda_environment_agrees_with_pyproject():
     *conda, pip = environment["dependencies"]
     assert environment["channels"][0] == "conda-forge" and "python" + PYPROJECT["project"]["requires-python"] in conda
     # pip takes everything else from pyproject and constraints.txt, as `make env` does: nothing is listed twice
-    assert pip == {"pip": ["--constraint constraints.txt", "--editable .[dev,dicom,parquet,nifti]"]}
-    assert "-c constraints.txt -e '.[dev,dicom,parquet,nifti]'" in MAKEFILE
+    assert pip == {"pip": ["--constraint constraints.txt", "--editable .[dev,dicom,parquet,nifti,site]"]}
+    assert "-c constraints.txt -e '.[dev,dicom,parquet,nifti,site]'" in MAKEFILE
     assert not {canonical(re.split("[>=<]", name)[0]) for name in conda} & {canonical(r.name) for r in CORE}
 
 
