@@ -10,7 +10,10 @@ from medalign_lite.cases.case import Case, Question
 from medalign_lite.evaluate import metrics
 from medalign_lite.evaluate import short_answers as vqa
 from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, TokenValues, count, ratios
-from medalign_lite.evaluate.priors import error_table
+from medalign_lite.evaluate.priors import COMMONEST, constant_predictions, error_table
+from medalign_lite.evaluate.stats import EXTRA_METRICS, RESULT_METRICS, results
+from medalign_lite.show.page import verdict
+from medalign_lite.show.tables import read_results
 from medalign_lite.text.facts import Fact
 from medalign_lite.world import world
 from medalign_lite.world.questions import questions as questions_about
@@ -229,3 +232,23 @@ def test_within_two_words(text, edits, few):
     edited = words | {"edit_answers": 1, "edit_distance": edits / 4, "within_few_words": few}
     assert metrics.style_counts(text, "a small left effusion") == edited
     assert metrics.style_counts(text, None) == words  # without a reference answer
+
+
+def test_a_multiple_choice_is_scored_shown_and_has_its_baseline():
+    def asked(n, split, right):
+        options = ("ochre", "umber", "sepia")
+        return Case(f"{split}{n}", f"{split}{n}", split, Path("x.png"), (
+            Question("q", "Which is it?", options[right], "choice", "colour", options=options),))
+
+    cases = [asked(n, "train", 1) for n in range(2)] + [asked(n, "test", n) for n in range(3)]
+    held = [case for case in cases if case.split == "test"]
+    answers = {"base": ("A", "A or B", "I cannot say."), "aligned": ("A", "umber", "A")}
+    said = [Prediction(case.id, "q", text, arm) for arm in answers for case, text in zip(held, answers[arm])]
+    found = results(cases, said, aligned="aligned", names=(*RESULT_METRICS, *EXTRA_METRICS), draws=50)
+    shares = {arm: [found[arm]["test"][name]["value"] for name in ("choice_accuracy", "choice_none")]
+              for arm in ("base", "aligned")}
+    assert shares == {"base": pytest.approx([1 / 3, 2 / 3], abs=1e-6), "aligned": pytest.approx([2 / 3, 0], abs=1e-6)}
+    assert "On 3 test images choice accuracy went from 0.333 to 0.667" in verdict(found)
+    assert any("On questions choice accuracy" in line for line in read_results(found))
+    usual = [p.text for p in constant_predictions(cases) if p.arm == COMMONEST]
+    assert usual == ["umber"] * 3, "the option in the commonest place of the training cases"

@@ -90,7 +90,7 @@ def measure(
         *probing.hidden_probes(cases, folder=folder, seed=seed), *probing.moved_probes(cases, seed=seed),
         *probing.damage_probes(cases, records, folder=folder, seed=seed),
     ]  # fmt: skip
-    light = ("report",) if any(probe.kind == "report" for probe in probes) else ("closed", "open")
+    light = ("report",) if any(probe.kind == "report" for probe in probes) else ("closed", "open", "choice")
     whole = Job(
         0, model, tuple(arms), tuple(cases), tuple(probes), tuple(records), drift_probes(probes, seed=seed),
         yes_no_probes(cases, probes, seed=seed), light, preset, seed, folder,
@@ -113,9 +113,10 @@ def measure(
 
 
 def drift_probes(probes: Sequence[Probe], *, seed: int, per_split: int = PAIRS_PER_SPLIT) -> frozenset[str]:
-    """Ids of the probes for drift: report requests where there are any, else open questions, else all; a seeded few."""
+    """Ids of the probes for drift: report requests where there are any, else open, closed or multiple-choice questions;
+    a seeded few."""
     real = [probe for probe in probes if probe.condition == "real"]
-    kinds = ([probe for probe in real if probe.kind == kind] for kind in ("report", "open", "closed"))
+    kinds = ([probe for probe in real if probe.kind == kind] for kind in ("report", "open", "closed", "choice"))
     return _few(next(filter(None, kinds), []), per_split, seed=seed)
 
 

@@ -79,23 +79,29 @@ def most_pulled(rows: Sequence[ErrorRow], *, pairs: int = 5, images: int = 8) ->
 
 def constant_predictions(cases: Sequence[Case]) -> list[Prediction]:
     """Two arms over the questions of the test cases: NO denies everything, COMMONEST says what the training cases
-    mostly say to the same kind and topic of question, of a report the one that affirms what most reports affirm; a
-    question of a kind that training lacks is answered "No."."""
+    mostly say to the same kind and topic of question, of a report the one that affirms what most reports affirm, of a
+    multiple choice the option in the commonest place; a question of a kind that training lacks is answered "No."."""
     usual = _usual(q for case in cases if case.split == "train" for q in case.questions)
-    return [
-        Prediction(case.id, q.id, text, arm) for case in cases if case.split == "test" for q in case.questions
-        for arm, text in ((NO, "No."), (COMMONEST, usual.get((q.kind, q.topic), usual.get((q.kind, ""), "No."))))
-    ]
+    found = []
+    for case_id, q in ((case.id, q) for case in cases if case.split == "test" for q in case.questions):
+        said = usual.get((q.kind, q.topic), usual.get((q.kind, ""), "No."))
+        if isinstance(said, int):
+            said = q.options[min(said, len(q.options) - 1)]
+        found += [Prediction(case_id, q.id, "No.", NO), Prediction(case_id, q.id, said, COMMONEST)]
+    return found
 
 
-def _usual(questions: Iterable[Question]) -> dict[tuple[str, str], str]:
-    """{(kind, topic), and (kind, "") for all topics: the commonest answer}; the first of equals."""
+def _usual(questions: Iterable[Question]) -> dict[tuple[str, str], str | int]:
+    """{(kind, topic), and (kind, "") for all topics: the commonest answer, or place among the options}; the first of
+    equals."""
     counts, first = defaultdict(Counter), {}
     for q in questions:
-        said = q.answer
+        said = told = q.answer
         if q.kind == "report":
             said = tuple(sorted({(claim.finding, claim.side or "") for claim in affirmed(q.answer)}))
+        elif q.kind == "choice":
+            said = told = q.options.index(q.answer)
         for topic in (q.topic, ""):
             counts[q.kind, topic][said] += 1
-            first.setdefault((q.kind, topic, said), q.answer)
+            first.setdefault((q.kind, topic, said), told)
     return {key: first[*key, tally.most_common(1)[0][0]] for key, tally in counts.items()}

@@ -22,15 +22,16 @@ from medalign_lite.evaluate.metrics import COLUMNS, Counts, Margins, Prediction,
 from medalign_lite.text.says import yes_no
 
 RESULT_METRICS = (
-    "fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio",
-    "grounding_selectivity", "invariance_rate", "flip_rate", "overclaim_lesion_hidden", "style_edit_distance",
-    "kl_to_reference",
+    "fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "closed_accuracy", "choice_accuracy",
+    "open_recall", "yes_ratio", "neither_ratio", "grounding_selectivity", "invariance_rate", "flip_rate",
+    "overclaim_lesion_hidden", "style_edit_distance", "kl_to_reference",
 )
 EXTRA_METRICS = ("grounding_probability", "size_accuracy", "answer_words", "within_few_words", "perplexity_under_base",
-                 "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict", "open_accuracy_lmms")
+                 "closed_accuracy_llavamed", "closed_accuracy_lmms", "choice_none", "open_recall_strict",
+                 "open_accuracy_lmms", "twin_accuracy")
 CHANGE_METRICS = ("change_lesion", "change_control", "change_selectivity", "change_grounded")
 COUNTERFACTUAL_METRICS = ("closed_accuracy", "premise_rejection", "fact_f1", "hallucination_rate")
-CONTROL_METRICS = ("fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "yes_ratio")
+CONTROL_METRICS = ("fact_f1", "hallucination_rate", "closed_accuracy", "choice_accuracy", "open_recall", "yes_ratio")
 TEST_SPLITS = ("test", "shifted")
 ARMS = ("base", "aligned", "difference")  # of results.json
 DIGITS = 6

@@ -37,7 +37,7 @@ KINDS = {
     "merged": "base and adapter merged into one model, in the number type of the base",
     "merged-nf4": "base and adapter merged into one model, both towers in 4 bit (NF4, bitsandbytes)",
 }
-SHOWN = ("fact_f1", "hallucination_rate", "closed_accuracy", "open_recall", "grounding_selectivity")
+SHOWN = ("fact_f1", "hallucination_rate", "closed_accuracy", "choice_accuracy", "open_recall", "grounding_selectivity")
 LOADING = {
     "adapter": """model = AutoModelForImageTextToText.from_pretrained(BASE, dtype="auto", device_map="auto")
 model = PeftModel.from_pretrained(model, FOLDER)

@@ -40,9 +40,11 @@ MEANING = {
     "fact_recall": "visible facts that a right claim states",
     "fact_f1": "harmonic mean of the two",
     "hallucination_rate": "affirmed claims whose finding is not there, or not on that side",
-    "closed_accuracy": f"yes/no and choice questions answered right (scorer: {CLOSED_SCORER})",
+    "closed_accuracy": f"closed questions, yes/no or either/or, answered right (scorer: {CLOSED_SCORER})",
+    "choice_accuracy": "multiple-choice questions whose right option is named, by its letter or its text",
     "open_recall": f"words of the reference answer that the answer holds (scorer: {OPEN_SCORER})",
     "yes_ratio": "yes among the answers to yes/no questions",
+    "neither_ratio": "answers to yes/no questions that say neither: they refuse, echo or ask",
     "grounding_probability": "pairs whose preference falls more with the lesion gone than with another place gone",
     "grounding_selectivity": "nats by which the preference falls with the lesion gone rather than another place",
     "invariance_rate": "pairs whose preference keeps its sign when another place is corrupted",
@@ -54,24 +56,27 @@ MEANING = {
     "answer_words": "words per answer",
     "within_few_words": f"answers at most {FEW_WORDS} word edits from the base's",
     "perplexity_under_base": "how foreign the base finds the wording of the reports (1 = no other word was possible)",
-    "closed_accuracy_llavamed": "yes/no and choice questions answered right (scorer: llavamed, never for a choice)",
-    "closed_accuracy_lmms": "yes/no and choice questions answered right (scorer: lmms, exact match after normalising)",
+    "closed_accuracy_llavamed": "closed questions answered right (scorer: llavamed, which reads yes and no alone)",
+    "closed_accuracy_lmms": "closed questions answered right (scorer: lmms, exact match after normalising)",
+    "choice_none": "multiple-choice answers that name no option, or two",
     "open_recall_strict": "words of the reference answer that the answer holds, each once (scorer: strict)",
     "open_accuracy_lmms": "open questions answered right (scorer: lmms, exact match after normalising)",
+    "twin_accuracy": "pairs of like questions with opposite answers of which both are answered right",
     "premise_rejection": "questions about a finding that is not there whose answer says so",
     "change_lesion": "answers that change when the lesion is corrupted",
     "change_control": "answers that change when as much of another place is",
     "change_selectivity": "the first less the second",
     "change_grounded": "answers to questions that change with the lesion, and not with the other place",
 }
-BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "open_recall", "grounding_probability",
-             "change_grounded", "invariance_rate", "size_accuracy", "premise_rejection",
-             "change_selectivity", "closed_accuracy_llavamed", "closed_accuracy_lmms", "open_recall_strict",
-             "open_accuracy_lmms")  # fmt: skip
+BETTER_UP = ("fact_precision", "fact_recall", "fact_f1", "closed_accuracy", "choice_accuracy", "open_recall",
+             "grounding_probability", "twin_accuracy", "change_grounded", "invariance_rate", "size_accuracy",
+             "premise_rejection", "change_selectivity", "closed_accuracy_llavamed", "closed_accuracy_lmms",
+             "open_recall_strict", "open_accuracy_lmms")  # fmt: skip
 NEEDS_FACTS = ("fact_precision", "fact_recall", "fact_f1", "hallucination_rate", "overclaim_lesion_hidden",
                "size_accuracy")  # fmt: skip
 HEADLINE = {  # the columns of the first table
     "fact_f1": "fact F1", "hallucination_rate": "false findings", "closed_accuracy": "closed accuracy",
+    "choice_accuracy": "choice accuracy",
     "grounding_probability": "grounding",
 }  # fmt: skip
 ABOUT = {  # an arm in one line
@@ -191,8 +196,9 @@ def verdict(results: Mapping) -> str:
         told = f"{_change(test, 'fact_f1')}, and the hallucination rate cannot be compared"
         return f"One arm affirms no finding at all: on {gaps['fact_f1']['n']} test images {told}."
     start = f"Whether alignment helps is {NOT_MEASURABLE}."
-    if known(gaps, "closed_accuracy"):
-        return f"{start} On {gaps['closed_accuracy']['n']} test images {_change(test, 'closed_accuracy')}."
+    for name in ("closed_accuracy", "choice_accuracy", "open_recall"):
+        if known(gaps, name):
+            return f"{start} On {gaps[name]['n']} test images {_change(test, name)}."
     return f"{start} No test image has a question that could be scored."
 
 

@@ -22,6 +22,7 @@ NOT_FEWER = {
     1: "More true findings are said",
 }
 LOOKS = "grounding_probability"
+ASKED = ("closed_accuracy", "choice_accuracy", "open_recall")  # what is known of short answers
 BLIND = ("blank", "shuffled", "question-only")
 
 
@@ -155,7 +156,7 @@ def _price(test: Mapping) -> str:
 
 
 def _questions(test: Mapping) -> str:
-    parts = [f"{spoken(name)} {_change(test, name)} ({_gap(test, name)})" for name in ("closed_accuracy", "open_recall")
+    parts = [f"{spoken(name)} {_change(test, name)} ({_gap(test, name)})" for name in ASKED
              if known(test["difference"], name)]
     if not parts:
         return ""
@@ -194,7 +195,7 @@ def _grounding(test: Mapping, trained: Mapping | None, grounding: Mapping | None
 
 def _blind(test: Mapping, controls: Mapping[str, Mapping] | None) -> list[str]:
     """How far the aligned model falls without the evidence, by the metric that the run has."""
-    name = next((name for name in ("fact_f1", "closed_accuracy", "open_recall") if known(test["aligned"], name)), "")
+    name = next((name for name in ("fact_f1", *ASKED) if known(test["aligned"], name)), "")
     blind = {condition: controls[condition]["aligned"]["test"] for condition in BLIND if condition in (controls or {})}
     rows = {condition: block[name] for condition, block in blind.items() if known(block, name)}
     if not rows:
@@ -225,7 +226,7 @@ def _style(test: Mapping) -> str:
 
 
 def _others(test: Mapping, others: Mapping[str, Mapping]) -> str:
-    name = next((name for name in ("fact_f1", "closed_accuracy") if known(test["aligned"], name)), "")
+    name = next((name for name in ("fact_f1", *ASKED) if known(test["aligned"], name)), "")
     scored = {recipe: block["aligned"][name]["value"] for recipe, block in others.items()
               if known(block["aligned"], name)}
     if not scored:
