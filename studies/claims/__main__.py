@@ -49,7 +49,7 @@ def report(kept: store.Store, *, say=print) -> dict:
     """Gather what there is, and write claims.json, figures and page from it; what claims.json holds."""
     kept.gather()
     bench, (chosen, results) = kept.bench, runs.collect(kept)
-    judged = verdicts.judge(results)
+    judged = verdicts.judge(results, seeds=bench.sizes.seeds)
     found = page.Findings(bench, runs.trials(kept), runs.base_line(kept), chosen, results, judged,
                           list(kept.rows.values()))
     named = [] if choice.waiting(results, bench.sizes) else choice.near(choice.behind(results), chosen)

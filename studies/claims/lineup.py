@@ -33,9 +33,9 @@ class Setting:
     """What one run learns by. `overrides` of the recipe as (name, value) pairs.
 
     pairs: `edits`, the model's own wrong answer against its correction; `reference`, against the reference text;
-    `counterfactual`, its right answer against a false edit. evidence, what a corrupted image shows: `lesion`, noise
-    on the lesion; `removed`, the lesion (and as much of another place) filled from its surroundings; `same`, the clean
-    image; `whole`, noise everywhere.
+    `counterfactual`, its right answer against a false edit; `mirror` and its controls, see mirror.py. evidence, what a
+    corrupted image shows: `lesion`, noise on the lesion; `removed`, the lesion (and as much of another place) filled
+    from its surroundings; `same`, the clean image; `whole`, noise everywhere.
     """
 
     recipe: str
@@ -89,8 +89,14 @@ METHODS: dict[str, Method] = {
                        evidence="removed"),
     "dpo-reference": Method("DPO with the reference text as chosen", "dpo", pairs="reference"),
     "dpo-counterfactual": Method("DPO on right answers against false edits of them", "dpo", pairs="counterfactual"),
+    "mirror": Method("the kit's own: one statement, with its lesion and with it taken out, spans only", "mask-dpo",
+                     pairs="mirror"),
 }
-CORE = ("dpo", "fire-mpo", "dpo-reference")  # tried and confirmed first, with the controls
+CORE = ("dpo", "fire-mpo", "dpo-reference")  # confirmed first, with the controls
+MIRRORS = {  # of mirror pairs: all of their chosen setting but this
+    "unmirrored": "mirror pairs whose denial is about another person, who lacks the finding",
+    "half-mirror": "as many mirror pairs as repairs of the model's own answers",
+}
 CONTROLS = {  # of the paper's method: all of its chosen setting but this
     "cdpo": ("fire-mpo without images: label smoothing in place of the flip",
              {"gamma": 0.0, "smoothing": GAMMA / (1 + GAMMA)}, "lesion"),

@@ -121,7 +121,8 @@ grounding, which is the probability that the lesion's removal lowers the margin 
 place's removal does ([METHOD](METHOD.md), 4). Of each claim two things are tested: that all of its contrasts are
 above 0, or one below; and, by two one-sided tests, that all are nearer to 0 than what matters. p is corrected by Holm
 over both tests of all {len(CLAIMS)} claims. *supported*, *refuted* and *no effect larger than ...* mean corrected
-p < {LEVEL:g}, the last before the others; all else is *inconclusive*. With one seed there is no test."""
+p < {LEVEL:g}, the last before the others; all else is *inconclusive*. A claim has a verdict when its arms have all
+{sizes.seeds} seeds, and is *under way* before."""
 
 
 def _screening(found: Findings) -> str:

@@ -22,6 +22,7 @@ from medalign_lite.train.data import choose_pairs, pairs_of, pictures_of
 from medalign_lite.train.pairs import Pair
 from medalign_lite.world.dataset import build_cases
 from studies.claims.lineup import PAIRS, Setting
+from studies.claims.mirror import MIRRORED, mirror_pairs
 
 POOL_SEEDS = 1000  # a pool's people are drawn with the run's seed times this, plus the number of the pool
 FRESH = 500  # the number by which people for the confirmation are drawn; no pool has it
@@ -65,14 +66,23 @@ class Pool:
     corrected: frozenset[str]
     seed: int
     count: int
+    folder: Path
 
     def draw(self, setting: Setting) -> list[Pair]:
         """The pairs to learn from, with the images that are seen: as many for each setting, if there are."""
+        if setting.pairs in MIRRORED:
+            return self._mirrored(setting.pairs)
         wanted = [pair for pair in self.pairs if (pair.id in self.corrected) != (setting.pairs == "counterfactual")]
         chosen = choose_pairs(wanted, self.count, seed=self.seed)
         if setting.pairs == "reference":
             chosen = [_towards_reference(pair) for pair in chosen if pair.gold and pair.gold != pair.rejected]
         return [_seen(pair, setting.evidence, seed=self.seed) for pair in chosen]
+
+    def _mirrored(self, kind: str) -> list[Pair]:
+        count = round(MIRRORED[kind] * self.count)
+        found = mirror_pairs(self.cases, kind, count=count, seed=self.seed, folder=self.folder / "without")
+        repairs = [pair for pair in self.pairs if pair.id in self.corrected]
+        return found if count == self.count else found + choose_pairs(repairs, self.count - count, seed=self.seed)
 
 
 def exam_cases(sizes: Sizes, splits: Sequence[str], *, cache: Path, seed: int) -> tuple[Case, ...]:
@@ -103,7 +113,7 @@ def make_pool(number: int, sizes: Sizes, *, model: str, cache: Path, seed: int, 
         records, people, folder, method="noise", seed=own_seed, say=say)))
     pairs = pairs_of(records, read_jsonl(images), people, folder=folder)["train"]
     say(f"pool {number}: {len(made)} pairs about {len(people)} people, {len(repairs)} repair an error")
-    return Pool(people, tuple(pairs), frozenset(repairs), own_seed, min(sizes.pairs, len(repairs)))
+    return Pool(people, tuple(pairs), frozenset(repairs), own_seed, min(sizes.pairs, len(repairs)), folder)
 
 
 def _towards_reference(pair: Pair) -> Pair:

@@ -1,8 +1,8 @@
 """One run: a setting trained on a pool, examined, and written to one small file. Two processes share the runs.
 
-The screening, on validation, comes before the confirmation of what it chooses, and the methods of CORE go through both
-before the rest, so that a stop after any run leaves the most that can be said. What is finished is never done again: a
-kill costs at most the two runs in hand.
+The screening, on validation, comes before the confirmation of what it chooses, and arms that a claim needs go through
+it together, with all seeds, so that a stop after any run leaves the most verdicts. What is finished is never done
+again: a kill costs at most the two runs in hand.
 """
 
 import shutil
@@ -20,13 +20,12 @@ from medalign_lite.train.pairs import PairInputs
 from medalign_lite.train.train import TrainingDiverged, train
 from studies.claims import screening, store
 from studies.claims.exam import VALIDATION, Exam
-from studies.claims.lineup import BASE, CONTROLS, CORE, Setting
+from studies.claims.lineup import BASE, CONTROLS, CORE, METHODS, MIRRORS, Setting
 from studies.claims.pool import FULL, Pool, make_pool
 from studies.claims.screening import WATCHED, Trial
 from studies.claims.store import CONFIRMATION, SCREENING, Bench, Store
 
 POOLS_IN_HAND = 2
-FIRST = 3  # seeds of CORE that are run before the rest
 AT_ONCE = 40  # runs between two reports
 
 
@@ -69,15 +68,20 @@ def arms(kept: Store) -> dict[str, Setting]:
 
 
 def plan(kept: Store) -> list[Job]:
-    """What is left to do as far as is known now: CORE is tried, and confirmed with the FIRST seeds, before the rest."""
+    """What is left to do as far as is known now."""
     bench, every = kept.bench, trials(kept)
     if bench.sizes.arms:
         return _confirmations(kept, bench.sizes.arms, bench.sizes.numbers)
-    core = [t for t in every if t.name in CORE]
-    rest = _interleaved([t for t in every if t.name not in CORE])
     found = [Job(bench, SCREENING, BASE, None, 0)] if base_line(kept) is None else []
-    found += _tries(bench, core) or _confirmations(kept, (*CORE, *CONTROLS), bench.sizes.numbers[:FIRST])
-    return found + (_tries(bench, rest) or _confirmations(kept, arms(kept), bench.sizes.numbers))
+    found += _tries(bench, _interleaved(every))
+    return found or [job for group in _groups(arms(kept)) for job in _confirmations(kept, group, bench.sizes.numbers)]
+
+
+def _groups(every: Iterable[str]) -> list[list[str]]:
+    """The arms in the order in which they are confirmed: what claims need together stands together."""
+    core, mirrors = [*CORE, *CONTROLS], ["mirror", "mask-dpo", *MIRRORS]
+    levels = [arm for arm in every if arm not in (*METHODS, *CONTROLS, *MIRRORS)]
+    return [core, mirrors, levels, [arm for arm in METHODS if arm not in (*core, *mirrors)]]
 
 
 def _tries(bench: Bench, wanted: Sequence[Trial]) -> list[Job]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from studies.claims import lineup
-from studies.claims.lineup import BASE, CONTROLS, FACTORS, METHODS, NUMBERS, POOLS, Setting
+from studies.claims.lineup import BASE, CONTROLS, FACTORS, METHODS, MIRRORS, NUMBERS, POOLS, Setting
 
 TOLERATED = 0.02
 WATCHED = ("fact_f1", "hallucination_rate", "closed_accuracy", "fact_precision", "fact_recall", "grounding_probability")
@@ -115,7 +115,7 @@ def candidates(trials: Sequence[Trial], base: Mapping | None) -> dict[str, Setti
         own = [t for t in trials if t.name == name]
         if own and all(t.figures for t in own):
             found[name] = _best(own, base)
-    found |= controls_of(found["fire-mpo"]) if "fire-mpo" in found else {}
+    found |= controls_of(found)
     if any(t.levels and t.figures is None for t in trials):
         return found
     for factor, levels in FACTORS.items():
@@ -123,16 +123,19 @@ def candidates(trials: Sequence[Trial], base: Mapping | None) -> dict[str, Setti
     return found | {"best": _best([t for t in level if t.levels], base)}
 
 
-def controls_of(full: Setting) -> dict[str, Setting]:
-    """The controls of the paper's method at this setting of it."""
-    return {name: replace(full, overrides=(*full.overrides, *changes.items()), evidence=evidence)
-            for name, (_, changes, evidence) in CONTROLS.items()}
+def controls_of(chosen: Mapping[str, Setting]) -> dict[str, Setting]:
+    """The controls of the paper's method and of mirror pairs, where these have chosen their settings."""
+    found, full, mirrored = {}, chosen.get("fire-mpo"), chosen.get("mirror")
+    if full:
+        found |= {name: replace(full, overrides=(*full.overrides, *changes.items()), evidence=evidence)
+                  for name, (_, changes, evidence) in CONTROLS.items()}
+    return found | ({name: replace(mirrored, pairs=name) for name in MIRRORS} if mirrored else {})
 
 
 def middle() -> dict[str, Setting]:
     """Each method in the middle of its ranges, and the paper's controls there: for a small run before a screening."""
     found = {name: lineup.method_setting(name, (0.5,) * len(method.ranges)) for name, method in METHODS.items()}
-    return found | controls_of(found["fire-mpo"])
+    return found | controls_of(found)
 
 
 def _best(trials: Sequence[Trial], base: Mapping) -> Setting:
@@ -144,8 +147,9 @@ def says(arm: str) -> str:
     if arm in METHODS:
         return METHODS[arm].says
     factor, _, level = arm.partition("=")
-    return {BASE: "the model itself", "best": "the best of all settings of the factors"}.get(arm) or (
-        CONTROLS[arm][0] if arm in CONTROLS else f"the best setting with {factor} = {level}")
+    named = {BASE: "the model itself", "best": "the best of all settings of the factors"} | MIRRORS
+    named |= {name: told for name, (told, *_) in CONTROLS.items()}
+    return named.get(arm, f"the best setting with {factor} = {level}")
 
 
 def expected_best(values: Sequence[float], count: int) -> float:

@@ -62,6 +62,7 @@ class Judged:
     estimates: tuple[Estimate, ...]
     p_holm: float | None = None
     p_same: float | None = None
+    complete: bool = True  # every arm has all of its seeds; before that there is no verdict
 
     @property
     def differs(self) -> tuple[float | None, bool]:
@@ -83,6 +84,8 @@ class Judged:
     @property
     def verdict(self) -> str:
         """`no effect larger than ...` goes before a difference that is shown and does not matter."""
+        if not self.complete:
+            return "under way"
         if self.p_same is not None and self.p_same < LEVEL:
             return f"no effect larger than {self.claim.matters:g}"
         if self.p_holm is None or not self.p_holm < LEVEL:
@@ -90,14 +93,19 @@ class Judged:
         return "supported" if self.differs[1] else "refuted"
 
 
-def judge(results: Results) -> list[Judged]:
-    """Every claim, with Holm over the two tests, of a difference and of none that matters, of all claims."""
-    judged = [Judged(claim, tuple(sorted((measure(contrast, results) for contrast in claim.contrasts), key=_hardness)))
-              for claim in CLAIMS]
-    tested = [(n, name, p) for n, one in enumerate(judged) for name, p in (("p_holm", one.differs[0]), (
-        "p_same", one.same)) if p is not None]
-    for (n, name, _), p in zip(tested, holm([p for *_, p in tested]), strict=True):
-        judged[n] = replace(judged[n], **{name: p})
+def judge(results: Results, *, seeds: int) -> list[Judged]:
+    """Every claim, with Holm over the two tests, of a difference and of none that matters, of all claims. Those whose
+    arms lack some of their `seeds` are measured and not tested, and count in Holm's number of tests all the same."""
+    judged = []
+    for claim in CLAIMS:
+        estimates = tuple(sorted((measure(contrast, results) for contrast in claim.contrasts), key=_hardness))
+        judged.append(Judged(claim, estimates, complete=all(len(e.seeds) == seeds for e in estimates)))
+    tests = [(n, name, p) for n, one in enumerate(judged) for name, p in (("p_holm", one.differs[0]), (
+        "p_same", one.same))]
+    able = [p is not None and judged[n].complete for n, _, p in tests]
+    corrected = holm([p if asked else 1.0 for (*_, p), asked in zip(tests, able, strict=True)])
+    for (n, name, _), p, asked in zip(tests, corrected, able, strict=True):
+        judged[n] = replace(judged[n], **{name: p}) if asked else judged[n]
     return judged
 
 
