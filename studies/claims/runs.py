@@ -79,9 +79,9 @@ def plan(kept: Store) -> list[Job]:
 
 def _groups(every: Iterable[str]) -> list[list[str]]:
     """The arms in the order in which they are confirmed: what claims need together stands together."""
-    core, mirrors = [*CORE, *CONTROLS], ["mirror", "mask-dpo", *MIRRORS]
+    core, mirrors = [*CORE, *CONTROLS], ["mirror", "mask-dpo", "unmirrored"]
     levels = [arm for arm in every if arm not in (*METHODS, *CONTROLS, *MIRRORS)]
-    return [core, mirrors, levels, [arm for arm in METHODS if arm not in (*core, *mirrors)]]
+    return [core, mirrors, levels, [arm for arm in (*METHODS, *MIRRORS) if arm not in (*core, *mirrors)]]
 
 
 def _tries(bench: Bench, wanted: Sequence[Trial]) -> list[Job]:
