@@ -19,13 +19,10 @@ LEARNING_RATE = 1e-4
 Step = Callable[[], float]  # does a step and returns its loss
 
 
-def engine_step(
-    policy: Lvlm, pairs: Sequence[Pair], recipe: str, folder: Path, *, micro: int | None = None
-) -> tuple[Step, float]:
-    """A step of the engine, and the seconds that it took to fill its caches for these pairs.
-
-    `micro`: how many of them each forward pass takes; None = all.
-    """
+def engine_step(policy: Lvlm, pairs: Sequence[Pair], recipe: str, folder: Path, *, micro: int | None = None
+                ) -> tuple[Step, float]:
+    """A step of the engine, and the seconds that it took to fill its caches for these pairs. `micro`: how many of them
+    each forward pass takes; None = all."""
     recipe = RECIPES[recipe]
 
     def fill(name: str) -> tuple[PairInputs, ReferenceCache]:
@@ -51,10 +48,8 @@ def engine_step(
 
 
 def trl_step(lvlm: Lvlm, policy: Lvlm, pairs: Sequence[Pair], folder: Path, *, checkpointing: bool) -> Step:
-    """A step of TRL's trainer on its own model, whose adapters start as the policy's.
-
-    Its batch is collated beforehand and its evaluation metrics are its own; data loading costs it nothing here.
-    """
+    """A step of TRL's trainer on its own model, whose adapters start as the policy's. Its batch is collated beforehand
+    and its evaluation metrics are its own; data loading costs it nothing here."""
     from datasets import Dataset
     from peft import LoraConfig
     from trl import DPOConfig, DPOTrainer

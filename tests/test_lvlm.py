@@ -196,7 +196,6 @@ DAMAGES = {
     "no weights": lambda f: (f / "model.safetensors").unlink(),
     "only pickle weights": lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
     "lacks 1 of its weight files, first model-00002": lose_a_shard,
-    "index.json is damaged": lambda f: (f / "model.safetensors.index.json").write_text("{"),
     "no config.json": lambda f: (f / "config.json").unlink(),
     "model.safetensors cannot be read as safetensors": lambda f: (f / "model.safetensors").write_bytes(
         (f / "model.safetensors").read_bytes()[:20_000]
@@ -227,6 +226,13 @@ def test_a_damaged_folder_says_what_is_wrong(copied, message):
     with pytest.raises(ModelError, match=re.escape(message)) as caught:
         load_lvlm(copied, device="cpu")
     assert str(copied) in str(caught.value) or "template ends no answer" in message
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', "[" * 10**5])
+def test_an_index_of_anything_else_is_damaged(copied, text):
+    (copied / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(ModelError, match="index.json is damaged"):
+        load_lvlm(copied, device="cpu")
 
 
 def test_what_a_folder_names_is_not_followed(copied, pictures, monkeypatch):

@@ -131,11 +131,16 @@ def check_folder(folder: Path) -> None:
     processor."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json. {_again(folder)}")
-    if not (folder / INDEX).is_file() and not any(folder.glob("*.safetensors")):
+    index = folder / INDEX
+    if not index.is_file() and not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin"))
         reason = "only pickle weights, which are never loaded; convert them to safetensors" if pickled else "no weights"
         raise ModelError(f"{folder} has {reason} (*.safetensors). {_again(folder)}")
-    absent = [shard for shard in _shards(folder) if not (folder / shard).is_file()]
+    try:
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else ()
+        absent = [shard for shard in sorted(set(shards)) if not (folder / shard).is_file()]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ModelError(f"{index} is damaged ({error}). {_again(folder)}") from error
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of its weight files, first {absent[0]}. {_again(folder)}")
     for kind, names in (("processor", PROCESSOR_FILES), ("tokenizer", TOKENIZER_FILES)):
@@ -204,16 +209,6 @@ def weights_digest(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def _shards(folder: Path) -> list[str]:
-    index = folder / INDEX
-    if not index.is_file():
-        return []
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ModelError(f"{index} is damaged ({error}). {_again(folder)}") from error
 
 
 def _again(folder: Path) -> str:

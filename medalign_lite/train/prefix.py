@@ -67,14 +67,6 @@ class _Layout:
     places: list[Tensor]  # per member (T,)
 
 
-def groups_of(keys: Sequence) -> list[list[int]]:
-    """Indices of rows with equal keys, in the order in which keys first appear."""
-    found: dict = {}
-    for n, key in enumerate(keys):
-        found.setdefault(key, []).append(n)
-    return list(found.values())
-
-
 def common_length(texts: Sequence[Text]) -> int:
     """Number of leading tokens that all the texts share."""
     first, *others = (text.inputs["input_ids"] for text in texts)
@@ -127,9 +119,12 @@ def pack(body: nn.Module, texts: Sequence[Text], groups: Sequence[Sequence[int]]
         for name, fill in (("ids", pad_id), ("branch", PAD), ("blocks", -1))
     )
     positions = pad_sequence([layout.positions.T for layout in layouts], batch_first=True).permute(2, 0, 1)
+    seen = visible(branch, blocks)
+    if body.config.get_text_config()._attn_implementation != "sdpa":  # the mask is added to the scores
+        seen = torch.zeros_like(seen, dtype=body.dtype).masked_fill(~seen, torch.finfo(body.dtype).min)
     inputs = image_inputs | {
         "input_ids": ids, "position_ids": positions if len(positions) == 3 else positions[0],  # (3, G, L) or (G, L)
-        "attention_mask": _as_attention(body, visible(branch, blocks)),
+        "attention_mask": seen[:, None],  # (G, 1, L, L)
     }
     places = {n: g * ids.shape[1] + place for g, (group, layout) in enumerate(zip(groups, layouts, strict=True))
               for n, place in zip(group, layout.places, strict=True)}
@@ -174,11 +169,3 @@ def _lay_out(body: nn.Module, members: list[Text], about: dict[str, Tensor]) -> 
         start += length - shared
     return _Layout(ids, branch, spread(positions, [positions[:, :length] for length in lengths]),
                    spread(blocks, [blocks[:length] for length in lengths]), places)
-
-
-def _as_attention(body: nn.Module, seen: Tensor) -> Tensor:
-    """The mask (G, 1, L, L) in the form that the model's attention adds or reads."""
-    if body.config.get_text_config()._attn_implementation == "sdpa":
-        return seen[:, None]
-    dtype = body.dtype
-    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
