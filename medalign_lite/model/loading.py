@@ -115,7 +115,7 @@ def _explained(folder: Path) -> Iterator[None]:
 def _check_weights(folder: Path, skeleton: nn.Module, *, four_bit: bool) -> None:
     """Raise ModelError unless the files hold numbers for the weights that config.json describes, all of them finite,
     and 4 bit (where it is wanted) reaches the language model's."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("[!.]*.safetensors"))
     there = sum(math.prod(shape) for path in files for shape in stored_shapes(path).values())
     wanted = sum(parameter.numel() for parameter in skeleton.parameters())
     if wanted > 4 * there:  # two weights lie in a byte at most, and some weights lie there once for two

@@ -86,7 +86,9 @@ def _answer_batch(
     settings = _settings(lvlm, decoding, ends)
     # `generate` fills from the model's own generation settings whatever is not set
     inheriting_nothing = patch.object(base_of(lvlm.model), "generation_config", settings)
-    with _seeded(f"{decoding['seed']}/{number}", lvlm.device), inheriting_nothing:
+    with torch.random.fork_rng(devices=[lvlm.device] if lvlm.device.type == "cuda" else []), inheriting_nothing:
+        seed = hashlib.sha256(f"{decoding['seed']}/{number}".encode()).digest()[:6]
+        torch.manual_seed(int.from_bytes(seed))
         inputs = _inputs(lvlm, batch, features)
         branched = inputs if samples == 1 else _branched(lvlm.model, inputs, samples=samples)
         if branched is None:
@@ -231,13 +233,6 @@ def _key(prompts: Sequence[Prompt], decoding: dict) -> str:
 
 
 @contextmanager
-def _seeded(name: str, device: torch.device) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6]))
-        yield
-
-
-@contextmanager
 def _inference(model) -> Iterator[None]:
     """Eval mode within, the former mode after."""
     was_training = model.training
@@ -278,7 +273,7 @@ def own_answers(
     total = sum(len(_prompts(cases, name, preset)) * times.get(name, 1) for name in PASSES)
 
     def tick() -> str:
-        journals = scratch.glob("*/*.jsonl")
+        journals = scratch.glob("*/[!.]*.jsonl")  # not what a kill left half written
         done = sum(path.read_text(encoding="utf-8").count('"question_id":') for path in journals)
         return f"{done} of {total} answers"
 
