@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
+
+from medalign_lite.files import peak_mb
 
 CLEAR = Path("/proc/self/clear_refs")  # Linux: writing 5 starts the process's peak anew
 STATUS = Path("/proc/self/status")
@@ -30,9 +31,7 @@ def run_child(work: Callable[..., dict], **arguments) -> dict:
 
 class Peak:
     """Peak memory since it was made, above what was held then, in MB (2^20 bytes): allocator's on CUDA, else process's.
-
-    Where the system cannot start a process's peak anew, the peak counts from the process's start.
-    """
+    Where the system cannot start a process's peak anew, the peak counts from the process's start."""
 
     def __init__(self):
         self.on_gpu = torch.cuda.is_available()
@@ -43,19 +42,15 @@ class Peak:
         else:
             if os.access(CLEAR, os.W_OK):
                 CLEAR.write_text("5")
-            self.held = _status("VmRSS") if STATUS.exists() else _highest()
+            self.held = _status("VmRSS") if STATUS.exists() else peak_mb()
 
     def above(self) -> float:
         """MB."""
         if self.on_gpu:
             return torch.cuda.max_memory_allocated() / 2**20 - self.held
-        return (_status("VmHWM") if STATUS.exists() else _highest()) - self.held
+        return (_status("VmHWM") if STATUS.exists() else peak_mb()) - self.held
 
 
 def _status(name: str) -> float:
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) / 2**10
-
-
-def _highest() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

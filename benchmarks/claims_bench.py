@@ -25,10 +25,7 @@ INSTALL = "python3 -m venv .venv-peers && .venv-peers/bin/pip install medspacy==
 
 def mentions() -> list[dict]:
     """The texts of the table with the characters, expected polarity and our polarity of each mention that is named.
-
-    Left out: what is read from an organ ("the lungs are clear"), which names no finding, and mentions that our reader
-    does not find.
-    """
+    Left out: what is read from an organ ("the lungs are clear"), which names no finding, and what we do not find."""
     from medalign_lite.text.reports import read_report
 
     rows = []
@@ -55,9 +52,10 @@ def ask_peers(rows: list[dict]) -> dict[str, list[list[str]]]:
     from negspacy.negation import Negex  # noqa: F401
     from spacy.util import filter_spans
 
-    def run(build: Callable, read: Callable) -> list[list[str]]:
-        nlp = build()
-        answers = []
+    def run(pipes: dict[str, dict], read: Callable) -> list[list[str]]:
+        nlp, answers = spacy.blank("en"), []
+        for name, config in pipes.items():
+            nlp.add_pipe(name, config=config)
         for row in rows:
             doc = nlp.make_doc(row["text"])
             spans = [doc.char_span(a, b, label="FINDING", alignment_mode="expand") for a, b, *_ in row["mentions"]]
@@ -68,24 +66,11 @@ def ask_peers(rows: list[dict]) -> dict[str, list[list[str]]]:
             answers.append([read(by_token[s.start]) for s in spans])
         return answers
 
-    def context():
-        nlp = spacy.blank("en")
-        nlp.add_pipe("medspacy_pyrush")
-        nlp.add_pipe("medspacy_context")
-        return nlp
-
-    def negex():
-        nlp = spacy.blank("en")
-        nlp.add_pipe("sentencizer")
-        nlp.add_pipe("negex", config={"chunk_prefix": ["no"]})
-        return nlp
-
-    def context_says(ent):
-        return "absent" if ent._.is_negated else "uncertain" if ent._.is_uncertain else "present"
-
     return {
-        "medspaCy ConText": run(context, context_says),
-        "negspaCy NegEx": run(negex, lambda ent: "absent" if ent._.negex else "present"),
+        "medspaCy ConText": run({"medspacy_pyrush": {}, "medspacy_context": {}}, lambda ent: (
+            "absent" if ent._.is_negated else "uncertain" if ent._.is_uncertain else "present")),
+        "negspaCy NegEx": run({"sentencizer": {}, "negex": {"chunk_prefix": ["no"]}}, lambda ent: (
+            "absent" if ent._.negex else "present")),
     }
 
 
@@ -94,9 +79,8 @@ def main() -> None:
     rows = mentions()
     answers = {"medalign_lite": [[m[3] for m in row["mentions"]] for row in rows]}
     if PEERS.exists():
-        done = subprocess.run(
-            [PEERS, __file__, "--peers"], input=json.dumps(rows), capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([PEERS, __file__, "--peers"], input=json.dumps(rows), capture_output=True, text=True,
+                              check=True)
         answers |= json.loads(done.stdout.splitlines()[-1])
     text = "\n".join([*_table(rows, answers), "", *_speed(rows)])
     print(text)
@@ -118,37 +102,26 @@ def write_figures(command: str, text: str) -> None:
 
 def _table(rows: list[dict], answers: dict[str, list[list[str]]]) -> list[str]:
     """Markdown: how often each reader agrees with the table, by kind of case."""
-    kinds: tuple[tuple[str, Callable, Callable], ...] = (
-        ("denied or not, all", lambda row, m: True, _is_denied),
-        ("denied or not, without what is gone", lambda row, m: not m[4], _is_denied),
-        ("denied or not, scope of negation", lambda row, m: row["group"].startswith("negation"), _is_denied),
-        ("denied or not, only looks denied", lambda row, m: row["group"].startswith("pseudo"), _is_denied),
-        ("denied, doubted or affirmed, all", lambda row, m: True, str),
-        ("denied, doubted or affirmed, uncertainty", lambda row, m: row["group"] == "uncertainty", str),
-    )
+    def denied(polarity: str) -> bool:
+        return polarity == "absent"
+
     total = sum(len(row["mentions"]) for row in rows)
     left_out = sum(row["left_out"] for row in rows)
-    head = f"{total} named mentions of {len(rows)} texts, given to every reader; left out: {left_out} (see below)."
-    names = "".join(f" {name} |" for name in answers)
-    return [
-        head, "", f"| agreement with the table | mentions |{names}", "|---|---:|" + "---:|" * len(answers),
-        *(_line(name, rows, answers, chosen, asked) for name, chosen, asked in kinds),
-    ]  # fmt: skip
-
-
-def _is_denied(polarity: str) -> bool:
-    return polarity == "absent"
-
-
-def _line(name: str, rows: list[dict], answers: dict, chosen: Callable, asked: Callable) -> str:
-    pairs = {reader: [] for reader in answers}
-    for i, row in enumerate(rows):
-        for k, m in enumerate(row["mentions"]):
-            if chosen(row, m):
-                for reader, said in answers.items():
-                    pairs[reader].append(asked(m[2]) == asked(said[i][k]))
-    count = len(next(iter(pairs.values())))
-    return f"| {name} | {count} |" + "".join(f" {sum(right) / count:.1%} |" for right in pairs.values())
+    lines = [f"{total} named mentions of {len(rows)} texts, given to every reader; left out: {left_out} (see below).",
+             "", "| agreement with the table | mentions |" + "".join(f" {name} |" for name in answers),
+             "|---|---:|" + "---:|" * len(answers)]
+    for name, chosen, asked in (
+        ("denied or not, all", lambda row, m: True, denied),
+        ("denied or not, without what is gone", lambda row, m: not m[4], denied),
+        ("denied or not, scope of negation", lambda row, m: row["group"].startswith("negation"), denied),
+        ("denied or not, only looks denied", lambda row, m: row["group"].startswith("pseudo"), denied),
+        ("denied, doubted or affirmed, all", lambda row, m: True, str),
+        ("denied, doubted or affirmed, uncertainty", lambda row, m: row["group"] == "uncertainty", str),
+    ):
+        at = [(i, k, m) for i, row in enumerate(rows) for k, m in enumerate(row["mentions"]) if chosen(row, m)]
+        shares = [sum(asked(m[2]) == asked(said[i][k]) for i, k, m in at) / len(at) for said in answers.values()]
+        lines.append(f"| {name} | {len(at)} |" + "".join(f" {share:.1%} |" for share in shares))
+    return lines
 
 
 def _speed(rows: list[dict]) -> list[str]:
@@ -160,11 +133,11 @@ def _speed(rows: list[dict]) -> list[str]:
     phantom = [q["answer"] for case in cases for q in case["questions"] if q["kind"] == "report"]
     table = [row["text"] for row in rows] * 3
     lines = ["| reader | texts | sentences | sentences a second of one core |", "|---|---|---:|---:|"]
-    for name, about, reader, splitter, texts in (
-        ("`reports.read_report`", "the table, three times", read_report, find_report_sentences, table),
-        ("`reports.extract_claims`", "the phantom's reports", extract_claims, find_report_sentences, phantom),
+    for name, about, reader, texts in (
+        ("`reports.read_report`", "the table, three times", read_report, table),
+        ("`reports.extract_claims`", "the phantom's reports", extract_claims, phantom),
     ):
-        sentences, seconds = sum(len(splitter(text)) for text in texts), []
+        sentences, seconds = sum(len(find_report_sentences(text)) for text in texts), []
         for _ in range(5):
             start = time.process_time()
             for text in texts:

@@ -6,7 +6,6 @@ Every image-text-to-text type of the pinned transformers that can be built tiny 
 weights, saved as a hub model would lie, and put through `run/trial.py` in a process of its own.
 """
 
-import importlib.metadata
 import inspect
 import json
 import multiprocessing
@@ -15,6 +14,7 @@ import re
 import resource
 import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -266,7 +266,7 @@ def page(rows: dict[str, tuple[str, str]]) -> str:
         "load, encode, answer, sample, score against a plain forward pass, one gradient. It is used exactly, or",
         "refused in a sentence.", "",
         f"`make conformance` wrote this table, with transformers {transformers.__version__} and "
-        f"{'' if _installed('torchvision') else 'without '}torchvision, on a CPU: each",
+        f"{'' if find_spec('torchvision') else 'without '}torchvision, on a CPU: each",
         "image-text-to-text type, tiny, with random weights and its own processor. A published model brings its own",
         "numbers, chat template and special tokens: ask the doctor.", "",
         f"{tried} of {len(rows)} types could be built: {counts['exact']} exact, {counts['refused']} refused, and "
@@ -283,10 +283,6 @@ def page(rows: dict[str, tuple[str, str]]) -> str:
         *(f"| {kind} | {text} |" for kind, (state, text) in rows.items() if state == "not built"), "",
     ]  # fmt: skip
     return "\n".join(lines)
-
-
-def _installed(name: str) -> bool:
-    return any(one.name == name for one in importlib.metadata.distributions())
 
 
 def main(kinds: list[str]) -> int:

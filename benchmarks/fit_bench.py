@@ -4,7 +4,6 @@
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +19,10 @@ from medalign_lite.dials import PRESETS
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.batches import encode_prompts
-from medalign_lite.model.lvlm import Lvlm
 from medalign_lite.model.rollout import rollout
 from medalign_lite.run import fit
 from medalign_lite.run.fit import Meter
-from medalign_lite.train.pairs import Pair, PairInputs
+from medalign_lite.train.pairs import PairInputs
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import score
 
@@ -46,25 +44,19 @@ def measured(models: Path, *, world: str, phase: str, threads: int = 1) -> dict:
             answers = rollout(policy, prompts, max_new_tokens=ANSWER, batch_size=ASKED, progress=False)
             tokens = max(len(answer.ids) for answer in answers)
         else:
-            train_step(policy, pairs, Path(work))
+            recipe, inputs = RECIPES[RECIPE], PairInputs(policy)
+            inputs.warm(pairs, images=[image for image, _ in recipe.sides()])
+            pairs, cache = pairs[:PAIRS], ReferenceCache(policy, inputs, Path(work))
+            cache.fill(pairs, recipe.sides(), name="pairs", batch_size=1)
+            optimizer = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad])
+            for _ in range(2):  # optimizer steps, with all that is made before the first
+                optimizer.zero_grad(set_to_none=True)
+                terms = score(policy.model, inputs, pairs, recipe.sides(), reference=cache)
+                objective(terms, recipe).loss.mean().backward()
+                optimizer.step()
     asked = encode_prompts(policy.processor, [pairs[0].clean], [QUESTION], device=policy.device)["input_ids"]
     return {"mb": (weights_of(policy.model, phase) + meter.peak) / 2**20, "process": peak.above(), "tokens": tokens,
             "prefix": asked.shape[1]}
-
-
-def train_step(policy: Lvlm, pairs: Sequence[Pair], folder: Path) -> None:
-    """Two optimizer steps on some of the pairs, with all that is made before the first."""
-    recipe, inputs = RECIPES[RECIPE], PairInputs(policy)
-    inputs.warm(pairs, images=[image for image, _ in recipe.sides()])
-    pairs = pairs[:PAIRS]
-    cache = ReferenceCache(policy, inputs, folder)
-    cache.fill(pairs, recipe.sides(), name="pairs", batch_size=1)
-    optimizer = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad])
-    for _ in range(2):
-        optimizer.zero_grad(set_to_none=True)
-        terms = score(policy.model, inputs, pairs, recipe.sides(), reference=cache)
-        objective(terms, recipe).loss.mean().backward()
-        optimizer.step()
 
 
 def weights_of(model: torch.nn.Module, phase: str) -> int:
@@ -80,12 +72,9 @@ def weights_of(model: torch.nn.Module, phase: str) -> int:
 def told(models: Path, *, world: str, phase: str, tokens: int, prefix: int) -> float:
     """MB by the estimate, for the same shapes."""
     shape = WORLDS[world]
-    picture = 16 if shape is None else shape.image_tokens
-    preset = replace(
-        PRESETS["ci"], recipes=(RECIPE,), lora_rank=RANK, micro_batch=PAIRS, train_batch=PAIRS, eval_batch=4,
-        rollout_batch=ASKED, max_new_tokens=tokens,
-    )  # fmt: skip
-    images = 2 * POOL if phase == "training" else 0
+    picture, images = shape.image_tokens if shape else 16, 2 * POOL if phase == "training" else 0
+    preset = replace(PRESETS["ci"], recipes=(RECIPE,), lora_rank=RANK, micro_batch=PAIRS, train_batch=PAIRS,
+                     eval_batch=4, rollout_batch=ASKED, max_new_tokens=tokens)
     shapes = fit.Shapes(picture, tokens, images=images, prompt_tokens=prefix - picture)
     return sum(fit.estimate(make_model(models, shape), preset, shapes, on_gpu=False)[phase].values()) / 2**20
 

@@ -72,7 +72,8 @@ def outcome(better: str | None, row: dict) -> str:
         return "refused"
     if broken(better, row["answer"]):
         return "broken"
-    if _plain(better) in map(_plain, row["repaired"]):
+    if " ".join(better.casefold().split()).rstrip(".") in (
+        " ".join(text.casefold().split()).rstrip(".") for text in row["repaired"]):
         return "listed"
     said = Counter(c.said for c in read_report(better))
     return "same claims" if any(said == Counter(c.said for c in read_report(t)) for t in row["repaired"]) else "other"
@@ -90,11 +91,8 @@ def multiple_choice() -> Iterator[tuple[str, bool, str]]:
     for row in rows("multiple_choice"):
         said = option_of(row["answer"], list(row["options"].values()))
         letter = None if said is None else list(row["options"])[said]
-        yield (
-            row["id"],
-            letter == row["says"],
-            f"{row['options']} / {row['answer']!r}: {letter}, right is {row['says']}",
-        )
+        told = f"{row['options']} / {row['answer']!r}: {letter}, right is {row['says']}"
+        yield row["id"], letter == row["says"], told
 
 
 def reader_words() -> Iterator[tuple[str, bool, str]]:
@@ -136,10 +134,6 @@ def first_readings() -> list[str]:
     return ["", told, "", "| set | read | false | broken |", "|---|---:|---:|---:|", *lines]
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".")
-
-
 GATES = {
     "a true statement is left as it is": true_pairs, "yes, no, neither": closed_answers,
     "the option that is said": multiple_choice, "words of reports": reader_words,
@@ -150,13 +144,8 @@ GATES = {
 def model_like(question: Question) -> Iterator[str]:
     """How models answer this question: right and wrong, bare and in a sentence, and not at all."""
     gold = question.answer.strip().rstrip(".")
-    yield from (
-        gold,
-        f"The answer is {gold}.",
-        f"Answer: {gold}",
-        question.text,
-        "I cannot determine this from the image.",
-    )
+    yield from (gold, f"The answer is {gold}.", f"Answer: {gold}", question.text,
+                "I cannot determine this from the image.")
     if gold.lower() in ("yes", "no"):
         other = "No" if gold.lower() == "yes" else "Yes"
         yield from (other, f"{other}, that is so.", f"Final answer: {other}")
@@ -177,65 +166,46 @@ def on_data(folder: Path, seed: int = 7) -> tuple[Counter, list[str]]:
                     found[f"refused: {str(reason)[:70]}"] += 1
                     continue
                 found[edit.source] += 1
-                fault = broken(edit.chosen, answer) or broken(edit.rejected, answer)
-                if fault:
+                if fault := broken(edit.chosen, answer) or broken(edit.rejected, answer):
                     faulty.append(f"{question.text} / {edit.chosen!r} / {edit.rejected!r}: {fault}")
     return found, faulty
 
 
 def page(data: Sequence[Path]) -> str:
     """docs/GATES.md."""
-    lines = [
-        "# Gates",
-        "",
-        "Written by `make gates` from tests/texts; the rows that fail are listed below.",
-        "",
-        "| gate | rows | right | share |",
-        "|---|---:|---:|---:|",
-    ]
+    lines = ["# Gates", "", "Written by `make gates` from tests/texts; the rows that fail are listed below.", "",
+             "| gate | rows | right | share |", "|---|---:|---:|---:|"]
+    repaired = list(repairs())
+    bad = [(key, result, told) for key, result, told in repaired if result not in ("listed", "same claims")]
     failing: dict[str, list[str]] = {}
     for name, gate in GATES.items():
         found = list(gate())
         failing[name] = [f"`{key}` {told}" for key, passed, told in found if not passed]
-        right = len(found) - len(failing[name])
-        lines.append(f"| {name} | {len(found)} | {right} | {right / len(found):.1%} |")
-    found = list(repairs())
-    counted = Counter(result for _, result, _ in found)
-    good = counted["listed"] + counted["same claims"]
-    lines.append(f"| a wrong answer is repaired | {len(found)} | {good} | {good / len(found):.1%} |")
-    failing["a wrong answer is repaired"] = [
-        f"`{key}` ({result}) {told}" for key, result, told in found if result not in ("listed", "same claims")
-    ]
+        lines.append(_row(name, len(found), len(failing[name])))
+    failing["a wrong answer is repaired"] = [f"`{key}` ({result}) {told}" for key, result, told in bad]
+    lines.append(_row("a wrong answer is repaired", len(repaired), len(bad)))
+    counted = Counter(result for _, result, _ in repaired)
     outcomes = ", ".join(f"{name} {number}" for name, number in counted.most_common())
-    lines += ["", f"Repairs by outcome: {outcomes}.", *first_readings()]
-    if BEFORE.is_file():
-        before = json.loads(BEFORE.read_text(encoding="utf-8"))
-        lost = [
-            f"`{key}` {told}"
-            for key, result, told in found
-            if key in before["repaired"] and result not in ("listed", "same claims")
-        ]
-        lines += [
-            "",
-            f"Before (commit {before['commit']}): {before['figures']}",
-            f"{len(lost)} of the {len(before['repaired'])} that were repaired as listed then are refused or other now:",
-            "",
-            *(f"- {row}" for row in lost),
-        ]
+    before = json.loads(BEFORE.read_text(encoding="utf-8"))
+    was = before["repaired"]
+    lost = [f"- `{key}` {told}" for key, _, told in bad if key in was]
+    lines += ["", f"Repairs by outcome: {outcomes}.", *first_readings(), "",
+              f"Before (commit {before['commit']}): {before['figures']}",
+              f"{len(lost)} of the {len(was)} that were repaired as listed then are refused or other now:",
+              "", *lost]
     for folder in data:
-        found, faulty = on_data(folder)
-        lines += [
-            "",
-            f"## {folder.name}: model-like answers to its own questions",
-            "",
-            *(f"- {number} {name}" for name, number in found.most_common()),
-            "",
-            f"{len(faulty)} of {found['corrected'] + found['counterfactual']} pairs hold a broken phrase.",
-            *(f"- {row}" for row in faulty[:40]),
-        ]
+        counts, faulty = on_data(folder)
+        lines += ["", f"## {folder.name}: model-like answers to its own questions", "",
+                  *(f"- {number} {name}" for name, number in counts.most_common()), "",
+                  f"{len(faulty)} of {counts['corrected'] + counts['counterfactual']} pairs hold a broken phrase.",
+                  *(f"- {row}" for row in faulty[:40])]
     for name, some in failing.items():
         lines += ["", f"## {name}: {len(some)} rows", "", *(f"- {row}" for row in some)]
     return "\n".join(lines) + "\n"
+
+
+def _row(name: str, rows: int, failing: int) -> str:
+    return f"| {name} | {rows} | {rows - failing} | {(rows - failing) / rows:.1%} |"
 
 
 def main(arguments: Sequence[str]) -> int:

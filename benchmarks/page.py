@@ -149,22 +149,18 @@ def _ratio_rows(perf: dict) -> list[tuple[str, ...]]:
 
 
 def _step_rows(perf: dict) -> list[tuple[str, ...]]:
-    found = []
+    found, rows = [], perf["rows"]
     for world in ("mid", "embedded"):
-        rows, seconds = perf["rows"], perf[world]["seconds"]
-        naive = rows[f"{world} against naive"]
-        pairs = naive["pairs"]
-        methods = ("dpo", "fire-mpo", "trl", "trl, recomputing")
-        peaks = {method: rows[f"{world} memory of {method}"] for method in methods}
-        for label, time, memory in (
-            ("`dpo`, engine", seconds["dpo"], peaks["dpo"]["mb"]),
-            ("`dpo`, TRL", seconds["trl"], peaks["trl"]["mb"]),
-            ("`dpo`, TRL recomputing", peaks["trl, recomputing"]["seconds"], peaks["trl, recomputing"]["mb"]),
-            ("`fire-mpo`, engine", seconds["fire-mpo"], peaks["fire-mpo"]["mb"]),
-            ("`fire-mpo`, naive", statistics.median(naive["naive"]), None),
+        seconds, naive = perf[world]["seconds"], rows[f"{world} against naive"]
+        for label, method, time in (
+            ("`dpo`, engine", "dpo", seconds["dpo"]), ("`dpo`, TRL", "trl", seconds["trl"]),
+            ("`dpo`, TRL recomputing", "trl, recomputing", None),
+            ("`fire-mpo`, engine", "fire-mpo", seconds["fire-mpo"]),
+            ("`fire-mpo`, naive", None, statistics.median(naive["naive"])),
         ):
-            shown = "–" if memory is None else f"{memory:,.0f}"
-            found.append((world, label, f"{time:.2f}", f"{pairs / time:.2f}", shown))
+            peak = rows[f"{world} memory of {method}"] if method else {}
+            time, shown = time or peak["seconds"], f"{peak['mb']:,.0f}" if method else "–"
+            found.append((world, label, f"{time:.2f}", f"{naive['pairs'] / time:.2f}", shown))
     return found
 
 
@@ -204,7 +200,13 @@ def _rest_rows(perf: dict) -> list[tuple[str, str]]:
     if "rendering" in rows:
         rate = median(rows["rendering"]["images_per_second"])
         found.append(("rendering, masks and lesion-free twins too", f"{rate:.1f} images/s"))
-    return found + _real_rows(rows)
+    for name in NAMES:  # models at their real size, on a GPU
+        for shape in SHAPES:
+            if row := rows.get(f"{name}, {shape}"):
+                found.append((f"{name} at its real size, random weights, NF4: a `fire-mpo` step of {shape} pairs",
+                              f"{median(row['seconds']):.2f} s, {row['gb']:.1f} GB in all; `make doctor` tells "
+                              f"{row['told_gb']:.1f} GB"))
+    return found
 
 
 def _stages(found: dict[str, dict]) -> str:
@@ -212,20 +214,8 @@ def _stages(found: dict[str, dict]) -> str:
     rows = [(f"`{name}`", f"{stage['seconds']:.0f}",
              ", ".join(f"{section} {seconds:.0f}" for section, seconds in list(stage["sections"].items())[:3]))
             for name, stage in found.items()]
-    total = sum(stage["seconds"] for stage in found.values())
-    return STAGES.format(total=f"{int(total) // 60}:{int(total) % 60:02d}", rows=_lines(rows))
-
-
-def _real_rows(rows: dict) -> list[tuple[str, str]]:
-    """Models at their real size, on a GPU."""
-    found = []
-    for name in NAMES:
-        for shape in SHAPES:
-            if row := rows.get(f"{name}, {shape}"):
-                seconds, gb, told = statistics.median(row["seconds"]), row["gb"], row["told_gb"]
-                found.append((f"{name} at its real size, random weights, NF4: a `fire-mpo` step of {shape} pairs",
-                              f"{seconds:.2f} s, {gb:.1f} GB in all; `make doctor` tells {told:.1f} GB"))
-    return found
+    minutes, seconds = divmod(int(sum(stage["seconds"] for stage in found.values())), 60)
+    return STAGES.format(total=f"{minutes}:{seconds:02d}", rows=_lines(rows))
 
 
 def _lines(rows: list[tuple[str, ...]]) -> str:

@@ -9,6 +9,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from statistics import median
 
 import torch
 
-from benchmarks import page, real_size, rows, stages
+from benchmarks import page, real_size, rows
 from benchmarks.child import run_child
 from medalign_lite.files import ROOT, digest, read_json, tree, write_json
 from medalign_lite.run.provenance import versions
@@ -39,10 +40,8 @@ class Row:
 
 
 def plan(*, quick: bool) -> list[Row]:
-    """All rows in order; the quick ones run the small world in place of the mid-size one, once.
-
-    On a GPU the rows that are about the CPU are left out, and models at their real size come in.
-    """
+    """All rows in order; the quick ones run the small world in place of the mid-size one, once. On a GPU the rows that
+    are about the CPU are left out, and models at their real size come in."""
     cores, found, on_gpu = rows.CORES, [], torch.cuda.is_available()
     big, batch, few, many = ("small", 2, 1, 2) if quick else ("mid", 4, 3, 8)
     for threads in [1] if on_gpu else sorted({1, cores}):
@@ -67,8 +66,7 @@ def plan(*, quick: bool) -> list[Row]:
         "prompts": 4 if quick else 64, "rounds": few, "tokens": 8 if quick else 96, "threads": 1}))
     if not on_gpu:
         found.append(Row("rendering", rows.rendering, 20, {"images": 4 if quick else 64, "rounds": few}))
-    if not on_gpu and not quick:
-        found.append(Row("stages", stages.stages, 240, {"preset": "ci"}))
+        found += [] if quick else [Row("stages", rows.stages, 240, {"preset": "ci"})]
     if on_gpu or quick:
         for name in real_size.NAMES[:1] if quick else real_size.NAMES:
             for shape, (micro, passes) in real_size.SHAPES.items():
@@ -79,11 +77,12 @@ def plan(*, quick: bool) -> list[Row]:
 
 def machine() -> dict:
     """What the figures were measured on."""
-    name = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-                platform.processor() or platform.machine())
-    memory = next((int(line.split()[1]) / 2**20 for line in _lines("/proc/meminfo") if line.startswith("MemT")), None)
+    told = "".join(place.read_text() for place in map(Path, ("/proc/cpuinfo", "/proc/meminfo")) if place.exists())
+    name = re.search(r"^model name\s*: *(.*)$", told, re.MULTILINE)
+    name = name[1].strip() if name else platform.processor() or platform.machine()
+    memory = re.search(r"^MemTotal: *(\d+)", told, re.MULTILINE)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": name, "cores": rows.CORES, "memory_gb": memory and round(memory), "gpu": gpu}
+    return {"cpu": name, "cores": rows.CORES, "memory_gb": memory and round(int(memory[1]) / 2**20), "gpu": gpu}
 
 
 def measure(folder: Path, wanted: Sequence[Row]) -> dict[str, dict]:
@@ -112,7 +111,7 @@ def measure(folder: Path, wanted: Sequence[Row]) -> dict[str, dict]:
 def summarise(found: dict[str, dict]) -> dict:
     """perf.json: the ratios, each with its value (the median) and its samples, and every row that they come from."""
     embedded = [numbers for name, numbers in found.items() if name.startswith("embedded against TRL")]
-    quickest = {name: min((numbers for numbers in embedded), key=lambda numbers, name=name: median(numbers[name]))
+    quickest = {name: min(embedded, key=lambda numbers, name=name: median(numbers[name]))
                 for name in ("dpo", "trl", "fire-mpo")}
     nf4, share, spoken = found["nf4 against dense"], found["matmul share"], found["rollouts"]
     mid = dict.fromkeys(quickest, found["mid against TRL"])
@@ -152,10 +151,6 @@ def _against(best: dict[str, dict], found: dict[str, dict], world: str) -> dict:
 def _ratio(over: Sequence[float], under: Sequence[float]) -> dict:
     """Ratio of the medians, and round by round."""
     return {"value": median(over) / median(under), "samples": [a / b for a, b in zip(over, under, strict=True)]}
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
 def main(arguments: Sequence[str]) -> int:

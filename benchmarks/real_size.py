@@ -4,7 +4,6 @@ Speed and memory do not depend on the values of the weights. The configuration i
 `medalign_lite/run/configs`; tokenizer and chat template are home-made, because only lengths count.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +17,11 @@ from benchmarks.child import Peak
 from benchmarks.steps import engine_step, timed
 from benchmarks.worlds import make_pairs
 from medalign_lite.dials import PRESETS
+from medalign_lite.files import read_json
 from medalign_lite.model.lvlm import attach_lora, load_lvlm, recompute_layers
 from medalign_lite.run import fit
 from tests.families import qwen3_vl
 
-CONFIGS = fit.CONFIGS
 NAMES = ("Qwen3-VL-2B-Instruct", "Qwen3-VL-4B-Instruct")
 SHAPES = {"1 × 8": (1, 8), "8 × 1": (8, 1)}  # records a forward pass × passes a step
 SIDE, IMAGE_TOKENS = 512, 256  # pixels of a picture, and the tokens that it becomes
@@ -35,10 +34,8 @@ SHRUNK = {"text_config": {"num_hidden_layers": 1, "vocab_size": 4096, "hidden_si
 
 def real_size(models: Path, *, name: str, micro: int, passes: int, steps: int, shrunk: bool = False) -> dict:
     """Seconds of each step after the first, and the GPU's peak in GB (10^9 bytes), weights and caches included, beside
-    what `make doctor` tells of the same work.
-
-    `shrunk`: the same model with layers and widths cut, to try the row where there is no GPU.
-    """
+    what `make doctor` tells of the same work. `shrunk`: the same model with layers and widths cut, to try the row where
+    there is no GPU."""
     preset, folder = PRESETS["full"], make_folder(models, name, SHRUNK if shrunk else {})
     peak = Peak()
     with TemporaryDirectory() as work:
@@ -68,7 +65,7 @@ def make_folder(models: Path, name: str, changes: Mapping[str, Mapping]) -> Path
     processor.image_processor = Qwen2VLImageProcessorPil(
         patch_size=16, merge_size=2, min_pixels=SIDE**2, max_pixels=SIDE**2, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    told = json.loads((CONFIGS / name / "config.json").read_text(encoding="utf-8"))
+    told = read_json(fit.CONFIGS / name / "config.json")
     told |= {part: told[part] | dict(change) for part, change in changes.items()}
     told |= {key: getattr(tiny.config, key) for key in told if key.endswith("_token_id")}
     config = AutoConfig.for_model(told.pop("model_type"), **told)
@@ -79,5 +76,4 @@ def make_folder(models: Path, name: str, changes: Mapping[str, Mapping]) -> Path
     model.generation_config = GenerationConfig(**ends)
     processor.save_pretrained(place)
     model.save_pretrained(place)
-    del model
     return place

@@ -2,11 +2,15 @@
 
 import gc
 import os
+import subprocess
+import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import nbformat
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,6 +19,7 @@ from benchmarks.steps import Step, engine_step, naive_step, timed, trl_step
 from benchmarks.worlds import MID, QUESTION, SAMPLES, SMALL, Shape, load_policy, make_model, make_pairs
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.cases.rollouts import Prompt
+from medalign_lite.files import ROOT, read_json
 from medalign_lite.model.batches import encode_prompts
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.loading import compute_dtype
@@ -70,19 +75,13 @@ def memory(models: Path, *, world: str, batch: int, method: str, threads: int) -
 
 def growth(models: Path, *, axis: str, number: int, steps: int, threads: int) -> dict:
     """A `dpo` step of the engine with one number of the small world changed."""
-    shape, batch, length = SMALL, 4, 32
-    if axis == "image tokens":
-        shape = replace(SMALL, image_px=round(28 * number**0.5))
-    elif axis == "vocabulary":
-        shape = replace(SMALL, vocab_size=number)
-    elif axis == "answer tokens":
-        length = number
-    elif axis == "batch":
-        batch = number
+    sizes = {"image tokens": round((SMALL.image_px / 28) ** 2), "answer tokens": 32, "batch": 4,
+             "vocabulary": SMALL.vocab_size} | {axis: number}
+    shape = replace(SMALL, image_px=round(28 * sizes["image tokens"] ** 0.5), vocab_size=sizes["vocabulary"])
     with TemporaryDirectory() as work:
         policy = load_policy(models, shape, four_bit=False)
         torch.set_num_threads(threads)
-        pairs = make_pairs(policy.processor.tokenizer, batch, (length, length))
+        pairs = make_pairs(policy.processor.tokenizer, sizes["batch"], (sizes["answer tokens"],) * 2)
         peak = Peak()
         step, _ = engine_step(policy, pairs, "dpo", Path(work))
         return {"seconds": [timed(step)[0] for _ in range(steps + 1)][1:], "mb": peak.above()}
@@ -127,8 +126,8 @@ def rollouts(models: Path, *, prompts: int, rounds: int, tokens: int, threads: i
     def batched() -> float:
         features = KeptFeatures(lvlm)
         features.warm([case.image for case in cases])
-        found = rollout(lvlm, asked, max_new_tokens=tokens, batch_size=prompts, progress=False, features=features)
-        return sum(len(answer.ids) for answer in found)
+        return sum(len(answer.ids) for answer in rollout(
+            lvlm, asked, max_new_tokens=tokens, batch_size=prompts, progress=False, features=features))
 
     def one_by_one() -> float:
         total = 0
@@ -156,13 +155,35 @@ def rendering(models: Path, *, images: int, rounds: int) -> dict:
     return {"images_per_second": rates}
 
 
-def _in_turn(steps: dict[str, Step], rounds: int, warm: int = 1) -> dict:
-    """Seconds of each step in each round, after `warm` rounds that do not count, and what it returned in all of them.
+def stages(models: Path, *, preset: str) -> dict:
+    """Where the time of `make reproduce` goes: seconds of every stage of a run from nothing, by section."""
+    with TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "medalign_lite", "reproduce", f"PRESET={preset}", f"OUT={out}"]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        notebooks = next(Path(out).glob("*/notebooks"))
+        record = read_json(notebooks / ".runs.json")
+        return {"stages": {name: {"seconds": entry["seconds"],
+                                  "sections": sections(notebooks / f"{name}.ipynb", entry["seconds"])}
+                           for name, entry in sorted(record.items())}}  # fmt: skip
 
-    A garbage collection before each keeps one step's leavings out of another's time.
-    """
-    found = {name: [] for name in steps}
-    values = {name: [] for name in steps}
+
+def sections(executed: Path, seconds: float) -> dict[str, float]:
+    """Seconds by the heading that stands above the cells, longest first; and what a stage takes beside its cells."""
+    spent, heading = Counter(), ""
+    for cell in nbformat.read(executed, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            heads = [line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")]
+            heading = heads[-1] if heads else heading
+        else:
+            spent[heading] += cell.metadata.get("papermill", {}).get("duration") or 0.0
+    spent["kernel and page"] = max(0.0, seconds - sum(spent.values()))
+    return dict(spent.most_common())
+
+
+def _in_turn(steps: dict[str, Step], rounds: int, warm: int = 1) -> dict:
+    """Seconds of each step in each round, after `warm` rounds that do not count, and what it returned in all of them. A
+    garbage collection before each keeps one step's leavings out of another's time."""
+    found, values = ({name: [] for name in steps} for _ in range(2))
     for turn in range(rounds + warm):
         for name, step in steps.items():
             gc.collect()

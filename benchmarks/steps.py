@@ -19,13 +19,10 @@ LEARNING_RATE = 1e-4
 Step = Callable[[], float]  # does a step and returns its loss
 
 
-def engine_step(
-    policy: Lvlm, pairs: Sequence[Pair], recipe: str, folder: Path, *, micro: int | None = None
-) -> tuple[Step, float]:
-    """A step of the engine, and the seconds that it took to fill its caches for these pairs.
-
-    `micro`: how many of them each forward pass takes; None = all.
-    """
+def engine_step(policy: Lvlm, pairs: Sequence[Pair], recipe: str, folder: Path, *, micro: int | None = None
+                ) -> tuple[Step, float]:
+    """A step of the engine, and the seconds that it took to fill its caches for these pairs. `micro`: how many of them
+    each forward pass takes; None = all."""
     recipe = RECIPES[recipe]
 
     def fill(name: str) -> tuple[PairInputs, ReferenceCache]:
@@ -51,10 +48,14 @@ def engine_step(
 
 
 def trl_step(lvlm: Lvlm, policy: Lvlm, pairs: Sequence[Pair], folder: Path, *, checkpointing: bool) -> Step:
-    """A step of TRL's trainer on its own model, whose adapters start as the policy's.
+    """A step of TRL's trainer on its own model. Its batch is collated beforehand and its evaluation metrics are its
+    own; data loading costs it nothing here."""
+    trainer, batch = trl_trainer(lvlm, policy, pairs, folder, checkpointing=checkpointing)
+    return _updating(trainer.model, lambda: trainer.compute_loss(trainer.model, batch))
 
-    Its batch is collated beforehand and its evaluation metrics are its own; data loading costs it nothing here.
-    """
+
+def trl_trainer(lvlm: Lvlm, policy: Lvlm, pairs: Sequence[Pair], folder: Path, *, checkpointing: bool = False):
+    """TRL's DPOTrainer on `lvlm`, with adapters that start as the policy's, and the pairs as its batch."""
     from datasets import Dataset
     from peft import LoraConfig
     from trl import DPOConfig, DPOTrainer
@@ -74,11 +75,9 @@ def trl_step(lvlm: Lvlm, policy: Lvlm, pairs: Sequence[Pair], folder: Path, *, c
     trainer = DPOTrainer(model=lvlm.model, args=settings, train_dataset=data, processing_class=lvlm.processor,
                          peft_config=lora)
     trained = {name: value for name, value in policy.model.state_dict().items() if "lora_" in name}
-    unexpected = trainer.model.load_state_dict(trained, strict=False).unexpected_keys
-    if unexpected:
+    if unexpected := trainer.model.load_state_dict(trained, strict=False).unexpected_keys:
         raise ValueError(f"TRL's model has no {unexpected[0]}: the two sides would train different adapters")
-    batch = trainer._prepare_inputs(trainer.data_collator([data[n] for n in range(len(pairs))]))
-    return _updating(trainer.model, lambda: trainer.compute_loss(trainer.model, batch))
+    return trainer, trainer._prepare_inputs(trainer.data_collator([data[n] for n in range(len(pairs))]))
 
 
 def naive_step(policy: Lvlm, pairs: Sequence[Pair], recipe: str) -> Step:

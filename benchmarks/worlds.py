@@ -74,26 +74,19 @@ def load_policy(folder: Path, shape: Shape | None, *, four_bit: bool, rank: int 
 
 def make_pairs(tokenizer, count: int, lengths: tuple[int, int], *, edit_at: float = 0.5) -> list[Pair]:
     """Pairs about the sample radiographs whose answers have from `lengths[0]` to `lengths[1]` tokens, evenly spread.
-
     One word of y+, `edit_at` of the way through, is another in y-; the lesion image is the clean one with noise in a
-    quarter of it.
-    """
+    quarter of it."""
     cases = read_cases(SAMPLES).cases
     words = " ".join(case.questions[0].answer for case in cases).split()
     found = []
     for n, length in enumerate(np.linspace(*lengths, count).round().astype(int)):
         start = 37 * n % len(words)
-        chosen = _of_length(tokenizer, (words[start:] + words)[: int(length)], int(length))
+        chosen = (words[start:] + words)[:length]
+        while len(tokenizer(" ".join(chosen))["input_ids"]) > length - 1:  # whole words, the end token beside them
+            chosen.pop()
         picture = Image.open(cases[n % len(cases)].image).convert("RGB")
         found.append(_pair(f"r{n}", chosen, picture.rotate(n // len(cases)), edit_at, seed=n))
     return found
-
-
-def _of_length(tokenizer, words: list[str], length: int) -> list[str]:
-    """The first words that make up `length` tokens with the end token, or as near below as whole words allow."""
-    while len(tokenizer(" ".join(words))["input_ids"]) > length - 1:
-        words = words[:-1]
-    return words
 
 
 def _pair(name: str, words: list[str], picture: Image.Image, edit_at: float, *, seed: int) -> Pair:

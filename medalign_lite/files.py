@@ -156,9 +156,9 @@ def bar(name: str, total: int, *, shown: bool = True, unit: str = "it") -> tqdm:
 
 
 def machine_memory_gb() -> tuple[float, float]:
-    """GB of memory that this process may use, and that are unused now."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = (os.sysconf(name) * page / 1e9 for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    """GB of memory that this process may use, and that are unused now, as far as the system tells (macOS does not)."""
+    unused = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    total, free = (os.sysconf(name) * os.sysconf("SC_PAGE_SIZE") / 1e9 for name in ("SC_PHYS_PAGES", unused))
     limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit
     if limit.is_file() and limit.read_text().strip().isdigit():
         total = min(total, int(limit.read_text()) / 1e9)

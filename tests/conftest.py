@@ -44,6 +44,13 @@ def picture(tmp_path):
     return path
 
 
+def adapter_gradient(lvlm, loss):
+    """Gradient of a scalar loss by all adapters, as one vector."""
+    adapters = [p for p in lvlm.model.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss, adapters, allow_unused=True, materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in found])
+
+
 def stirred(lvlm, scale=0.1):
     """The model, its adapters moved to where they do something: fresh ones change nothing."""
     random = torch.Generator().manual_seed(5)

@@ -1,4 +1,5 @@
-"""Arms: pairs from records and pictures, which are drawn, how recipes share two processes, and that all are trained."""
+"""The data of a run and its arms: pairs of records and pictures, which are drawn, repairs first; how recipes share two
+processes, and that all are trained."""
 
 from dataclasses import replace
 
@@ -8,23 +9,33 @@ from test_train import pairs  # noqa: F401 - a fixture
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.dials import PRESETS
 from medalign_lite.edits.records import Record
+from medalign_lite.run.pairs import open_run
+from medalign_lite.run.stages import open_stage
 from medalign_lite.train import arms
 from medalign_lite.train.arms import settings_of, share_out, train_arms
-from medalign_lite.train.data import choose_pairs, pairs_of
+from medalign_lite.train.data import draw_data, pairs_of
 from medalign_lite.train.settings import TrainSettings
 
 RECIPES = PRESETS["ci"].recipes
 
 
-@pytest.fixture
-def record(tmp_path):
-    return Record(
-        "c/q/greedy/0", "g", "c", "q", "c.png", "Is there a nodule?", (5, 6), "Yes.", {}, "No.", "Yes.",
-        ((0, 2, "negation"),), ((0, 3, "negation"),), "corrected", {"chosen": "true", "rejected": "false"}, ("nodule",),
-    )  # fmt: skip
+@pytest.mark.parametrize("cases", ["", "data_samples/cases"])
+def test_a_run_is_opened_as_it_was_made(tmp_path, cases):
+    made = open_stage("03_corruption", preset="ci", cases=cases, seed=11, out=str(tmp_path))
+    made.jsonl("pairs.jsonl", list)
+    made.finish()
+    found = open_run(tmp_path / "ci", needs=("03_corruption",))
+    assert (found.cases, found.model, found.seed, found.preset) == (made.cases, made.model, 11, made.preset)
+    assert (found.cases is None) == (cases == "") and found.run_folder == made.run_folder
 
 
-def test_a_pair_knows_whose_words_were_sampled_and_which_pictures_exist(record, tmp_path):
+OWN = ("No.", "Yes.", ((0, 2, "negation"),), ((0, 3, "negation"),))
+CHECKED = {"chosen": "true", "rejected": "false"}
+
+
+def test_a_pair_knows_whose_words_were_sampled_and_which_pictures_exist(tmp_path):
+    record = Record("c/q/greedy/0", "g", "c", "q", "c.png", "Is there a nodule?", (5, 6), "Yes.", {}, *OWN, "corrected",
+                    CHECKED, ("nodule",))
     question = Question("q", "Is there a nodule?", "No.", "closed", "presence")
     case = Case("c", "g", "val", tmp_path / "c.png", (question,))
     row = {"id": record.id, "lesion": "lesion/a.png", "control": None}
@@ -38,15 +49,22 @@ def test_a_pair_knows_whose_words_were_sampled_and_which_pictures_exist(record, 
         pairs_of([record], [], [case], folder=tmp_path)
 
 
-def test_a_share_of_the_drawn_pairs_are_reports(pairs):  # noqa: F811
-    reports = {"r0", "r2", "r5"}
-    drawn = choose_pairs(pairs, 4, seed=1, first=reports, share=0.5)
-    assert len(drawn) == 4 and len(reports & {pair.id for pair in drawn}) == 2
-    assert [pair.id for pair in drawn] == sorted(pair.id for pair in drawn)
-    assert len(reports & {pair.id for pair in choose_pairs(pairs, 6, seed=1, first=reports, share=1.0)}) == 3
-    assert len(reports & {pair.id for pair in choose_pairs(pairs, 7, seed=1, first=reports, share=0.0)}) == 2
-    assert choose_pairs(pairs, 4, seed=1, first=reports, share=0.5) == drawn
-    assert choose_pairs(pairs, 0, seed=1) == pairs == choose_pairs(pairs, 99, seed=1)
+@pytest.mark.parametrize(("count", "share", "corrected"), [
+    (4, 0.75, 3), (4, 1.0, 4), (4, 0.0, 2), (5, 1.0, 4), (0, 1.0, 4), (99, 0.0, 4)])  # 2 repair nothing
+def test_pairs_that_repair_an_error_are_drawn_by_their_share(tmp_path, count, share, corrected):
+    asks = tuple(Question(name, "A nodule?", "No.", kind, "finding") for name, kind in
+                 (("report", "report"), ("q", "closed")))
+    cases = [Case(f"{split}{n}", f"{split}{n}", split, tmp_path / "c.png", asks)
+             for split in ("train", "val") for n in range(6)]
+    records = [Record(f"{case.id}/q", case.group, case.id, "q" if n % 2 else "report", "c.png", "A nodule?", (5,),
+                      OWN[n % 6 < 4], {}, *OWN, "corrected" if n % 6 < 4 else "counterfactual", CHECKED)
+               for n, case in enumerate(cases)]
+    rows = [{"id": record.id, "lesion": None, "control": None} for record in records]
+    data, again = (draw_data(records, rows, cases, folder=tmp_path, count=count, share=share, seed=1) for _ in range(2))
+    assert [pair.id for pair in data.pool] == sorted(pair.id for pair in data.pool) and again.pool == data.pool
+    assert len(data.pool) == min(count or 6, 6) and sum(pair.id in data.corrected for pair in data.pool) == corrected
+    assert {pair.id for pair in data.watched} == {r.id for r in records[6:]}  # fewer than are looked at: all
+    assert data.reports == {r.id for r in records if r.question_id == "report"}
 
 
 def test_recipes_are_shared_out_by_what_a_step_costs():

@@ -2,23 +2,23 @@
 
 import warnings
 from dataclasses import replace
-from itertools import takewhile
 
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
-from conftest import stirred
+from conftest import adapter_gradient, stirred
 from families import FAMILIES, save_family
 
 from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import RECIPES, Reads
-from medalign_lite.model.batches import encode, special_tokens
+from medalign_lite.model.batches import encode
 from medalign_lite.model.families import find_towers
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import attach_lora, load_adapter, load_lvlm, recompute_layers, trainable_by_tower
 from medalign_lite.model.rollout import rollout
-from medalign_lite.run.trial import plain_logp, try_model
+from medalign_lite.run.trial import try_model
+from medalign_lite.text.diff import diff_spans
 from medalign_lite.text.spans import KINDS
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.prefix import Packed
@@ -39,13 +39,10 @@ def folder(request, tmp_path_factory):
 def pairs(pictures):
     """Two pairs whose answers and questions differ in length; the second without control image."""
     found = []
-    for n, (side, other) in enumerate((("right", "left"), ("left", "right"))):
-        chosen, rejected = (f"There is a small nodule in the {word} upper zone.{' No pneumothorax.' * n}"
-                            for word in (side, other))
-        spans = [((text.index(word), text.index(word) + len(word), "side"),)
-                 for text, word in ((chosen, side), (rejected, other))]
-        found.append(Pair(f"r{n}", QUESTIONS[n], chosen, rejected, *spans, clean=pictures[n], lesion=pictures[n + 1],
-                          control=None if n else pictures[3]))
+    for n, sides in enumerate((("right", "left"), ("left", "right"))):
+        texts = [f"There is a small nodule in the {word} upper zone.{' No pneumothorax.' * n}" for word in sides]
+        found.append(Pair(f"r{n}", QUESTIONS[n], *texts, *diff_spans(*texts), clean=pictures[n],
+                          lesion=pictures[n + 1], control=None if n else pictures[3]))
     return found
 
 
@@ -58,9 +55,7 @@ def losses_and_gradients(policy, pairs, inputs, reference=None):
     terms = score(policy.model, inputs, pairs, ALL_SIDES | RECIPE.sides(),
                   reference=reference or LiveReference(policy.model))
     losses = objective(terms, RECIPE).loss
-    adapters = [p for p in policy.model.parameters() if p.requires_grad]
-    found = torch.autograd.grad(losses.mean(), adapters, allow_unused=True, materialize_grads=True)
-    return losses.detach(), torch.cat([gradient.flatten() for gradient in found])
+    return losses.detach(), adapter_gradient(policy, losses.mean())
 
 
 def test_towers_are_four_bit_and_adapters_train_the_language_model(policy):
@@ -102,18 +97,6 @@ def test_shared_equals_plain(policy, pairs, monkeypatch):
     assert expected.norm() > 0 and (gradient - expected).norm() <= 1e-4 * expected.norm()
 
 
-def test_answers_in_a_batch_do_not_see_one_another(policy, pairs):
-    """Plain rows, padded beside a longer one and alone: the answer's log-probabilities are the same."""
-    inputs, side = PairInputs(policy), ("clean", "chosen")
-    both = score(policy.model, inputs, pairs, {side: Reads()}, reference=None).sides[side]
-    for n, pair in enumerate(pairs):
-        alone = score(policy.model, inputs, [pair], {side: Reads()}, reference=None).sides[side]
-        torch.testing.assert_close(both.logp[n][both.valid[n]], alone.logp[0], atol=1e-5, rtol=1e-4)
-    cut = replace(pairs[0], chosen=pairs[0].chosen.removesuffix(" zone."), spans_chosen=())
-    short = score(policy.model, inputs, [cut], {side: Reads()}, reference=None).sides[side].logp[0]
-    torch.testing.assert_close(short[:-2], both.logp[0][: len(short) - 2], atol=1e-5, rtol=1e-4)  # later words unseen
-
-
 def test_cached_reference_equals_live(policy, pairs, tmp_path):
     live, gradient = losses_and_gradients(policy, pairs, PairInputs(policy))
     for _ in range(2):  # computed, then read back
@@ -141,23 +124,17 @@ def test_recomputed_layers_give_the_same_gradients(policy, pairs):
     assert torch.equal(loss, again) and torch.equal(gradient, same)
 
 
-def test_rollout(policy, pairs):
+def test_kept_features_give_the_same_answers(policy, pairs):
     prompts = [Prompt(f"p{n}", "c", "q", pair.clean, pair.question) for n, pair in enumerate(pairs)]
-    greedy = rollout(policy, prompts, max_new_tokens=5, progress=False)
-    drawn = rollout(policy, prompts, max_new_tokens=5, samples=2, temperature=1.0, progress=False)
-    assert [len(found) for found in (greedy, drawn)] == [2, 4] and {r.sample for r in drawn} == {0, 1}
     features = KeptFeatures(policy)
     features.warm([pair.clean for pair in pairs])
-    kept = rollout(policy, prompts, max_new_tokens=5, progress=False, features=features)
-    assert [r.ids for r in kept] == [r.ids for r in greedy]
-    special = set(special_tokens(policy.processor.tokenizer).values())
-    for answer in (*greedy, *drawn):  # an image token that was drawn stands for no image
-        ids = list(takewhile(lambda token: token not in special, answer.ids))
-        plain = plain_logp(policy, prompts[int(answer.id[1])], ids)
-        torch.testing.assert_close(torch.tensor(answer.logps[: len(ids)]), plain, atol=1e-4, rtol=1e-3)
+    kept, greedy = (rollout(policy, prompts, max_new_tokens=5, progress=False, features=some)
+                    for some in (features, None))
+    assert [r.ids for r in kept] == [r.ids for r in greedy] and len(kept) == 2
 
 
 def test_a_trial_with_a_picture_of_real_size(folder):
+    """Answers, greedy, sampled and blind, and scores in a batch: each as a plain forward pass over it alone has it."""
     found = try_model(str(folder), max_side=448, size=(512, 400), device="cpu")
     assert found.off < 1e-4 and found.tokens == {"llava_onevision": 44, "internvl": 52, "llava": 16}.get(
         folder.name.rstrip("0"), found.tokens)

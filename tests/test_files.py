@@ -1,9 +1,11 @@
 """The floor: files written whole, JSON lines, text that is safe to print, folders that are claimed."""
 
 import json
+import os
 
 import pytest
 
+from medalign_lite import files
 from medalign_lite.files import claim, kept, read_jsonl, rows, sync, visible, whole, write_json, write_jsonl
 
 
@@ -53,6 +55,14 @@ def test_a_line_that_is_no_object_is_named(tmp_path, line):
 def test_text_is_printed_without_what_moves_a_terminal(text, shown):
     assert visible(text) == shown
     visible(text).encode()
+
+
+def test_memory_is_told_where_the_system_does_not_say_what_is_free(monkeypatch):
+    told = {name: 2**20 for name in os.sysconf_names if name != "SC_AVPHYS_PAGES"} | {"SC_PAGE_SIZE": 1000}
+    monkeypatch.setattr(os, "sysconf_names", told)
+    monkeypatch.setattr(os, "sysconf", told.__getitem__)
+    total, free = files.machine_memory_gb()
+    assert total == free <= 2**20 / 1e6
 
 
 def test_a_folder_is_claimed_once(tmp_path):

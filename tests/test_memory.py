@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
 from families import FAMILIES, save_family
 
+from benchmarks.fit_bench import weights_of
 from medalign_lite.dials import PRESETS
 from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import RECIPES
@@ -19,6 +19,7 @@ from medalign_lite.run import fit
 from medalign_lite.run.dial import dial, resolve
 from medalign_lite.run.doctor import end_trial
 from medalign_lite.run.fit import Meter, Shapes, config_folder, examine_fit, image_tokens, real_size, with_changes
+from medalign_lite.text.diff import diff_spans
 from medalign_lite.train.pairs import Pair, PairInputs, Row
 from medalign_lite.train.reference import ReferenceCache
 from medalign_lite.train.scoring import score
@@ -32,19 +33,9 @@ def peak(told, phase=None):
     return max(sum(told[name].values()) for name in ([phase] if phase else told))
 
 
-def held_by(model):
-    """Bytes of a loaded model's weights, with what bitsandbytes keeps beside them."""
-    found = {id(p): p.nbytes for p in model.parameters()}
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            state = module.weight.quant_state
-            found |= {id(t): t.nbytes for t in (state.absmax, state.code, state.state2.absmax, state.state2.code)}
-    return sum(found.values())
-
-
 def test_weights_are_those_of_the_loaded_model():
     told = sum(fit.weight_bytes(fit.skeleton_of(EMBEDDED)[1].to(torch.float32)).values())
-    assert told == pytest.approx(held_by(load_lvlm(EMBEDDED, device="cpu").model), rel=CLOSE)
+    assert told == pytest.approx(weights_of(load_lvlm(EMBEDDED, device="cpu").model, "training"), rel=CLOSE)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -53,9 +44,9 @@ def test_a_training_step_holds_what_was_told(recompute, pictures, tmp_path):
     policy = attach_lora(load_lvlm(EMBEDDED, device="cpu"), rank=CI.lora_rank, alpha=CI.lora_alpha)
     fit.recompute_layers(policy.model, recompute)
     text = "side there is a small nodule in the upper zone and no pleural effusion is seen" + " or there" * 8 + "."
-    spans = {"Right": ((0, 5, "side"),), "Left": ((0, 4, "side"),)}
-    pairs = [Pair(f"p{n}", f"Describe this radiograph{'!' * n}", f"Right {text}", f"Left {text}", *spans.values(),
-                  clean=pictures[n], lesion=pictures[n - 1], control=pictures[n - 2]) for n in range(4)]
+    texts = f"Right {text}", f"Left {text}"
+    pairs = [Pair(f"p{n}", f"Describe this radiograph{'!' * n}", *texts, *diff_spans(*texts), clean=pictures[n],
+                  lesion=pictures[n - 1], control=pictures[n - 2]) for n in range(4)]
     inputs = PairInputs(policy)
     inputs.warm(pairs, images=("clean", "lesion", "control"))
     cache = ReferenceCache(policy, inputs, tmp_path)
@@ -63,7 +54,7 @@ def test_a_training_step_holds_what_was_told(recompute, pictures, tmp_path):
     score(policy.model, inputs, pairs, recipe.sides(), reference=cache)  # tries once whether prefixes can be shared
     with Meter() as meter:
         objective(score(policy.model, inputs, pairs, recipe.sides(), reference=cache), recipe).loss.sum().backward()
-    tokens = len(policy.processor.tokenizer(f"Right {text}")["input_ids"]) + 1
+    tokens = len(policy.processor.tokenizer(texts[0])["input_ids"]) + 1
     rows = [Row(pair, "clean", answer) for pair in pairs for answer in ("chosen", "rejected")]
     whole = inputs.sequences(rows).completion.shape[1]
     shapes = Shapes(16, tokens, images=3, prompt_tokens=whole - tokens - 16)
@@ -86,8 +77,7 @@ def test_every_family_can_be_told(family, tmp_path):
     folder = save_family(family, tmp_path / family)
     shapes = Shapes(9, 32, images=10)
     told = fit.estimate(folder, replace(CI, lora_rank=4), shapes, on_gpu=False)
-    assert all(peak(told, phase) > sum(v for k, v in told[phase].items() if k.startswith("weights"))
-               for phase in told)
+    assert all(peak(told, phase) > sum(v for k, v in told[phase].items() if k.startswith("weights")) for phase in told)
 
 
 def test_the_presets_models_are_told_before_they_are_here():

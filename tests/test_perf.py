@@ -8,7 +8,7 @@ import pytest
 from benchmarks import page, perf, rows
 from benchmarks.page import BARS
 from benchmarks.perf import plan, summarise
-from benchmarks.stages import AROUND, sections
+from benchmarks.rows import sections
 
 RATIOS = ("dpo_speedup_vs_trl", "dpo_memory_ratio_vs_trl", "dpo_loss_difference_vs_trl", "fire_mpo_speedup_vs_naive",
           "fire_mpo_step_over_trl_dpo_step")  # fmt: skip
@@ -57,7 +57,7 @@ def test_a_stage_is_told_by_the_sections_of_its_notebook(found, tmp_path):
         cell.metadata["papermill"] = {"duration": seconds}
     nbformat.write(notebook, tmp_path / "a.ipynb")
     spent = sections(tmp_path / "a.ipynb", 8.0)
-    assert spent == {"Ask": 5.0, "Look": 1.5, AROUND: 1.5}
+    assert spent == {"Ask": 5.0, "Look": 1.5, "kernel and page": 1.5}
     measured = {"stages": {"stages": {"00_start": {"seconds": 8.0, "sections": spent}}}}
     text = page.text(summarise(found) | {"rows": found | measured})
     assert "in all, and the sections" in text and "| `00_start` | 8 | Ask 5, Look 2," in text

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import pytest
 import torch
-from conftest import stirred
+from conftest import adapter_gradient, stirred
 from naive import naive_loss
 from torch.nn.functional import pad
 
@@ -14,30 +14,26 @@ from medalign_lite.losses.objective import objective
 from medalign_lite.losses.recipes import EVERYWHERE, RECIPES, Reads, recipe_named
 from medalign_lite.model.batches import Sequences, encode
 from medalign_lite.model.lvlm import adapters_off, attach_lora, base_of, load_lvlm
+from medalign_lite.text.diff import diff_spans
 from medalign_lite.train import scoring
 from medalign_lite.train.pairs import Pair, PairInputs, Row
 from medalign_lite.train.reference import ReferenceCache, ReferenceMismatch
 from medalign_lite.train.scoring import ALL_SIDES, LiveReference, answer_states, check_head, pair_margins, score
 
 TEXTS = (
-    ("There is a small nodule in the right upper zone.", "There is a small nodule in the left upper zone.", "side"),
-    ("No pleural effusion is seen.", "Moderate pleural effusion is seen.", "negation"),
+    ("There is a small nodule in the right upper zone.", "There is a small nodule in the left upper zone."),
+    ("No pleural effusion is seen.", "Moderate pleural effusion is seen."),
     ("Moderate consolidation of the left lower zone. No pneumothorax.",
-     "Moderate consolidation of the left upper zone. No pneumothorax.", "zone"),
+     "Moderate consolidation of the left upper zone. No pneumothorax."),
 )
 
 
 @pytest.fixture(scope="module")
 def pairs(pictures):
     """Three pairs; the second has no corrupted images, the third no control."""
-    pairs = []
-    for n, (chosen, rejected, kind) in enumerate(TEXTS):
-        a = next(i for i, (x, y) in enumerate(zip(chosen, rejected, strict=False)) if x != y)
-        spans = [((a, text.index(" ", a), kind),) for text in (chosen, rejected)]
-        pairs.append(Pair(f"r{n}", "Describe this radiograph.", chosen, rejected, *spans, clean=pictures[n],
-                          lesion=None if n == 1 else pictures[(n + 1) % 4],
-                          control=pictures[(n + 2) % 4] if n == 0 else None, gold="Yes. " + chosen))
-    return pairs
+    return [Pair(f"r{n}", "Describe this radiograph.", *texts, *diff_spans(*texts), clean=pictures[n],
+                 lesion=None if n == 1 else pictures[(n + 1) % 4], control=pictures[(n + 2) % 4] if n == 0 else None,
+                 gold=f"Yes. {texts[0]}") for n, texts in enumerate(TEXTS)]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +41,10 @@ def policy(tiny_folder):
     return stirred(attach_lora(load_lvlm(tiny_folder, device="cpu"), rank=4, alpha=8, seed=3))
 
 
-def losses_of(policy, pairs, recipe, *, inputs=None, reference=None):
-    inputs, reference = inputs or PairInputs(policy), reference or LiveReference(policy.model)
+def losses_of(policy, pairs, recipe, *, inputs=None):
     sides = ALL_SIDES | recipe.sides()
-    return objective(score(policy.model, inputs, pairs, sides, reference=reference), recipe)
+    return objective(score(policy.model, inputs or PairInputs(policy), pairs, sides,
+                           reference=LiveReference(policy.model)), recipe)
 
 
 def plain_logps(policy, pair, image, answer):
@@ -72,26 +68,22 @@ def test_every_recipe_equals_naive_full_logit_forwards(policy, pairs, name):
             return list(zip(logp, ref_logp, logits.log_softmax(-1), ref_logits.log_softmax(-1), (kinds > 0).tolist()))
         return of
 
-    adapters = [p for p in policy.model.parameters() if p.requires_grad]
     plain = torch.stack([naive_loss(name, tokens(pair), lesion=pair.lesion is not None,
                                     control=pair.control is not None) for pair in pairs])
-    expected = torch.autograd.grad(plain.mean(), adapters)
     source = LiveReference(policy.model) if RECIPES[name].reference else None
     terms = score(policy.model, PairInputs(policy), pairs, RECIPES[name].sides(), reference=source)
     losses = objective(terms, RECIPES[name]).loss
     torch.testing.assert_close(losses, plain, atol=1e-5, rtol=1e-5)
-    ours, theirs = (torch.cat([g.flatten() for g in found])
-                    for found in (torch.autograd.grad(losses.mean(), adapters), expected))
+    ours, theirs = (adapter_gradient(policy, found.mean()) for found in (losses, plain))
     assert theirs.norm() > 0 and (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
 
 def test_batch_splitting_order_and_padding_change_nothing(policy, pairs):
     recipe = recipe_named("neutral-control", nll=0.5)
     whole = losses_of(policy, pairs, recipe).loss
-    single = torch.cat([losses_of(policy, [pair], recipe).loss for pair in pairs])
-    backwards = losses_of(policy, pairs[::-1], recipe).loss.flip(0)
-    torch.testing.assert_close(whole, single, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(whole, backwards, atol=1e-5, rtol=1e-5)
+    single = torch.cat([losses_of(policy, [pair], recipe).loss for pair in pairs[::-1]]).flip(0)
+    for again in (single, losses_of(policy, pairs[::-1], recipe).loss.flip(0)):
+        torch.testing.assert_close(whole, again, atol=1e-5, rtol=1e-5)
     rows = [row for _, row in scoring.rows_of(pairs, recipe.sides())]
     made = PairInputs(policy).sequences(rows)
     plain = answer_states(policy.model, made)[0]
@@ -113,9 +105,8 @@ def test_the_head_runs_only_where_a_term_reads(policy, pairs, name, monkeypatch)
 
     def losses(sides):
         terms = score(policy.model, PairInputs(policy), pairs, sides, reference=LiveReference(policy.model))
-        adapters = [p for p in policy.model.parameters() if p.requires_grad]
         found = objective(terms, recipe).loss
-        return terms, found, torch.cat([g.flatten() for g in torch.autograd.grad(found.sum(), adapters)])
+        return terms, found, adapter_gradient(policy, found.sum())
 
     monkeypatch.setattr("medalign_lite.train.scoring.read_tokens", counted)
     terms, found, gradient = losses(recipe.sides())
@@ -138,9 +129,7 @@ def test_length_groups_change_nothing(policy, pairs, monkeypatch):
         rows = [row for _, row in scoring.rows_of(pairs, RECIPES["fire-mpo"].sides())]
         assert len(inputs.batch(rows).parts) == parts  # the prefixes have three lengths
         losses = losses_of(policy, pairs, RECIPES["fire-mpo"], inputs=inputs).loss
-        adapters = [p for p in policy.model.parameters() if p.requires_grad]
-        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(losses.sum(), adapters)])
-        found[pass_tokens] = losses.detach(), gradient
+        found[pass_tokens] = losses.detach(), adapter_gradient(policy, losses.sum())
     (a, ours), (b, theirs) = found.values()
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
@@ -177,15 +166,10 @@ def test_an_image_is_encoded_once(policy, pairs, monkeypatch):
 def test_a_reference_of_other_things_is_refused(policy, pairs, pictures, tmp_path, change, monkeypatch):
     sides = {("clean", "chosen"): Reads()}
     ReferenceCache(policy, PairInputs(policy), tmp_path).fill(pairs, sides, name="train")
-    other, lvlm = list(pairs), policy
-    if change == "image":
-        other[1] = replace(pairs[1], clean=pictures[3])
-    if change == "text":
-        other[1] = replace(pairs[1], question="Is there a pleural effusion?")
-    if change == "order":
-        other.reverse()
-    if change == "model":
-        lvlm = replace(policy, revision="another")
+    one, two, three = pairs
+    other = {"image": [one, replace(two, clean=pictures[3]), three], "order": [three, two, one],
+             "text": [one, replace(two, question="Is there a pleural effusion?"), three]}.get(change, pairs)
+    lvlm = replace(policy, revision="another") if change == "model" else policy
     if change == "processor":
         monkeypatch.setattr(policy.processor.image_processor, "image_mean", [0.1, 0.2, 0.3])
     with pytest.raises(ReferenceMismatch, match="delete it to compute it again"):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.batches import encode
 from medalign_lite.model.lvlm import load_lvlm, trainable_by_tower
+from medalign_lite.text.diff import diff_spans
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.train import TrainingDiverged, TrainSettings, Watch, train
 
@@ -27,12 +28,10 @@ def pairs(pictures):
     for n in range(8):
         side, other = ("right", "left") if n % 2 else ("left", "right")
         tail = " No pleural effusion is seen." * (n % 3)
-        chosen, rejected = (f"There is a small nodule in the {word} upper zone.{tail}" for word in (side, other))
-        spans = [((text.index(word), text.index(word) + len(word), "side"),)
-                 for text, word in ((chosen, side), (rejected, other))]
-        found.append(Pair(f"r{n}", "Describe this radiograph.", chosen, rejected, *spans, clean=pictures[n % 4],
+        texts = [f"There is a small nodule in the {word} upper zone.{tail}" for word in (side, other)]
+        found.append(Pair(f"r{n}", "Describe this radiograph.", *texts, *diff_spans(*texts), clean=pictures[n % 4],
                           lesion=pictures[(n + 1) % 4] if n % 3 else None,
-                          control=pictures[(n + 2) % 4] if n % 3 else None, gold=chosen))
+                          control=pictures[(n + 2) % 4] if n % 3 else None, gold=texts[0]))
     return found
 
 

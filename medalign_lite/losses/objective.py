@@ -11,7 +11,7 @@ The method is that of Mohammadizadehsamakosh et al. 2026 (arXiv 2606.12590); `ne
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -163,16 +163,13 @@ def gate(terms: Terms, *, choice: str, reaction: Tensor | None, threshold: float
 
 def reference_reaction(terms: Terms, recipe: Recipe) -> Tensor:
     """[log π_ref(y+) - log π_ref(y-)] under v, minus the same under v', weighted and normalised as A is. (B,)."""
-    scores = {}
-    for image in ("clean", "lesion"):
-        for answer in ("chosen", "rejected"):
-            side = terms.side(image, answer)
-            as_policy = Side(side.ref_logp.detach(), side.kinds, side.valid)
-            weights = side_weights(side, recipe)
-            scores[image, answer] = advantage(as_policy, weights=weights, choice=recipe.normaliser, reference=False)
-    return (scores["clean", "chosen"] - scores["clean", "rejected"]) - (
-        scores["lesion", "chosen"] - scores["lesion", "rejected"]
-    )
+    def score(image: str, answer: str) -> Tensor:
+        side = terms.side(image, answer)
+        as_policy, weights = replace(side, logp=side.ref_logp.detach()), side_weights(side, recipe)
+        return advantage(as_policy, weights=weights, choice=recipe.normaliser, reference=False)
+
+    clean, lesion = (score(image, "chosen") - score(image, "rejected") for image in ("clean", "lesion"))
+    return clean - lesion
 
 
 def side_weights(side: Side, recipe: Recipe) -> Tensor:
@@ -187,6 +184,12 @@ def _advantage(terms: Terms, recipe: Recipe, image: str, answer: str, present: T
     return value if present is None else torch.where(present, value, torch.zeros_like(value))
 
 
+def _margin(terms: Terms, recipe: Recipe, image: str, present: Tensor | None = None) -> Tensor:
+    """m(u) under the recipe; `present` as in `_advantage`."""
+    chosen, rejected = (_advantage(terms, recipe, image, answer, present) for answer in ("chosen", "rejected"))
+    return margin(chosen, rejected, beta=recipe.beta)
+
+
 def margins(terms: Terms, recipe: Recipe) -> dict[str, Tensor]:
     """m(v), m(v'), m(v°) as `margin`, `margin_lesion`, `margin_control`, for each image whose two sides were scored.
     (B,) each; NaN where the record lacks the image."""
@@ -194,46 +197,32 @@ def margins(terms: Terms, recipe: Recipe) -> dict[str, Tensor]:
     presence = {"clean": torch.ones_like(terms.has_lesion), "lesion": terms.has_lesion, "control": terms.has_control}
     for image, present in presence.items():
         if (image, "chosen") in terms.sides and (image, "rejected") in terms.sides:
-            chosen, rejected = (_advantage(terms, recipe, image, answer, present) for answer in ("chosen", "rejected"))
             name = "margin" if image == "clean" else f"margin_{image}"
-            found[name] = torch.where(present, margin(chosen, rejected, beta=recipe.beta), torch.nan)
+            found[name] = torch.where(present, _margin(terms, recipe, image, present), torch.nan)
     return found
 
 
 def _ground(terms: Terms, recipe: Recipe, present: Tensor) -> Tensor:
     """L_ground before its weight; rows that are not `present` hold values that the caller must drop."""
+    if recipe.ground in ("flip", "neutral"):
+        m_lesion = _margin(terms, recipe, "lesion", present)
+        return ground_flip(m_lesion) if recipe.ground == "flip" else ground_neutral(m_lesion)
+    chosen = _advantage(terms, recipe, "clean", "chosen")
     if recipe.ground == "conditional":
-        chosen = _advantage(terms, recipe, "clean", "chosen")
         return ground_conditional(chosen, _advantage(terms, recipe, "lesion", "chosen", present), beta=recipe.beta)
-    rejected = _advantage(terms, recipe, "lesion", "rejected", present)
-    if recipe.ground == "joint":
-        return ground_joint(_advantage(terms, recipe, "clean", "chosen"), rejected, beta=recipe.beta)
-    m_lesion = margin(_advantage(terms, recipe, "lesion", "chosen", present), rejected, beta=recipe.beta)
-    return ground_flip(m_lesion) if recipe.ground == "flip" else ground_neutral(m_lesion)
-
-
-def _control(terms: Terms, recipe: Recipe, present: Tensor, m: Tensor) -> Tensor:
-    """L_control before its weight."""
-    chosen, rejected = (_advantage(terms, recipe, "control", answer, present) for answer in ("chosen", "rejected"))
-    m_control = margin(chosen, rejected, beta=recipe.beta)
-    return control_keep(m_control) if recipe.control == "keep" else control_match(m_control, m)
-
-
-def _judged(terms: Terms, recipe: Recipe, m: Tensor) -> Tensor:
-    """What the preference term is told: m(v), less TDPO's β a [Σ F(y-) - Σ F(y+)]."""
-    if not recipe.sequence_kl:
-        return m
-    pair = (terms.side("clean", "chosen"), terms.side("clean", "rejected"))
-    chosen, rejected = (weighted_sum(side.forward_kl, side.valid.to(side.logp.dtype)) for side in pair)
-    return m - recipe.beta * recipe.sequence_kl * (rejected - (chosen.detach() if recipe.stop_chosen_kl else chosen))
+    return ground_joint(chosen, _advantage(terms, recipe, "lesion", "rejected", present), beta=recipe.beta)
 
 
 def _clean_terms(terms: Terms, recipe: Recipe, m: Tensor | None) -> dict[str, tuple[float, Tensor]]:
     """The terms under the clean image: name -> (weight, (B,) values)."""
     found = {}
     if recipe.preference:
-        judged = _judged(terms, recipe, m)
-        values = preference(judged, smoothing=recipe.smoothing, target=recipe.target_margin)
+        if recipe.sequence_kl:  # TDPO: m(v) less β a [Σ F(y-) - Σ F(y+)]
+            pair = (terms.side("clean", "chosen"), terms.side("clean", "rejected"))
+            chosen, rejected = (weighted_sum(side.forward_kl, side.valid.to(side.logp.dtype)) for side in pair)
+            m = m - recipe.beta * recipe.sequence_kl * (
+                rejected - (chosen.detach() if recipe.stop_chosen_kl else chosen))
+        values = preference(m, smoothing=recipe.smoothing, target=recipe.target_margin)
         found["preference"] = (recipe.preference, values)
     if recipe.eta:
         found["anchor"] = (recipe.eta, anchor(terms.side("clean", "chosen"), beta=recipe.beta, delta=recipe.delta))
@@ -258,7 +247,9 @@ def _corrupted_terms(terms: Terms, recipe: Recipe, m: Tensor | None) -> dict[str
         found["a_lesion"] = (0.0, present.float())
     if recipe.kappa:
         present = terms.has_control & open_gate
-        found["control"] = (recipe.kappa, torch.where(present, _control(terms, recipe, present, m), 0.0))
+        m_control = _margin(terms, recipe, "control", present)
+        values = control_keep(m_control) if recipe.control == "keep" else control_match(m_control, m)
+        found["control"] = (recipe.kappa, torch.where(present, values, 0.0))
         found["a_control"] = (0.0, present.float())
     return found
 
@@ -267,10 +258,7 @@ def objective(terms: Terms, recipe: Recipe) -> Losses:
     """L of the module's docstring for one batch: `loss` (B,) and `parts`. Only the sides that `recipe.sides()` lists
     are read. Where a' or a° is 0 the row's loss is bit for bit what it is with γ or κ = 0. Raises ValueError when a
     side that a term reads was not scored."""
-    m = None
-    if recipe.compares:
-        chosen, rejected = (_advantage(terms, recipe, "clean", answer) for answer in ("chosen", "rejected"))
-        m = margin(chosen, rejected, beta=recipe.beta)
+    m = _margin(terms, recipe, "clean") if recipe.compares else None
     found = _clean_terms(terms, recipe, m) | _corrupted_terms(terms, recipe, m)
     loss = sum(weight * values for weight, values in found.values() if weight)
     parts = {name: values for name, (_, values) in found.items()}

@@ -3,7 +3,7 @@
 `recipe_named("fire-mpo", beta=0.5)` gives a setting with overrides; whatever is unknown or contradicts itself raises.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 from medalign_lite.text.spans import KINDS
 
@@ -70,33 +70,29 @@ class Recipe:
 
     def __post_init__(self):
         for field in fields(self):
-            self._check_type(field.name)
+            value, default = vars(self)[field.name], field.default
+            told = f"recipe {self.name!r}: {field.name}={value!r}"
+            if isinstance(default, bool) != isinstance(value, bool):
+                wanted = "true or false" if isinstance(default, bool) else "a number or a name"
+                raise TypeError(f"{told} is not {wanted}")
+            several = field.name == "w_kind" and isinstance(value, tuple)
+            if isinstance(default, float) and not (several or isinstance(value, int | float)):
+                raise TypeError(f"{told} is not a number")
+            if isinstance(value, float) and not abs(value) < float("inf"):
+                raise ValueError(f"{told} is not finite")
         for problem in self._problems():
             raise ValueError(f"recipe {self.name!r}: {problem}")
 
-    def _check_type(self, name: str) -> None:
-        value = asdict(self)[name]
-        default = type(self).__dataclass_fields__[name].default
-        if isinstance(default, bool) != isinstance(value, bool):
-            wanted = "true or false" if isinstance(default, bool) else "a number or a name"
-            raise TypeError(f"recipe {self.name!r}: {name}={value!r} is not {wanted}")
-        several = name == "w_kind" and isinstance(value, tuple)
-        if isinstance(default, float) and not (several or isinstance(value, int | float)):
-            raise TypeError(f"recipe {self.name!r}: {name}={value!r} is not a number")
-        if isinstance(value, float) and not abs(value) < float("inf"):
-            raise ValueError(f"recipe {self.name!r}: {name}={value!r} is not finite")
-
     def _problems(self):
         for name, allowed in CHOICES.items():
-            if asdict(self)[name] not in allowed:
-                yield f"{name}={asdict(self)[name]!r}; allowed: {', '.join(allowed)}"
+            if vars(self)[name] not in allowed:
+                yield f"{name}={vars(self)[name]!r}; allowed: {', '.join(allowed)}"
         if not self.kl_answers or set(self.kl_answers) - {"chosen", "rejected"}:
             yield f"kl_answers={self.kl_answers!r}; allowed: chosen, rejected, or both"
         kinds = self.w_kind if isinstance(self.w_kind, tuple) else (self.w_kind,)
         if not all(isinstance(w, int | float) and w >= 0 for w in (self.w_bg, *kinds)):
             yield f"token weights w_bg={self.w_bg}, w_kind={self.w_kind} must be numbers, none negative"
-        negative = [name for name in (*WEIGHTS, "gate_nats", "target_margin") if asdict(self)[name] < 0]
-        if negative:
+        if negative := [name for name in (*WEIGHTS, "gate_nats", "target_margin") if vars(self)[name] < 0]:
             yield f"{', '.join(negative)} must not be negative"
         if self.beta <= 0 or not 0 <= self.lam <= 1 or not 0 <= self.smoothing < 0.5:
             yield "beta must be above 0, lam in [0, 1], smoothing in [0, 0.5)"
@@ -122,10 +118,15 @@ class Recipe:
 
     def sides(self) -> dict[tuple[str, str], Reads]:
         """The forward passes that the terms read: (image, answer) -> at which tokens they read log p, and F and R."""
-        weighted, found = self._weighted(), {}
+        kinds = self.w_kind if isinstance(self.w_kind, tuple) else (self.w_kind,) * len(KINDS)
+        weighted = tuple(bool(weight) for weight in (self.w_bg, *kinds))  # where w_t is not 0
+        inside = tuple(code > 0 for code in range(1 + len(KINDS)))
+        kl = {"phrase": inside, "outside": tuple(not place for place in inside), "all": EVERYWHERE,
+              "weighted": weighted}[self.kl_tokens]  # where k_t is not 0
+        found = {}
 
-        def read(image: str, answer: str, **places: tuple[bool, ...]) -> None:
-            found[image, answer] = found.get((image, answer), Reads(logp=NOWHERE)) | Reads(**{"logp": NOWHERE} | places)
+        def read(image: str, answer: str, *, logp=NOWHERE, kl=NOWHERE) -> None:
+            found[image, answer] = found.get((image, answer), Reads(logp=NOWHERE)) | Reads(logp, kl)
 
         for image, answer in self._compared():
             read(image, answer, logp=weighted)
@@ -134,7 +135,7 @@ class Recipe:
         if self.nll:
             read("clean", self.nll_answer, logp=EVERYWHERE)
         for answer in self.kl_answers if self.alpha else ():
-            read("clean", answer, kl=self._kl_places())
+            read("clean", answer, kl=kl)
         for answer in ("chosen", "rejected") if self.sequence_kl else ():
             read("clean", answer, kl=EVERYWHERE)
         return found
@@ -149,17 +150,6 @@ class Recipe:
             only = {"conditional": [both[0], lesion[0]], "joint": [both[0], lesion[1]]}
             found += only.get(self.ground, lesion)
         return found + ([("control", "chosen"), ("control", "rejected")] if self.kappa else [])
-
-    def _weighted(self) -> tuple[bool, ...]:
-        """Where w_t is not 0."""
-        kinds = self.w_kind if isinstance(self.w_kind, tuple) else (self.w_kind,) * len(KINDS)
-        return tuple(bool(weight) for weight in (self.w_bg, *kinds))
-
-    def _kl_places(self) -> tuple[bool, ...]:
-        """Where k_t is not 0."""
-        inside = tuple(code > 0 for code in range(1 + len(KINDS)))
-        return {"phrase": inside, "outside": tuple(not place for place in inside), "all": EVERYWHERE,
-                "weighted": self._weighted()}[self.kl_tokens]
 
 
 GAMMA = 0.1  # weight of the grounding term in the paper, and what `cdpo` must match
@@ -209,7 +199,6 @@ def recipe_named(name: str, **overrides) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; allowed: {', '.join(RECIPES)}")
     allowed = [field.name for field in fields(Recipe) if field.name != "name"]
-    unknown = sorted(set(overrides) - set(allowed))
-    if unknown:
+    if unknown := sorted(set(overrides) - set(allowed)):
         raise ValueError(f"recipe {name!r} has no setting {', '.join(unknown)}; allowed: {', '.join(allowed)}")
     return replace(RECIPES[name], **overrides)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 
 from medalign_lite.cases.images import read_image
 from medalign_lite.model.families import answer_token_type, processor_text
@@ -63,30 +64,34 @@ def encode(
     Raises ValueError for an empty or padded answer, special tokens in a text, a span outside the answer, a prompt whose
     ids change when the answer follows, ids that do not decode to the answer, and a sequence above `max_tokens`."""
     tokenizer = processor.tokenizer
-    rows = _prompt_rows(processor, images, questions)
-    completions, kinds = [], []
+    rows, rest = _prompt_rows(processor, images, questions)
+    prompts, completions, kinds = [len(row["input_ids"]) for row in rows], [], []
     for i, (question, answer) in enumerate(zip(questions, answers, strict=True)):
         sampled = answer_ids[i] if answer_ids else None
         if sampled is None:
             ids, offsets = _tokenise_answer(processor, question, answer)
         else:
             ids, offsets = list(sampled), sampled_offsets(tokenizer, sampled, answer)
-        _check_length(len(rows.ids[i]) + len(ids), max_tokens or tokenizer.model_max_length)
+        _check_length(prompts[i] + len(ids), max_tokens or tokenizer.model_max_length)
         completions.append(ids)
         kinds.append(token_kinds(offsets, spans[i] if spans else (), length=len(answer)))
-    inputs = _assemble(rows, completions, processor=processor, side="right")
-    completion = _stack([[0] * len(p) + [1] * len(c) for p, c in zip(rows.ids, completions, strict=True)]).bool()
-    marked = _stack([[0] * len(p) + k for p, k in zip(rows.ids, kinds, strict=True)])
-    return Sequences(_to(inputs, device), completion.to(device), marked.to(device))
+    stated = {"attention_mask": 1, "token_type_ids": answer_token_type(processor)}  # of an answer's token
+    rows = [{name: torch.cat([value, torch.tensor(ids if name == "input_ids" else [stated.get(name, 0)] * len(ids))])
+             for name, value in row.items()} for row, ids in zip(rows, completions, strict=True)]
+    inputs = padded(rows, tokenizer=tokenizer, side="right") | rest
+    completion, marked = (
+        pad_sequence([torch.tensor([0] * n + row) for n, row in zip(prompts, found, strict=True)], batch_first=True)
+        for found in ([[1] * len(ids) for ids in completions], kinds))
+    return Sequences(_to(inputs, device), completion.bool().to(device), marked.to(device))
 
 
 def encode_prompts(processor, images, questions, *, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
     """Inputs of `generate`: left-padded prompts that end where the answer begins. Raises ValueError as `encode`. Where
     every image is None the conversations hold text alone."""
-    rows = _prompt_rows(processor, images, questions)
-    for ids in rows.ids:
-        _check_length(len(ids), processor.tokenizer.model_max_length)
-    return _to(_assemble(rows, [[]] * len(rows.ids), processor=processor, side="left"), device)
+    rows, rest = _prompt_rows(processor, images, questions)
+    for row in rows:
+        _check_length(len(row["input_ids"]), processor.tokenizer.model_max_length)
+    return _to(padded(rows, tokenizer=processor.tokenizer, side="left") | rest, device)
 
 
 def tokens_of(processor, text: str) -> list[tuple[str, int, int]]:
@@ -123,15 +128,6 @@ def special_tokens(tokenizer) -> dict[str, int]:
     return dict(zip(tokenizer.convert_ids_to_tokens(ids), ids))
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Prompts as the processor made them: ids per row, other per-token inputs per row, and the rest."""
-
-    ids: list[list[int]]
-    per_token: dict[str, list[list[int]]]
-    rest: dict[str, torch.Tensor]
-
-
 def conversation(processor, question: str, answer: str | None = None, *, image: bool = True) -> str:
     """The conversation as the chat template writes it; without an answer it ends where the answer begins. `image` False
     leaves the image out. Raises ValueError where the processor has no chat template, or a text holds one of its special
@@ -149,7 +145,8 @@ def conversation(processor, question: str, answer: str | None = None, *, image: 
     return processor.apply_chat_template(messages, add_generation_prompt=answer is None, tokenize=False)
 
 
-def _prompt_rows(processor, images, questions) -> _Rows:
+def _prompt_rows(processor, images, questions) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """Prompts as the processor makes them: each row's inputs that stand one per token, and the rest."""
     seeing = any(image is not None for image in images)
     if seeing and any(image is None for image in images):
         raise ValueError("prompts with and without an image cannot share a batch")
@@ -159,12 +156,28 @@ def _prompt_rows(processor, images, questions) -> _Rows:
         text=[processor_text(processor, prompt) for prompt in prompts], images=shown or None, padding=True,
         return_tensors="pt", add_special_tokens=_adds_special_tokens(processor.tokenizer, prompts[0]),
     )
-    mask = made["attention_mask"].bool()  # (B, P)
-    aligned = [name for name, value in made.items() if name != "attention_mask" and value.shape == mask.shape]
-    per_token = {name: [row[keep].tolist() for row, keep in zip(made[name], mask, strict=True)] for name in aligned}
-    per_token.pop("labels", None)  # what to learn is not the processor's to say
-    rest = {name: value for name, value in made.items() if name not in aligned and name != "attention_mask"}
-    return _Rows(per_token.pop("input_ids"), per_token, rest)
+    made.pop("labels", None)  # what to learn is not the processor's to say
+    rows = unpadded(made)
+    return rows, {name: value for name, value in made.items() if name not in rows[0]}
+
+
+def unpadded(inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Each row's inputs that stand one per token, without what fills it up."""
+    mask = inputs["attention_mask"].bool()  # (B, T)
+    aligned = {name: value for name, value in inputs.items() if value.shape == mask.shape}
+    return [{name: value[n][mask[n]] for name, value in aligned.items()} for n in range(len(mask))]
+
+
+def padded(rows: Sequence[dict[str, torch.Tensor]], *, tokenizer, side: str) -> dict[str, torch.Tensor]:
+    """Such rows filled up on the left or right: (B, T) each."""
+    fill = {"input_ids": padding(tokenizer)}
+    return {name: pad_sequence([row[name] for row in rows], batch_first=True, padding_value=fill.get(name, 0),
+                               padding_side=side) for name in rows[0]}  # fmt: skip
+
+
+def padding(tokenizer) -> int:
+    """The token that fills up a row."""
+    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
 def _tokenise_answer(processor, question: str, answer: str) -> tuple[list[int], Offsets]:
@@ -213,31 +226,6 @@ def _check_length(tokens: int, limit: int) -> None:
     if tokens > limit:
         raise ValueError(f"a sequence of {tokens} tokens exceeds the limit of {limit}; nothing is ever truncated, so "
                          "use smaller images, shorter answers (max_new_tokens) or a model with a longer context")
-
-
-def _assemble(rows: _Rows, completions: list[list[int]], *, processor, side: str) -> dict[str, torch.Tensor]:
-    pad = padding(processor.tokenizer)
-    ids = [prompt + answer for prompt, answer in zip(rows.ids, completions, strict=True)]
-    mask = [[1] * len(row) for row in ids]
-    inputs = {"input_ids": _stack(ids, fill=pad, side=side), "attention_mask": _stack(mask, side=side)}
-    for name, values in rows.per_token.items():
-        kind = answer_token_type(processor) if name == "token_type_ids" else 0
-        extended = [value + [kind] * len(answer) for value, answer in zip(values, completions, strict=True)]
-        inputs[name] = _stack(extended, side=side)
-    return inputs | rows.rest
-
-
-def padding(tokenizer) -> int:
-    """The token that fills up a row."""
-    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-
-
-def _stack(rows: list[list[int]], *, fill: int = 0, side: str = "right") -> torch.Tensor:
-    """Ragged rows as long (B, T)."""
-    width = max(map(len, rows))
-    padding = [[fill] * (width - len(row)) for row in rows]
-    pairs = zip(rows, padding, strict=True)
-    return torch.tensor([row + pad if side == "right" else pad + row for row, pad in pairs])
 
 
 def _to(inputs: dict[str, torch.Tensor], device) -> dict[str, torch.Tensor]:

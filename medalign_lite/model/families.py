@@ -164,14 +164,9 @@ def mutual_blocks(body: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     return backwards
 
 
-def branch_positions(body: nn.Module, *, samples: int) -> None:
-    """Tell the model that each cached prompt now stands `samples` times: how far its positions lag is kept by row."""
-    if getattr(body, "rope_deltas", None) is not None:
-        body.rope_deltas = body.rope_deltas.repeat_interleave(samples, dim=0)
-
-
-def select_positions(body: nn.Module, rows: torch.Tensor) -> None:
-    """Tell the model that only these rows of its cached prompts go on."""
+def select_positions(body: nn.Module, rows: Tensor) -> None:
+    """Tell the model which rows of its cached prompts go on, each as often as it is named: how far positions lag is
+    kept by row."""
     if getattr(body, "rope_deltas", None) is not None:
         body.rope_deltas = body.rope_deltas[rows]
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
 from medalign_lite.cases.images import read_image
-from medalign_lite.model.batches import encode_prompts, padding
+from medalign_lite.model.batches import encode_prompts, padded, unpadded
 from medalign_lite.model.lvlm import Lvlm, base_of
 
 Identity = tuple[str, tuple[int, int]]  # of a picture: its digest and its size
@@ -84,21 +83,6 @@ def beside_tokens(inputs: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tens
     if any(len(value) != len(ids) for value in about.values()):
         return told, []
     return told, [{name: value[n : n + 1] for name, value in about.items()} for n in range(len(ids))]
-
-
-def unpadded(inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-    """Each row's inputs that stand one per token, without what fills it up."""
-    mask = inputs["attention_mask"].bool()  # (B, T)
-    aligned = {name: value for name, value in inputs.items() if value.shape == mask.shape}
-    return [{name: value[n][mask[n]] for name, value in aligned.items()} for n in range(len(mask))]
-
-
-def padded(rows: Sequence[dict[str, torch.Tensor]], *, tokenizer, side: str) -> dict[str, torch.Tensor]:
-    """Such rows filled up on the left or right: (B, T) each."""
-    fill = {"input_ids": padding(tokenizer)}
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return {name: pad_sequence(column, batch_first=True, padding_value=fill.get(name, 0), padding_side=side)
-            for name, column in columns.items()}  # fmt: skip
 
 
 class KeptFeatures:

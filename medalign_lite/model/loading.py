@@ -47,7 +47,8 @@ def open_folder(
         forbid_cpu_repacking(network)
         if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
             torch.set_num_threads(1)
-            keep_dequantised(network)
+            for layer in filter(lambda module: isinstance(module, Linear4bit), network.modules()):
+                layer.forward = _Dequantised(layer)
     _check_ends(network, processor)
     _check_head(network, processor)
     return network, processor, counts
@@ -69,16 +70,10 @@ def forbid_cpu_repacking(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def keep_dequantised(model: nn.Module) -> None:
-    """Let each 4-bit layer keep the weights that its 4 bits stand for, which bitsandbytes makes anew at every call on a
-    CPU: the same values, bit for bit, in a fraction of the time, for four bytes a weight."""
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.forward = _Dequantised(module)
-
-
 class _Dequantised:
-    """Stands for a 4-bit layer's `forward`; weights that were replaced, as PEFT does to merge, are read again."""
+    """Stands for a 4-bit layer's `forward` and keeps the weights that its 4 bits stand for, which bitsandbytes makes
+    anew at every call on a CPU: the same values, bit for bit, in a fraction of the time, for four bytes a weight.
+    Weights that were replaced, as PEFT does to merge, are read again."""
 
     def __init__(self, layer: Linear4bit):
         self.layer, self.made_of, self.weight = layer, None, None
@@ -120,7 +115,7 @@ def _explained(folder: Path) -> Iterator[None]:
 def _check_weights(folder: Path, skeleton: nn.Module, *, four_bit: bool) -> None:
     """Raise ModelError unless the files hold numbers for the weights that config.json describes, all of them finite,
     and 4 bit (where it is wanted) reaches the language model's."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("[!.]*.safetensors"))
     there = sum(math.prod(shape) for path in files for shape in stored_shapes(path).values())
     wanted = sum(parameter.numel() for parameter in skeleton.parameters())
     if wanted > 4 * there:  # two weights lie in a byte at most, and some weights lie there once for two

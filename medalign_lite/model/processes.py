@@ -26,8 +26,13 @@ def run_shards(work: Callable, jobs: Sequence, *, tick: Callable[[], str] | None
     other jobs are stopped, as they are by an interrupt."""
     processes = min(len(jobs), os.cpu_count() or 1)
     if processes < 2 or torch.cuda.is_available():
-        with _one_thread(), _ticking(tick, every):
-            return [work(job) for job in jobs]
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)  # so that results are those of the processes
+        try:
+            with _ticking(tick, every):
+                return [work(job) for job in jobs]
+        finally:
+            torch.set_num_threads(before)
     with patch.dict(os.environ, dict.fromkeys(THREADS, "1")):  # which processes started within will see
         context = multiprocessing.get_context("spawn")
         stop = context.Event()
@@ -55,34 +60,21 @@ def _begin(parent: int, stop) -> None:
 
 
 @contextmanager
-def _one_thread():
-    """One torch thread on a CPU, so that results are those of the processes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def _ticking(tick: Callable[[], str] | None, every: float):
     stop = threading.Event()
 
     def say() -> None:
         last = ""
-        while not stop.wait(every):
+        while tick and not stop.wait(every):
             line = tick()
             if line != last:
                 print(line, flush=True)
             last = line
 
     thread = threading.Thread(target=say, daemon=True)
-    if tick:
-        thread.start()
+    thread.start()
     try:
         yield
     finally:
         stop.set()
-        if tick:
-            thread.join()
+        thread.join()

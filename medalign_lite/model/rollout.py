@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import torch
 from PIL import Image
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
 from medalign_lite.cases.case import Case, prompt_of
 from medalign_lite.cases.rollouts import Prompt, Rollout
@@ -24,7 +24,7 @@ from medalign_lite.dials import Preset
 from medalign_lite.files import bar
 from medalign_lite.files import whole as written_whole
 from medalign_lite.model.batches import conversation, encode_prompts, end_of_turn, special_tokens
-from medalign_lite.model.families import branch_positions, select_positions, why_unshared
+from medalign_lite.model.families import select_positions, why_unshared
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm, adapters_digest, base_of, load_adapter, load_lvlm
 from medalign_lite.model.processes import SHARDS, run_shards
@@ -45,7 +45,13 @@ def rollout(
     finished batch is written to that JSONL file and a later call goes on from there to the same result. `features`
     that were warmed with the prompts' images spare the vision tower.
     Raises ValueError for settings that make no sense, repeated prompt ids, or a `resume` file of another run."""
-    _check(prompts, max_new_tokens, temperature, samples, batch_size)
+    if min(max_new_tokens, samples, batch_size) < 1 or temperature < 0:
+        raise ValueError("max_new_tokens, samples and batch_size must be at least 1, temperature at least 0")
+    if samples > 1 and not temperature:
+        raise ValueError(f"samples={samples} at temperature 0 would be equal; set a temperature or samples=1")
+    order = {prompt.id: n for n, prompt in enumerate(prompts)}
+    if len(order) < len(prompts):
+        raise ValueError("two prompts share an id")
     decoding = {
         "temperature": temperature, "samples": samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
         "seed": seed, "model": lvlm.name, "revision": lvlm.revision, "adapters": adapters_digest(lvlm.model),
@@ -61,7 +67,6 @@ def rollout(
                 if journal:
                     journal.append(k, done[k])
             told.update(len(batch))
-    order = {prompt.id: i for i, prompt in enumerate(prompts)}
     return sorted((r for k in done for r in done[k]), key=lambda r: (order[r.id], r.sample))
 
 
@@ -81,7 +86,9 @@ def _answer_batch(
     settings = _settings(lvlm, decoding, ends)
     # `generate` fills from the model's own generation settings whatever is not set
     inheriting_nothing = patch.object(base_of(lvlm.model), "generation_config", settings)
-    with _seeded(f"{decoding['seed']}/{number}", lvlm.device), inheriting_nothing:
+    with torch.random.fork_rng(devices=[lvlm.device] if lvlm.device.type == "cuda" else []), inheriting_nothing:
+        seed = hashlib.sha256(f"{decoding['seed']}/{number}".encode()).digest()[:6]
+        torch.manual_seed(int.from_bytes(seed))
         inputs = _inputs(lvlm, batch, features)
         branched = inputs if samples == 1 else _branched(lvlm.model, inputs, samples=samples)
         if branched is None:
@@ -111,8 +118,8 @@ def _generated(model, inputs: dict, settings: GenerationConfig, ends: set[int]) 
         settings.max_new_tokens = min(LEAVE, left) if may_leave else left
         recorder = _Recorder()
         made = model.generate(
-            **inputs, generation_config=settings, logits_processor=LogitsProcessorList([recorder.logits]),
-            stopping_criteria=StoppingCriteriaList([recorder.tokens]),
+            **inputs, generation_config=settings, logits_processor=LogitsProcessorList([recorder]),
+            stopping_criteria=StoppingCriteriaList([recorder.read]),
         )
         drawn = made.sequences[:, inputs["input_ids"].shape[1] :]  # (rows left, C)
         for place, ids, logps in zip(places, drawn.tolist(), torch.stack(recorder.logps, dim=1).tolist(), strict=True):
@@ -122,19 +129,13 @@ def _generated(model, inputs: dict, settings: GenerationConfig, ends: set[int]) 
         open_rows = torch.tensor([n for n, place in enumerate(places) if not ends & set(rows[place][0])],
                                  dtype=torch.long, device=drawn.device)
         places = [places[n] for n in open_rows.tolist()]
-        if left and places:
-            inputs = _going_on(body, inputs, made, open_rows)
+        if left and places:  # inputs with which `generate` goes on for these rows
+            cache, mask = made.past_key_values, inputs["attention_mask"][open_rows]
+            cache.batch_select_indices(open_rows)
+            select_positions(body, open_rows)
+            mask = torch.cat([mask, mask.new_ones(len(mask), drawn.shape[1])], dim=1)
+            inputs = {"input_ids": made.sequences[open_rows], "attention_mask": mask, "past_key_values": cache}
     return rows
-
-
-def _going_on(body, inputs: dict, made, rows: torch.Tensor) -> dict:
-    """Inputs with which `generate` goes on for these rows of what it `made`."""
-    cache, ids = made.past_key_values, made.sequences[rows]
-    cache.batch_select_indices(rows)
-    select_positions(body, rows)
-    mask = inputs["attention_mask"][rows]
-    added = mask.new_ones(len(rows), ids.shape[1] - mask.shape[1])
-    return {"input_ids": ids, "attention_mask": torch.cat([mask, added], dim=1), "past_key_values": cache}
 
 
 def _inputs(lvlm: Lvlm, batch: Sequence[Prompt], features: KeptFeatures | None) -> dict:
@@ -155,33 +156,26 @@ def _branched(model, inputs: dict[str, torch.Tensor], *, samples: int) -> dict |
     except RuntimeError:  # a sliding window that has moved on
         return None
     cache.batch_repeat_interleave(samples)
-    branch_positions(base_of(model).base_model, samples=samples)
+    select_positions(base_of(model).base_model, torch.arange(len(inputs["input_ids"])).repeat_interleave(samples))
     repeated = {name: inputs[name].repeat_interleave(samples, dim=0) for name in ("input_ids", "attention_mask")}
     return repeated | {"past_key_values": cache}
 
 
-class _Recorder:
-    """Log-probabilities of drawn tokens, one vocabulary row per sequence in memory at a time. generate() calls `logits`
-    with the raw logits before temperature, then `tokens` once a token is drawn from them."""
+class _Recorder(LogitsProcessor):
+    """Log-probabilities of drawn tokens, one vocabulary row per sequence in memory at a time. generate() calls it with
+    the raw logits before temperature, then `read`, as a stopping criterion, once a token is drawn from them."""
 
     def __init__(self):
         self.logps: list[torch.Tensor] = []  # one (B,) per step
-        self.raw: torch.Tensor | None = None  # (B, V)
-        recorder = self
 
-        class KeepLogits(LogitsProcessor):
-            def __call__(self, input_ids, scores):
-                recorder.raw = scores.float()
-                return scores
+    def __call__(self, input_ids, scores):
+        self.raw = scores.float()  # (B, V)
+        return scores
 
-        class ReadToken(StoppingCriteria):
-            def __call__(self, input_ids, scores, **kwargs):
-                drawn = input_ids[:, -1:]  # (B, 1)
-                logp = recorder.raw.gather(1, drawn).squeeze(1) - recorder.raw.logsumexp(dim=1)
-                recorder.logps.append(logp)
-                return torch.zeros_like(input_ids[:, -1], dtype=torch.bool)
-
-        self.logits, self.tokens = KeepLogits(), ReadToken()
+    def read(self, input_ids, scores, **kwargs):
+        drawn = input_ids[:, -1:]  # (B, 1)
+        self.logps.append(self.raw.gather(1, drawn).squeeze(1) - self.raw.logsumexp(dim=1))
+        return torch.zeros_like(input_ids[:, -1], dtype=torch.bool)
 
 
 class _Journal:
@@ -238,22 +232,6 @@ def _key(prompts: Sequence[Prompt], decoding: dict) -> str:
     return digest.hexdigest()
 
 
-def _check(prompts, max_new_tokens: int, temperature: float, samples: int, batch_size: int) -> None:
-    if min(max_new_tokens, samples, batch_size) < 1 or temperature < 0:
-        raise ValueError("max_new_tokens, samples and batch_size must be at least 1, temperature at least 0")
-    if samples > 1 and not temperature:
-        raise ValueError(f"samples={samples} at temperature 0 would be equal; set a temperature or samples=1")
-    if len({prompt.id for prompt in prompts}) < len(prompts):
-        raise ValueError("two prompts share an id")
-
-
-@contextmanager
-def _seeded(name: str, device: torch.device) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6]))
-        yield
-
-
 @contextmanager
 def _inference(model) -> Iterator[None]:
     """Eval mode within, the former mode after."""
@@ -295,7 +273,7 @@ def own_answers(
     total = sum(len(_prompts(cases, name, preset)) * times.get(name, 1) for name in PASSES)
 
     def tick() -> str:
-        journals = scratch.glob("*/*.jsonl")
+        journals = scratch.glob("*/[!.]*.jsonl")  # not what a kill left half written
         done = sum(path.read_text(encoding="utf-8").count('"question_id":') for path in journals)
         return f"{done} of {total} answers"
 

@@ -27,6 +27,7 @@ DOCUMENTS = ("README.md", "LICENSE", "card.json", "curves.png")  # beside a mode
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # no pickle, no code
 INDEX = "model.safetensors.index.json"
+WEIGHTS = "[!.]*.safetensors"  # macOS leaves a hidden file beside each where it copies to other systems
 REPEATED = re.compile(r"(^|_)(layers?|depths?|blocks?|experts?|stages?|heads?|groups?)$")  # built one after another
 MOST = 1000  # of these in one configuration, or as many as there are tensors
 # Words without which a chat template goes over the messages a few times and ends.
@@ -131,11 +132,16 @@ def check_folder(folder: Path) -> None:
     processor."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json. {_again(folder)}")
-    if not (folder / INDEX).is_file() and not any(folder.glob("*.safetensors")):
+    index = folder / INDEX
+    if not index.is_file() and not any(folder.glob(WEIGHTS)):
         pickled = any(folder.glob("*.bin"))
         reason = "only pickle weights, which are never loaded; convert them to safetensors" if pickled else "no weights"
         raise ModelError(f"{folder} has {reason} (*.safetensors). {_again(folder)}")
-    absent = [shard for shard in _shards(folder) if not (folder / shard).is_file()]
+    try:
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else ()
+        absent = [shard for shard in sorted(set(shards)) if not (folder / shard).is_file()]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ModelError(f"{index} is damaged ({error}). {_again(folder)}") from error
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of its weight files, first {absent[0]}. {_again(folder)}")
     for kind, names in (("processor", PROCESSOR_FILES), ("tokenizer", TOKENIZER_FILES)):
@@ -159,7 +165,7 @@ def check_numbers(folder: Path) -> dict:
     path = folder / "config.json"
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        most = max(MOST, *(len(stored_shapes(file)) for file in folder.glob("*.safetensors")), 0)
+        most = max(MOST, *(len(stored_shapes(file)) for file in folder.glob(WEIGHTS)), 0)
         found = next(_repeated(told, most), None)
     except (ValueError, RecursionError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error}). {_again(folder)}") from error
@@ -199,21 +205,11 @@ def check_template(template: str, folder: Path) -> None:
 def weights_digest(folder: Path) -> str:
     """sha256 over the names and bytes of the folder's safetensors files, in the order of their names."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob(WEIGHTS)):
         digest.update(path.name.encode() + b"\0")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def _shards(folder: Path) -> list[str]:
-    index = folder / INDEX
-    if not index.is_file():
-        return []
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ModelError(f"{index} is damaged ({error}). {_again(folder)}") from error
 
 
 def _again(folder: Path) -> str:

@@ -127,15 +127,14 @@ def read_pairs(path: Path) -> list[Pair]:
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """A file that `read_pairs` reads; pictures are files, named from the file's folder where they lie in it. Raises
     TypeError for a picture that is no file."""
-    write_jsonl(path, [_row(pair, Path(path).resolve().parent) for pair in pairs])
-
-
-def _row(pair: Pair, folder: Path) -> dict:
-    row = {field.name: getattr(pair, field.name) for field in fields(Pair)}
-    for name in IMAGES:
-        file = row[name] and Path(row[name]).resolve()
-        row[name] = file and (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
-    return {name: value for name, value in row.items() if value is not None}
+    folder, told = Path(path).resolve().parent, []
+    for pair in pairs:
+        row = dict(vars(pair))
+        for name in IMAGES:
+            file = row[name] and Path(row[name]).resolve()
+            row[name] = file and (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
+        told.append({name: value for name, value in row.items() if value is not None})
+    write_jsonl(path, told)
 
 
 def _pair(row: dict, folder: Path) -> Pair:

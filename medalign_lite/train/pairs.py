@@ -11,9 +11,9 @@ from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
 from medalign_lite.cases.images import read_image
-from medalign_lite.model.batches import Sequences, Span, encode, padding
+from medalign_lite.model.batches import Sequences, Span, encode, padded, padding, unpadded
 from medalign_lite.model.families import why_unshared
-from medalign_lite.model.features import ImageEncoder, Vision, beside_tokens, identify, padded, unpadded
+from medalign_lite.model.features import ImageEncoder, Vision, beside_tokens, identify
 from medalign_lite.model.lvlm import Lvlm, base_of
 from medalign_lite.train import prefix
 
@@ -158,7 +158,10 @@ class PairInputs:
 
     def _prefixes(self, rows: Sequence[Row]) -> list[list[int]]:
         """Rows with one question about one image, together."""
-        return prefix.groups_of([(row.pair.question, self._identify(row)[0]) for row in rows])
+        found: dict[tuple[str, str], list[int]] = {}
+        for n, row in enumerate(rows):
+            found.setdefault((row.pair.question, self._identify(row)[0]), []).append(n)
+        return list(found.values())
 
     def _packed(self, rows: Sequence[Row]) -> prefix.Packed:
         groups = self._prefixes(rows)

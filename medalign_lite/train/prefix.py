@@ -56,25 +56,6 @@ class Batch:
     counts: list[int]
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """One packed sequence of L tokens, and where each member's tokens lie in it."""
-
-    ids: Tensor  # (L,)
-    branch: Tensor  # (L,) 0 the common part, 1, 2, ... the members' own
-    positions: Tensor  # (1 or 3, L)
-    blocks: Tensor  # (L,) as families.mutual_blocks
-    places: list[Tensor]  # per member (T,)
-
-
-def groups_of(keys: Sequence) -> list[list[int]]:
-    """Indices of rows with equal keys, in the order in which keys first appear."""
-    found: dict = {}
-    for n, key in enumerate(keys):
-        found.setdefault(key, []).append(n)
-    return list(found.values())
-
-
 def common_length(texts: Sequence[Text]) -> int:
     """Number of leading tokens that all the texts share."""
     first, *others = (text.inputs["input_ids"] for text in texts)
@@ -123,16 +104,19 @@ def pack(body: nn.Module, texts: Sequence[Text], groups: Sequence[Sequence[int]]
     alone, as the language model reads it (its grid)."""
     layouts = [_lay_out(body, [texts[n] for n in group], told) for group, told in zip(groups, about, strict=True)]
     ids, branch, blocks = (
-        pad_sequence([getattr(layout, name) for layout in layouts], batch_first=True, padding_value=fill)
+        pad_sequence([layout[name] for layout, _ in layouts], batch_first=True, padding_value=fill)
         for name, fill in (("ids", pad_id), ("branch", PAD), ("blocks", -1))
     )
-    positions = pad_sequence([layout.positions.T for layout in layouts], batch_first=True).permute(2, 0, 1)
+    positions = pad_sequence([layout["positions"].T for layout, _ in layouts], batch_first=True).permute(2, 0, 1)
+    seen = visible(branch, blocks)
+    if body.config.get_text_config()._attn_implementation != "sdpa":  # the mask is added to the scores
+        seen = torch.zeros_like(seen, dtype=body.dtype).masked_fill(~seen, torch.finfo(body.dtype).min)
     inputs = image_inputs | {
         "input_ids": ids, "position_ids": positions if len(positions) == 3 else positions[0],  # (3, G, L) or (G, L)
-        "attention_mask": _as_attention(body, visible(branch, blocks)),
+        "attention_mask": seen[:, None],  # (G, 1, L, L)
     }
-    places = {n: g * ids.shape[1] + place for g, (group, layout) in enumerate(zip(groups, layouts, strict=True))
-              for n, place in zip(group, layout.places, strict=True)}
+    places = {n: g * ids.shape[1] + place for g, (group, (_, own)) in enumerate(zip(groups, layouts, strict=True))
+              for n, place in zip(group, own, strict=True)}
     read = torch.cat([places[n][:-1][text.completion[1:]] for n, text in enumerate(texts)])
     targets = torch.cat([text.inputs["input_ids"][text.completion] for text in texts])
     kinds = torch.cat([text.kinds[text.completion] for text in texts])
@@ -155,7 +139,9 @@ def read_states(body: nn.Module, batch: "Sequences | Packed | Batch") -> Tensor:
     return body(**batch.inputs, use_cache=False).last_hidden_state.flatten(0, 1)[batch.read]
 
 
-def _lay_out(body: nn.Module, members: list[Text], about: dict[str, Tensor]) -> _Layout:
+def _lay_out(body: nn.Module, members: list[Text], about: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """One packed sequence of L tokens: ids, `branch` (0 the common part, 1, 2, ... the members' own) and blocks as
+    `families.mutual_blocks`, (L,) each, positions (1 or 3, L); and where each member's tokens lie in it, (T,) each."""
     shared = common_length(members)
     longest = max(members, key=lambda text: len(text.completion))
     alone = {name: value[None] for name, value in longest.inputs.items()} | about
@@ -172,13 +158,5 @@ def _lay_out(body: nn.Module, members: list[Text], about: dict[str, Tensor]) -> 
     for length in lengths:
         places.append(torch.cat([torch.arange(shared), torch.arange(start, start + length - shared)]).to(ids.device))
         start += length - shared
-    return _Layout(ids, branch, spread(positions, [positions[:, :length] for length in lengths]),
-                   spread(blocks, [blocks[:length] for length in lengths]), places)
-
-
-def _as_attention(body: nn.Module, seen: Tensor) -> Tensor:
-    """The mask (G, 1, L, L) in the form that the model's attention adds or reads."""
-    if body.config.get_text_config()._attn_implementation == "sdpa":
-        return seen[:, None]
-    dtype = body.dtype
-    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+    return {"ids": ids, "branch": branch, "positions": spread(positions, [positions[:, :n] for n in lengths]),
+            "blocks": spread(blocks, [blocks[:n] for n in lengths])}, places

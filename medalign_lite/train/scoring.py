@@ -44,11 +44,6 @@ def answer_states(model: nn.Module, batch: Batch | Sequences) -> tuple[Tensor, T
         return read_states(base_of(model).base_model, batch), batch.targets, batch.counts
 
 
-def head_of(model: nn.Module) -> nn.Module:
-    """The output head."""
-    return base_of(model).get_output_embeddings()
-
-
 @dataclass(frozen=True)
 class LiveReference:
     """Runs the model with its adapters off for every batch."""
@@ -62,11 +57,12 @@ class LiveReference:
         with adapters_off(self.model):
             hidden, targets, counts = answer_states(self.model, batch)
             at, kl_at = _places(reads, batch)
+            head = base_of(self.model).get_output_embeddings()
             logp = torch.full(targets.shape, torch.nan, dtype=torch.promote_types(hidden.dtype, torch.float32),
                               device=hidden.device)
             for where in (kl_at, at & ~kl_at):
                 if where.any():
-                    logp[where] = read_tokens(head_of(self.model), hidden[where], targets[where])[0]
+                    logp[where] = read_tokens(head, hidden[where], targets[where])[0]
         parts = zip(logp.split(counts), hidden.split(counts), reads, strict=True)
         return [Reference(row_logp, states if any(read.kl) else None) for row_logp, states, read in parts]
 
@@ -94,20 +90,17 @@ def score(
     batch = inputs.batch(rows)
     ref = reference.read(rows, batch, reads) if reference else None
     hidden, targets, counts = answer_states(model, batch)
-    values = _read_where(head_of(model), hidden, targets, *_places(reads, batch), ref=ref, reads=reads)
+    head = base_of(model).get_output_embeddings()
+    values = _read_where(head, hidden, targets, *_places(reads, batch), ref=ref, reads=reads)
     logp, forward, reverse = (flat.split(counts) for flat in values)
     kinds = batch.answer_kinds.split(counts)
     true = torch.ones_like(targets, dtype=torch.bool).split(counts)
     found = {}
     for side, read in sides.items():
         at = {n: i for i, (n, row) in enumerate(placed) if (row.image, row.answer) == side}
-        found[side] = Side(
-            logp=_gather(logp, at, len(pairs), values[0]), kinds=_gather(kinds, at, len(pairs), targets),
-            valid=_gather(true, at, len(pairs), true[0]),
-            ref_logp=_gather([r.logp for r in ref], at, len(pairs), values[0]) if ref else None,
-            forward_kl=_gather(forward, at, len(pairs), values[0]) if any(read.kl) else None,
-            reverse_kl=_gather(reverse, at, len(pairs), values[0]) if any(read.kl) else None,
-        )
+        ref_logp = _gather([row.logp for row in ref], at, len(pairs)) if ref else None
+        kl = (_gather(part, at, len(pairs)) for part in (forward, reverse)) if any(read.kl) else ()
+        found[side] = Side(*(_gather(part, at, len(pairs)) for part in (logp, kinds, true)), ref_logp, *kl)
     return Terms(found, *(torch.tensor(flags, device=targets.device) for flags in (
         [pair.lesion is not None for pair in pairs], [pair.control is not None for pair in pairs],
         [pair.positive for pair in pairs])))
@@ -135,10 +128,9 @@ def _read_where(head: nn.Module, hidden: Tensor, targets: Tensor, at: Tensor, kl
     return [torch.where(where, values, unread) for where, values in zip((at, kl_at, kl_at), spread, strict=True)]
 
 
-def _gather(rows: Sequence[Tensor], at: Mapping[int, int], size: int, like: Tensor) -> Tensor:
+def _gather(rows: Sequence[Tensor], at: Mapping[int, int], size: int) -> Tensor:
     """Rows placed in a padded (B, C) tensor; a pair without the row gets padding alone."""
-    empty = torch.zeros(0, dtype=like.dtype, device=like.device)
-    return pad_sequence([rows[at[n]] if n in at else empty for n in range(size)], batch_first=True)
+    return pad_sequence([rows[at[n]] if n in at else rows[0].new_zeros(0) for n in range(size)], batch_first=True)
 
 
 def check_head(lvlm: Lvlm, sequences: Sequences) -> None:
@@ -147,7 +139,7 @@ def check_head(lvlm: Lvlm, sequences: Sequences) -> None:
         hidden, _, _ = answer_states(lvlm.model, sequences)
         logits = base_of(lvlm.model)(**sequences.inputs, use_cache=False).logits[:, :-1]
         logits = logits[sequences.completion[:, 1:]]
-        ours, _, _ = read_tokens(head_of(lvlm.model), hidden, sequences.targets)
+        ours, _, _ = read_tokens(base_of(lvlm.model).get_output_embeddings(), hidden, sequences.targets)
     theirs = logits.float().log_softmax(-1).gather(-1, sequences.targets[:, None])[:, 0]
     if not torch.allclose(ours.float(), theirs, atol=1e-2, rtol=1e-2):
         raise ValueError(f"{type(base_of(lvlm.model)).__name__} changes its logits after the output head (soft-capping "

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -144,19 +145,14 @@ class PairTrainer(Trainer):
             return 0.0 * sum(parameter.sum() for parameter in self.model.parameters() if parameter.requires_grad)
         source = self.reference if self.recipe.reference else None
         losses = objective(score(self.model, self.inputs, pairs, self.recipe.sides(), reference=source), self.recipe)
-        self._guard(losses, pairs)
+        values, limit = losses.loss.tolist(), self.settings.stop_above
+        if wrong := [f"{pair.id} ({value:.4g})" for pair, value in zip(pairs, values, strict=True)
+                     if not abs(value) <= limit]:  # NaN compares false
+            raise TrainingDiverged(f"step {self.state.global_step + 1}: the loss is not finite or above {limit:g} for "
+                                   f"{', '.join(wrong)}; look at these records, or lower learning_rate")
         self.step_losses.append(_kept(losses))
         self.batch_ids += [pair.id for pair in pairs]
         return losses.loss.sum()
-
-    def _guard(self, losses: Losses, pairs: Sequence[Pair]) -> None:
-        wrong = ~(losses.loss.detach().abs() <= self.settings.stop_above)  # NaN compares false
-        if wrong.any():
-            named = ", ".join(f"{pair.id} ({value:.4g})" for pair, value, bad in
-                              zip(pairs, losses.loss.tolist(), wrong.tolist(), strict=True) if bad)
-            raise TrainingDiverged(f"step {self.state.global_step + 1}: the loss is not finite or above "
-                                   f"{self.settings.stop_above:g} for {named}; look at these records, or lower "
-                                   "learning_rate")
 
     def _get_num_items_in_batch(self, batch_samples, device):
         mine = torch.tensor(sum(len(batch["pairs"]) for batch in batch_samples), device=device)
@@ -305,8 +301,8 @@ def _fill(cache: ReferenceCache, pairs, validation, settings: TrainSettings, *, 
 
 
 def _check_pairs(pairs: Sequence[Pair], validation: Sequence[Pair], settings: TrainSettings) -> None:
-    ids = [pair.id for pair in (*pairs, *validation)]
-    repeated = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    ids = Counter(pair.id for pair in (*pairs, *validation))
+    repeated = sorted(name for name, count in ids.items() if count > 1)
     if not pairs or repeated:
         raise ValueError(f"record ids appear twice: {', '.join(repeated[:5])}" if repeated else "there are no pairs")
     if settings.select != "last" and not validation:
