@@ -213,7 +213,8 @@ def test_addresses(tmp_path):
 
     assert host("https://example.org/v1") == "example.org"
     assert host("http://gpu7:8000/v1") == "gpu7:8000 (not encrypted)"
-    for bad in ("", "localhost:8000", "file:///etc/passwd", "https://me:key@example.org/v1", "https://h/v1?key=1"):
+    for bad in ("", "localhost:8000", "file:///etc/passwd", "https://me:key@example.org/v1", "https://h/v1?key=1",
+                "http://h:port/v1", "http://h:99999/v1", "http://[::1/v1"):
         with pytest.raises(ChatError, match="no endpoint"):
             host(bad)
 

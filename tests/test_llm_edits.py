@@ -80,7 +80,7 @@ def test_a_wrong_report_is_corrected_by_the_facts_and_says_who_did_it(tmp_path):
     assert (record.chosen, record.rejected) == ("A small right effusion. No nodule.", said)
     assert record.spans_chosen == ((8, 13, "side"),) and record.evidence == ("effusion",)
     assert record.source == "corrected" and record.verified["how"].startswith(BY_FACTS)
-    assert f"edited by tester with prompt {read_prompt('correct_v1').version}" in record.verified["how"]
+    assert f"edited by tester with prompt {read_prompt('correct_v1')[1]}" in record.verified["how"]
     sent = json.loads(server.requests[0]["messages"][1]["content"])
     assert sent["reference"].startswith("present: effusion, side right, size small\nabsent: nodule, consolidation")
     assert set(sent) == {"question", "answer", "reference", "reference_kind"}

@@ -89,6 +89,7 @@ def test_lines_of_one_group_are_drawn_together(tmp_path):
     (CLOSED + "\n{oops\n", SAID, "r.jsonl line 3: not one complete JSON object"),
     ("[1]\n", SAID, "r.jsonl line 1: a JSON list"), (CLOSED + CLOSED, SAID, "r.jsonl line 2: id '1' was used before"),
     ('{"id": "1", "kind": "essay"}', SAID, "r.jsonl line 1: kind is 'essay'; use one of report, closed, open"),
+    ('{"id": "1", "kind": []}', SAID, "r.jsonl line 1: kind is []; use one of"),
     ('{"id": "1", "kind": "closed"}', SAID, "r.jsonl line 1: lacks answer; the keys are answer, id, kind"),
     ('{"id": "1", "kind": "open", "answer": " "}', SAID, "r.jsonl line 1: answer must be text and not empty"),
     ('{"id": "1", "kind": "report", "facts": [], "topic": "x"}', SAID, "r.jsonl line 1: has unknown topic"),

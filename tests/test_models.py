@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hub_server import NAME, SHA, hub_server
 
 from medalign_lite.files import ROOT
 from medalign_lite.model.weights import ModelError, split_revision
+from medalign_lite.run import models as fetching
 from medalign_lite.run.dial import resolve
 
 
@@ -96,17 +98,16 @@ def test_without_network_nothing_is_asked_and_the_sentence_says_how_to_go_on(mod
     assert status == 1 and not server.asked  # a run never asks
 
 
-def test_ci_needs_no_download_and_no_room_on_the_disk_is_said_before_one(models, hub):
-    from medalign_lite.run.models import _check_room
-
+def test_ci_needs_no_download_and_no_room_on_the_disk_is_said_before_one(models, hub, monkeypatch):
+    monkeypatch.setattr(fetching, "from_hub", lambda *_, **__: [SimpleNamespace(file_size=10**18, will_download=True)])
     with pytest.raises(ModelError, match="set HF_HOME to a folder on a larger disk"):
-        _check_room(1e9)
+        fetching.fetch("acme/none")
     status, said, _ = models("PRESET=ci")
     assert status == 0 and "data_samples/embedded_lvlm is complete on this machine" in said and not hub[0].asked
 
 
 def test_a_revision_is_part_of_the_name():
     assert split_revision(f"{NAME}@{SHA}") == (NAME, SHA) and split_revision(NAME) == (NAME, None)
-    assert resolve("ci", overrides={"model": f"{NAME}@v1.0"}).model == f"{NAME}@v1.0"
+    assert resolve("ci", model=f"{NAME}@v1.0").model == f"{NAME}@v1.0"
     with pytest.raises(ModelError, match="ORG/NAME@REVISION"):
         split_revision("one@two")

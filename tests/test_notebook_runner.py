@@ -22,8 +22,8 @@ from medalign_lite.dials import PresetError
 from medalign_lite.files import ROOT
 from medalign_lite.run import notebook as notebooks
 from medalign_lite.run import reproduce as chain
-from medalign_lite.run.commands import ArgumentError, exit_status, ran_out
-from medalign_lite.run.notebook import NotebookError, OutOfMemory, headless_kernels, parameters_of, run_notebook
+from medalign_lite.run.commands import ArgumentError, OutOfMemory, exit_status, ran_out
+from medalign_lite.run.notebook import NotebookError, headless_kernels, parameters_of, run_notebook
 from medalign_lite.run.reproduce import ReproduceError, parse
 from medalign_lite.show.page import PLACE, take_formulas, write_html
 

@@ -83,9 +83,7 @@ class HumanEditor(anywidget.AnyWidget):
         return self._journal.judgement(self._item.key) if self._journal else Judgement()
 
     def _sign_in(self, name: str) -> None:
-        self._journal = Journal(self._folder, name)
-        self._at = 0
-        self._reference = False
+        self._journal, self._at = Journal(self._folder, name), 0
         self._next_open(stay=True)
 
     def _go(self, to: int) -> None:
@@ -131,7 +129,8 @@ class HumanEditor(anywidget.AnyWidget):
 
     def _import(self, content: Mapping) -> None:
         added = notes.import_notes(self._folder, str(content["text"]))
-        self._journal = Journal(self._folder, self._journal.annotator) if self._journal else None
+        if self._journal:
+            self._journal.refresh()
         self._message = f"{added} new notes"
 
     def _judged(self) -> dict[str, str]:
@@ -155,7 +154,8 @@ class HumanEditor(anywidget.AnyWidget):
             "alt": f"The picture. Marked in it: {', '.join(lesion_names(item.case).values()) or 'nothing'}.",
             "spans": [_span(span, item.answer) for span in self._spans(item.key)],
             "changes": [_shown(change, item.answer) for change in said.changes], "verdict": said.verdict or "",
-            "text": make_changes(item.answer, said.changes), "counts": _counts(judged),
+            "text": make_changes(item.answer, said.changes),
+            "counts": {name: [*judged.values()].count(name) for name in ("right", "wrong", "unsure")},
             "marks": [judged.get(key, "") for key in self._keys], "folder": str(self._folder),
             "reference": truth_of(item.case, item.question).words if self._reference else None,
             "trouble": trouble if fresh else self.state.get("trouble", ""),
@@ -169,10 +169,6 @@ class HumanEditor(anywidget.AnyWidget):
             return [["Agreement needs the notes of two annotators: change the name above, or import others' notes."]]
         noted = {note.item for some in journals.values() for note in some} & set(self._keys)
         return agreement(journals, {key: [(s.start, s.end) for s in self._spans(key)] for key in noted}).rows()
-
-
-def _counts(judged: Mapping[str, str]) -> dict[str, int]:
-    return {name: sum(v == name for v in judged.values()) for name in ("right", "wrong", "unsure")}
 
 
 def _span(span: Span, answer: str) -> dict:

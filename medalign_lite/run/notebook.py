@@ -24,7 +24,7 @@ import nbformat
 from jupyter_core.utils import run_sync
 
 from medalign_lite.files import machine_memory_gb
-from medalign_lite.run.commands import ran_out
+from medalign_lite.run.commands import OutOfMemory, ran_out
 
 LONGEST_TMPDIR = 64  # bytes; a socket's name has at most 103 on macOS, and ours come after this
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
@@ -47,10 +47,6 @@ launch_new_instance()"""
 
 class NotebookError(RuntimeError):
     """A notebook that cannot run or did not; the message says where, and the next step."""
-
-
-class OutOfMemory(NotebookError):
-    """Memory ran out in a notebook, or its kernel was killed, which is mostly the same."""
 
 
 def parameters_of(path: Path) -> dict[str, object]:
@@ -100,7 +96,8 @@ def run_notebook(
 ):
     """Execute the notebook with these parameters, saving `output` after every cell; return the executed notebook.
     `on_text` is given what cells print, as it comes; `kernels` has its kernel where that was started ahead. Raises
-    NotebookError: a bad parameter, a cell that failed (named, with its last lines), a kernel that was killed."""
+    NotebookError: a bad parameter, a cell that failed (named, with its last lines); OutOfMemory also for a kernel that
+    was killed."""
     check_parameters(path, values)
     import papermill
     from nbclient.exceptions import DeadKernelError
