@@ -29,7 +29,7 @@ from medalign_lite.edits.repair import Edit, edit_of
 from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.files import bar, write_json
 from medalign_lite.model.lvlm import decoder
-from medalign_lite.run.commands import command, needed, read_arguments, value_of
+from medalign_lite.run.commands import ArgumentError, command, needed, read_arguments, value_of
 from medalign_lite.run.pairs import REFUSED, open_run, run_answers, write_edited
 from medalign_lite.text.facts import FINDINGS
 from medalign_lite.text.grammar import broken
@@ -105,7 +105,7 @@ class LlmEditor:
 def read_prompt(name: str) -> tuple[str, str]:
     """The instructions in `prompts/NAME.txt`, and their version: the name and the first digits of their sha256."""
     text = (PROMPTS / f"{name}.txt").read_text(encoding="utf-8")
-    return text, (f"{name} ({hashlib.sha256(text.encode()).hexdigest()[:8]})")
+    return text, f"{name} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def describe_truth(case: Case, question: Question) -> tuple[str, str]:
@@ -144,6 +144,8 @@ def main(arguments: Sequence[str]) -> None:
     """Exit status: 0 done, 2 bad arguments or data, 1 a server or budget that ended the run, 130 interrupted."""
     given = needed(read_arguments(arguments, ALLOWED), "RUN", "URL", "MODEL", "OUT")
     given |= {name: value_of(name, given.get(name), usual) for name, usual in NUMBERS.items()}
+    if below := [name for name in NUMBERS if not given[name] >= 0]:
+        raise ArgumentError(f"{below[0]}={given[below[0]]} is below 0")
     stage = open_run(given["RUN"], needs=("00_start", "01_rollout"))
     rollouts, cases = run_answers(stage)
     rollouts, out = rollouts[: given["LIMIT"] or None], Path(given["OUT"])

@@ -8,7 +8,6 @@ alone are taken: no pickle, no code.
 """
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -22,25 +21,26 @@ from medalign_lite.run.doctor import nearest
 from medalign_lite.run.reproduce import parse
 
 
-def fetch(model: str, *, say: Callable[[str], None] = print) -> Path:
+def fetch(model: str) -> Path:
     """The model's folder, after what was missing of it has been downloaded. `model`: an absolute folder or a hub id, as
     `resolve` gives it. Raises ModelError: gated, absent, cut off, no network, no room on the disk, or a repository that
     is no whole model."""
     if (folder := find_model(model)) is not None:
-        say(f"{short(model)} is complete on this machine: {folder}")
+        print(f"{short(model)} is complete on this machine: {folder}")
         return folder
     if Path(model).is_absolute():
         check_folder(Path(model))  # says what is missing
     files = from_hub(model, dry_run=True)
     total, left = (sum(f.file_size or 0 for f in files if f.will_download >= least) / 1e9 for least in (False, True))
-    say(f"{model}: {total:.2f} GB in {len(files)} files, {left:.2f} GB to fetch, from {constants.ENDPOINT}")
+    print(f"{model}: {total:.2f} GB in {len(files)} files, {left:.2f} GB to fetch, from {constants.ENDPOINT}")
     free = shutil.disk_usage(nearest(Path(constants.HF_HUB_CACHE))).free / 1e9
     if free < left:
         raise ModelError(f"{constants.HF_HUB_CACHE} has {free:.1f} GB free and {left:.1f} GB are to come: free some, "
                          "or set HF_HOME to a folder on a larger disk.")
     folder = Path(from_hub(model))
     check_folder(folder)
-    say(f"complete: {folder}\nfrom now on offline; to pin this version: MODEL={split_revision(model)[0]}@{folder.name}")
+    print(f"complete: {folder}")
+    print(f"from now on offline; to pin this version: MODEL={split_revision(model)[0]}@{folder.name}")
     return folder
 
 
