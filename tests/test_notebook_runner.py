@@ -62,6 +62,7 @@ def test_parameters_and_minutes_are_read_from_what_is_a_notebook(tmp_path):
 
 @pytest.mark.parametrize("line", [
     "N = 3", "N: int | None = None", "N: list = []", "N: int = len('a')", "import os", "N: int", "N: int = '3'",
+    "N: int = (",
 ])
 def test_a_parameter_that_is_no_annotated_scalar_is_an_error(tmp_path, line):
     with pytest.raises(NotebookError, match="must read NAME: str|int|float|bool = constant|default is not of its type"):

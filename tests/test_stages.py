@@ -266,6 +266,7 @@ def test_a_full_output_folder(tmp_path):
 def test_source_files_follow_imports_and_leave_the_apparatus_out():
     files = provenance.source_files(["%matplotlib inline\nfrom medalign_lite.model.weights import locate"])
     assert "medalign_lite/model/weights.py" in files and "medalign_lite/evaluate/metrics.py" not in files
+    assert provenance.source_files(["%%bash\nls -l", "stage?"]) == {}  # cells that are no Python
     everything = provenance.source_files(None)
     assert "medalign_lite/evaluate/metrics.py" in everything and "medalign_lite/run/stages.py" not in everything
     shown = provenance.source_files(["from medalign_lite.run import stages"], shown=True)

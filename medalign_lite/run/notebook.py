@@ -55,15 +55,18 @@ def parameters_of(path: Path) -> dict[str, object]:
     cells = [c for c in _read(path).cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise NotebookError(f"{path.name} needs exactly one cell tagged 'parameters'; it has {len(cells)}")
-    found = {}
-    for node in ast.parse(cells[0].source).body:
+    form, found = "must read NAME: str|int|float|bool = constant", {}
+    try:
+        nodes = ast.parse(cells[0].source).body
+    except SyntaxError as error:
+        raise NotebookError(f"{path.name}: parameter line {error.lineno} is no Python, it {form}") from None
+    for node in nodes:
         line = ast.unparse(node)
         try:
             kind, value = SCALARS[node.annotation.id], ast.literal_eval(node.value)
             found[node.target.id] = value
         except (AttributeError, KeyError, ValueError, TypeError):
-            raise NotebookError(f"{path.name}: parameter line `{line}` must read NAME: str|int|float|bool = "
-                                "constant") from None
+            raise NotebookError(f"{path.name}: parameter line `{line}` {form}") from None
         if not _fits(value, kind):
             raise NotebookError(f"{path.name}: in `{line}` the default is not of its type")
     return found
