@@ -1,4 +1,4 @@
-"""The widget in which a clinician judges and corrects answers; what it does is in `annotation`, this only shows it.
+"""The widget in which a clinician judges and corrects answers; what it does is in `notes`, this only shows it.
 
     HumanEditor(list_items(rollouts, cases), folder="artifacts/annotations")
 
