@@ -1,7 +1,10 @@
-"""Judgements, journals and undo: nothing said is lost, and nothing is taken for another answer's."""
+"""Judgements, journals and undo: nothing said is lost, and nothing is taken for another answer's; and how far people
+agree, against figures from the literature."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +15,7 @@ from test_llm_edits import run  # noqa: F401
 from medalign_lite.cases.case import Question
 from medalign_lite.editors import notes as written
 from medalign_lite.editors import people as human_edits
+from medalign_lite.editors.agree import agreement, cohen_kappa, krippendorff_alpha
 from medalign_lite.editors.notes import Change, Journal, Judgement, NoteError, item_key, list_items, mark, replace_words
 from medalign_lite.editors.people import PeopleEditor
 from medalign_lite.edits.records import build_records, check_record, read_records
@@ -161,13 +165,9 @@ def test_notes_travel_and_arrive_once(case, tmp_path):
     assert written.last_judgements(there["CD"])[one.key].judgement.changes == (LEFT,)
 
 
-def people_editor(folder):
-    journals = written.read_journals(folder)
-    return PeopleEditor({name: written.last_judgements(notes) for name, notes in journals.items()})
-
-
-def build(case, folder, *texts):
-    return build_records([make_rollout(text) for text in texts], [case], editor=people_editor(folder))
+def build(case, folder, *texts, question="report"):
+    said = {name: written.last_judgements(notes) for name, notes in written.read_journals(folder).items()}
+    return build_records([make_rollout(text, question) for text in texts], [case], editor=PeopleEditor(said))
 
 
 def test_a_correction_says_who_and_when_and_a_right_answer_gets_a_counterfactual(case, tmp_path):
@@ -209,10 +209,10 @@ REAL = (Question("report", "Describe the image.", "Small left pleural effusion. 
 
 
 def corrected_by_a_person(picture, folder, question, said, chosen):
-    case, rollout = make_case(image=picture, questions=REAL, facts=None), make_rollout(said, question)
-    [item] = list_items([rollout], [case])
+    case = make_case(image=picture, questions=REAL, facts=None)
+    [item] = list_items([make_rollout(said, question)], [case])
     Journal(folder, "AB").write(item, "replace", Judgement(None, (Change(0, len(said), chosen),)))
-    return build_records([rollout], [case], editor=people_editor(folder))
+    return build(case, folder, said, question=question)
 
 
 @pytest.mark.parametrize(("question", "said", "chosen", "kept"), [
@@ -256,3 +256,53 @@ def test_the_command_makes_records_of_a_run(run, tmp_path, capsys):  # noqa: F81
     assert (pair.id, pair.chosen, pair.clean.name) == (record.id, record.chosen, "c1.png") and pair.positive
     (tmp_path / "notes" / "CD.jsonl").write_text("no note\n")
     assert human_edits.main(arguments) == 2 and "CD.jsonl line 1" in capsys.readouterr().err
+
+
+# Krippendorff (2011), Computing Krippendorff's Alpha-Reliability, section C: four observers, twelve units
+FOUR = ("1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 .")
+# the same, section A: two observers, ten units, two values
+TWO = ("0 1 0 0 0 0 0 0 1 0", "1 1 1 0 0 1 0 0 0 0")
+
+
+def raters(rows):
+    return [{i: float(v) for i, v in enumerate(row.split()) if v != "."} for row in rows]
+
+
+def test_alpha_of_krippendorffs_examples_at_its_ends_and_of_chance():
+    assert krippendorff_alpha(raters(FOUR)) == pytest.approx(0.743, abs=5e-4)
+    assert krippendorff_alpha(raters(TWO)) == pytest.approx(0.095, abs=5e-4)
+    assert krippendorff_alpha([{1: "a", 2: "b"}, {1: "a", 2: "b"}]) == 1.0
+    assert krippendorff_alpha([{1: "a", 2: "b"}, {1: "b", 2: "a"}]) < 0
+    assert all(map(math.isnan, map(krippendorff_alpha, ([{1: "a"}, {1: "a"}], [{1: "a"}, {2: "b"}], []))))
+    values = np.random.default_rng(7).integers(0, 3, (2, 5000))
+    assert abs(krippendorff_alpha([dict(enumerate(row.tolist())) for row in values])) < 0.03
+
+
+def test_kappa_of_the_example_in_fleiss_1981():
+    """Statistical Methods for Rates and Proportions, table 13.1: two raters, 100 patients, κ = .68."""
+    table = {("p", "p"): 75, ("p", "n"): 1, ("p", "o"): 4, ("n", "p"): 5, ("n", "n"): 4, ("n", "o"): 1, ("o", "o"): 10}
+    pairs = [pair for pair, count in table.items() for _ in range(count)]
+    found = cohen_kappa(*zip(*pairs, strict=True))
+    assert found.kappa == pytest.approx(0.6765, abs=5e-4) and found.units == 100
+    assert found.low < found.kappa < found.high <= 1
+    assert math.isnan(cohen_kappa(["a", "a"], ["a", "a"]).kappa) and math.isnan(cohen_kappa([], []).kappa)
+    with pytest.raises(ValueError, match="2 values against 1"):
+        cohen_kappa(["a", "b"], ["a"])
+
+
+def note(item, said):
+    return written.Note(item, "x", "2026-01-01T00:00:00+00:00", "mark", said, "a left effusion")
+
+
+def test_annotators_are_compared_on_verdicts_words_and_spans():
+    fixed = Judgement(None, (Change(2, 6, "right"),))
+    other = Judgement(None, (Change(2, 6, "bilateral"),))
+    right, unsure = Judgement("right"), Judgement("unsure")
+    journals = {"A": [note("1", right), note("1", fixed), note("2", right), note("3", fixed), note("4", unsure),
+                      note("9", right)],
+                "B": [note("1", fixed), note("2", right), note("3", other), note("4", right)]}
+    found = agreement(journals, {key: [(2, 15)] for key in "1234"})
+    assert found.pairs["A", "B"].units == 4 and found.same_words["A", "B"] == (1, 2)
+    # verdicts: wrong-wrong twice, right-right, unsure-right: p_o = 3/4, p_e = (2*2 + 1*2)/16
+    assert found.pairs["A", "B"].kappa == pytest.approx((0.75 - 0.375) / 0.625) and found.spans == 1.0
+    assert found.rows()[1][0] == "A and B" and found.rows()[1][-1] == "1 of 2" and len(found.rows()) == 4

@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from chat_server import serving
+from servers import serving
 
 from medalign_lite.editors.chat import BadReply, Budget, Chat, ChatError, Endpoint, parse_reply
 
@@ -47,7 +47,7 @@ def test_a_good_server_is_asked_by_schema_and_once_only(tmp_path):
     assert request["path"] == "/v1/chat/completions" and len(server.requests) == 2
     assert request["response_format"]["json_schema"] == {"name": "side", "strict": True, "schema": SCHEMA}
     assert [m["content"] for m in request["messages"]] == ["Say it.", "Which side?"]
-    assert said == [f"sent to 127.0.0.1:{server.http.server_port}: text of 1 answer"]  # once, not for each request
+    assert said == [f"sent to 127.0.0.1:{server.server_port}: text of 1 answer"]  # once, not for each request
     again = chat_with(server, tmp_path)  # another process, later: the server is gone
     assert ask(again) == {"side": "left"} and again.requests == 0
 
@@ -213,7 +213,8 @@ def test_addresses(tmp_path):
 
     assert host("https://example.org/v1") == "example.org"
     assert host("http://gpu7:8000/v1") == "gpu7:8000 (not encrypted)"
-    for bad in ("", "localhost:8000", "file:///etc/passwd", "https://me:key@example.org/v1", "https://h/v1?key=1"):
+    for bad in ("", "localhost:8000", "file:///etc/passwd", "https://me:key@example.org/v1", "https://h/v1?key=1",
+                "http://h:port/v1", "http://h:99999/v1", "http://[::1/v1"):
         with pytest.raises(ChatError, match="no endpoint"):
             host(bad)
 

@@ -54,7 +54,7 @@ def qwen(tmp_path_factory):
 @pytest.fixture(scope="module")
 def resolved(qwen):
     """The preset, but for the length of an answer; its model and cases."""
-    return resolve("full,max_new_tokens=48", overrides={"model": str(qwen), "cases": str(CASES)})
+    return resolve("full,max_new_tokens=48", model=str(qwen), cases=str(CASES))
 
 
 def test_full_from_the_models_own_answers_to_what_it_learnt(resolved, tmp_path):

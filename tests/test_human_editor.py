@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from lab import MISSING, barriers, browser, lab, run_all
@@ -114,7 +113,9 @@ def test_two_windows_lose_nothing_and_a_clock_may_go_back(items, tmp_path, monke
 
 
 def test_broken_pictures_and_empty_lists_are_said(items, tmp_path):
-    assert "no answer" in HumanEditor([], tmp_path).state["message"]
+    empty = HumanEditor([], tmp_path, annotator="AB")
+    empty.act({"do": "mark", "value": "right"})
+    assert "no answer" in empty.state["message"]
     items[0].case.image.write_bytes(b"")
     assert "x.png" in HumanEditor(items, tmp_path).state["trouble"]
 
@@ -157,22 +158,26 @@ def test_a_browser_clicks_types_undoes_and_finds_it_saved(items, tmp_path):
         assert not driver.find_elements("css selector", ".hm script, .hm .answer img")
         assert page.text(".verdict") == "not judged yet"
 
-        page.click(".answer .span")  # a claim
-        page.click_text(".choice", "right")
+        page.first(".answer .span").click()  # a claim
+        page.first(".choice", lambda node: node.text.endswith("right")).click()
         page.wait(lambda: page.text("ins") == "right")
-        assert last(journal).judgement.changes[0].new == "right"
+        assert read_notes(journal)[-1].judgement.changes[0].new == "right"
         page.keys("z")
         page.wait(lambda: page.text(".verdict") == "not judged yet")
-        assert last(journal).action == "undo" and not last(journal).judgement.changes
+        last = read_notes(journal)[-1]
+        assert last.action == "undo" and not last.judgement.changes
 
         page.keys("\ue004", "1")  # Tab, the first correction
         page.wait(lambda: page.text(".verdict") == "corrected")
         page.keys("x", "d", "d", "a", "b", "m")  # JupyterLab's own: cut, delete, insert, to Markdown
-        page.double_click_word("seen")
+        page.hands().double_click(page.first(".answer .word", lambda node: node.text == "seen")).perform()
+        page.wait(lambda: page.all(".hm input.new"))
         page.type("input.new", "visible", "\ue007")  # Enter
         page.wait(lambda: len(page.all("ins")) == 2)
         assert page.text(".result").startswith("Reads now A small right effusion is visible.")
-        page.drag("is", "nodule")
+        start, end = (page.first(".answer [data-start]", lambda node, word=word: node.text.strip() == word)
+                      for word in ("is", "nodule"))
+        page.hands().move_to_element(start).click_and_hold().move_to_element(end).release().perform()
         page.wait(lambda: page.text(".about q").strip("“”\"") == "is seen. No nodule")
         page.keys("\ue00c")  # Escape
         page.wait(lambda: page.all(".hm .panel.empty"))
@@ -196,10 +201,6 @@ def test_a_browser_clicks_types_undoes_and_finds_it_saved(items, tmp_path):
         page.wait(lambda: "1 of 3 judged: 0 correct, 1 corrected, 0 unsure" in page.text(".progress"))
         assert journal.read_text().startswith(saved)
         assert [note.action for note in read_notes(journal)][-2:] == ["undo", "undo"]
-
-
-def last(journal: Path):
-    return read_notes(journal)[-1]
 
 
 class Page:
@@ -228,13 +229,10 @@ class Page:
         found = self.all(f".hm {selector}")
         return found[0].text if found else ""
 
-    def click(self, selector):
+    def first(self, selector, wanted=bool):
+        """The first node of the widget that is wanted, once there is one of this kind."""
         self.wait(lambda: self.all(f".hm {selector}"))
-        self.all(f".hm {selector}")[0].click()
-
-    def click_text(self, selector, text):
-        self.wait(lambda: self.all(f".hm {selector}"))
-        next(node for node in self.all(f".hm {selector}") if node.text.endswith(text)).click()
+        return next(filter(wanted, self.all(f".hm {selector}")))
 
     def keys(self, *keys):
         """Pressed one after another; each has its effect before the next, as a person waits for it."""
@@ -250,14 +248,3 @@ class Page:
         self.type("input.name", name, "\ue007")
         self.wait(lambda: name in self.driver.execute_script("return document.querySelector('.hm input.name').value")
                   and not self.all(".hm .wanted"))  # fmt: skip
-
-    def drag(self, first, last):
-        """The mouse from the middle of one word to the middle of another."""
-        nodes = self.all(".hm .answer [data-start]")
-        start, end = (next(node for node in nodes if node.text.strip() == word) for word in (first, last))
-        self.hands().move_to_element(start).click_and_hold().move_to_element(end).release().perform()
-
-    def double_click_word(self, word):
-        node = next(node for node in self.all(".hm .answer .word") if node.text == word)
-        self.hands().double_click(node).perform()
-        self.wait(lambda: self.all(".hm input.new"))

@@ -117,7 +117,7 @@ def test_a_machine_with_too_little_is_told_what_to_turn_down(monkeypatch):
     small = examine_fit(resolve("ci"))
     assert not small.fits and "=" in small.change
     with pytest.raises(ModelError, match="make models MODEL=acme/other"):
-        examine_fit(resolve("ci", overrides={"model": "acme/other"}))
+        examine_fit(resolve("ci", model="acme/other"))
 
 
 @pytest.mark.parametrize(("code", "state", "found"), [

@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-from hub_server import NAME, SHA, hub_server
+from servers import NAME, SHA, hub_server
 
 from medalign_lite.files import ROOT
 from medalign_lite.model.weights import ModelError, split_revision
+from medalign_lite.run import models as fetching
 from medalign_lite.run.dial import resolve
 
 
@@ -24,20 +26,19 @@ def folder(tiny_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hub(folder):
-    with hub_server(folder) as (server, address):
-        yield server, address
+    with hub_server(folder) as server:
+        yield server
 
 
 @pytest.fixture
 def models(hub, tmp_path):
     """Runs the command as a user would; gives exit status, what was printed, what went wrong."""
-    server, address = hub
-    server.state, server.served, server.ranges, server.asked = "good", 0, [], []
+    hub.state, hub.served, hub.ranges, hub.asked = "good", 0, [], []
 
     def run(*arguments, state="good", command="models", **environment):
-        server.state = state
+        hub.state = state
         env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "ALLOW_"))}
-        env |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*", "HF_HUB_DISABLE_XET": "1"}
+        env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*", "HF_HUB_DISABLE_XET": "1"}
         told = [sys.executable, "-m", "medalign_lite", command, *arguments]
         done = subprocess.run(told, capture_output=True, text=True, cwd=ROOT, env=env | environment, timeout=120)
         return done.returncode, done.stdout, done.stderr.splitlines()[-1] if done.stderr.strip() else ""
@@ -46,18 +47,17 @@ def models(hub, tmp_path):
 
 
 def test_the_size_is_printed_then_all_is_fetched_and_from_then_on_nothing(models, hub, folder):
-    server, _ = hub
     size = sum(path.stat().st_size for path in folder.iterdir())
     status, said, _ = models(f"MODEL={NAME}")
     assert status == 0 and f"{size / 1e9:.2f} GB in {len(list(folder.iterdir()))} files" in said
     assert said.index(" GB to fetch") < said.index("complete: ") and f"MODEL={NAME}@{SHA}" in said
-    assert server.served >= size and not any(path.endswith("evil.bin") for path in server.asked)
-    before = len(server.asked)
+    assert hub.served >= size and not any(path.endswith("evil.bin") for path in hub.asked)
+    before = len(hub.asked)
     for model in (NAME, f"{NAME}@{SHA}"):
         status, said, _ = models(f"MODEL={model}", state="down")
-        assert status == 0 and "is complete on this machine" in said and len(server.asked) == before
+        assert status == 0 and "is complete on this machine" in said and len(hub.asked) == before
     status, said, _ = models(f"MODEL={NAME}", "PRESET=ci", command="doctor", state="down")
-    assert f"{NAME}, complete" in said and len(server.asked) == before
+    assert f"{NAME}, complete" in said and len(hub.asked) == before
 
 
 @pytest.mark.parametrize(("model", "state", "sentence"), [
@@ -73,40 +73,37 @@ def test_what_is_in_the_way_is_one_sentence_with_the_next_step(models, model, st
 
 
 def test_a_download_that_was_cut_off_goes_on_from_there(models, hub, folder):
-    server, _ = hub
     status, _, error = models(f"MODEL={NAME}", state="cut")
     assert status == 1 and "goes on with the files that are not whole" in error
-    assert server.ranges and server.ranges[0] > 0  # within the command the rest of the file alone was asked for
+    assert hub.ranges and hub.ranges[0] > 0  # within the command the rest of the file alone was asked for
     status, _, error = models(f"MODEL={NAME}", "PRESET=ci", command="reproduce")
     assert status == 1 and f"`make models MODEL={NAME}`" in error  # a run with part of it names the command
-    server.served = 0
+    hub.served = 0
     status, said, _ = models(f"MODEL={NAME}")
     assert status == 0 and "complete: " in said
     largest = max(path.stat().st_size for path in folder.iterdir())
-    assert largest <= server.served < largest + 1_000_000  # the files that were whole are not fetched again
+    assert largest <= hub.served < largest + 1_000_000  # the files that were whole are not fetched again
 
 
 def test_without_network_nothing_is_asked_and_the_sentence_says_how_to_go_on(models, hub):
-    server, _ = hub
     status, _, error = models(f"MODEL={NAME}", HF_HUB_OFFLINE="1")
-    assert status == 1 and "HF_HUB_OFFLINE forbids" in error and not server.asked
+    assert status == 1 and "HF_HUB_OFFLINE forbids" in error and not hub.asked
     status, _, error = models(f"MODEL={NAME}", HF_ENDPOINT="http://127.0.0.1:9")
     assert status == 1 and "once the network is back" in error
     status, _, error = models(f"MODEL={NAME}", "PRESET=ci", command="reproduce")
-    assert status == 1 and not server.asked  # a run never asks
+    assert status == 1 and not hub.asked  # a run never asks
 
 
-def test_ci_needs_no_download_and_no_room_on_the_disk_is_said_before_one(models, hub):
-    from medalign_lite.run.models import _check_room
-
+def test_ci_needs_no_download_and_no_room_on_the_disk_is_said_before_one(models, hub, monkeypatch):
+    monkeypatch.setattr(fetching, "from_hub", lambda *_, **__: [SimpleNamespace(file_size=10**18, will_download=True)])
     with pytest.raises(ModelError, match="set HF_HOME to a folder on a larger disk"):
-        _check_room(1e9)
+        fetching.fetch("acme/none")
     status, said, _ = models("PRESET=ci")
-    assert status == 0 and "data_samples/embedded_lvlm is complete on this machine" in said and not hub[0].asked
+    assert status == 0 and "data_samples/embedded_lvlm is complete on this machine" in said and not hub.asked
 
 
 def test_a_revision_is_part_of_the_name():
     assert split_revision(f"{NAME}@{SHA}") == (NAME, SHA) and split_revision(NAME) == (NAME, None)
-    assert resolve("ci", overrides={"model": f"{NAME}@v1.0"}).model == f"{NAME}@v1.0"
+    assert resolve("ci", model=f"{NAME}@v1.0").model == f"{NAME}@v1.0"
     with pytest.raises(ModelError, match="ORG/NAME@REVISION"):
         split_revision("one@two")

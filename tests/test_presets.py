@@ -24,26 +24,29 @@ def test_every_preset_has_its_own_name_known_recipes_and_the_settings_it_promise
         resolve("huge")
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("epochs", 1.5), ("epochs", True), ("epochs", "2"), ("learning_rate", "1e-4"), ("recipes", "dpo"), ("recipes", ()),
-    ("rounds", 0), ("epoch", 1), ("name", "other"),
+@pytest.mark.parametrize(("number", "message"), [
+    ("epochs=1.5", "'epochs=1.5' must be int"), ("epochs=two", "must be int"), ("learning_rate=", "must be float"),
+    ("recompute=yes", "must be bool"), ("epoch=1", "'epoch=1' is no number of a preset; those are .*epochs"),
+    ("name=other", "is no number"), ("epochs", "is no number"), ("corruption=texture", "is not one of noise, blur"),
 ])
-def test_an_unknown_or_ill_typed_override_is_an_error(key, value):
-    with pytest.raises(PresetError, match=f"override {key}=|unknown override '{key}'.*allowed.*epochs"):
-        resolve("ci", overrides={key: value})
+def test_an_unknown_or_ill_typed_number_is_an_error(number, message):
+    with pytest.raises(PresetError, match=message):
+        resolve(f"ci,{number}")
 
 
-def test_overrides_are_applied_and_told():
-    resolved = resolve("ci", overrides={"epochs": 1, "learning_rate": 1, "recipes": ("dpo",), "cases": "", "model": ""})
+def test_numbers_are_applied_and_told():
+    resolved = resolve("ci, epochs=1,learning_rate=1", recipe="dpo")
     assert (resolved.preset.epochs, resolved.preset.learning_rate, resolved.preset.recipes) == (1, 1, ("dpo",))
     assert "epochs=1" in resolved.reason
+    with pytest.raises(PresetError, match="rounds=-1 must be 1 or more"):
+        resolve("ci", rounds=-1)
     assert PRESETS["ci"].epochs != 1 or PRESETS["ci"].recipes != ("dpo",)
 
 
 def test_missing_cases_are_named_and_a_model_not_on_this_machine_is_not_found(tmp_path, monkeypatch):
     with pytest.raises(PresetError, match="nowhere.*does not exist"):
-        resolve("ci", overrides={"cases": str(tmp_path / "nowhere")})
-    assert resolve("ci", overrides={"cases": str(tmp_path)}).cases == tmp_path
+        resolve("ci", cases=str(tmp_path / "nowhere"))
+    assert resolve("ci", cases=str(tmp_path)).cases == tmp_path
     assert find_model("no-such-org/no-such-model") is None
     assert find_model(str(tmp_path)) is None  # a folder that lacks everything
 
@@ -51,7 +54,7 @@ def test_missing_cases_are_named_and_a_model_not_on_this_machine_is_not_found(tm
 @pytest.mark.parametrize("model", ["nowhere", "./nowhere/x", "/nowhere", "a/b/c", "org/na me"])
 def test_model_that_is_neither_folder_nor_hub_id(model):
     with pytest.raises(PresetError, match="neither a folder"):
-        resolve("ci", overrides={"model": model})
+        resolve("ci", model=model)
 
 
 def test_auto_without_a_visible_or_working_gpu_is_ci_and_says_why(monkeypatch, tmp_path):

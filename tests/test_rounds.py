@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from medalign_lite.cases.readers import read_cases
+from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.dials import PRESETS
 from medalign_lite.files import ROOT, file_sha256
 from medalign_lite.model import rollout as answering
-from medalign_lite.model.batches import encode
 from medalign_lite.model.lvlm import EMBEDDED, adapters_digest, load_adapter, load_lvlm
 from medalign_lite.model.rollout import rollout
+from medalign_lite.run.trial import plain_logp
 from medalign_lite.train.rounds import rounds
 from medalign_lite.train.settings import TrainSettings
 from medalign_lite.train.train import PairTrainer
@@ -56,10 +57,7 @@ def logps(lvlm, cases, row):
     """Log-probabilities of an answer's tokens under the model, in nats."""
     case = next(case for case in cases if case.id == row["case_id"])
     question = next(question for question in case.questions if question.id == row["question_id"])
-    made = encode(lvlm.processor, [case.image], [question.text], [row["text"]], answer_ids=[row["ids"]])
-    with torch.no_grad():
-        logp = lvlm.model(**made.inputs).logits[0, :-1].log_softmax(-1)  # (T - 1, V)
-    return logp.gather(1, made.inputs["input_ids"][0, 1:, None])[:, 0][made.completion[0, 1:]]
+    return plain_logp(lvlm, Prompt("", "", "", case.image, question.text), row["ids"])
 
 
 def test_rounds_are_on_policy_and_go_on_to_the_same_weights(go, cases, tmp_path, monkeypatch):

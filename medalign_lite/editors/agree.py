@@ -91,12 +91,8 @@ def agreement(journals: Mapping[str, Iterable[Note]], spans: Mapping[str, Sequen
                  for name in (a, b)]  # fmt: skip
         same_words[a, b] = (sum(x == y for x, y in zip(*texts)), len(wrong))
     changed = [
-        {(key, span): _changes(note, span) for key, note in notes.items() for span in spans[key]
-         if note.judgement.verdict != "unsure"}
+        {(key, (start, end)): any(max(change.start, start) < min(change.end, end) for change in note.judgement.changes)
+         for key, note in notes.items() if note.judgement.verdict != "unsure" for start, end in spans[key]}
         for notes in said.values()
     ]  # fmt: skip
     return Agreement(pairs, same_words, krippendorff_alpha(list(verdicts.values())), krippendorff_alpha(changed))
-
-
-def _changes(note: Note, span: tuple[int, int]) -> bool:
-    return any(max(change.start, span[0]) < min(change.end, span[1]) for change in note.judgement.changes)

@@ -125,7 +125,7 @@ class Chat:
             for one in tries:
                 with one:
                     seed = one.retry_state.attempt_number - 1
-                    content = _content(self._send(request | {"seed": seed}))
+                    content = self._send(request | {"seed": seed})
                     try:
                         parse_reply(content, schema)
                     except BadReply as error:
@@ -134,12 +134,12 @@ class Chat:
         except _Passing as trouble:
             raise ChatError(f"{self.host}: {trouble}, {attempts} times; {self._later()}") from trouble
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"request": request, "content": content, "host": self.host}, indent=1)
-        write_text(path, _struck(text) + "\n")
+        kept = {"request": request, "content": content, "host": self.host}
+        write_text(path, _struck(json.dumps(kept, indent=1)) + "\n")
         return _struck(content)
 
-    def _send(self, request: dict) -> object:
-        """One request's reply. Raises _Passing for what may pass, ChatError for what will not."""
+    def _send(self, request: dict) -> str:
+        """The text of one request's reply. Raises _Passing for what may pass, ChatError for what will not."""
         body = json.dumps(request, ensure_ascii=False).encode()
         self._permit(len(body) // BYTES_A_TOKEN + self.endpoint.max_reply_tokens)
         self.requests += 1
@@ -147,24 +147,26 @@ class Chat:
         with ThreadPoolExecutor(1) as apart:  # a notebook's thread has an event loop of its own
             try:
                 status, wait, raw = apart.submit(asyncio.run, _post(url, body, self.endpoint.timeout)).result()
-            except TimeoutError as error:
+            except (TimeoutError, httpx.HTTPError) as error:
                 self.tokens += len(body) // BYTES_A_TOKEN
-                raise _Passing(f"no whole reply within {self.endpoint.timeout:g} s") from error
-            except httpx.HTTPError as error:
-                self.tokens += len(body) // BYTES_A_TOKEN
-                raise _Passing(f"no whole reply ({_struck(str(error)) or type(error).__name__})") from error
+                late, other = f"within {self.endpoint.timeout:g} s", f"({_struck(str(error)) or type(error).__name__})"
+                raise _Passing(f"no whole reply {late if isinstance(error, TimeoutError) else other}") from error
         if status != 200:
             raise self._refused(status, wait, raw)
+        guess = (len(body) + len(raw)) // BYTES_A_TOKEN  # where the server does not say
         try:
             reply = json.loads(raw)
         except (ValueError, RecursionError) as error:
-            self.tokens += (len(body) + len(raw)) // BYTES_A_TOKEN
+            self.tokens += guess
             raise _Passing("a reply that is not JSON") from error
         usage = reply.get("usage") if isinstance(reply, dict) else None
         used = usage.get("total_tokens") if isinstance(usage, dict) else None
-        told = isinstance(used, int) and used > 0  # else the server does not say
-        self.tokens += used if told else (len(body) + len(raw)) // BYTES_A_TOKEN
-        return reply
+        self.tokens += used if isinstance(used, int) and used > 0 else guess
+        try:
+            content = reply["choices"][0]["message"]["content"]
+        except (KeyError, IndexError, TypeError) as error:
+            raise _Passing("a reply without choices[0].message.content") from error
+        return content if isinstance(content, str) else ""
 
     def _permit(self, tokens: int) -> None:
         """Raise ChatError unless this may be sent and the budget holds it; say once what leaves."""
@@ -236,8 +238,12 @@ def _texts(value: object) -> str:
 
 def _host(url: str) -> str:
     """Host and port, and whether what goes there can be read on the way. Raises ChatError for what is no endpoint."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, or none that there is
+        sound = False
+    if not sound or parts.username or parts.query:
         raise ChatError("this is no endpoint; give one such as http://127.0.0.1:11434/v1, and a key in LLM_API_KEY")
     open_way = parts.scheme == "http" and parts.hostname not in LOOPBACK
     return parts.netloc + (" (not encrypted)" if open_way else "")
@@ -247,15 +253,6 @@ def _struck(text: str) -> str:
     """The text without the key, which a server may send back."""
     key = os.environ.get("LLM_API_KEY")
     return text.replace(key, "***") if key else text
-
-
-def _content(reply: object) -> str:
-    """The text of the first choice. Raises _Passing where there is none."""
-    try:
-        content = reply["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError) as error:
-        raise _Passing("a reply without choices[0].message.content") from error
-    return content if isinstance(content, str) else ""
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:

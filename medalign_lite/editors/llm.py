@@ -29,11 +29,11 @@ from medalign_lite.edits.repair import Edit, edit_of
 from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.files import bar, write_json
 from medalign_lite.model.lvlm import decoder
-from medalign_lite.run.commands import needed, read_arguments, value_of
-from medalign_lite.run.pairs import open_run, run_answers, run_status, write_edited
-from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.run.commands import ArgumentError, command, needed, read_arguments, value_of
+from medalign_lite.run.pairs import REFUSED, open_run, run_answers, write_edited
+from medalign_lite.text.facts import FINDINGS
 from medalign_lite.text.grammar import broken
-from medalign_lite.text.spans import NoEdit
+from medalign_lite.text.spans import Change, NoEdit, make_changes
 
 ALLOWED = {
     "RUN": "a run of `make reproduce` (OUT/PRESET)", "OUT": "the folder that is written to",
@@ -59,14 +59,6 @@ CORRECTION = _holding(verdict={"type": "string", "enum": ["right", "wrong", "uns
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """Instructions from a file of `prompts/`; `version` is its name and the first digits of its sha256."""
-
-    text: str
-    version: str
-
-
-@dataclass(frozen=True)
 class LlmEditor:
     """An editor for `records.build_records`; of the answers called right, `counterfactual_share` are made wrong."""
 
@@ -77,46 +69,43 @@ class LlmEditor:
         """The verified edit of one answer. Raises NoEdit, whose message is the reason, where the model gives none or
         one that cannot be verified, and ChatError where it cannot be asked."""
         answer = rollout.text
-        prompt = read_prompt("correct_v1")
-        reply = self._ask(prompt, answer, case, question, CORRECTION)
+        reply, version = self._ask("correct_v1", answer, case, question, CORRECTION)
         if reply["verdict"] == "unsure":
             raise NoEdit("the language model is not sure")
         if reply["verdict"] == "wrong":
             chosen = apply_changes(answer, reply["changes"])
-            return self._edit((chosen, answer), "corrected", case, question, prompt)
+            return self._edit((chosen, answer), "corrected", case, question, version)
         if reply["changes"]:
             raise NoEdit("the language model calls the answer right and changes it")
         if rng.random() >= self.counterfactual_share:
             raise NoEdit("a right answer, left out of the counterfactual share")
-        prompt = read_prompt("counterfactual_v1")
-        reply = self._ask(prompt, answer, case, question, COUNTERFACTUAL)
-        rejected = apply_changes(answer, reply["changes"])
-        return self._edit((answer, rejected), "counterfactual", case, question, prompt)
+        reply, version = self._ask("counterfactual_v1", answer, case, question, COUNTERFACTUAL)
+        return self._edit((answer, apply_changes(answer, reply["changes"])), "counterfactual", case, question, version)
 
-    def _ask(self, prompt: Prompt, answer: str, case: Case, question: Question, schema: dict) -> dict:
-        kind, reference = describe_truth(case, question)
+    def _ask(self, prompt: str, answer: str, case: Case, question: Question, schema: dict) -> tuple[dict, str]:
+        """The model's reply to a prompt of `prompts/`, and the prompt's version."""
+        (told, version), (kind, reference) = read_prompt(prompt), describe_truth(case, question)
         fields = {"question": question.text, "answer": answer, "reference_kind": kind, "reference": reference}
         text = json.dumps(fields, ensure_ascii=False, indent=1)
         try:
-            return self.chat.ask(prompt.text, text, name=prompt.version.split(" ")[0], schema=schema)
+            return self.chat.ask(told, text, name=prompt, schema=schema), version
         except BadReply as error:
             raise NoEdit("the language model's reply does not fit the schema") from error
 
-    def _edit(self, pair: tuple[str, str], source: str, case: Case, question: Question, prompt: Prompt) -> Edit:
+    def _edit(self, pair: tuple[str, str], source: str, case: Case, question: Question, version: str) -> Edit:
         """The edit of (chosen, rejected), if it is verified."""
         truth, answer = truth_of(case, question), pair[source == "corrected"]
         truth.verify(*pair, answer)
-        fault = broken(pair[source != "corrected"], answer)
-        if fault:
+        if fault := broken(pair[source != "corrected"], answer):
             raise NoEdit(f"the language model breaks a sentence ({fault})")
-        how = f"{truth.how}; edited by {self.chat.name} with prompt {prompt.version}"
+        how = f"{truth.how}; edited by {self.chat.name} with prompt {version}"
         return edit_of(*pair, source, truth.evidence(*pair), how)
 
 
-def read_prompt(name: str) -> Prompt:
-    """The instructions in `prompts/NAME.txt`."""
+def read_prompt(name: str) -> tuple[str, str]:
+    """The instructions in `prompts/NAME.txt`, and their version: the name and the first digits of their sha256."""
     text = (PROMPTS / f"{name}.txt").read_text(encoding="utf-8")
-    return Prompt(text, f"{name} ({hashlib.sha256(text.encode()).hexdigest()[:8]})")
+    return text, f"{name} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def describe_truth(case: Case, question: Question) -> tuple[str, str]:
@@ -124,11 +113,13 @@ def describe_truth(case: Case, question: Question) -> tuple[str, str]:
     truth = truth_of(case, question)
     if not isinstance(truth, Facts):
         return truth.how, truth.words
-    there = [_line(fact) for fact in case.facts if fact.visible]
-    hidden = [fact.finding for fact in case.facts if not fact.visible]
+    there, hidden = [], []
+    for fact in case.facts:
+        told = [f"{name} {value}" for name in ("side", "zone", "size") if (value := getattr(fact, name))]
+        there += [f"present: {', '.join([fact.finding, *told])}"] if fact.visible else []
+        hidden += [] if fact.visible else [f"not settled: {fact.finding}"]
     absent = [name for name in FINDINGS if name not in {fact.finding for fact in case.facts}]
-    lines = [*there, f"absent: {', '.join(absent) or 'nothing'}", *(f"not settled: {name}" for name in hidden)]
-    return truth.how, "\n".join(lines)
+    return truth.how, "\n".join([*there, f"absent: {', '.join(absent) or 'nothing'}", *hidden])
 
 
 def apply_changes(answer: str, changes: list[dict]) -> str:
@@ -139,35 +130,22 @@ def apply_changes(answer: str, changes: list[dict]) -> str:
         if not change["old"] or answer.count(change["old"]) != 1:
             raise NoEdit("the language model changes words that do not stand in the answer exactly once")
         start = answer.index(change["old"])
-        places.append((start, start + len(change["old"]), change["new"]))
+        places.append(Change(start, start + len(change["old"]), change["new"]))
     places.sort()
-    if any(a[1] > b[0] for a, b in zip(places, places[1:])):
+    if any(a.end > b.start for a, b in zip(places, places[1:])):
         raise NoEdit("the language model changes the same words twice")
-    changed = answer
-    for start, end, new in reversed(places):
-        changed = changed[:start] + new + changed[end:]
-    if changed == answer:
+    if (changed := make_changes(answer, places)) == answer:
         raise NoEdit("the language model changes nothing")
     return changed
 
 
-def _line(fact: Fact) -> str:
-    named = [f"{name} {value}" for name in ("side", "zone", "size") if (value := getattr(fact, name))]
-    return f"present: {', '.join([fact.finding, *named])}"
-
-
-def main(arguments: Sequence[str]) -> int:
+@command(refused=REFUSED, stopped=(ChatError,), resume="the same command goes on from the replies that are kept")
+def main(arguments: Sequence[str]) -> None:
     """Exit status: 0 done, 2 bad arguments or data, 1 a server or budget that ended the run, 130 interrupted."""
-
-    def work() -> None:
-        given = needed(read_arguments(arguments, ALLOWED), "RUN", "URL", "MODEL", "OUT")
-        make_records(given | {name: value_of(name, given.get(name), usual) for name, usual in NUMBERS.items()})
-
-    return run_status(work, stopped=(ChatError,), resume="the same command goes on from the replies that are kept")
-
-
-def make_records(given: dict) -> None:
-    """Ask about every answer that may be learnt from, and write OUT. Raises ChatError as `Chat.ask` does."""
+    given = needed(read_arguments(arguments, ALLOWED), "RUN", "URL", "MODEL", "OUT")
+    given |= {name: value_of(name, given.get(name), usual) for name, usual in NUMBERS.items()}
+    if below := [name for name in NUMBERS if not given[name] >= 0]:
+        raise ArgumentError(f"{below[0]}={given[below[0]]} is below 0")
     stage = open_run(given["RUN"], needs=("00_start", "01_rollout"))
     rollouts, cases = run_answers(stage)
     rollouts, out = rollouts[: given["LIMIT"] or None], Path(given["OUT"])

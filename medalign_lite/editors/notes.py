@@ -74,9 +74,7 @@ def item_key(case: Case, question: Question, answer: str) -> str:
     return digest([_picture(case.image), question.text, answer])[:16]
 
 
-@cache
-def _picture(path: Path) -> str:
-    return file_sha256(path)
+_picture = cache(file_sha256)
 
 
 def list_items(rollouts: Iterable[Rollout], cases: Iterable[Case]) -> list[Item]:
@@ -228,12 +226,10 @@ def import_notes(folder: Path | str, text: str) -> int:
     new: dict[str, list[Note]] = {}
     for note in parse_notes(text if text.endswith("\n") else text + "\n", name="the import"):
         new.setdefault(note.annotator, []).append(note)
-    journals = {name: Journal(folder, name) for name in new}
     added = 0
-    for name, notes in new.items():
-        journal = journals[name]
-        fresh = [note for note in dict.fromkeys(notes) if note not in set(journal.notes)]
-        if fresh:
+    for journal in [Journal(folder, name) for name in new]:  # all are read before one is written
+        there = set(journal.notes)
+        if fresh := [note for note in dict.fromkeys(new[journal.annotator]) if note not in there]:
             journal.path.parent.mkdir(parents=True, exist_ok=True)
             ordered = sorted([*journal.notes, *fresh], key=lambda note: (note.order, note.time))
             write_text(journal.path, "".join(map(_line, ordered)))

@@ -22,8 +22,8 @@ from medalign_lite.edits.repair import Edit, asked, edit_of
 from medalign_lite.edits.truths import Facts, truth_of
 from medalign_lite.files import write_json
 from medalign_lite.model.lvlm import decoder
-from medalign_lite.run.commands import needed, read_arguments
-from medalign_lite.run.pairs import open_run, run_answers, run_status, write_edited
+from medalign_lite.run.commands import command, needed, read_arguments
+from medalign_lite.run.pairs import REFUSED, open_run, run_answers, write_edited
 from medalign_lite.text.qualifiers import drops
 from medalign_lite.text.spans import NoEdit, make_changes
 
@@ -43,28 +43,24 @@ class PeopleEditor:
 
     def __call__(self, rollout: Rollout, case: Case, question: Question, rng: np.random.Generator) -> Edit:
         """The edit of one answer. Raises NoEdit with the reason where there is none, or the case's truth is against."""
-        notes = self._notes(item_key(case, question, rollout.text))
-        texts = {make_changes(rollout.text, note.judgement.changes) for note in notes}
+        key = item_key(case, question, rollout.text)
+        noted = [notes[key] for notes in self.said.values() if key in notes]
+        if not noted:
+            raise NoEdit("nobody has judged the answer")
+        sure = [note for note in noted if note.judgement.verdict != "unsure"]
+        if not sure:
+            raise NoEdit("people are unsure about the answer")
+        texts = {make_changes(rollout.text, note.judgement.changes) for note in sure}
         if len(texts) > 1:
             raise NoEdit("people disagree about the answer")
         [chosen] = texts
-        who = ", ".join(f"{note.annotator} at {note.time}" for note in notes)
+        who = ", ".join(f"{note.annotator} at {note.time}" for note in sure)
         if chosen == rollout.text:
             return self._counterfactual(rollout.text, case, question, rng, who)
         _check(chosen, rollout.text, case, question)
         facts = case.facts or ()
         evidence = Facts(facts).evidence(chosen, rollout.text) or asked(question, facts)
         return edit_of(chosen, rollout.text, "corrected", evidence, f"{BY_PEOPLE}: corrected by {who}")
-
-    def _notes(self, key: str) -> list[Note]:
-        """Of those who are sure. Raises NoEdit where there are none."""
-        notes = [notes[key] for notes in self.said.values() if key in notes]
-        if not notes:
-            raise NoEdit("nobody has judged the answer")
-        sure = [note for note in notes if note.judgement.verdict != "unsure"]
-        if not sure:
-            raise NoEdit("people are unsure about the answer")
-        return sure
 
     def _counterfactual(self, answer: str, case: Case, question: Question, rng: np.random.Generator, who: str) -> Edit:
         """What people call right is its own truth; the rules make one statement of it false."""
@@ -87,13 +83,10 @@ def _check(better: str, worse: str, case: Case, question: Question) -> None:
             raise NoEdit("people take out what the case's own truth bears out")
 
 
-def main(arguments: Sequence[str]) -> int:
+@command(refused=REFUSED)
+def main(arguments: Sequence[str]) -> None:
     """Exit status: 0 done, 2 bad arguments or data."""
-    return run_status(lambda: make_records(needed(read_arguments(arguments, ALLOWED), *ALLOWED)))
-
-
-def make_records(given: Mapping[str, str]) -> None:
-    """Write OUT. Raises ValueError where no journal is there, NoteError for a bad one."""
+    given = needed(read_arguments(arguments, ALLOWED), *ALLOWED)
     stage, out = open_run(given["RUN"], needs=("00_start", "01_rollout")), Path(given["OUT"])
     journals = read_journals(given["NOTES"])
     if not journals:

@@ -45,14 +45,12 @@ def find_spans(answer: str, case: Case) -> list[Span]:
     """Spans in reading order that do not overlap; claims that share characters are one span."""
     read = extract_claims if case.facts is not None else read_report  # the world's words, or people's
     found: list[Span] = []
-    lead = _LEAD.match(answer)
-    if lead:
+    if lead := _LEAD.match(answer):
         other = case_like("no" if lead[1].lower() == "yes" else "yes", lead[1])
         choice = Choice(other.lower(), (Change(*lead.span(1), other),))
         found.append(Span(*lead.span(1), "the answer", "other", (choice,)))
     claims = read(answer)
-    found += [_claim_span(answer, claim, claims, read) for claim in claims]
-    found = _merged(found)
+    found = _merged([*found, *(_claim_span(answer, claim, claims, read) for claim in claims)])
     taken = [(span.start, span.end) for span in found]
     for word in find_attributes(answer):
         if all(word.end <= a or b <= word.start for a, b in taken):
@@ -105,16 +103,13 @@ def _turned(answer: str, claim: Claim, claims: Sequence[Claim]) -> list[Choice]:
 
 
 def _repairs(answer: str, world: Sequence[Fact]) -> tuple[Change, ...]:
+    """The changes that make a true answer of this one in such a world; none where it is true, or there are none."""
     try:
-        return differences(answer, corrected(answer, Facts(tuple(world))))
+        true = corrected(answer, Facts(tuple(world)))
     except NoEdit:
         return ()
-
-
-def differences(before: str, after: str) -> tuple[Change, ...]:
-    """The changes that make `after` of `before`; none where they are the same."""
-    pairs = zip(*diff_spans(before, after), strict=True)
-    return tuple(Change(a, b, after[c:d]) for (a, b, _), (c, d, _) in pairs)
+    pairs = zip(*diff_spans(answer, true), strict=True)
+    return tuple(Change(a, b, true[c:d]) for (a, b, _), (c, d, _) in pairs)
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:

@@ -1,4 +1,4 @@
-// Draws the state of human_editor.HumanEditor and sends actions back. Text is set as text, never as HTML.
+// Draws the state of widget.HumanEditor and sends actions back. Text is set as text, never as HTML.
 
 const TONES = { present: "said to be there", absent: "said not to be there", uncertain: "said with doubt", other: "" };
 const VERDICTS = { right: "correct", wrong: "corrected", unsure: "unsure", "": "not judged yet" };

@@ -1,4 +1,4 @@
-"""The widget in which a clinician judges and corrects answers; what it does is in `annotation`, this only shows it.
+"""The widget in which a clinician judges and corrects answers; what it does is in `notes`, this only shows it.
 
     HumanEditor(list_items(rollouts, cases), folder="artifacts/annotations")
 
@@ -6,7 +6,7 @@ The browser draws the state (`widget.js`, by anywidget) and sends actions; Pytho
 journal and sends the new state. All text of a model or a data set is drawn as text, never as HTML.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -58,24 +58,46 @@ class HumanEditor(anywidget.AnyWidget):
         try:
             if self._journal:
                 self._journal.refresh()
-            self._actions()[content["do"]](content)
+            self._carry_out(content)
         except (NoteError, OSError) as error:
             self._message = str(error)
         self._show()
 
-    def _actions(self) -> dict[str, Callable[[Mapping], None]]:
-        return {
-            "sign in": lambda c: self._sign_in(str(c["name"]).strip()), "go": lambda c: self._go(int(c["to"])),
-            "next open": lambda c: self._next_open(), "replace": self._replace,
-            "restore": lambda c: self._write("clear", notes.restore_words(self._said, *self._place(c))),
-            "mark": self._mark, "undo": lambda c: self._undo(),
-            "reference": lambda c: setattr(self, "_reference", not self._reference),
-            "agreement": lambda c: setattr(self, "_compared", not self._compared),
-            "export": lambda c: self.send({"export": notes.export_notes(self._folder)}), "import": self._import,
-        }
+    def _carry_out(self, content: Mapping) -> None:
+        match content["do"]:
+            case "sign in":
+                self._sign_in(str(content["name"]).strip())
+            case "go":
+                self._go(int(content["to"]))
+            case "next open":
+                self._next_open()
+            case "replace":
+                changes = [Change(*self._place(part), str(part["new"])) for part in content["changes"]]
+                self._write("replace", notes.replace_words(self._said, self._item.answer, changes))
+            case "restore":
+                self._write("clear", notes.restore_words(self._said, *self._place(content)))
+            case "mark":
+                self._write("mark", notes.mark(self._said, content["value"]))
+                self._next_open()
+            case "undo":
+                if not self._journal or (key := self._journal.undo(self._items)) is None:
+                    raise NoteError("there is nothing to take back")
+                self._go(self._keys.index(key))
+            case "reference":
+                self._reference = not self._reference
+            case "agreement":
+                self._compared = not self._compared
+            case "export":
+                self.send({"export": notes.export_notes(self._folder)})
+            case "import":
+                self._message = f"{notes.import_notes(self._folder, str(content['text']))} new notes"
+                if self._journal:
+                    self._journal.refresh()
 
     @property
     def _item(self) -> Item:
+        if not self._keys:
+            raise NoteError("there is no answer to judge")
         return self._items[self._keys[self._at]]
 
     @property
@@ -83,9 +105,7 @@ class HumanEditor(anywidget.AnyWidget):
         return self._journal.judgement(self._item.key) if self._journal else Judgement()
 
     def _sign_in(self, name: str) -> None:
-        self._journal = Journal(self._folder, name)
-        self._at = 0
-        self._reference = False
+        self._journal, self._at = Journal(self._folder, name), 0
         self._next_open(stay=True)
 
     def _go(self, to: int) -> None:
@@ -99,40 +119,18 @@ class HumanEditor(anywidget.AnyWidget):
         judged = self._judged()
         self._go(next((i for i in order if self._keys[i] not in judged), self._at))
 
-    def _replace(self, content: Mapping) -> None:
-        changes = [Change(*self._place(c), str(c["new"])) for c in content["changes"]]
-        self._write("replace", notes.replace_words(self._said, self._item.answer, changes))
-
-    def _place(self, part: Mapping) -> tuple[int, int]:
-        return self._at_point(part["start"]), self._at_point(part["end"])
-
-    def _at_point(self, unit: int) -> int:
-        """Where a place of the browser's lies in the answer: it counts UTF-16 units, and an emoji is two of them."""
-        units = self._item.answer.encode("utf-16-le")
-        if not 0 <= 2 * int(unit) <= len(units):
+    def _place(self, part: Mapping) -> list[int]:
+        """Where words of the browser's lie in the answer: it counts UTF-16 units, and an emoji is two of them."""
+        units, places = self._item.answer.encode("utf-16-le"), [2 * int(part[name]) for name in ("start", "end")]
+        if not all(0 <= place <= len(units) for place in places):
             raise NoteError("these words are not in the answer")
-        return len(units[: 2 * int(unit)].decode("utf-16-le", errors="ignore"))
-
-    def _mark(self, content: Mapping) -> None:
-        self._write("mark", notes.mark(self._said, content["value"]))
-        self._next_open()
+        return [len(units[:place].decode("utf-16-le", errors="ignore")) for place in places]
 
     def _write(self, action: str, said: Judgement) -> None:
         if self._journal is None:
             raise NoteError("say who you are first: name or initials, top right")
         if said != self._said:
             self._journal.write(self._item, action, said, saw_reference=self._reference)
-
-    def _undo(self) -> None:
-        key = self._journal.undo(self._items) if self._journal else None
-        if key is None:
-            raise NoteError("there is nothing to take back")
-        self._go(self._keys.index(key))
-
-    def _import(self, content: Mapping) -> None:
-        added = notes.import_notes(self._folder, str(content["text"]))
-        self._journal = Journal(self._folder, self._journal.annotator) if self._journal else None
-        self._message = f"{added} new notes"
 
     def _judged(self) -> dict[str, str]:
         """{key: verdict} of the items that this annotator has judged."""
@@ -155,7 +153,8 @@ class HumanEditor(anywidget.AnyWidget):
             "alt": f"The picture. Marked in it: {', '.join(lesion_names(item.case).values()) or 'nothing'}.",
             "spans": [_span(span, item.answer) for span in self._spans(item.key)],
             "changes": [_shown(change, item.answer) for change in said.changes], "verdict": said.verdict or "",
-            "text": make_changes(item.answer, said.changes), "counts": _counts(judged),
+            "text": make_changes(item.answer, said.changes),
+            "counts": {name: [*judged.values()].count(name) for name in ("right", "wrong", "unsure")},
             "marks": [judged.get(key, "") for key in self._keys], "folder": str(self._folder),
             "reference": truth_of(item.case, item.question).words if self._reference else None,
             "trouble": trouble if fresh else self.state.get("trouble", ""),
@@ -169,10 +168,6 @@ class HumanEditor(anywidget.AnyWidget):
             return [["Agreement needs the notes of two annotators: change the name above, or import others' notes."]]
         noted = {note.item for some in journals.values() for note in some} & set(self._keys)
         return agreement(journals, {key: [(s.start, s.end) for s in self._spans(key)] for key in noted}).rows()
-
-
-def _counts(judged: Mapping[str, str]) -> dict[str, int]:
-    return {name: sum(v == name for v in judged.values()) for name in ("right", "wrong", "unsure")}
 
 
 def _span(span: Span, answer: str) -> dict:

@@ -32,8 +32,7 @@ WRAP = 52  # characters under a picture
 def overview(found: CaseSet, *, seed: int, preset: Preset) -> str:
     """A page of text about what was read, and what a run with `seed` and `preset` would make and take of it."""
     lines = [f"layout   {found.layout}: {found.reason}", "", *_counts(found.cases)]
-    leaks = find_leaks(found.cases)
-    if leaks:
+    if leaks := find_leaks(found.cases):
         lines.append(f"\nwarning: {len(leaks)} groups stand in training and in a held-out split; see notes below")
     try:
         settled = capped(settle_splits(found, seed=seed), preset, seed=seed)
@@ -77,7 +76,12 @@ def contact_sheet(cases: Sequence[Case]):
         ax.set(xlim=(sum(x) / 2 - half, sum(x) / 2 + half), ylim=(sum(y) / 2 + half, sum(y) / 2 - half))
         for x, y in (point for lesion in case.lesions for point in lesion.points):
             ax.plot(x - 0.5, y - 0.5, marker="+", color=LESION, markersize=12)
-        ax.set_xlabel(_caption(case), fontsize=7, loc="left", parse_math=False)
+        labels, source = ", ".join(dict.fromkeys(lesion.label for lesion in case.lesions)), mask_source(case)
+        text = [f"lesions ({'points only' if source == 'none' else source}): {labels}"] if labels else []
+        text += [f"{case.questions[0].text} → {case.questions[0].answer}"]
+        lines = [line for part in text for line in textwrap.wrap(" ".join(part.split()), WRAP)]
+        caption = "\n".join([*lines[:3], "..."] if len(lines) > 4 else lines)
+        ax.set_xlabel(caption, fontsize=7, loc="left", parse_math=False)
     return figure
 
 
@@ -115,44 +119,31 @@ def _reasons(entries: Sequence[dict]) -> list[str]:
     return [*lines, f"  {rest} for {len(groups) - SHOWN} other reasons"] if rest else lines
 
 
-def _caption(case: Case) -> str:
-    labels, source = ", ".join(dict.fromkeys([lesion.label for lesion in case.lesions])), mask_source(case)
-    text = [f"lesions ({'points only' if source == 'none' else source}): {labels}"] if labels else []
-    text += [f"{case.questions[0].text} → {case.questions[0].answer}"]
-    lines = [line for part in text for line in textwrap.wrap(" ".join(part.split()), WRAP)]
-    return "\n".join([*lines[:3], "..."] if len(lines) > 4 else lines)
-
-
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def look(cases: Path, *, out: Path, seed: int, preset: Preset, strict: bool = False, lesions: str = "") -> str:
-    """Read `cases`, write the sheet and the list to `out`/cases and return the page; raises CaseError. Pictures without
-    a table get one to fill in instead, and the page says so."""
-    folder = out / "cases"
+@command(refused=(CaseError, PresetError))
+def main(arguments: list[str]) -> None:
+    """Read CASES, write the sheet and the list to OUT/cases and print the page; pictures without a table get one to
+    fill in instead. Exit status 0, or 2 with one sentence where nothing can be read."""
+    values = parse(arguments)
+    if not values["CASES"]:
+        raise ArgumentError("say which: make cases CASES=path")
+    cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
+    preset, folder = resolve(values["PRESET"]).preset, out / "cases"
     folder.mkdir(parents=True, exist_ok=True)
     reader, _ = readers.detect(cases)
     if reader is table.TABLE and not any((cases / name).is_file() for name in table.FILES):
         empty, text = folder / table.FILES[0], table.template(cases)
         empty.write_text(text, encoding="utf-8")
-        return (f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n1. Fill in "
+        page = (f"{cases} holds {len(text.splitlines()) - 1} DICOM or NIfTI files and no table yet.\n1. Fill in "
                 f"question and answer, or report, in  {empty}\n2. Save it as CSV (UTF-8) in                   "
                 f"{cases / empty.name}\n3. Run the same command again. Lines that are not filled in are not read.")
-    found = read_set(cases, out, strict=strict, lesions=lesions)
-    contact_sheet(found.cases).savefig(folder / "contact_sheet.png", dpi=120)
-    write_json(folder / "left_out.json", {name: getattr(found, name) for name in ("skipped", "dropped", "notes")})
-    page = overview(found, seed=seed, preset=preset)
-    return f"{page}\n\nwritten: {folder / 'contact_sheet.png'}, {folder / 'left_out.json'}"
-
-
-@command(refused=(CaseError, PresetError))
-def main(arguments: list[str]) -> None:
-    """Exit status 0, or 2 with one sentence where nothing can be read."""
-    values = parse(arguments)
-    if not values["CASES"]:
-        raise ArgumentError("say which: make cases CASES=path")
-    cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
-    page = look(cases, out=out, seed=values["SEED"], preset=resolve(values["PRESET"]).preset,
-                strict=values["STRICT"], lesions=values["LESIONS"])
+    else:
+        found = read_set(cases, out, strict=values["STRICT"], lesions=values["LESIONS"])
+        contact_sheet(found.cases).savefig(folder / "contact_sheet.png", dpi=120)
+        write_json(folder / "left_out.json", {name: getattr(found, name) for name in ("skipped", "dropped", "notes")})
+        page = (f"{overview(found, seed=values['SEED'], preset=preset)}\n\n"
+                f"written: {folder / 'contact_sheet.png'}, {folder / 'left_out.json'}")
     print("\n".join(map(visible, page.splitlines())))

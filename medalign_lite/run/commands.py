@@ -22,6 +22,10 @@ class ArgumentError(ValueError):
     """An argument that cannot be used; the message lists what can."""
 
 
+class OutOfMemory(RuntimeError):
+    """Memory ran out, or a notebook's kernel was killed, which is mostly the same; the message says what to do."""
+
+
 def read_arguments(given: Sequence[str], allowed: Mapping[str, str]) -> dict[str, str]:
     """{NAME: text} of NAME=value arguments, those without a value left out; `allowed` says what each name means. Raises
     ArgumentError for another name or an argument without `=`."""
@@ -70,7 +74,13 @@ def exit_status(
         number = error.errno if isinstance(error, OSError) else None
         if number in MACHINE and not (foreseen and number in DENIED):
             return _ended(f"error: {error.filename or 'a file'}: {error.strerror}; {MACHINE[number]}, {resume}", 1)
-        return _ended(f"error: {error}", 1 if isinstance(error, stopped) else 2) if foreseen else _ours(error)
+        if foreseen:
+            return _ended(f"error: {error}", 1 if isinstance(error, stopped) else 2)
+        with tempfile.NamedTemporaryFile("w", prefix="medalign-", suffix=".log", delete=False, encoding="utf-8",
+                                         errors="backslashreplace") as log:
+            traceback.print_exception(error, file=log)
+        said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+        return _ended(f"error: {said}; nothing foresaw this: its traceback is in {log.name}", 1)
 
 
 def command(**told) -> Callable:
@@ -85,14 +95,6 @@ def command(**told) -> Callable:
 def _ended(sentence: str, status: int) -> int:
     print("\n".join(map(visible, sentence.split("\n"))), file=sys.stderr, flush=True)
     return status
-
-
-def _ours(error: Exception) -> int:
-    with tempfile.NamedTemporaryFile("w", prefix="medalign-", suffix=".log", delete=False, encoding="utf-8",
-                                     errors="backslashreplace") as log:
-        traceback.print_exception(error, file=log)
-    first = (str(error).splitlines() or [""])[0][:300]
-    return _ended(f"error: {type(error).__name__}: {first}; nothing foresaw this: its traceback is in {log.name}", 1)
 
 
 def ran_out(error: str, message: str) -> bool:

@@ -1,9 +1,9 @@
 """The one dial: ``ci``, ``workshop``, ``full``, and ``auto``, which chooses between the first two and says why.
 
-    resolved = resolve("auto", overrides={"model": "", "cases": "", "epochs": 2})
+    resolved = resolve("ci,epochs=3", cases="path/to/cases")
     resolved.preset.epochs, resolved.model, resolved.cases, resolved.reason
 
-Any number of a preset can be changed in the dial itself, in any place that takes PRESET: ``full,max_side=448``.
+Any number of a preset can be changed so in the dial itself, in any place that takes PRESET.
 
 Nothing here imports torch: a run that has nothing to do must end in seconds.
 """
@@ -37,18 +37,22 @@ class Resolved:
     cases: Path | None  # absolute; None = the phantom world
 
 
-def resolve(preset: str = "auto", *, overrides: dict | None = None, recipe: str = "", rounds: int = 0) -> Resolved:
-    """Turn a name and overrides (fields of `Preset`; empty strings mean "leave it") into numbers and a reason. The name
-    may carry numbers of its own, ``full,max_side=448``; `recipe` is RECIPE, names with commas between them, `rounds`
-    ROUNDS, and empty or 0 the preset's. Raises PresetError for an unknown name or field, a value of the wrong type,
-    cases that do not exist, or a model that is neither a folder nor a hub id."""
+def resolve(preset="auto", *, cases: str = "", model: str = "", recipe: str = "", rounds: int = 0) -> Resolved:
+    """Turn a name, which may carry numbers of its own (``full,max_side=448``), and what CASES, MODEL, RECIPE (names
+    with commas between them) and ROUNDS say, empty or 0 as the preset has it, into numbers and a reason. Raises
+    PresetError for an unknown name, field or recipe, a value of the wrong type, cases that do not exist, or a model
+    that is neither a folder nor a hub id."""
     preset, *numbers = [part.strip() for part in preset.split(",")]
     if preset not in NAMES:
         raise PresetError(f"PRESET={preset!r} is not one of {', '.join(NAMES)}")
-    changes = _numbers(numbers) | {key: value for key, value in (overrides or {}).items() if value != ""}
-    changes |= {"recipes": tuple(name.strip() for name in recipe.split(","))} if recipe.strip() else {}
-    changes |= {"rounds": rounds} if rounds else {}
-    _check_overrides(changes)
+    recipes = tuple(name.strip() for name in recipe.split(",")) if recipe.strip() else ()
+    if set(recipes) - set(RECIPES) or len(set(recipes)) < len(recipes):
+        wrong = ", ".join(repr(name) for name in recipes if name not in RECIPES) or "a recipe that is named twice"
+        raise PresetError(f"RECIPE={','.join(recipes)}: {wrong}; allowed, each once: {', '.join(RECIPES)}")
+    if rounds < 0:
+        raise PresetError(f"override rounds={rounds} must be 1 or more")
+    told = {"cases": cases, "model": model, "recipes": recipes, "rounds": rounds}
+    changes = _numbers(numbers) | {name: value for name, value in told.items() if value}
     if preset == "auto":
         preset, reason = choose(changes.get("model"))
     else:
@@ -118,26 +122,6 @@ def _numbers(parts: list[str]) -> dict:
             found[name] = {"True": True, "False": False, "1": True, "0": False}[text] if kind is bool else kind(text)
         except (ValueError, KeyError):
             raise PresetError(f"PRESET: {part!r} must be {kind.__name__}") from None
+    if found.get("corruption", "noise") not in CORRUPTIONS:
+        raise PresetError(f"corruption={found['corruption']!r} is not one of {', '.join(CORRUPTIONS)}")
     return found
-
-
-def _check_overrides(changes: dict) -> None:
-    """Raise PresetError unless every key is a field that may change and every value has its type."""
-    kinds = {name: type(value) for name, value in vars(PRESETS["ci"]).items() if name not in ("name", "purpose")}
-    for key, value in changes.items():
-        if key not in kinds:
-            raise PresetError(f"unknown override {key!r}; allowed: {', '.join(kinds)}")
-        kind = kinds[key]
-        fits = type(value) is kind or (kind is float and type(value) is int)
-        if kind is tuple:
-            fits = isinstance(value, tuple) and bool(value) and all(isinstance(item, str) for item in value)
-        if not fits:
-            raise PresetError(f"override {key}={value!r} must be {kind.__name__}, not {type(value).__name__}")
-    if changes.get("rounds", 1) < 1:
-        raise PresetError(f"override rounds={changes['rounds']} must be 1 or more")
-    if changes.get("corruption", "noise") not in CORRUPTIONS:
-        raise PresetError(f"corruption={changes['corruption']!r} is not one of {', '.join(CORRUPTIONS)}")
-    names = changes.get("recipes", ())
-    if set(names) - set(RECIPES) or len(set(names)) < len(names):
-        wrong = ", ".join(repr(name) for name in names if name not in RECIPES) or "a recipe that is named twice"
-        raise PresetError(f"RECIPE={','.join(names)}: {wrong}; allowed, each once: {', '.join(RECIPES)}")

@@ -48,12 +48,15 @@ def _line(name: str, holds: bool, found: str, next_step: str, *, state: str = "f
 
 def examine(*, preset: str = "auto", cases: str = "", model: str = "", out: str = "") -> list[Line]:
     """Look at this machine for a run with these parameters; raises PresetError if they are no run at all."""
-    resolved = resolve(preset, overrides={"cases": cases, "model": model})
+    resolved = resolve(preset, cases=cases, model=model)
     folder, about_model, floor = run_folder(resolved.preset.name, out), _model(resolved), python_floor()
     trial = start_trial(resolved) if about_model.state == "ok" else None  # meanwhile the rest is looked at
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     place = nearest(folder)
     free = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    told = resolved.preset == PRESETS["ci"] and resolved.cases is None  # what the notebooks' tables speak of
+    minutes = sum(typical_minutes(path) or 0 for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    time = [Line("time", "ok", f"about {minutes:.0f} minutes on two cores, by the notebooks' tables")] if told else []
     return [
         _line("python", sys.version_info >= tuple(map(int, floor.split("."))),
               f"{sys.version.split()[0]} at {sys.executable}",
@@ -64,7 +67,7 @@ def examine(*, preset: str = "auto", cases: str = "", model: str = "", out: str 
         _gpu(resolved),
         _line("output", free, f"{short(folder)} can be written" if free else f"{place} cannot be written",
               "choose another folder with OUT="),
-        about_model, *_fit(resolved, folder), *([end_trial(trial, resolved)] if trial else []), *_time(resolved),
+        about_model, *_fit(resolved, folder), *([end_trial(trial, resolved)] if trial else []), *time,
         Line("preset", "ok", f"{resolved.preset.name}: {resolved.reason}"),
     ]
 
@@ -172,14 +175,6 @@ def _fit(resolved: Resolved, folder: Path) -> list[Line]:
         _line("disk", free >= fit.disk_gb, room, "free some, set OUT= to another disk, or turn down max_new_tokens",
               state="warn"),
     ]  # fmt: skip
-
-
-def _time(resolved: Resolved) -> list[Line]:
-    """How long the run takes, where the notebooks' tables speak of it."""
-    if resolved.preset != PRESETS["ci"] or resolved.cases is not None:
-        return []
-    minutes = sum(typical_minutes(path) or 0 for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    return [Line("time", "ok", f"about {minutes:.0f} minutes on two cores, by the notebooks' tables")]
 
 
 def _model(resolved: Resolved) -> Line:

@@ -25,7 +25,7 @@ from medalign_lite.model.lvlm import adapter_config
 from medalign_lite.model.weights import SAFE_FILES, ModelError, locate
 from medalign_lite.run.commands import command
 from medalign_lite.run.dial import dial, resolve
-from medalign_lite.run.provenance import damage, make_command, read_manifest, run_folder
+from medalign_lite.run.provenance import damage, make_command, run_folder
 from medalign_lite.run.reproduce import parse
 from medalign_lite.run.stages import StageError
 from medalign_lite.show.page import LIMITS
@@ -64,7 +64,9 @@ def export(run: Path, model: str, recipe: str, folder: Path, *, say: Callable[[s
     part = folder.with_name(f".{folder.name}")
     shutil.rmtree(part, ignore_errors=True)
     say("merging")
-    merged = merge(base, adapter)
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype="auto", use_safetensors=True, **OFFLINE)
+    config = adapter_config(model, adapter)  # the base in its own number type, with W + s B A in place of W
+    merged = PeftModel.from_pretrained(model, str(adapter), config=config).merge_and_unload().eval()
     targets = find_towers(merged).linears(merged)["language"]
     write_adapter(adapter, part / "adapter", base=name, revision=revision, targets=targets)
     merged.save_pretrained(part / "merged")
@@ -75,13 +77,6 @@ def export(run: Path, model: str, recipe: str, folder: Path, *, say: Callable[[s
         write_card(part / kind, kind, run=run, recipe=recipe, base=name, revision=revision)
     part.rename(folder)
     return folder
-
-
-def merge(base: Path, adapter: Path):
-    """The base in the number type that it was published in, with W + s B A in place of each adapted W."""
-    model = AutoModelForImageTextToText.from_pretrained(base, dtype="auto", use_safetensors=True, **OFFLINE)
-    config = adapter_config(model, adapter)
-    return PeftModel.from_pretrained(model, str(adapter), config=config).merge_and_unload().eval()
 
 
 def write_adapter(source: Path, folder: Path, *, base: str, revision: str | None, targets: list[str]) -> None:
@@ -114,14 +109,13 @@ def copy_processor(source: Path, folder: Path) -> None:
 
 def write_card(folder: Path, kind: str, *, run: Path, recipe: str, base: str, revision: str | None) -> None:
     """README.md in the folder of an export; `kind` is one of `KINDS`."""
-    cases, training = read_manifest(run / "00_start"), read_manifest(run / "05_train")
-    source = read_json(run / "00_start" / "source.json")
-    settings = read_json(run / "05_train" / recipe / "settings.json")
-    choice, phantom = read_json(run / "05_train" / "choice.json"), source["layout"] == "phantom world"
+    cases, source, training, choice, settings = (read_json(run / f"{name}.json") for name in (
+        "00_start/manifest", "00_start/source", "05_train/manifest", "05_train/choice", f"05_train/{recipe}/settings"))
+    phantom = source["layout"] == "phantom world"
     counts = [f"{key} {value}" for key, value in cases["notes"].items() if key in ("images", "skipped", "dropped")]
     chosen = settings["settings"]
     told = {
-        "base": f"{base}" + (f" at {revision}" if revision else ""),
+        "base": base + (f" at {revision}" if revision else ""),
         "recipe": f"{recipe} (`medalign_lite/losses/recipes.py`); {choice['pairs']} preference pairs of its own "
                   "answers",
         "LoRA": f"rank {chosen['rank']}, alpha {chosen['alpha']}, rsLoRA {chosen['rslora']}, language model alone",
@@ -170,8 +164,7 @@ def _results(run: Path, recipe: str, aligned: str) -> list[str]:
 def main(arguments: list[str]) -> None:
     """Exit status: 0 written, 1 it could not be, 2 bad arguments."""
     values = parse(arguments)
-    overrides = {"cases": values["CASES"], "model": values["MODEL"]}
-    resolved = resolve(values["PRESET"], overrides=overrides, recipe=values["RECIPE"])
+    resolved = resolve(values["PRESET"], cases=values["CASES"], model=values["MODEL"], recipe=values["RECIPE"])
     run = run_folder(resolved.preset.name, values["OUT"])
     choice = run / "05_train" / "choice.json"
     if not choice.is_file():

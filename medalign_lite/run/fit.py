@@ -199,9 +199,10 @@ def estimate(folder: Path, preset: Preset, shapes: Shapes, *, on_gpu: bool) -> d
     dense = {f"weights, {tower}": size for tower, size in weights.items()}
     asking = [_asking(policy, shapes, batch, largest) for batch in (preset.rollout_batch, preset.eval_batch)]
     adapter = sum(p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
-    features = feature_bytes(config, shapes.image_tokens, dtype)
-    kept = {"image features": min(FEATURE_BYTES, shapes.images * features)}
-    asked = {"image features": shapes.images * features} if not on_gpu else {}  # `KeptFeatures`, on a CPU alone
+    copies = 1 + len(getattr(config.vision_config, "deepstack_visual_indexes", None) or ())  # for each layer they go to
+    features = shapes.images * shapes.image_tokens * config.get_text_config().hidden_size * copies * dtype.itemsize
+    kept = {"image features": min(FEATURE_BYTES, features)}
+    asked = {"image features": features} if not on_gpu else {}  # `KeptFeatures`, on a CPU alone
     training = _training(policy, preset, shapes, adapter=adapter, largest=largest)
     return {
         "rollout": dense | asked | asking[0],
@@ -229,12 +230,6 @@ def weight_bytes(model: nn.Module) -> dict[str, int]:
         each = NF4_BYTES if name in packed else parameter.element_size()
         sizes[towers.of(name)] += round(parameter.numel() * each)
     return sizes
-
-
-def feature_bytes(config, image_tokens: int, dtype: torch.dtype) -> int:
-    """What is kept of one picture: its image tokens, once for each layer that they go to."""
-    further = len(getattr(config.vision_config, "deepstack_visual_indexes", None) or ())
-    return image_tokens * config.get_text_config().hidden_size * (1 + further) * dtype.itemsize
 
 
 def _asking(model: nn.Module, shapes: Shapes, batch: int, largest: int) -> dict[str, int]:

@@ -150,27 +150,32 @@ def load_sam(model: str, device: str | None = None) -> tuple[Sam, str]:
     import torch
     from transformers import AutoModelForMaskGeneration, AutoProcessor
 
+    from medalign_lite.model.loading import OFFLINE, first_line
+
     folder, name, _ = locate(model)
-    offline = {"local_files_only": True, "trust_remote_code": False}
     try:
-        processor = AutoProcessor.from_pretrained(folder, **offline)
-        network = AutoModelForMaskGeneration.from_pretrained(folder, use_safetensors=True, **offline)
+        processor = AutoProcessor.from_pretrained(folder, **OFFLINE)
+        network = AutoModelForMaskGeneration.from_pretrained(folder, use_safetensors=True, **OFFLINE)
     except ImportError as error:
         raise ModelError(f"{folder}: this model's processor needs torchvision: pip install -c constraints.txt -e "
                          "'.[gpu]', or use a model of the first SAM's kind (SAM, MedSAM), which does "
                          "without.") from error
     except (OSError, ValueError) as error:
-        short = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(f"{folder}: no usable SAM-family model in safetensors ({short}).") from error
+        raise ModelError(f"{folder}: no usable SAM-family model in safetensors ({first_line(error)[:160]}).") from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Sam(network.to(device).eval(), processor), f"segmenter {name}"
 
 
-def make_masks(
-    cases: Path, segment: Segmenter, *, name: str, out: Path, strict: bool = False, lesions: str = ""
-) -> str:
-    """Outline the lesions of `cases`, write the new list under `out`/masks, and return a page; raises CaseError."""
-    found = read_set(cases, out, strict=strict, lesions=lesions)
+@command(refused=(CaseError, ImageError, ModelError))
+def main(arguments: list[str]) -> None:
+    """Outline the lesions of CASES, write the new list under OUT/masks, and print a page. Exit status 0, or 2 with one
+    sentence where nothing can be outlined."""
+    values = parse(arguments)
+    if not values["CASES"] or not values["MODEL"]:
+        raise ArgumentError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
+    cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
+    segment, name = load_sam(values["MODEL"])
+    found = read_set(cases, out, strict=values["STRICT"], lesions=values["LESIONS"])
     if not any(case.lesions for case in found.cases):
         raise CaseError(f"{cases}: no lesion has a box, point or mask: this segmenter needs one. A segmenter that "
                         "needs none is run from Python: masks.outline_cases(..., labels=...)")
@@ -184,15 +189,4 @@ def make_masks(
     lines += ["not outlined:"] if reasons else []
     lines += [f"{number:8}  {reason}" for reason, number in reasons.most_common()]
     lines += [f"cases left out: {len(found.skipped)}", f"look at them: make cases CASES={folder / 'cases.jsonl'}"]
-    return "\n".join(lines)
-
-
-@command(refused=(CaseError, ImageError, ModelError))
-def main(arguments: list[str]) -> None:
-    """Exit status 0, or 2 with one sentence where nothing can be outlined."""
-    values = parse(arguments)
-    if not values["CASES"] or not values["MODEL"]:
-        raise ArgumentError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
-    cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
-    segment, name = load_sam(values["MODEL"])
-    print(make_masks(cases, segment, name=name, out=out, strict=values["STRICT"], lesions=values["LESIONS"]))
+    print("\n".join(lines))

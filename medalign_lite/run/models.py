@@ -8,7 +8,6 @@ alone are taken: no pickle, no code.
 """
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -22,37 +21,33 @@ from medalign_lite.run.doctor import nearest
 from medalign_lite.run.reproduce import parse
 
 
-def fetch(model: str, *, say: Callable[[str], None] = print) -> Path:
+def fetch(model: str) -> Path:
     """The model's folder, after what was missing of it has been downloaded. `model`: an absolute folder or a hub id, as
     `resolve` gives it. Raises ModelError: gated, absent, cut off, no network, no room on the disk, or a repository that
     is no whole model."""
     if (folder := find_model(model)) is not None:
-        say(f"{short(model)} is complete on this machine: {folder}")
+        print(f"{short(model)} is complete on this machine: {folder}")
         return folder
     if Path(model).is_absolute():
         check_folder(Path(model))  # says what is missing
     files = from_hub(model, dry_run=True)
     total, left = (sum(f.file_size or 0 for f in files if f.will_download >= least) / 1e9 for least in (False, True))
-    say(f"{model}: {total:.2f} GB in {len(files)} files, {left:.2f} GB to fetch, from {constants.ENDPOINT}")
-    _check_room(left)
+    print(f"{model}: {total:.2f} GB in {len(files)} files, {left:.2f} GB to fetch, from {constants.ENDPOINT}")
+    free = shutil.disk_usage(nearest(Path(constants.HF_HUB_CACHE))).free / 1e9
+    if free < left:
+        raise ModelError(f"{constants.HF_HUB_CACHE} has {free:.1f} GB free and {left:.1f} GB are to come: free some, "
+                         "or set HF_HOME to a folder on a larger disk.")
     folder = Path(from_hub(model))
     check_folder(folder)
-    say(f"complete: {folder}\nfrom now on offline; to pin this version: MODEL={split_revision(model)[0]}@{folder.name}")
+    print(f"complete: {folder}")
+    print(f"from now on offline; to pin this version: MODEL={split_revision(model)[0]}@{folder.name}")
     return folder
-
-
-def _check_room(gigabytes: float) -> None:
-    cache = Path(constants.HF_HUB_CACHE)
-    free = shutil.disk_usage(nearest(cache)).free / 1e9
-    if free < gigabytes:
-        raise ModelError(f"{cache} has {free:.1f} GB free and {gigabytes:.1f} GB are to come: free some, or set "
-                         "HF_HOME to a folder on a larger disk.")
 
 
 @command(refused=(PresetError,), stopped=(ModelError,))
 def main(arguments: list[str]) -> None:
     """Exit status: 0 the model is here, 1 it is not, 2 bad arguments, 130 interrupted."""
     values = parse(arguments)
-    resolved = resolve(values["PRESET"], overrides={"model": values["MODEL"]})
+    resolved = resolve(values["PRESET"], model=values["MODEL"])
     print(resolved.reason)
     fetch(resolved.model)

@@ -24,7 +24,7 @@ import nbformat
 from jupyter_core.utils import run_sync
 
 from medalign_lite.files import machine_memory_gb
-from medalign_lite.run.commands import ran_out
+from medalign_lite.run.commands import OutOfMemory, ran_out
 
 LONGEST_TMPDIR = 64  # bytes; a socket's name has at most 103 on macOS, and ours come after this
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
@@ -49,25 +49,24 @@ class NotebookError(RuntimeError):
     """A notebook that cannot run or did not; the message says where, and the next step."""
 
 
-class OutOfMemory(NotebookError):
-    """Memory ran out in a notebook, or its kernel was killed, which is mostly the same."""
-
-
 def parameters_of(path: Path) -> dict[str, object]:
     """{name: default} of the notebook's cell tagged ``parameters``: annotated scalars and nothing else. Raises
     NotebookError if there is not exactly one such cell or a line is not ``NAME: type = constant``."""
     cells = [c for c in _read(path).cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise NotebookError(f"{path.name} needs exactly one cell tagged 'parameters'; it has {len(cells)}")
-    found = {}
-    for node in ast.parse(cells[0].source).body:
+    form, found = "must read NAME: str|int|float|bool = constant", {}
+    try:
+        nodes = ast.parse(cells[0].source).body
+    except SyntaxError as error:
+        raise NotebookError(f"{path.name}: parameter line {error.lineno} is no Python, it {form}") from None
+    for node in nodes:
         line = ast.unparse(node)
         try:
             kind, value = SCALARS[node.annotation.id], ast.literal_eval(node.value)
             found[node.target.id] = value
         except (AttributeError, KeyError, ValueError, TypeError):
-            raise NotebookError(f"{path.name}: parameter line `{line}` must read NAME: str|int|float|bool = "
-                                "constant") from None
+            raise NotebookError(f"{path.name}: parameter line `{line}` {form}") from None
         if not _fits(value, kind):
             raise NotebookError(f"{path.name}: in `{line}` the default is not of its type")
     return found
@@ -100,7 +99,8 @@ def run_notebook(
 ):
     """Execute the notebook with these parameters, saving `output` after every cell; return the executed notebook.
     `on_text` is given what cells print, as it comes; `kernels` has its kernel where that was started ahead. Raises
-    NotebookError: a bad parameter, a cell that failed (named, with its last lines), a kernel that was killed."""
+    NotebookError: a bad parameter, a cell that failed (named, with its last lines); OutOfMemory also for a kernel that
+    was killed."""
     check_parameters(path, values)
     import papermill
     from nbclient.exceptions import DeadKernelError

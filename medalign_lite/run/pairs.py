@@ -2,24 +2,24 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from medalign_lite.cases.case import Case
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.dials import Preset, PresetError
+from medalign_lite.dials import Preset
 from medalign_lite.edits.records import Record, learnable, read_records, write_records
 from medalign_lite.files import write_json
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.cohort import read_cohort
-from medalign_lite.run.commands import AGAIN, exit_status
 from medalign_lite.run.dial import dial
 from medalign_lite.run.provenance import read_manifest
 from medalign_lite.run.stages import Stage, StageError, open_stage, read_jsonl
 from medalign_lite.train.data import TrainingData, draw_data, pairs_of, pictures_of, write_pairs
 
 NEEDS = ("00_start", "02_edits", "03_corruption")
+REFUSED = (ValueError, OSError, StageError, ModelError)  # by a command on a finished run, with a sentence
 SPLITS = {"train": "pairs.jsonl", "val": "validation.jsonl"}
 
 
@@ -47,12 +47,6 @@ def open_run(folder: Path | str, *, needs: Sequence[str] = NEEDS) -> Stage:
         "command", preset=preset, cases=made_from["cases"], model=made_from["model"],
         seed=made_from["seed"], out=str(folder.parent), needs=needs,
     )  # fmt: skip
-
-
-def run_status(work: Callable[[], None], *, stopped: tuple[type, ...] = (), resume: str = AGAIN) -> int:
-    """Exit status of a command on a finished run, as `commands.exit_status`."""
-    refused = (ValueError, OSError, StageError, PresetError, ModelError)  # NoteError and CaseError are ValueErrors
-    return exit_status(work, refused=refused, stopped=stopped, resume=resume)
 
 
 def run_answers(stage: Stage) -> tuple[list[Rollout], tuple[Case, ...]]:

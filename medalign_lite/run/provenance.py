@@ -78,8 +78,12 @@ def _readers(cases: str) -> list[Path]:
 def _imports(source: str) -> tuple[Path, ...]:
     """Files of ours that a piece of source imports; none of ours says so relatively."""
     plain = "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
+    try:
+        tree = ast.parse(plain)
+    except SyntaxError:  # a cell in another language, or one that fails when it is run
+        return ()
     names, paths = [], []
-    for node in ast.walk(ast.parse(plain)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

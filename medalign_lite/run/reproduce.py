@@ -15,6 +15,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from medalign_lite.dials import DEFAULT_SEED, EMBEDDED, PRESETS, PresetError
@@ -22,7 +24,7 @@ from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, vis
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.weights import find_model
 from medalign_lite.run import notebook, provenance
-from medalign_lite.run.commands import ArgumentError, command, read_arguments
+from medalign_lite.run.commands import ArgumentError, OutOfMemory, command, read_arguments
 from medalign_lite.run.dial import NAMES, Resolved, dial, gpu_memory_gb, resolve
 from medalign_lite.run.provenance import damage, run_folder, run_parameters, unsound
 
@@ -59,9 +61,10 @@ def parse(arguments: list[str]) -> dict[str, object]:
 
 
 def reproduce(values: dict, *, notebooks: Path = ROOT / "notebooks", say=print) -> Path:
-    """Run what is not up to date; return the run's folder. Raises PresetError, NotebookError, ReproduceError."""
-    overrides = {"cases": values["CASES"], "model": values["MODEL"]}
-    resolved = resolve(values["PRESET"], overrides=overrides, recipe=values["RECIPE"], rounds=values["ROUNDS"])
+    """Run what is not up to date; return the run's folder. Raises PresetError, NotebookError, OutOfMemory,
+    ReproduceError."""
+    told = {name: values[name.upper()] for name in ("cases", "model", "recipe", "rounds")}
+    resolved = resolve(values["PRESET"], **told)
     say(f"{resolved.reason}: {resolved.preset.purpose}")
     chain = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chain:
@@ -121,16 +124,16 @@ class _Runs:
         key, output = self.key(path), self.run / "notebooks" / path.name
         before = self._published()
         started = time.monotonic()
-        with _Ticker(path.stem, self.expected(path), sum(map(self.expected, later)), say) as ticker:
+        with _ticking(path.stem, self.expected(path), sum(map(self.expected, later)), say) as heard:
             try:
                 for one in [path, *later[:1]]:
                     kernels.start(one, (output.parent / one.name).with_suffix(".log"))
                 values = self.parameters(path)
-                executed = notebook.run_notebook(path, values, output, on_text=ticker.heard, kernels=kernels)
-            except notebook.OutOfMemory as error:
+                executed = notebook.run_notebook(path, values, output, on_text=heard, kernels=kernels)
+            except OutOfMemory as error:
                 from medalign_lite.run.fit import advise  # imports torch
 
-                raise notebook.OutOfMemory(f"{error}\nMemory: {advise(self.resolved)}") from None
+                raise OutOfMemory(f"{error}\nMemory: {advise(self.resolved)}") from None
         if problem := damage(self.run / path.stem):
             raise ReproduceError(f"{path.name} ran, but {problem}: it must end with stage.finish()")
         write_html(executed, output.with_suffix(".html"), folder=path.parent)
@@ -155,34 +158,33 @@ class _Runs:
         return {p.name: p.stat().st_mtime_ns for p in self.run.iterdir() if p.is_file() and p.name[0] != "."}
 
 
-class _Ticker:
-    """While a notebook runs, a line now and then: time so far, the last line it printed, about how long is left."""
+@contextmanager
+def _ticking(name: str, expected: float, later: float, say) -> Iterator[Callable[[str], None]]:
+    """While a notebook runs, a line now and then: time so far, the last line it printed, about how long is left. Gives
+    the function that is told what it prints."""
+    started, last, stop = time.monotonic(), "", threading.Event()
 
-    def __init__(self, name: str, expected: float, later: float, say):
-        self.name, self.expected, self.later, self.say = name, expected, later, say
-        self.every, self.last, self.stop = (5 if sys.stdout.isatty() else 20), "", threading.Event()
+    def heard(text: str) -> None:
+        nonlocal last
+        last = ([last] + [line.strip()[:70] for line in re.split(r"[\r\n]", text) if line.strip()])[-1]
 
-    def __enter__(self):
-        self.started = time.monotonic()
-        self.say(f"  {self.name:14} started{_told(self.expected + self.later, 'to go')}")
-        self.thread = threading.Thread(target=self._tick, daemon=True)
-        self.thread.start()
-        return self
+    def about(seconds: float, what: str) -> str:
+        return "" if math.isnan(seconds) else f", about {_clock(seconds)} {what}"
 
-    def __exit__(self, *error) -> None:
-        self.stop.set()
-        self.thread.join()
+    def tick() -> None:
+        while not stop.wait(5 if sys.stdout.isatty() else 20):
+            passed = time.monotonic() - started
+            left = max(expected - passed, 0) + later
+            say(f"  {name:14} {_clock(passed)}{about(left, 'left')} · {visible(last)}")
 
-    def heard(self, text: str) -> None:
-        """Keep the last line that the notebook printed."""
-        lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
-        self.last = lines[-1][:70] if lines else self.last
-
-    def _tick(self) -> None:
-        while not self.stop.wait(self.every):
-            passed = time.monotonic() - self.started
-            left = max(self.expected - passed, 0) + self.later
-            self.say(f"  {self.name:14} {_clock(passed)}{_told(left, 'left')} · {visible(self.last)}")
+    say(f"  {name:14} started{about(expected + later, 'to go')}")
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield heard
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _prepare(resolved: Resolved, run: Path) -> None:
@@ -211,10 +213,6 @@ def _prepare(resolved: Resolved, run: Path) -> None:
                              "with OUT=") from error
 
 
-def _told(seconds: float, what: str) -> str:
-    return "" if math.isnan(seconds) else f", about {_clock(seconds)} {what}"
-
-
 def _read_record(path: Path) -> dict:
     """Which notebooks have run. Raises ReproduceError for a file that was cut off or is something else."""
     try:
@@ -231,7 +229,7 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-@command(refused=(PresetError,), stopped=(ReproduceError, notebook.NotebookError),
+@command(refused=(PresetError,), stopped=(ReproduceError, notebook.NotebookError, OutOfMemory),
          resume="what is finished is kept; run the same command again to go on")
 def main(arguments: list[str]) -> None:
     """Exit status: 0 done, 2 bad arguments, 1 anything that stopped the run, 130 interrupted."""

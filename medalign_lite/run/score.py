@@ -80,9 +80,8 @@ def main(arguments: Sequence[str]) -> None:
     references = read_references(Path(given["REFERENCES"]))
     texts = read_predictions(Path(given["PREDICTIONS"]), references)
     drawn = {"draws": int(given["DRAWS"]), "seed": int(given["SEED"])}
-    scores = score(references, texts, **drawn)
     others, unused = score_published(references, texts, **drawn)
-    scores += others
+    scores = score(references, texts, **drawn) + others
     if "OUT" in given:
         write_json(Path(given["OUT"]), [asdict(row) for row in scores])
     print("\n".join([*_table(scores), *unused]))
@@ -93,7 +92,7 @@ def read_references(path: Path) -> dict[str, Reference]:
     found: dict[str, Reference] = {}
     for place, record in _lines(path):
         name, kind = record.get("id"), record.get("kind")
-        if kind not in KEYS:
+        if not isinstance(kind, str) or kind not in KEYS:
             raise ValueError(f"{place}: kind is {kind!r}; use one of {', '.join(KEYS)}")
         needed, optional = KEYS[kind]
         _check_keys(place, record, needed={"id", "kind"} | needed, optional={"group"} | optional)
@@ -102,15 +101,14 @@ def read_references(path: Path) -> dict[str, Reference]:
         _check_text(place, record, "id", *({"answer", "group", "report"} & record.keys()))
         if name in found:
             raise ValueError(f"{place}: id {name!r} was used before; give each reference its own")
-        facts = record.get("facts")
-        if not isinstance(facts, list | None):
+        if not isinstance(facts := record.get("facts"), list | None):
             raise ValueError(f"{place}: facts must be a JSON list, or null where they are not known")
         try:
             facts = None if facts is None else tuple(read_fact(entry, Path()) for entry in facts)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
-        told = record.get("answer", ""), facts, record.get("report")
-        found[name] = Reference(name, kind, record.get("group", name), *told)
+        told = record.get("group", name), record.get("answer", ""), facts, record.get("report")
+        found[name] = Reference(name, kind, *told)
     return found
 
 

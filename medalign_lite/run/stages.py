@@ -219,7 +219,7 @@ def open_stage(
     if not (ROOT / EMBEDDED).is_dir():
         raise StageError(f"{ROOT} is an installed copy without models and cases; they are in the repository: clone it, "
                          "and work in it, or beside it where it is called medalign-lite")  # fmt: skip
-    resolved = resolve(preset, overrides={"cases": cases, "model": model}, recipe=recipe or "", rounds=rounds)
+    resolved = resolve(preset, cases=cases, model=model, recipe=recipe or "", rounds=rounds)
     run = provenance.run_folder(resolved.preset.name, out)
     shared = provenance.run_parameters(resolved, seed, training=recipe is not None)
     needs = tuple(needs)

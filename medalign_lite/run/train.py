@@ -21,7 +21,7 @@ from medalign_lite.files import claim
 from medalign_lite.losses.recipes import RECIPES, Recipe
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.weights import ModelError
-from medalign_lite.run.commands import ArgumentError, command, ran_out, read_arguments, value_of
+from medalign_lite.run.commands import ArgumentError, OutOfMemory, command, ran_out, read_arguments, value_of
 from medalign_lite.run.pairs import open_run, stage_data
 from medalign_lite.run.stages import StageError
 from medalign_lite.train.arms import settings_of
@@ -59,14 +59,6 @@ ABOUT = {
     "recompute": "layers are run again in the backward pass: less memory, about a third more time",
 }
 
-TURN_DOWN = ("recompute=true keeps one input a layer; batch_size=1 with accumulation as much larger is the same step; "
-             "MAX_SIDE= gives fewer tokens a picture; pairs with long answers cost most. The same command goes on from "
-             "there")
-
-
-class OutOfMemory(RuntimeError):
-    """Memory ran out; the message says what to turn down."""
-
 
 @dataclass(frozen=True)
 class Data:
@@ -87,7 +79,14 @@ def main(arguments: Sequence[str]) -> None:
     """Exit status: 0 done, 2 bad arguments or data, 1 a run that stopped, 130 interrupted."""
     given = read_arguments(arguments, allowed())
     settings, data, out = resolve(given)
-    save_config(given, settings, data, out)
+    config = {
+        "model": data.model, "max_side": data.max_side, "pairs": len(data.pairs), "validation": len(data.validation),
+        "from": given.get("RUN") or given["PAIRS"], "start": data.start and str(data.start),
+        "settings": asdict(settings), "recipe": asdict(settings.resolved_recipe()),
+    }  # fmt: skip
+    claim(out / "config.json", config)  # before any work
+    if process_rank() == 0:
+        print((out / "config.json").read_text(encoding="utf-8"), end="", flush=True)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "tensorboard"))
     device = given.get("DEVICE", "auto")
     if device != "cpu" and torch.cuda.is_available() and process_count() > 1:  # a launcher's process has its own GPU
@@ -103,7 +102,9 @@ def main(arguments: Sequence[str]) -> None:
         if not ran_out(type(error).__name__, str(error)):
             raise
         what = (str(error) or type(error).__name__).splitlines()[0]  # a MemoryError often says nothing
-        raise OutOfMemory(f"memory ran out ({what}); {TURN_DOWN}") from error
+        raise OutOfMemory(f"memory ran out ({what}); recompute=true keeps one input a layer; batch_size=1 with "
+                          "accumulation as much larger is the same step; MAX_SIDE= gives fewer tokens a picture; pairs "
+                          "with long answers cost most. The same command goes on from there") from error
     if process_rank() == 0:
         losses = [row["loss"] for row in result.log if "learning_rate" in row]
         print(f"{result.steps} steps in {result.seconds:.0f} s, loss {losses[0]:.4f} -> {losses[-1]:.4f}")
@@ -124,8 +125,8 @@ def resolve(given: Mapping[str, str]) -> tuple[TrainSettings, Data, Path]:
         raise ArgumentError("say what is learnt from and where to write: RUN= or PAIRS=, and OUT=")
     if given.get("DEVICE", "auto") not in DEVICES:
         raise ArgumentError(f"DEVICE={given['DEVICE']!r} is not one of {', '.join(DEVICES)}")
-    changes = {name: value_of(name, given[name], default) for name, default in vars(TrainSettings()).items()
-               if name in given}
+    usual = vars(TrainSettings())
+    changes = {name: value_of(name, given[name], default) for name, default in usual.items() if name in given}
     changes |= {"recipe": given["RECIPE"]} if "RECIPE" in given else {}
     overrides = {}
     for name, told in ((name, f"recipe.{name}") for name in RECIPE_FIELDS if f"recipe.{name}" in given):
@@ -157,15 +158,3 @@ def _read_data(given: Mapping[str, str], recipe: str | None) -> tuple[TrainSetti
     settings = settings_of(preset, recipe or preset.recipes[-1], seed=stage.seed)
     data = Data(given.get("MODEL", stage.model), side or preset.max_side, drawn.pool, drawn.watched, start)
     return settings, data
-
-
-def save_config(given: Mapping[str, str], settings: TrainSettings, data: Data, out: Path) -> None:
-    """OUT/config.json, before any work. Raises ValueError where the folder holds another run's."""
-    config = {
-        "model": data.model, "max_side": data.max_side, "pairs": len(data.pairs), "validation": len(data.validation),
-        "from": given.get("RUN") or given["PAIRS"], "start": data.start and str(data.start),
-        "settings": asdict(settings), "recipe": asdict(settings.resolved_recipe()),
-    }  # fmt: skip
-    claim(out / "config.json", config)
-    if process_rank() == 0:
-        print((out / "config.json").read_text(encoding="utf-8"), end="", flush=True)
