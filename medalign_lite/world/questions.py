@@ -103,25 +103,20 @@ def ask(facts: Sequence[Fact], rng: np.random.Generator, bank: str, count: int) 
         if not drawn or len(made) + len(drawn) > count or texts & {text for text, _, _ in drawn}:
             continue
         texts |= {text for text, _, _ in drawn}
-        made += _number(drawn, topic, len(made))
+        endings = ("-a", "-b") if len(drawn) > 1 else ("",)  # the two of a twin share all else
+        made += [
+            Question(
+                id=f"q{len(made)}-{topic}{ending}", text=text, answer=answer, topic=topic, finding=finding,
+                kind="closed" if answer in (YES, NO) else "open",
+            )
+            for ending, (text, answer, finding) in zip(endings, drawn, strict=True)
+        ]  # fmt: skip
         if len(made) == count:
             break
     return tuple(made)
 
 
 _Draft = tuple[str, str, str]  # text, answer, finding
-
-
-def _number(drawn: Sequence[_Draft], topic: str, start: int) -> list[Question]:
-    """Ids "q3-size"; the two of a twin share all but the last letter ("q3-twin-a", "q3-twin-b")."""
-    endings = [f"-{letter}" for letter in "ab"] if len(drawn) > 1 else [""]
-    return [
-        Question(
-            id=f"q{start}-{topic}{ending}", text=text, answer=answer, topic=topic, finding=finding,
-            kind="closed" if answer in (YES, NO) else "open",
-        )
-        for ending, (text, answer, finding) in zip(endings, drawn, strict=True)
-    ]  # fmt: skip
 
 
 def _yes(truth: bool) -> str:

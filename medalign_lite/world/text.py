@@ -108,15 +108,13 @@ def report(facts: Sequence[Fact], rng: np.random.Generator, bank: str) -> Report
 
     Every visible fact is stated; each normal is stated with the bank's probability; a fact that cannot be seen is
     stated neither way. Raises ValueError on an unknown bank, or two facts of one finding."""
-    if bank not in _STYLES:
-        raise ValueError(f"unknown phrase bank {bank!r}; choose one of {', '.join(_STYLES)}")
+    in_bank(bank, FINDINGS[0])
     names = [fact.finding for fact in facts]
     if len(set(names)) < len(names):
         raise ValueError(f"a report takes at most one fact a finding, got {', '.join(sorted(names))}")
     style = _STYLES[bank]
     present = [_affirm(fact, rng, bank) for fact in facts if fact.visible]
-    stated = [f for f in FINDINGS if f not in names and rng.random() < style.stated]
-    normal = _deny(stated, rng, bank)
+    normal = _deny([f for f in FINDINGS if f not in names and rng.random() < style.stated], rng, bank)
     _shuffle(present, rng)
     _shuffle(normal, rng)
     while normal and sum(len(s.template.split()) for s in present + normal) > MAX_WORDS:
