@@ -188,24 +188,6 @@ def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.
     return pixels
 
 
-def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box (x, y, width, height) in pixels that lies in an image of `size` (width, height), clipped by up to a pixel.
-    Raises CaseError for a negative, reversed or empty box, one outside the image, and one that covers all of it."""
-    x, y, width, height = box
-    shown = f"box [{x:g}, {y:g}, {width:g}, {height:g}] in an image of {size[0]}x{size[1]}"
-    if width <= 0 or height <= 0:
-        raise CaseError(f"{shown}: negative or reversed; a box is [x, y, width, height] from the top left corner")
-    if x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1:
-        raise CaseError(f"{shown}: leaves the image; boxes are in pixels of the upright image, [x, y, width, height]")
-    left, top = max(x, 0.0), max(y, 0.0)
-    right, bottom = min(x + width, float(size[0])), min(y + height, float(size[1]))
-    if right - left < 1 or bottom - top < 1:
-        raise CaseError(f"{shown}: less than one pixel inside the image")
-    if (right - left, bottom - top) == (float(size[0]), float(size[1])):
-        raise CaseError(f"{shown}: covers the whole image; a lesion must leave healthy pixels")
-    return left, top, right - left, bottom - top
-
-
 def resolve_inside(folder: Path, name: str) -> Path:
     """The absolute path of `name` in `folder`; backslashes count as slashes where nothing has that name. Links are
     followed and may not leave the folder, but a place directly in it may be a link to a folder elsewhere (pictures on

@@ -21,12 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, kept, resolve_inside
-from medalign_lite.cases.pictures import save_picture
+from medalign_lite.cases.pictures import DICOM, save_picture
 from medalign_lite.cases.readers import shared, sources
 from medalign_lite.cases.readers.sources import Reader
 
 Rows = list[tuple[str, dict]]  # place, row
-DICOM = (".dcm", ".dicom")
 
 CHEXPERT_LABELS = (
     "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
@@ -52,8 +51,7 @@ def _chexpert(row: dict, split: str, folder: Path, remarks: shared.Remarks) -> C
     patient = next((part for part in parts if re.fullmatch(r"patient\d+", part)), None)
     if patient is None:
         raise CaseError(f"Path {row['Path'][:80]!r} names no patient")
-    # as written, or below its first folder
-    places = [resolve_inside(folder, "/".join(parts[skipped:])) for skipped in (0, 1)]
+    places = [resolve_inside(folder, "/".join(parts[n:])) for n in (0, 1)]  # as written, or below its first folder
     found = [place for place in dict.fromkeys(places) if place.is_file()]
     if len(found) != 1:
         shown = row["Path"][:120]
@@ -164,10 +162,8 @@ def _rsna(name: str, rows: Rows, files, folder: Path, root: Path, remarks: share
     picture = save_picture(sources.picture_named(folder, files, name, DICOM), root / "images")
     remarks.notes += picture.notes
     there = targets == {"1"}
-    boxes = kept(
-        ((f"box of {place}", row) for place, row in rows if there), lambda row: sources.box_in(row, RSNA_BOX),
-        remarks.faults,
-    )
+    named = ((f"box of {place}", row) for place, row in rows if there)
+    boxes = kept(named, lambda row: sources.box_in(row, RSNA_BOX), remarks.faults)
     questions = shared.presence_questions([OPACITY] if there else [], [] if there else [OPACITY])
     lesions = tuple(Lesion(OPACITY, box) for box in boxes)
     return Case(name, name, "train", picture.path, tuple(questions), None, lesions, None, RSNA.layout, root)

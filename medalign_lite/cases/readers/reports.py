@@ -56,10 +56,9 @@ def _r2gen(entry: dict, split: str, folder: Path, remarks: shared.Remarks) -> Ca
     if not isinstance(views, list) or not views or not isinstance(views[0], str):
         raise CaseError(f"image_path must be a list of file names, got {str(views)[:60]!r}")
     remarks.notes += shared.left_out(len(views) - 1, f"study {name}")
+    group = name.split("_")[0]  # CXR2384_IM-0942
     if "subject_id" in entry:  # MIMIC-CXR in this layout names the patient
         group = sources.text_in(entry, "subject_id", number=True)
-    else:
-        group = name.split("_")[0]  # CXR2384_IM-0942
     return Case(
         id=name, group=group, split=split, image=resolve_inside(folder, f"images/{views[0]}"),
         questions=(shared.report_question(sources.text_in(entry, "report")),), source=R2GEN.layout, folder=folder,
@@ -136,9 +135,8 @@ NOT_ASKED = ("subject_id", "study_id", "No Finding")
 
 def mimic_lists(path: Path) -> list[Path]:
     """The tables, where there is one of splits and the images lie beside it."""
-    found = {
-        name: sources.files_at(path, f"mimic-cxr-*-{name}.csv", f"mimic-cxr-*-{name}.csv.gz")[:1] for name in TABLES
-    }
+    places = {name: (f"mimic-cxr-*-{name}.csv", f"mimic-cxr-*-{name}.csv.gz") for name in TABLES}
+    found = {name: sources.files_at(path, *patterns)[:1] for name, patterns in places.items()}
     return [file for files in found.values() for file in files] if found["split"] and (path / "files").is_dir() else []
 
 
