@@ -69,15 +69,20 @@ def table(*rows):
     return stream.getvalue()
 
 
+def record(name, ask=None, **changes):
+    """A line of cases.jsonl with one question; `ask` are changes of that."""
+    question = {"id": "q1", "text": "Is there a mass?", "answer": "Yes", "kind": "closed", "topic": "presence"}
+    case = {"id": name, "group": name, "split": "train", "image": f"images/{name}.png"}
+    return case | {"questions": [question | (ask or {})]} | changes
+
+
 def kit(folder):
+    marks = ({"box": [2, 3, 5, 6]}, {"polygons": [[2, 3, 9, 3, 9, 12]]}, {"points": [[4.5, 6]], "made_by": None})
     lines = []
     for n, word in enumerate(WORDS):
         put(folder, f"images/{word}.png", png(n))
-        question = {"id": "q1", "text": f"Is this {word}?", "answer": word, "kind": "open", "topic": "presence"}
-        marks = ({"box": [2, 3, 5, 6]}, {"polygons": [[2, 3, 9, 3, 9, 12]]}, {"points": [[4.5, 6]], "made_by": None})
-        lesion = {"label": f"{word} spot"} | marks[n]
-        case = {"id": word, "group": word, "split": "train", "image": f"images/{word}.png", "questions": [question]}
-        lines.append(json.dumps(case | {"lesions": [lesion]}))
+        ask = {"text": f"Is this {word}?", "answer": word, "kind": "open"}
+        lines.append(json.dumps(record(word, ask, lesions=[{"label": f"{word} spot"} | marks[n]])))
     put(folder, "cases.jsonl", "\n".join(lines))
 
 
@@ -129,13 +134,17 @@ def r2gen(folder):
 def openi(folder):
     for n, word in enumerate(WORDS):
         put(folder, f"NLMCXR_png/{word}-1001.png", png(n))
-        put(folder, f"ecgen-radiology/{n}.xml", f"""<?xml version="1.0" encoding="utf-8"?>
+        put(folder, f"ecgen-radiology/{n}.xml", openi_xml(f"The {word} is clear.", f"Normal {word}.", f"{word}-1001"))
+
+
+def openi_xml(findings, impression, image):
+    return f"""<?xml version="1.0" encoding="utf-8"?>
 <eCitation><MedlineCitation><Article><Abstract>
 <AbstractText Label="COMPARISON">none</AbstractText>
-<AbstractText Label="FINDINGS">The {word} is clear.</AbstractText>
-<AbstractText Label="IMPRESSION">Normal {word}.</AbstractText>
+<AbstractText Label="FINDINGS">{findings}</AbstractText>
+<AbstractText Label="IMPRESSION">{impression}</AbstractText>
 </Abstract></Article></MedlineCitation>
-<parentImage id="{word}-1001"><figureId>F1</figureId></parentImage></eCitation>""")  # fmt: skip
+<parentImage id="{image}"><figureId>F1</figureId></parentImage></eCitation>"""
 
 
 def mimic_cxr(folder):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import layouts
 import numpy as np
 import pytest
 from layouts import encoded, png_by_hand
@@ -74,21 +75,17 @@ def folder(tmp_path):
     return folder
 
 
-def record(identifier, **changes):
-    ask = {"id": "q1", "text": "Is there a nodule?", "answer": "yes", "kind": "closed", "topic": "presence"}
-    case = {"id": identifier, "group": identifier, "split": "test", "image": "images/a.png", "questions": [ask]}
-    return {**case, **changes}
+def record(name, **changes):
+    return layouts.record(name, **{"image": "images/a.png"} | changes)
+
+
+def without(key):
+    return {name: value for name, value in record("bad").items() if name != key}
 
 
 def list_cases(folder, *lines, end=b"\n"):
     content = [line if isinstance(line, bytes) else json.dumps(line, ensure_ascii=False).encode() for line in lines]
     (folder / "cases.jsonl").write_bytes(end.join(content) + end)
-
-
-def without(key):
-    bad = record("bad")
-    del bad[key]
-    return bad
 
 
 BAD_CASES = {
@@ -113,6 +110,8 @@ BAD_CASES = {
     "no usable question": (record("bad", questions=[{"id": "q"}]), "no usable question.*without answer"),
     "invalid UTF-8": (b'{"id": "bad\xff"}', "not valid UTF-8"),
     "half a line": (json.dumps(record("bad")).encode()[:60], "may be cut off"),
+    "no number": (record("bad", facts=[{"finding": "nodule", "cnr": float("nan")}]), "nan, which is not a number"),
+    "a number without end": (record("bad", facts=[{"finding": "nodule", "cnr": float("inf")}]), "too large"),
     "a list": (b"[1, 2]", "a JSON list where an object"), "deep nesting": (b"[" * 100_000, "may be cut off"),
     "half a character": (b'{"id": "\\ud800"}', "without group|lone surrogate"),
 }

@@ -251,9 +251,9 @@ def test_labels_of_chexpert_and_boxes_of_rsna(read, tmp_path):
 def test_of_two_pictures_of_one_name_none_is_guessed_and_copies_are_one(name, read):
     def change(folder, content=None):
         file = next(file for file in sorted(folder.rglob("*alpine*")) if file.suffix in (".png", ".dcm", ".dicom"))
-        (folder / "elsewhere").mkdir()
-        (folder / "elsewhere" / file.name).write_bytes(content or file.read_bytes())
+        put(folder, f"elsewhere/{file.name}", content or file.read_bytes())
 
+    assert len(read(getattr(layouts, name), change).cases) == 3
     found = read(getattr(layouts, name), lambda folder: change(folder, layouts.png(9)))
     assert len(found.cases) == 2 and "which is meant is not guessed" in found.skipped[0]["reason"]
     assert "elsewhere/alpine" in found.skipped[0]["reason"]
