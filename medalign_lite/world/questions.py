@@ -82,8 +82,7 @@ class _Asker:
 
 def questions(facts: Sequence[Fact], rng: np.random.Generator, bank: str, per_case: int) -> tuple[Question, ...]:
     """The report request with its reference text, then `per_case` visual questions (see `ask`)."""
-    prompts = REPORT_PROMPTS[bank]
-    prompt = prompts[rng.integers(len(prompts))]
+    prompt = REPORT_PROMPTS[bank][rng.integers(len(REPORT_PROMPTS[bank]))]
     first = Question(id="report", text=prompt, answer=report(facts, rng, bank).text, kind="report", topic="report")
     return (first, *ask(facts, rng, bank, per_case))
 
@@ -176,17 +175,16 @@ def _twin(a: _Asker) -> list[_Draft]:
         return []
     noun = a.choose(NOUNS[fact.finding])
     change = a.choose(("side", "zone", "finding") if fact.zone else ("side", "finding"))
-    true = _located(fact.finding, noun, fact.side, fact.zone)
-    other = fact.finding
+    other, other_noun, side, zone = fact.finding, noun, fact.side, fact.zone
     if change == "side":
-        false = _located(other, noun, _side(a, fact, here=False), fact.zone)
+        side = _side(a, fact, here=False)
     elif change == "zone":
-        false = _located(other, noun, fact.side, a.choose([z for z in ZONES if z != fact.zone]))
+        zone = a.choose([z for z in ZONES if z != fact.zone])
+    elif other := a.absentee([f for f in SIDED if (f in ZONED) == bool(fact.zone)]):
+        other_noun = a.choose(NOUNS[other])
     else:
-        other = a.absentee([f for f in SIDED if (f in ZONED) == bool(fact.zone)])
-        if not other:
-            return []
-        false = _located(other, a.choose(NOUNS[other]), fact.side, fact.zone)
+        return []
+    true, false = _located(fact.finding, noun, fact.side, fact.zone), _located(other, other_noun, side, zone)
     wording = a.choose(PRESENT)
     pair = [(wording.format(np=true), YES, fact.finding), (wording.format(np=false), NO, other)]
     pair = [(text[0].upper() + text[1:], answer, finding) for text, answer, finding in pair]

@@ -1,19 +1,17 @@
-"""Chest radiographs with labels and boxes in tables: labels are questions for what is there, boxes are lesions.
+"""Chest radiographs with labels and boxes in tables: labels are questions for what is there, boxes are lesions
+(docs/DATA.md: what is read).
 
-CheXpert (Irvin et al. 2019): train.csv, valid.csv and test.csv with a column Path and one a label. Frontal views are
-cases; lateral ones are left out. Groups are patients.
+CheXpert (Irvin et al. 2019): frontal views are cases.
 
-NIH ChestX-ray14 (Wang et al. 2017): Data_Entry_2017.csv, BBox_List_2017.csv and the PNG images; its small sample has
-sample_labels.csv in their place. Labels were mined from reports by the data set's authors, so they are sometimes wrong;
-asked are those listed, and as many that are not. Groups are patients.
+NIH ChestX-ray14 (Wang et al. 2017): labels were mined from reports by the data set's authors, so they are sometimes
+wrong; asked are those listed, and as many that are not.
 
-RSNA Pneumonia Detection (Shih et al. 2019): stage_2_train_labels.csv, DICOM images named by patientId. A row is one box
-of an image, or says by Target 0 that it has none. The question is for lung opacity. There is no split.
+RSNA Pneumonia Detection (Shih et al. 2019): DICOM images named by patientId. A row is one box of an image, or says by
+Target 0 that it has none. There is no split.
 
-VinDr-CXR (Nguyen et al. 2022): a table with a row a box and radiologist, and the images as DICOM, PNG or JPEG. A
-finding counts as present where two radiologists marked it (in the consensus table, which names none: where it is
-listed); where one did, it is neither asked about nor a lesion. Boxes are corners in pixels of the original image, so
-pictures must have its size. Patients are not told: an image is a group.
+VinDr-CXR (Nguyen et al. 2022): a row a box and radiologist. A finding counts as present where two radiologists marked
+it (in the consensus table, which names none: where it is listed); where one did, it is neither asked about nor a
+lesion. Boxes are corners in pixels of the original image, so pictures must have its size. Patients are not told.
 """
 
 import re
