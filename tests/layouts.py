@@ -299,7 +299,7 @@ def mixed_table(folder):
     """A 16-bit PNG, a 16-bit TIFF of two pages and a NIfTI volume, and questions.jsonl with a box."""
     deep = [pixels(n).astype(np.uint16) * 200 for n in range(3)]
     put(folder, f"{WORDS[0]}.png", encoded(deep[0]))
-    put(folder, f"{WORDS[1]}.tif", tiff(np.stack([deep[2], deep[1]])))
+    put(folder, f"{WORDS[1]}.tif", paged([deep[2], deep[1]]))
     put(folder, f"{WORDS[2]}.nii.gz", nifti(np.stack([deep[1], deep[2]], axis=-1)))
     files = ((f"{WORDS[0]}.png", None), (f"{WORDS[1]}.tif", 2), (f"{WORDS[2]}.nii.gz", 2))
     lines = []
@@ -338,9 +338,9 @@ def dicom(number, *, frames=1, patient="MRN-1", **changes):
     return stream.getvalue()
 
 
-def tiff(pages):
+def paged(pages, form="TIFF"):
     first, *others = map(Image.fromarray, pages)
-    return encoded(first, "TIFF", save_all=True, append_images=others)
+    return encoded(first, form, save_all=True, append_images=others)
 
 
 def nifti(volume):

@@ -22,15 +22,10 @@ def png(mode="L", size=SIZE):
     return encoded(Image.fromarray(pixels).convert(mode))
 
 
-def animation():
-    first, *others = (Image.new("L", SIZE, level) for level in (10, 90, 200))
-    return encoded(first, "GIF", save_all=True, append_images=others)
-
-
 BAD_IMAGES = {
     "zero bytes": (b"", "empty .0 bytes."), "text": (b"this is no image at all", "not a readable image"),
     "truncated": (png()[:300], "damaged or incomplete"), "header only": (png()[:20], "not a readable image|damaged"),
-    "animated": (animation(), "3 frames"),
+    "animated": (layouts.paged([np.full((4, 4), level, np.uint8) for level in (10, 90, 200)], "GIF"), "3 frames"),
     **{name: (png_by_hand((side, side), 8, 0, bytes(99)), "64 megapixels") for name, side in
        (("large", 9000), ("bomb", 100_000))},
 }
