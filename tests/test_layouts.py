@@ -11,7 +11,7 @@ from layouts import LABELS, WORDS, put
 from PIL import Image
 
 from medalign_lite.cases.case import CaseError, count_notes, find_leaks, prompt_of, write_cases
-from medalign_lite.cases.readers import detect, read_cases
+from medalign_lite.cases.readers import detect, read_cases, shared
 from medalign_lite.cases.readers.shared import choice_question, describing_part
 from medalign_lite.corruption.masks import lesion_mask, mask_source
 
@@ -267,6 +267,12 @@ def test_coco_takes_no_picture_from_another_splits_folder(read):
     assert [case.questions[0].text for case in found.cases] == ["Does this image show mass?"]
     reasons = [entry["reason"] for entry in found.skipped]
     assert "fits 2 files (images/borrow.png, train/borrow.png)" in reasons[0] and "no such image file" in reasons[1]
+
+
+def test_coco_looks_through_the_folder_once_a_list_and_not_once_a_picture(read, monkeypatch):
+    real, named = shared.split_named, []
+    monkeypatch.setattr(shared, "split_named", lambda *words: named.append(words) or real(*words))
+    assert len(read(layouts.coco).cases) == 3 and len(named) == 2 + len(("images", "instances_train.json"))
 
 
 def test_coco_lesions_are_those_the_user_names_or_a_guess_that_is_told(read):
