@@ -61,13 +61,11 @@ def test_bad_mask(tmp_path, pixels, sentence):
 @pytest.fixture
 def folder(tmp_path):
     """A case folder with one good image and mask; `list_cases` writes its list."""
-    folder = tmp_path / "cases"
-    (folder / "images").mkdir(parents=True)
-    (folder / "images" / "a.png").write_bytes(png())
     spot = np.zeros((32, 40), np.uint8)
     spot[4:9, 5:9] = 255
-    Image.fromarray(spot).save(folder / "m.png")
-    return folder
+    layouts.put(tmp_path, "cases/images/a.png", png())
+    layouts.put(tmp_path, "cases/m.png", encoded(spot))
+    return tmp_path / "cases"
 
 
 def record(name, **changes):
