@@ -69,15 +69,20 @@ def table(*rows):
     return stream.getvalue()
 
 
+def record(name, ask=None, **changes):
+    """A line of cases.jsonl with one question; `ask` are changes of that."""
+    question = {"id": "q1", "text": "Is there a mass?", "answer": "Yes", "kind": "closed", "topic": "presence"}
+    case = {"id": name, "group": name, "split": "train", "image": f"images/{name}.png"}
+    return case | {"questions": [question | (ask or {})]} | changes
+
+
 def kit(folder):
+    marks = ({"box": [2, 3, 5, 6]}, {"polygons": [[2, 3, 9, 3, 9, 12]]}, {"points": [[4.5, 6]], "made_by": None})
     lines = []
     for n, word in enumerate(WORDS):
         put(folder, f"images/{word}.png", png(n))
-        question = {"id": "q1", "text": f"Is this {word}?", "answer": word, "kind": "open", "topic": "presence"}
-        marks = ({"box": [2, 3, 5, 6]}, {"polygons": [[2, 3, 9, 3, 9, 12]]}, {"points": [[4.5, 6]], "made_by": None})
-        lesion = {"label": f"{word} spot"} | marks[n]
-        case = {"id": word, "group": word, "split": "train", "image": f"images/{word}.png", "questions": [question]}
-        lines.append(json.dumps(case | {"lesions": [lesion]}))
+        ask = {"text": f"Is this {word}?", "answer": word, "kind": "open"}
+        lines.append(json.dumps(record(word, ask, lesions=[{"label": f"{word} spot"} | marks[n]])))
     put(folder, "cases.jsonl", "\n".join(lines))
 
 
@@ -129,13 +134,17 @@ def r2gen(folder):
 def openi(folder):
     for n, word in enumerate(WORDS):
         put(folder, f"NLMCXR_png/{word}-1001.png", png(n))
-        put(folder, f"ecgen-radiology/{n}.xml", f"""<?xml version="1.0" encoding="utf-8"?>
+        put(folder, f"ecgen-radiology/{n}.xml", openi_xml(f"The {word} is clear.", f"Normal {word}.", f"{word}-1001"))
+
+
+def openi_xml(findings, impression, image):
+    return f"""<?xml version="1.0" encoding="utf-8"?>
 <eCitation><MedlineCitation><Article><Abstract>
 <AbstractText Label="COMPARISON">none</AbstractText>
-<AbstractText Label="FINDINGS">The {word} is clear.</AbstractText>
-<AbstractText Label="IMPRESSION">Normal {word}.</AbstractText>
+<AbstractText Label="FINDINGS">{findings}</AbstractText>
+<AbstractText Label="IMPRESSION">{impression}</AbstractText>
 </Abstract></Article></MedlineCitation>
-<parentImage id="{word}-1001"><figureId>F1</figureId></parentImage></eCitation>""")  # fmt: skip
+<parentImage id="{image}"><figureId>F1</figureId></parentImage></eCitation>"""
 
 
 def mimic_cxr(folder):
@@ -290,7 +299,7 @@ def mixed_table(folder):
     """A 16-bit PNG, a 16-bit TIFF of two pages and a NIfTI volume, and questions.jsonl with a box."""
     deep = [pixels(n).astype(np.uint16) * 200 for n in range(3)]
     put(folder, f"{WORDS[0]}.png", encoded(deep[0]))
-    put(folder, f"{WORDS[1]}.tif", tiff(np.stack([deep[2], deep[1]])))
+    put(folder, f"{WORDS[1]}.tif", paged([deep[2], deep[1]]))
     put(folder, f"{WORDS[2]}.nii.gz", nifti(np.stack([deep[1], deep[2]], axis=-1)))
     files = ((f"{WORDS[0]}.png", None), (f"{WORDS[1]}.tif", 2), (f"{WORDS[2]}.nii.gz", 2))
     lines = []
@@ -329,9 +338,9 @@ def dicom(number, *, frames=1, patient="MRN-1", **changes):
     return stream.getvalue()
 
 
-def tiff(pages):
+def paged(pages, form="TIFF"):
     first, *others = map(Image.fromarray, pages)
-    return encoded(first, "TIFF", save_all=True, append_images=others)
+    return encoded(first, form, save_all=True, append_images=others)
 
 
 def nifti(volume):

@@ -1,7 +1,7 @@
 """Folders of reports without a table of facts, of phantom pictures: IU X-ray, MIMIC-CXR, and DICOM with a CSV."""
 
 import numpy as np
-from layouts import dicom, put, table
+from layouts import dicom, encoded, openi_xml, put, table
 from PIL import Image
 
 from medalign_lite.world.dataset import build_cases
@@ -11,18 +11,14 @@ def openi_reports(folder, cases):
     for case in cases:
         name = f"CXR{case.id.replace('-', '')}"
         put(folder, f"NLMCXR_png/{name}-1001.png", case.image.read_bytes())
-        put(folder, f"ecgen-radiology/{name}.xml", f"""<?xml version="1.0" encoding="utf-8"?>
-<eCitation><MedlineCitation><Article><Abstract><AbstractText Label="FINDINGS">{report_of(case)}</AbstractText>
-</Abstract></Article></MedlineCitation><parentImage id="{name}-1001"/></eCitation>""")  # fmt: skip
+        put(folder, f"ecgen-radiology/{name}.xml", openi_xml(report_of(case), "", f"{name}-1001"))
 
 
 def mimic_reports(folder, cases):
     names, splits, views = {"val": "validate"}, [], []
     for n, case in enumerate(cases):
         place = f"files/p10/p{10000000 + n}/s{50000000 + n}"
-        image = folder / place / f"{case.id}.jpg"
-        image.parent.mkdir(parents=True)
-        Image.open(case.image).save(image, quality=95)
+        put(folder, f"{place}/{case.id}.jpg", encoded(Image.open(case.image), "JPEG", quality=95))
         put(folder, f"{place}.txt", f"EXAMINATION: CHEST\n\nFINDINGS:\n{report_of(case)}\n")
         splits.append((case.id, 50000000 + n, 10000000 + n, names.get(case.split, case.split)))
         views.append((case.id, "PA"))
@@ -44,9 +40,9 @@ def report_of(case):
     return next(question.answer for question in case.questions if question.kind == "report")
 
 
-def phantoms(folder, counts, *, seed=7):
+def phantoms(folder, counts):
     """Phantom cases, rendered into `folder`; {split: images}."""
-    return build_cases(folder, counts, seed=seed, questions=1, workers=1).cases
+    return build_cases(folder, counts, seed=7, questions=1, workers=1).cases
 
 
 BUILDERS = {"openi": openi_reports, "mimic": mimic_reports, "dicom": dicom_reports}

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import layouts
 import numpy as np
 import pytest
 from layouts import encoded, png_by_hand
@@ -21,15 +22,10 @@ def png(mode="L", size=SIZE):
     return encoded(Image.fromarray(pixels).convert(mode))
 
 
-def animation():
-    first, *others = (Image.new("L", SIZE, level) for level in (10, 90, 200))
-    return encoded(first, "GIF", save_all=True, append_images=others)
-
-
 BAD_IMAGES = {
     "zero bytes": (b"", "empty .0 bytes."), "text": (b"this is no image at all", "not a readable image"),
     "truncated": (png()[:300], "damaged or incomplete"), "header only": (png()[:20], "not a readable image|damaged"),
-    "animated": (animation(), "3 frames"),
+    "animated": (layouts.paged([np.full((4, 4), level, np.uint8) for level in (10, 90, 200)], "GIF"), "3 frames"),
     **{name: (png_by_hand((side, side), 8, 0, bytes(99)), "64 megapixels") for name, side in
        (("large", 9000), ("bomb", 100_000))},
 }
@@ -65,30 +61,24 @@ def test_bad_mask(tmp_path, pixels, sentence):
 @pytest.fixture
 def folder(tmp_path):
     """A case folder with one good image and mask; `list_cases` writes its list."""
-    folder = tmp_path / "cases"
-    (folder / "images").mkdir(parents=True)
-    (folder / "images" / "a.png").write_bytes(png())
     spot = np.zeros((32, 40), np.uint8)
     spot[4:9, 5:9] = 255
-    Image.fromarray(spot).save(folder / "m.png")
-    return folder
+    layouts.put(tmp_path, "cases/images/a.png", png())
+    layouts.put(tmp_path, "cases/m.png", encoded(spot))
+    return tmp_path / "cases"
 
 
-def record(identifier, **changes):
-    ask = {"id": "q1", "text": "Is there a nodule?", "answer": "yes", "kind": "closed", "topic": "presence"}
-    case = {"id": identifier, "group": identifier, "split": "test", "image": "images/a.png", "questions": [ask]}
-    return {**case, **changes}
+def record(name, **changes):
+    return layouts.record(name, **{"image": "images/a.png"} | changes)
+
+
+def without(key):
+    return {name: value for name, value in record("bad").items() if name != key}
 
 
 def list_cases(folder, *lines, end=b"\n"):
     content = [line if isinstance(line, bytes) else json.dumps(line, ensure_ascii=False).encode() for line in lines]
     (folder / "cases.jsonl").write_bytes(end.join(content) + end)
-
-
-def without(key):
-    bad = record("bad")
-    del bad[key]
-    return bad
 
 
 BAD_CASES = {
@@ -113,6 +103,8 @@ BAD_CASES = {
     "no usable question": (record("bad", questions=[{"id": "q"}]), "no usable question.*without answer"),
     "invalid UTF-8": (b'{"id": "bad\xff"}', "not valid UTF-8"),
     "half a line": (json.dumps(record("bad")).encode()[:60], "may be cut off"),
+    "no number": (record("bad", facts=[{"finding": "nodule", "cnr": float("nan")}]), "nan, which is not a number"),
+    "a number without end": (record("bad", facts=[{"finding": "nodule", "cnr": float("inf")}]), "too large"),
     "a list": (b"[1, 2]", "a JSON list where an object"), "deep nesting": (b"[" * 100_000, "may be cut off"),
     "half a character": (b'{"id": "\\ud800"}', "without group|lone surrogate"),
 }

@@ -4,17 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from layouts import encoded, put
 
 from medalign_lite.cases import case as case_module
 from medalign_lite.cases.case import Case, CaseError, Lesion, Question, assign_splits, lesion_pixels, write_cases
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.text.facts import Fact
-
-
-def save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture
@@ -24,9 +19,8 @@ def world(tmp_path):
     picture = np.random.default_rng(7).integers(0, 255, (32, 40), dtype=np.uint8)
     spot = np.zeros((32, 40), np.uint8)
     spot[5:9, 6:12] = 255
-    save(folder / "images/a.png", picture)
-    save(folder / "images/a_hidden.png", picture)
-    save(folder / "masks/a.png", spot)
+    for name, pixels in (("images/a.png", picture), ("images/a_hidden.png", picture), ("masks/a.png", spot)):
+        put(folder, name, encoded(pixels))
     question = Question("q1", "Is there a nodule?", "yes", "closed", "presence", "nodule", visible=False)
     fact = Fact("nodule", "left", "upper", "small", visible=False, cnr=0.5, mask="masks/a.png",
                 removed="images/a_hidden.png", moved="images/a_hidden.png")
@@ -64,7 +58,7 @@ def test_the_documented_example_is_read(tmp_path):
     spot[110:140, 20:60] = 255
     changed = ("images/p7_hidden.png", "images/p7_without_effusion.png", "images/p7_effusion_right.png")
     for name in ("images/p7.png", "masks/p7_effusion.png", *changed):
-        save(tmp_path / name, spot)
+        put(tmp_path, name, encoded(spot))
     case = read_cases(tmp_path, strict=True).cases[0]
     assert case.facts[0].mask == "masks/p7_effusion.png" and case.lesions[0].box == (20, 110, 40, 30)
     assert case_module.changed_images(case) == [tmp_path / name for name in changed]

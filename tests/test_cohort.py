@@ -35,17 +35,11 @@ def made(*places: tuple[str, str]) -> CaseSet:
 @pytest.fixture
 def listed(tmp_path):
     """A cases.jsonl of six cases, one of them with an empty image file."""
-    folder = tmp_path / "mine"
-    (folder / "images").mkdir(parents=True)
-    lines = []
+    lines = [layouts.record(f"p{i}", split=("train", "val", "test")[i % 3]) for i in range(6)]
     for i in range(6):
-        Image.new("L", (32, 32), 40 * i).save(folder / f"images/{i}.png")
-        question = {"id": "q1", "text": "Is it?", "answer": "Yes", "kind": "closed", "topic": "presence"}
-        case = {"id": f"p{i}", "group": f"g{i}", "split": ("train", "val", "test")[i % 3], "image": f"images/{i}.png"}
-        lines.append(json.dumps(case | {"questions": [question]}))
-    (folder / "images/5.png").write_bytes(b"")
-    (folder / "cases.jsonl").write_text("\n".join(lines))
-    return folder / "cases.jsonl"
+        layouts.put(tmp_path, f"mine/images/p{i}.png", layouts.png(i) if i < 5 else b"")
+    layouts.put(tmp_path, "mine/cases.jsonl", "\n".join(map(json.dumps, lines)))
+    return tmp_path / "mine/cases.jsonl"
 
 
 @pytest.fixture
@@ -133,8 +127,8 @@ def processor():
     return load_processor(ROOT / EMBEDDED)
 
 
-def test_what_the_model_cannot_take_is_left_out_by_name_and_the_others_go_on(processor, tmp_path):
-    """As the checks do: a marker in the list, a special token of the model, a question that is too long, a strip."""
+def test_what_the_model_cannot_take_is_left_out_by_name_and_the_others_go_on(processor, tmp_path, monkeypatch):
+    """A special token of the model, a question that is too long, a picture that its processor refuses."""
     Image.new("L", (64, 48), 90).save(tmp_path / "good.png")
     Image.new("L", (190, 1), 90).save(tmp_path / "strip.png")
     end = next(iter(special_tokens(processor.tokenizer)))
@@ -142,19 +136,6 @@ def test_what_the_model_cannot_take_is_left_out_by_name_and_the_others_go_on(pro
              "long": ("Is it so? " * 400, "yes")}  # fmt: skip
     questions = tuple(Question(name, *text, "open", "presence") for name, text in texts.items())
     cases = tuple(Case(name, name, "test", tmp_path / f"{name}.png", questions) for name in ("good", "strip"))
-    kept = kept_by_model(CaseSet(cases), processor, answer_tokens=64)
-    assert [question.id for question in kept.cases[0].questions] == ["plain"]
-    faults = [entry["reason"] for entry in kept.dropped if entry["id"] == "good"]
-    assert len(faults) == 3 and all("question" in fault for fault in faults)
-    assert [sum(words in fault for fault in faults) for words in ("special token", "tokens, the picture")] == [2, 1]
-    with pytest.raises(CaseError, match="the model takes none of the cases"):
-        kept_by_model(CaseSet((replace(cases[0], questions=questions[1:]),)), processor, answer_tokens=64)
-
-
-def test_a_picture_that_the_processor_refuses_costs_its_case_alone(processor, tmp_path, monkeypatch):
-    for name, width in (("good", 64), ("strip", 190)):
-        Image.new("L", (width, 1 if width > 99 else 48), 90).save(tmp_path / f"{name}.png")
-    cases = tuple(Case(name, name, "test", tmp_path / f"{name}.png", (QUESTION,)) for name in ("good", "strip"))
     real = batches.encode_prompts
 
     def refuses(processor, images, questions):
@@ -164,8 +145,14 @@ def test_a_picture_that_the_processor_refuses_costs_its_case_alone(processor, tm
 
     monkeypatch.setattr(batches, "encode_prompts", refuses)
     kept = kept_by_model(CaseSet(cases), processor, answer_tokens=64)
-    assert [case.id for case in kept.cases] == ["good"] and "1 images and 0 questions" in kept.reason
+    assert [(case.id, [question.id for question in case.questions]) for case in kept.cases] == [("good", ["plain"])]
     assert kept.skipped[0]["id"] == "strip" and kept.skipped[0]["reason"].endswith("got 190\\x1b")
+    assert "1 images and 3 questions" in kept.reason
+    faults = [entry["reason"] for entry in kept.dropped if entry["id"] == "good"]
+    assert len(faults) == 3 and all("question" in fault for fault in faults)
+    assert [sum(words in fault for fault in faults) for words in ("special token", "tokens, the picture")] == [2, 1]
+    with pytest.raises(CaseError, match="the model takes none of the cases"):
+        kept_by_model(CaseSet((replace(cases[0], questions=questions[1:]),)), processor, answer_tokens=64)
 
 
 def test_the_presets_numbers_hold_for_a_users_cases_and_can_be_lifted():

@@ -11,7 +11,7 @@ from layouts import LABELS, WORDS, put
 from PIL import Image
 
 from medalign_lite.cases.case import CaseError, count_notes, find_leaks, prompt_of, write_cases
-from medalign_lite.cases.readers import detect, read_cases
+from medalign_lite.cases.readers import detect, read_cases, shared
 from medalign_lite.cases.readers.shared import choice_question, describing_part
 from medalign_lite.corruption.masks import lesion_mask, mask_source
 
@@ -29,10 +29,10 @@ DETECTED = {
 
 @pytest.fixture
 def read(tmp_path):
-    """Builds a layout, lets `change` damage it, and reads it."""
+    """Builds a layout in a folder of its name, lets `change` damage it, and reads it."""
 
     def reader(build, change=lambda folder: None, **options):
-        folder = tmp_path / "set"
+        folder = tmp_path / build.__name__
         build(folder)
         change(folder)
         module, _ = detect(folder)
@@ -103,17 +103,16 @@ def test_parquet_tells_images_by_their_bytes_and_needs_a_place_for_pictures(read
     standard = read(layouts.parquet, splits="standard")
     assert len(standard.cases) == 4 and len(find_leaks(standard.cases)) == 1
     with pytest.raises(CaseError, match="root=folder"):
-        read_cases(tmp_path / "set")
+        read_cases(tmp_path / "parquet")
 
 
-def test_reports_of_iu_xray_in_both_layouts(read, tmp_path):
+def test_reports_of_iu_xray_in_both_layouts(read):
     found = read(layouts.r2gen)
     assert [(case.group, case.split) for case in found.cases] == list(zip(WORDS[::-1], ("test", "val", "train")))
     assert found.cases[2].questions[0].answer == "The alpine is clear." and found.cases[2].image.name == "0.png"
     assert count_notes(found.notes) == "3 x a case is one image, the study's first view"
-    layouts.openi(tmp_path / "openi")
-    found = read_cases(tmp_path / "openi")
-    assert [case.questions[0].answer for case in found.cases] == [f"The {word} is clear." for word in WORDS]
+    answers = [case.questions[0].answer for case in read(layouts.openi).cases]
+    assert answers == [f"The {word} is clear." for word in WORDS]
 
 
 def test_an_xml_with_entities_is_refused(read):
@@ -193,7 +192,7 @@ def test_coco_polygons_become_masks_boxes_stay_boxes_and_another_size_is_refused
 
 def test_options_are_read_with_the_answer_as_a_letter_or_a_text(read, tmp_path):
     for build in (layouts.pmc_vqa, layouts.omnimedvqa, layouts.mmmu):
-        found = read_cases(made(build, tmp_path), root=tmp_path / "made")
+        found = read(build)
         for case in found.cases:
             (asked,) = case.questions
             assert asked.kind == "choice" and asked.answer in WORDS and asked.answer in asked.options
@@ -201,11 +200,6 @@ def test_options_are_read_with_the_answer_as_a_letter_or_a_text(read, tmp_path):
         write_cases(tmp_path / "kept.jsonl", found.cases, root=tmp_path)
         assert read_cases(tmp_path / "kept.jsonl").cases[0].questions == found.cases[0].questions
     assert prompt_of(asked) == f"Is it {asked.answer}?\nA. ochre\nB. {asked.answer}"
-
-
-def made(build, tmp_path):
-    build(tmp_path / build.__name__)
-    return tmp_path / build.__name__
 
 
 @pytest.mark.parametrize(("options", "answers", "right"), [
@@ -229,17 +223,17 @@ def test_vqa_med_takes_the_first_answer_without_what_is_optional(read):
     assert told == list(zip(("train", "val", "test"), WORDS))
 
 
-def test_sentences_with_boxes_are_lesions_and_references(read, tmp_path):
+def test_sentences_with_boxes_are_lesions_and_references(read):
     for build in (layouts.ms_cxr, layouts.padchest_gr):
-        cases = read_cases(made(build, tmp_path)).cases
+        cases = read(build).cases
         assert [case.split for case in cases] == ["train", "val", "test"] and len({case.group for case in cases}) == 3
         for case, word, label in zip(cases, WORDS, LABELS):
             assert word in case.questions[0].answer and case.lesions[0].label == label
             assert case.lesions[0].box == ((3, 4, 6, 7) if build is layouts.ms_cxr else (6, 5, 6, 10))
 
 
-def test_labels_of_chexpert_and_boxes_of_rsna(read, tmp_path):
-    found = read_cases(made(layouts.chexpert, tmp_path))
+def test_labels_of_chexpert_and_boxes_of_rsna(read):
+    found = read(layouts.chexpert)
     assert [[q.answer for q in case.questions].count("Yes") for case in found.cases] == [1, 1, 1]
     assert count_notes(found.notes) == "3 x a lateral view" and found.cases[1].group == "patient22222"
     found = read(layouts.rsna)
@@ -251,9 +245,9 @@ def test_labels_of_chexpert_and_boxes_of_rsna(read, tmp_path):
 def test_of_two_pictures_of_one_name_none_is_guessed_and_copies_are_one(name, read):
     def change(folder, content=None):
         file = next(file for file in sorted(folder.rglob("*alpine*")) if file.suffix in (".png", ".dcm", ".dicom"))
-        (folder / "elsewhere").mkdir()
-        (folder / "elsewhere" / file.name).write_bytes(content or file.read_bytes())
+        put(folder, f"elsewhere/{file.name}", content or file.read_bytes())
 
+    assert len(read(getattr(layouts, name), change).cases) == 3
     found = read(getattr(layouts, name), lambda folder: change(folder, layouts.png(9)))
     assert len(found.cases) == 2 and "which is meant is not guessed" in found.skipped[0]["reason"]
     assert "elsewhere/alpine" in found.skipped[0]["reason"]
@@ -275,7 +269,13 @@ def test_coco_takes_no_picture_from_another_splits_folder(read):
     assert "fits 2 files (images/borrow.png, train/borrow.png)" in reasons[0] and "no such image file" in reasons[1]
 
 
-def test_coco_lesions_are_those_the_user_names_or_a_guess_that_is_told(read, tmp_path):
+def test_coco_looks_through_the_folder_once_a_list_and_not_once_a_picture(read, monkeypatch):
+    real, named = shared.split_named, []
+    monkeypatch.setattr(shared, "split_named", lambda *words: named.append(words) or real(*words))
+    assert len(read(layouts.coco).cases) == 3 and len(named) == 2 + len(("images", "instances_train.json"))
+
+
+def test_coco_lesions_are_those_the_user_names_or_a_guess_that_is_told(read):
     def change(folder):
         text = (folder / "instances_train.json").read_text()
         text = text.replace('"Hernia"', '"left lung"').replace('"Fibrosis"', '"ET tube"')
@@ -285,13 +285,11 @@ def test_coco_lesions_are_those_the_user_names_or_a_guess_that_is_told(read, tmp
     assert [case.lesions[0].label for case in found.cases if case.lesions] == ["Mass"]
     assert "not (ET tube, left lung): guessed from their names" in found.notes[0]["reason"]
     assert "Mass covers 91% of an image" in str(found.notes)
-    named = read_cases(tmp_path / "set", root=tmp_path / "made", lesions=("left lung",))
+    named = read(layouts.coco, change, lesions=("left lung",))
     assert [case.lesions[0].label for case in named.cases if case.lesions] == ["left lung"]
-    with pytest.raises(CaseError, match="LESIONS= names spot"):
-        read_cases(tmp_path / "set", root=tmp_path / "made", lesions=("spot",))
-    layouts.kit(tmp_path / "kit")
-    with pytest.raises(CaseError, match="has no LESIONS="):
-        read_cases(tmp_path / "kit", lesions=("spot",))
+    for build, why in ((layouts.coco, "LESIONS= names spot"), (layouts.kit, "has no LESIONS=")):
+        with pytest.raises(CaseError, match=why):
+            read(build, lesions=("spot",))
 
 
 def test_a_run_length_mask_of_coco_is_its_pixels_as_numbers_and_as_text(read):

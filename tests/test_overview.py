@@ -9,9 +9,8 @@ from layouts import put
 from PIL import Image
 
 from medalign_lite.cases.readers import READERS, read_cases, table
+from medalign_lite.files import ROOT
 from medalign_lite.run.cases import contact_sheet, main, spread
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

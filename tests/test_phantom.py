@@ -34,17 +34,13 @@ def share(drawn, finding: str, given: str | None = None, absent: bool = False) -
 
 
 @pytest.fixture(scope="module")
-def confounded():
-    return tables(world.CONFOUNDED)
-
-
-@pytest.fixture(scope="module")
-def shifted():
-    return tables(world.SHIFTED)
+def both():
+    return tables(world.CONFOUNDED), tables(world.SHIFTED)
 
 
 @pytest.mark.parametrize("finding, companion", world.COMPANY.items())
-def test_company_is_kept_in_the_confounded_world_and_broken_in_the_shifted(confounded, shifted, finding, companion):
+def test_company_is_kept_in_the_confounded_world_and_broken_in_the_shifted(both, finding, companion):
+    confounded, shifted = both
     for drawn, its_world in ((confounded, world.CONFOUNDED), (shifted, world.SHIFTED)):
         assert share(drawn, finding, companion) == pytest.approx(its_world.together[finding], abs=0.05)
         assert share(drawn, finding, companion, absent=True) == pytest.approx(its_world.alone[finding], abs=0.03)
@@ -53,14 +49,14 @@ def test_company_is_kept_in_the_confounded_world_and_broken_in_the_shifted(confo
 
 
 @pytest.mark.parametrize("finding", ["nodule", "pneumothorax", "pacemaker"])
-def test_side_habits_are_reversed_by_the_shift(confounded, shifted, finding):
-    right = [np.mean([t[finding].side == "right" for t in drawn if finding in t]) for drawn in (confounded, shifted)]
+def test_side_habits_are_reversed_by_the_shift(both, finding):
+    right = [np.mean([t[finding].side == "right" for t in drawn if finding in t]) for drawn in both]
     assert right[0] == pytest.approx(world.CONFOUNDED.right[finding], abs=0.05)
     assert right[0] + right[1] == pytest.approx(1, abs=0.07)
 
 
-def test_each_fact_has_just_its_attributes_and_balanced_findings_are_independent(confounded):
-    for table in confounded[:500]:
+def test_each_fact_has_just_its_attributes_and_balanced_findings_are_independent(both):
+    for table in both[0][:500]:
         for fact in table.values():
             has = {name for name in ("side", "zone", "size") if getattr(fact, name)}
             assert has == set(ATTRIBUTES[fact.finding])
@@ -71,9 +67,9 @@ def test_each_fact_has_just_its_attributes_and_balanced_findings_are_independent
     assert np.abs(correlations).max() < 0.05  # 4 standard errors at n = 6000
 
 
-def test_the_reporter_adds_company_and_pulls_sides(confounded):
+def test_the_reporter_adds_company_and_pulls_sides(both):
     written = []
-    for i, table in enumerate(confounded):
+    for i, table in enumerate(both[0]):
         rng = np.random.default_rng([12, i])
         written.append((table, {f.finding: f for f in reporter.prior_ridden(tuple(table.values()), rng)}))
     lonely = [w for t, w in written if "cardiomegaly" in t and "effusion" not in t]

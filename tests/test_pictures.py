@@ -116,8 +116,8 @@ def test_colours_are_those_of_the_file(tmp_path):
 
 def test_deep_png_and_tiff_pages_keep_their_order_of_grey(tmp_path):
     deep = levels(3)[0] * 16
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    put(tmp_path, "deep.tif", layouts.tiff(np.stack([levels(4)[0], deep])))
+    put(tmp_path, "deep.png", layouts.encoded(deep))
+    put(tmp_path, "deep.tif", layouts.paged([levels(4)[0], deep]))
     expected = np.round((deep - deep.min()) / float(deep.max() - deep.min()) * 255)
     for name, frame in (("deep.png", None), ("deep.tif", 2)):
         assert (read(save_picture(tmp_path / name, tmp_path / "made", frame)) == expected).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from layouts import encoded, put
 
 from medalign_lite.cases.case import CaseError, count_notes, find_leaks, write_cases
 from medalign_lite.cases.images import read_image
@@ -36,11 +36,9 @@ def folder(tmp_path):
              "xr1": [{"Nodule": [5, 6, 7, 8]}, {"Gadget": [1, 1, 4, 4]}], "ct2": []}
     for number, (name, detections) in enumerate(boxes.items()):
         drawn = np.random.default_rng(number).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-        place = tmp_path / "imgs" / name
-        place.mkdir(parents=True)
-        Image.fromarray(drawn).save(place / "source.jpg")
-        Image.fromarray(drawn if name == "xr1" else labels).save(place / "mask.png")
-        (place / "detection.json").write_text(json.dumps(detections))
+        put(tmp_path, f"imgs/{name}/source.jpg", encoded(drawn, "JPEG"))
+        put(tmp_path, f"imgs/{name}/mask.png", encoded(drawn if name == "xr1" else labels))
+        write(tmp_path, f"imgs/{name}/detection.json", detections)
     write(tmp_path, "train.json", [question("ct1", 1), question("ct1", 2, answer_type="OPEN"), question("ct2", 3)])
     write(tmp_path, "validate.json", [])
     write(tmp_path, "test.json", [question("xr1", 4, modality="X-Ray"), question("ct2", 5)])
@@ -48,7 +46,7 @@ def folder(tmp_path):
 
 
 def write(folder, name, entries):
-    (folder / name).write_text(json.dumps(entries), encoding="utf-8")
+    put(folder, name, json.dumps(entries))
 
 
 def test_layout_splits_and_kinds_and_no_training_question_about_a_held_out_image(folder):

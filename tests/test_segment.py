@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from layouts import put
-from PIL import Image
+from layouts import encoded, put, record
 from transformers import SamConfig, SamModel, SamProcessor
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
-from medalign_lite.cases.case import CaseError, write_cases
+from medalign_lite.cases.case import write_cases
 from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.corruption.masks import find_masks, lesion_mask, mask_source
@@ -31,11 +30,8 @@ def listed(tmp_path):
     lines = []
     for number, (name, lesions) in enumerate(LESIONS.items()):
         levels = np.random.default_rng(number).integers(90, 160, (HEIGHT, WIDTH), dtype=np.uint8)
-        put(tmp_path, f"images/{name}.png", b"")
-        Image.fromarray(levels).save(tmp_path / f"images/{name}.png")
-        question = {"id": "q1", "text": "Is there a mass?", "answer": "Yes", "kind": "closed", "topic": "presence"}
-        case = {"id": name, "group": name, "split": "train", "image": f"images/{name}.png", "questions": [question]}
-        lines.append(json.dumps(case | {"lesions": lesions}))
+        put(tmp_path, f"images/{name}.png", encoded(levels))
+        lines.append(json.dumps(record(name, lesions=lesions)))
     put(tmp_path, "cases.jsonl", "\n".join(lines))
     return tmp_path / "cases.jsonl"
 
@@ -56,7 +52,6 @@ def test_without_a_segmenter_a_point_gives_no_grounding_row_and_says_why(listed)
     cases = {case.id: case for case in read_cases(listed).cases}
     sources = {"boxed": "box", "pointed": "none", "drawn": "polygon", "bare": "none"}
     assert {name: mask_source(case) for name, case in cases.items()} == sources
-    assert lesion_mask(cases["drawn"])[5:15, 5:15].all() and lesion_mask(cases["drawn"]).sum() == 100
     pointed, bare = (find_masks(cases[name], read_image(cases[name].image), select=["Mass"], seed=1)
                      for name in ("pointed", "bare"))
     assert pointed.lesion is bare.lesion is None
@@ -177,6 +172,3 @@ def test_what_is_no_sam_is_a_sentence(tmp_path, sam):
     put(tmp_path, "half/preprocessor_config.json", "{}")
     with pytest.raises(ModelError, match="SAM-family"):
         load_sam(str(tmp_path / "half"))
-    put(tmp_path, "bare/cases.jsonl", "")
-    with pytest.raises(CaseError):
-        read_cases(tmp_path / "bare")

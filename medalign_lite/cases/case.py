@@ -19,7 +19,6 @@ A question of kind `choice` has `options`, its answer is the text of the right o
 Other layouts are read by `medalign_lite/cases/readers/`.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -31,7 +30,7 @@ import numpy as np
 from skimage.draw import polygon2mask
 
 from medalign_lite.cases.images import ImageError, read_mask
-from medalign_lite.files import write_text
+from medalign_lite.files import write_jsonl
 from medalign_lite.text.facts import Fact
 
 SPLITS = ("train", "val", "test", "shifted")  # train is the pool that alignment learns from
@@ -67,8 +66,7 @@ class Lesion:
 @dataclass(frozen=True)
 class Question:
     """A prompt with its reference answer; `visible` is False where it asks about what cannot be seen: never scored.
-    `options` are what a question of kind `choice` offers, lettered A, B, C ... in their order; `answer` is one of them.
-    """
+    `options` are what a question of kind `choice` offers, lettered A, B, C ...; `answer` is one of them."""
 
     id: str
     text: str
@@ -190,26 +188,6 @@ def lesion_pixels(lesion: Lesion, *, folder: Path, size: tuple[int, int]) -> np.
     return pixels
 
 
-def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box (x, y, width, height) in pixels that lies in an image of `size` (width, height), clipped by up to a pixel.
-    Raises CaseError for a negative, reversed or empty box, one outside the image, and one that covers all of it."""
-    x, y, width, height = box
-    shown = f"box [{x:g}, {y:g}, {width:g}, {height:g}] in an image of {size[0]}x{size[1]}"
-    if not all(np.isfinite(box)):
-        raise CaseError(f"{shown}: the numbers are not finite")
-    if width <= 0 or height <= 0:
-        raise CaseError(f"{shown}: negative or reversed; a box is [x, y, width, height] from the top left corner")
-    if x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1:
-        raise CaseError(f"{shown}: leaves the image; boxes are in pixels of the upright image, [x, y, width, height]")
-    left, top = max(x, 0.0), max(y, 0.0)
-    right, bottom = min(x + width, float(size[0])), min(y + height, float(size[1]))
-    if right - left < 1 or bottom - top < 1:
-        raise CaseError(f"{shown}: less than one pixel inside the image")
-    if (right - left, bottom - top) == (float(size[0]), float(size[1])):
-        raise CaseError(f"{shown}: covers the whole image; a lesion must leave healthy pixels")
-    return left, top, right - left, bottom - top
-
-
 def resolve_inside(folder: Path, name: str) -> Path:
     """The absolute path of `name` in `folder`; backslashes count as slashes where nothing has that name. Links are
     followed and may not leave the folder, but a place directly in it may be a link to a folder elsewhere (pictures on
@@ -241,9 +219,9 @@ def write_cases(path: Path | str, cases: Iterable[Case], *, root: Path | str | N
     Raises CaseError for a file outside `root`. The file appears whole or not at all."""
     path = Path(path)
     folder = (path.parent if root is None else Path(root)).resolve()
-    lines = [json.dumps(_record(case, folder), ensure_ascii=False, allow_nan=False) + "\n" for case in cases]
+    records = [_record(case, folder) for case in cases]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "".join(lines))
+    write_jsonl(path, records)
 
 
 def assign_splits(groups: Iterable[str], *, fractions: dict[str, float], seed: int) -> dict[str, str]:
@@ -255,10 +233,8 @@ def assign_splits(groups: Iterable[str], *, fractions: dict[str, float], seed: i
     names = sorted(set(groups))
     order = np.random.default_rng(seed).permutation(len(names))
     ends = np.round(np.cumsum(list(fractions.values())) * len(names)).astype(int)
-    starts = [0, *ends[:-1]]
-    return {
-        names[i]: split for split, start, end in zip(fractions, starts, ends, strict=True) for i in order[start:end]
-    }
+    parts = zip(fractions, [0, *ends[:-1]], ends, strict=True)
+    return {names[i]: split for split, start, end in parts for i in order[start:end]}
 
 
 def find_leaks(cases: Iterable[Case]) -> dict[str, tuple[str, ...]]:

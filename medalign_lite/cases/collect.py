@@ -7,18 +7,7 @@ from hashlib import sha256
 
 from scipy.cluster.hierarchy import DisjointSet
 
-from medalign_lite.cases.case import (
-    Case,
-    CaseError,
-    CaseSet,
-    Draft,
-    Lesion,
-    Question,
-    changed_images,
-    check_box,
-    kept,
-    lesion_pixels,
-)
+from medalign_lite.cases.case import Case, CaseError, CaseSet, Draft, Question, changed_images, kept, lesion_pixels
 from medalign_lite.cases.images import ImageError, read_image, read_mask
 from medalign_lite.files import visible
 
@@ -72,10 +61,7 @@ def _check(case: Case, seen: set[str], check_files: bool, faults: list[str], not
     if case.id in seen:
         raise CaseError("this id was used before in the list; the first case with it is kept")
     case = _with_clean_texts(case, faults, notes)
-    pixels = ""
-    if check_files:
-        case, more, pixels = check_case(case)
-        faults += more
+    case, pixels = _check_files(case, faults) if check_files else (case, "")
     if not case.questions:
         raise CaseError("; ".join(["no usable question", *faults]))
     seen.add(case.id)
@@ -89,14 +75,14 @@ def _with_clean_texts(case: Case, faults: list[str], notes: list[str]) -> Case:
             raise CaseError(f"{value[:60]!r} holds control characters; correct it in the list")
     asked = ((f"question {question.id!r}", question) for question in case.questions)
     questions = kept(asked, lambda question: _with_clean_text(question, case.id, notes), faults)
-    lesions = kept(((f"lesion {lesion.label[:60]!r}", lesion) for lesion in case.lesions), _with_clean_label, faults)
+
+    def labelled(lesion):
+        if not (label := clean_text(lesion.label)):
+            raise CaseError("its label holds control characters only")
+        return replace(lesion, label=label)
+
+    lesions = kept(((f"lesion {lesion.label[:60]!r}", lesion) for lesion in case.lesions), labelled, faults)
     return replace(case, questions=tuple(questions), lesions=tuple(lesions))
-
-
-def _with_clean_label(lesion: Lesion) -> Lesion:
-    if not (label := clean_text(lesion.label)):
-        raise CaseError("its label holds control characters only")
-    return replace(lesion, label=label)
 
 
 def _with_clean_text(question: Question, case: str, notes: list[str]) -> Question:
@@ -139,10 +125,9 @@ def join_groups(shared: Iterable[tuple[str, ...]]) -> list[str]:
     return [firsts.setdefault(joined[names[0]], names[0]) for names in shared]
 
 
-def check_case(case: Case) -> tuple[Case, list[str], str]:
-    """Open the files of a case; returns it without its unusable lesions, a sentence for each of those, and a name of
-    its picture's pixels. Raises ImageError or CaseError where the image, the hidden image or a fact's mask is unusable:
-    then the picture or its truth is in doubt and the whole case has to go."""
+def _check_files(case: Case, faults: list[str]) -> tuple[Case, str]:
+    """The case without its unusable lesions, and a name of its picture's pixels. Raises ImageError or CaseError where
+    the image, a changed one or a fact's mask is unusable: the picture or its truth is in doubt, and the case goes."""
     image = read_image(case.image)
     size = image.size
     for path in changed_images(case):
@@ -151,9 +136,8 @@ def check_case(case: Case) -> tuple[Case, list[str], str]:
     for fact in case.facts or ():
         if fact.mask is not None:
             read_mask(case.folder / fact.mask, size)
-    faults: list[str] = []
 
-    def checked(lesion: Lesion) -> Lesion:
+    def checked(lesion):
         lesion = lesion if lesion.box is None else replace(lesion, box=check_box(lesion.box, size))
         if lesion.outlined:
             lesion_pixels(lesion, folder=case.folder, size=size)
@@ -163,4 +147,22 @@ def check_case(case: Case) -> tuple[Case, list[str], str]:
         return lesion
 
     good = kept(((f"lesion {lesion.label!r}", lesion) for lesion in case.lesions), checked, faults)
-    return replace(case, lesions=tuple(good)), faults, sha256(repr(size).encode() + image.tobytes()).hexdigest()
+    return replace(case, lesions=tuple(good)), sha256(repr(size).encode() + image.tobytes()).hexdigest()
+
+
+def check_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box (x, y, width, height) in pixels that lies in an image of `size` (width, height), clipped by up to a pixel.
+    Raises CaseError for a negative, reversed or empty box, one outside the image, and one that covers all of it."""
+    x, y, width, height = box
+    shown = f"box [{x:g}, {y:g}, {width:g}, {height:g}] in an image of {size[0]}x{size[1]}"
+    if width <= 0 or height <= 0:
+        raise CaseError(f"{shown}: negative or reversed; a box is [x, y, width, height] from the top left corner")
+    if x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1:
+        raise CaseError(f"{shown}: leaves the image; boxes are in pixels of the upright image, [x, y, width, height]")
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, float(size[0])), min(y + height, float(size[1]))
+    if right - left < 1 or bottom - top < 1:
+        raise CaseError(f"{shown}: less than one pixel inside the image")
+    if (right - left, bottom - top) == (float(size[0]), float(size[1])):
+        raise CaseError(f"{shown}: covers the whole image; a lesion must leave healthy pixels")
+    return left, top, right - left, bottom - top

@@ -4,12 +4,10 @@ Grey goes stored values -> modality LUT -> window (VOI LUT) -> MONOCHROME1 inver
 C.11.1 and C.11.2 say; without a window the 0.1 and 99.9 % quantiles take its place. Colour is brought to RGB.
 """
 
-import contextlib
 import logging
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medalign_lite.cases.images import MAX_BYTES, MAX_PIXELS, ImageError, check_file
+from medalign_lite.cases.images import MAX_BYTES, MAX_PIXELS, ImageError, check_file, frame_index
 
 NEEDS = "reading DICOM needs pydicom: pip install -c constraints.txt -e '.[dicom]'"
 MAGIC = b"DICM"  # at byte 128
@@ -32,7 +30,7 @@ BURNED_IN = "burned-in text is declared by the file: look at the picture before 
 UNSTATED = "the file does not say whether text is burned in: look at the picture before it is shared"
 NO_WINDOW = "no window in the file: the grey values between its 0.1 and 99.9 % quantiles are shown"
 UNUSABLE = "an optional value of the header that is empty or cannot be used, so it counts as absent"
-PLACEHOLDER = ("PatientID is a word for everybody, so pictures go together by study (a column `patient` is surer)")
+PLACEHOLDER = "PatientID is a word for everybody, so pictures go together by study (a column `patient` is surer)"
 QUANTILES = (0.001, 0.999)
 DEFLATED = "1.2.840.10008.1.2.1.99"
 # Words that de-identification puts in the place of a number.
@@ -76,13 +74,15 @@ def read_dicom(path: Path, frame: int | None = None) -> DicomPicture:
     except ImportError as error:
         raise ImageError(f"{path}: {NEEDS}") from error
     check_file(path)
+    logger = logging.getLogger("pydicom")  # its children take their level from it
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)  # pydicom's log lines and warnings quote the header
     try:
-        with _quiet(), np.errstate(all="ignore"):
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
             _check_deflated(path)
             dataset = pydicom.dcmread(path)
-            index = _frame_index(dataset, frame, path)
             notes: list[str] = []
-            pixels = _render(dataset, index, path, notes)
+            pixels = _render(dataset, _checked_frame(dataset, frame, path), path, notes)
             patient = _patient(dataset, notes)
             told = {name: str(dataset.get(name, "")).strip().upper() for name in (*ALLOWED, "BurnedInAnnotation")}
             about = " ".join(["DICOM", *(told[name] for name in ALLOWED if told[name] in ALLOWED[name])])
@@ -96,34 +96,18 @@ def read_dicom(path: Path, frame: int | None = None) -> DicomPicture:
     except Exception as error:  # pydicom raises whatever the damaged value leads to; its text may quote the header
         raise ImageError(f"{path}: the DICOM file is damaged or not a picture ({type(error).__name__}); export it "
                          "again.") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without pydicom's warnings and log lines: they quote the header."""
-    logger = logging.getLogger("pydicom")  # its children take their level from it
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
     finally:
         logger.setLevel(before)
 
 
-def _frame_index(dataset, frame: int | None, path: Path) -> int:
+def _checked_frame(dataset, frame: int | None, path: Path) -> int:
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ImageError(f"{path}: a DICOM file without pixel data (a report or plan); leave it out.")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
-        raise ImageError(f"{path}: more than the limit of {MAX_PIXELS // 1_000_000} megapixels; scale the picture "
-                         "down.")
-    if frame is None and frames > 1:
-        raise ImageError(f"{path}: holds {frames} frames; say which one in a column `frame`, counted from 1.")
-    if frame is not None and not 1 <= frame <= frames:
-        raise ImageError(f"{path}: there is no frame {frame}; it holds {frames}, counted from 1.")
-    return (frame or 1) - 1
+        most = MAX_PIXELS // 1_000_000
+        raise ImageError(f"{path}: more than the limit of {most} megapixels; scale the picture down.")
+    return frame_index(path, frame, frames)
 
 
 def _check_deflated(path: Path) -> None:

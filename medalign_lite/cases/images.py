@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")  # none of them starts a program
 MAX_PIXELS = 64_000_000  # 8000 x 8000: above any radiograph, below what fills a small machine's memory
+TOO_LARGE = f"more than the limit of {MAX_PIXELS // 1_000_000} megapixels; scale the image down."
 MAX_WIDE = 16_000_000  # pixels of a picture in colour with more than 8 bits, which is taken apart in memory
 MAX_BYTES = 2**29  # of a picture's file
 MAX_RATIO = 200  # of the sides: processors of real models refuse longer strips
@@ -42,7 +43,7 @@ def read_image(source: Path | str | bytes, frame: int | None = None) -> Image.Im
             shown = to_rgb(ImageOps.exif_transpose(image))
             return ImageOps.invert(shown) if inverted else shown
         except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, EOFError, ...
-            raise ImageError(f"{_name(source)}: the image is damaged or incomplete ({_short(error)}); copy it again "
+            raise ImageError(f"{_name(source)}: the image is damaged or incomplete ({short_of(error)}); copy it again "
                              "from its source.") from error
 
 
@@ -52,7 +53,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         try:
             sideways = image.getexif().get(ORIENTATION_TAG) in SIDEWAYS
         except Exception as error:
-            raise ImageError(f"{path}: unreadable EXIF data ({_short(error)}); save the image without it.") from error
+            raise ImageError(f"{path}: unreadable EXIF data ({short_of(error)}); save the image without it.") from error
         return image.size[::-1] if sideways else image.size
 
 
@@ -101,7 +102,7 @@ def read_labels(path: Path | str, size: tuple[int, int], *, by_colour: bool = Fa
             as_stored = image.mode in ("1", "L") or image.mode[0] in "IF" or (image.mode == "P" and not by_colour)
             levels = np.asarray(image if as_stored else image.convert("RGB").convert("L"))
         except Exception as error:
-            raise ImageError(f"{path}: the mask is damaged ({_short(error)}); export it again.") from error
+            raise ImageError(f"{path}: the mask is damaged ({short_of(error)}); export it again.") from error
     return levels.astype(np.uint8) if levels.dtype == bool else levels
 
 
@@ -113,21 +114,34 @@ def _opened(source: Path | str | bytes, frame: int | None = None) -> Image.Image
     elif not source or len(source) > MAX_BYTES:
         raise ImageError(f"{name}: {len(source)} bytes are no picture.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit follows
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # ours is lower
             image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a camera's JPEG with a preview
             if frame is not None and 1 < frame <= frames:
                 image.seek(frame - 1)
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {_too_large()}") from error
+        raise ImageError(f"{name}: {TOO_LARGE}") from error
     except Exception as error:
-        raise ImageError(f"{name}: not a readable image ({_short(error)}); convert it to PNG or JPEG and "
-                         "try again.") from error
-    if fault := _fault(image, frame, frames):
+        why = f"not a readable image ({short_of(error)}); convert it to PNG or JPEG and try again."
+        raise ImageError(f"{name}: {why}") from error
+    try:
+        frame_index(name, frame, frames, ", or export it as a PNG")
+        if fault := _fault(image):
+            raise ImageError(f"{name}: {fault}")
+    except ImageError:
         image.close()
-        raise ImageError(f"{name}: {fault}")
+        raise
     return image
+
+
+def frame_index(name: str | Path, frame: int | None, frames: int, instead: str = "") -> int:
+    """The index of a frame, which counts from 1 and may be left out where there is one; raises ImageError."""
+    if frame is None and frames > 1:
+        way = f"say which one in a column `frame`, counted from 1{instead}."
+        raise ImageError(f"{name}: holds {frames} frames; {way}")
+    if frame is not None and not 1 <= frame <= frames:
+        raise ImageError(f"{name}: there is no frame {frame}; it holds {frames}, counted from 1.")
+    return (frame or 1) - 1
 
 
 def check_file(path: Path) -> None:
@@ -144,14 +158,10 @@ def check_file(path: Path) -> None:
         raise ImageError(f"{path}: more than {MAX_BYTES // 2**20} MB; scale the image down.")
 
 
-def _fault(image: Image.Image, frame: int | None, frames: int) -> str:
+def _fault(image: Image.Image) -> str:
     """Why this picture is not read, or ""."""
-    if frame is not None and not 1 <= frame <= frames:
-        return f"there is no frame {frame}; it holds {frames}, counted from 1."
-    if frame is None and frames > 1:
-        return f"holds {frames} frames; say which one in a column `frame`, counted from 1, or export it as a PNG."
     if image.width * image.height > MAX_PIXELS:
-        return f"{image.width}x{image.height} pixels, {_too_large()}"
+        return f"{image.width}x{image.height} pixels, {TOO_LARGE}"
     if max(image.size) > MAX_RATIO * min(image.size):
         return f"{image.width}x{image.height} pixels is a strip, and no picture that a model reads; crop it."
     bits, signs = _tag(image, BITS_TAG) or (8,), _tag(image, SAMPLE_FORMAT_TAG) or (1,)
@@ -175,10 +185,8 @@ def _wide(image: Image.Image, source, frame: int | None) -> Image.Image | None:
     grey = modes[0].startswith("LA")  # there Pillow knows one byte order only: the four bytes are read as four channels
     with _opened(source, frame) as other:
         swapped = ["RGBA" if grey else re.sub(";16(.)", lambda m: ";16" + OTHER_BYTE[m[1]], mode) for mode in modes]
-        other.tile = [
-            tile._replace(args=mode if isinstance(tile.args, str) else (mode, *tile.args[1:]))
-            for tile, mode in zip(other.tile, swapped, strict=True)
-        ]
+        other.tile = [tile._replace(args=mode if isinstance(tile.args, str) else (mode, *tile.args[1:]))
+                      for tile, mode in zip(other.tile, swapped, strict=True)]
         low = np.asarray(ImageOps.exif_transpose(other)).astype(np.uint16)
     if grey:
         levels = low[..., ::2] << 8 | low[..., 1::2]
@@ -190,17 +198,12 @@ def _wide(image: Image.Image, source, frame: int | None) -> Image.Image | None:
     return Image.fromarray(colours.repeat(3, axis=-1) if grey else colours)
 
 
-def _too_large() -> str:
-    return f"more than the limit of {MAX_PIXELS // 1_000_000} megapixels; scale the image down."
-
-
 def _scaled_to_8_bit(levels: np.ndarray) -> np.ndarray:
     """uint8 of the same shape, from the smallest to the largest finite value; others become black."""
     if levels.dtype == np.uint16:  # through a table: no copy in floats
         low, high = int(levels.min()), int(levels.max())
-        return (
-            np.round((np.arange(2**16) - low).clip(0) / max(high - low, 1) * 255).clip(0, 255).astype(np.uint8)[levels]
-        )
+        scaled = np.round((np.arange(2**16) - low).clip(0) / max(high - low, 1) * 255)
+        return scaled.clip(0, 255).astype(np.uint8)[levels]
     finite = np.isfinite(levels)
     if not finite.all():
         levels = np.where(finite, levels, levels[finite].min() if finite.any() else 0)
@@ -216,5 +219,6 @@ def _name(source: Path | str | bytes) -> str:
     return "the picture" if isinstance(source, bytes) else str(source)
 
 
-def _short(error: Exception) -> str:
+def short_of(error: Exception) -> str:
+    """What an error says, its first line and 120 characters at most; its type where it says nothing."""
     return (str(error).splitlines() or [""])[0][:120] or type(error).__name__

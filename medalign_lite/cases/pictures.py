@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from medalign_lite.cases.dicom import is_dicom, read_dicom
-from medalign_lite.cases.images import ImageError, check_file, read_image
+from medalign_lite.cases.images import ImageError, check_file, frame_index, read_image, short_of
 from medalign_lite.files import whole
 
 DICOM = (".dcm", ".dicom")
@@ -79,30 +79,24 @@ def _read_nifti(source: Path, frame: int | None) -> np.ndarray:
     try:
         import nibabel
     except ImportError as error:
-        raise ImageError(f"{source}: reading NIfTI needs nibabel: pip install -c constraints.txt -e "
-                         "'.[nifti]'") from error
+        needs = "reading NIfTI needs nibabel: pip install -c constraints.txt -e '.[nifti]'"
+        raise ImageError(f"{source}: {needs}") from error
     try:
         stored = nibabel.load(source)
         shape = stored.shape
         if len(shape) != 3 or not 0 < np.prod(shape, dtype=np.float64) <= MAX_VOXELS:
-            raise ImageError(f"{source}: of shape {shape}; one volume of up to {MAX_VOXELS // 10**6} million voxels is "
-                             "read.")
+            most = MAX_VOXELS // 10**6
+            raise ImageError(f"{source}: of shape {shape}; one volume of up to {most} million voxels is read.")
         if stored.get_data_dtype().kind not in "iuf":
             raise ImageError(f"{source}: NIfTI values of type {stored.get_data_dtype()} are no grey values.")
         volume = nibabel.as_closest_canonical(stored)  # axes to the right, the front, the head
-        index, count = (frame or 1) - 1 if frame != 0 else -1, volume.shape[2]
-        if frame is None and count > 1:
-            raise ImageError(f"{source}: holds {count} frames; say which one in a column `frame`, counted from 1.")
-        if not 0 <= index < count:
-            raise ImageError(f"{source}: there is no frame {frame}; it holds {count}, counted from 1.")
-        values = np.nan_to_num(
-            volume.get_fdata(caching="unchanged", dtype=np.float32), copy=False, posinf=0.0, neginf=0.0
-        )
+        index = frame_index(source, frame, volume.shape[2])
+        values = volume.get_fdata(caching="unchanged", dtype=np.float32)
+        values = np.nan_to_num(values, copy=False, posinf=0.0, neginf=0.0)
         low, high = np.quantile(values.ravel(order="K")[:: max(1, values.size // 2**24)], VOLUME_QUANTILES)
         scaled = (values[::-1, ::-1, index].T.astype(np.float64) - low) / (high - low if high > low else 1.0)
         return np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
     except ImageError:
         raise
     except Exception as error:
-        short = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ImageError(f"{source}: not a readable NIfTI file ({short}); export it again.") from error
+        raise ImageError(f"{source}: not a readable NIfTI file ({short_of(error)}); export it again.") from error

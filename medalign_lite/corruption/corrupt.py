@@ -51,7 +51,8 @@ def corrupt(
         raise ValueError(f"{method} on case {id} got {found}; it needs one of {image.size[::-1]} that is not empty")
     if strength == 0:
         return image.copy()
-    levels = _levels(image)  # (H, W, 1) for grey images, else (H, W, 3)
+    levels = np.asarray(image, dtype=np.float64)
+    levels = levels[..., :1] if (levels[..., :1] == levels).all() else levels  # (H, W, 1) for grey, else (H, W, 3)
     changed = _changed(levels, mask, method, strength, rng, avoid)
     result = np.asarray(image).copy()  # (H, W, 3)
     result[mask] = np.clip(np.round(changed[mask]), 0, 255).astype(np.uint8)
@@ -143,10 +144,3 @@ def _crop(image: Image.Image, strength: float, rng: np.random.Generator) -> Imag
     width, height = (max(1, round(side * length)) for length in image.size)
     left, top = rng.integers(image.width - width + 1), rng.integers(image.height - height + 1)
     return image.crop((left, top, left + width, top + height)).resize(image.size, Image.Resampling.BICUBIC)
-
-
-def _levels(image: Image.Image) -> np.ndarray:
-    """The picture as float64 (H, W, C), C = 1 where its three channels are equal."""
-    levels = np.asarray(image, dtype=np.float64)
-    grey = (levels[..., :1] == levels).all()
-    return levels[..., :1] if grey else levels

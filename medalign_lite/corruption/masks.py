@@ -16,6 +16,7 @@ from skimage.transform import resize
 
 from medalign_lite.cases.case import Case, Lesion, lesion_pixels
 from medalign_lite.cases.images import image_size, read_mask
+from medalign_lite.text.facts import Fact
 
 AREA_TOLERANCE = 0.01  # how much smaller than the lesion mask its control may be
 MARGIN = 0.02  # how far a control keeps from lesions, as a fraction of the longer image side
@@ -48,18 +49,17 @@ def lesion_mask(case: Case, select: Collection[str] | None = None) -> np.ndarray
     """The union of the case's lesions at image size, bool (H, W), or None where it has none that is asked for: every
     fact with a mask and every lesion that is outlined; `select` keeps those findings or labels, small and capital
     letters alike. Raises ImageError or CaseError for an unusable mask."""
-    size = image_size(case.image)
-    parts = [read_mask(case.folder / fact.mask, size) for fact in _chosen_facts(case, select)]
-    parts += [lesion_pixels(lesion, folder=case.folder, size=size) for lesion in _chosen_lesions(case, select)]
+    size, (facts, lesions) = image_size(case.image), _chosen(case, select)
+    parts = [read_mask(case.folder / fact.mask, size) for fact in facts]
+    parts += [lesion_pixels(lesion, folder=case.folder, size=size) for lesion in lesions]
     return np.logical_or.reduce(parts) if parts else None
 
 
 def mask_source(case: Case, select: Collection[str] | None = None) -> str:
     """Where lesion_mask takes its pixels from, as `Masks.source`."""
-    names = ["mask"] if _chosen_facts(case, select) else []
-    for lesion in _chosen_lesions(case, select):
-        names += [lesion_source(lesion)] if lesion_source(lesion) not in names else []
-    return " and ".join(names) or "none"
+    facts, lesions = _chosen(case, select)
+    names = ["mask" for _ in facts] + [lesion_source(lesion) for lesion in lesions]
+    return " and ".join(dict.fromkeys(names)) or "none"
 
 
 def lesion_source(lesion: Lesion) -> str:
@@ -71,8 +71,7 @@ def lesion_source(lesion: Lesion) -> str:
 
 def find_masks(case: Case, image: Image.Image, *, select: Collection[str] | None = None, seed: int) -> Masks:
     """The masks of a preference pair about `select` (None: all lesions); the control keeps off every lesion."""
-    source = mask_source(case, select)
-    lesion = lesion_mask(case, select)
+    source, lesion = mask_source(case, select), lesion_mask(case, select)
     if lesion is None:
         pointed = any(_is_chosen(lesion.label, select) for lesion in case.lesions)
         reason = "only points mark the lesion: `make masks` outlines it" if pointed else NO_MASK
@@ -95,15 +94,12 @@ def body_of(levels: np.ndarray) -> np.ndarray:
         return np.ones(grey.shape, bool)
     bright = smooth > 0.4 * threshold_otsu(smooth)  # lungs are darker than tissue but not black
     labels, _ = ndimage.label(bright)
-    largest = np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    return ndimage.binary_fill_holes(_close(labels == largest, 0.03 * max(grey.shape)))
-
-
-def _close(mask: np.ndarray, radius: float) -> np.ndarray:
-    """Fill gaps narrower than twice `radius` pixels: thin dark walls beside a lung, which would let its air out."""
+    largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    # Gaps narrower than twice `radius` are closed: thin dark walls beside a lung, which would let its air out.
+    radius = 0.03 * max(grey.shape)
     pad = int(radius) + 1
-    grown = ndimage.distance_transform_edt(~np.pad(mask, pad)) <= radius
-    return (ndimage.distance_transform_edt(grown) > radius)[pad:-pad, pad:-pad]
+    grown = ndimage.distance_transform_edt(~np.pad(largest, pad)) <= radius
+    return ndimage.binary_fill_holes((ndimage.distance_transform_edt(grown) > radius)[pad:-pad, pad:-pad])
 
 
 def dilate(mask: np.ndarray) -> np.ndarray:
@@ -176,12 +172,10 @@ def generator(id: str, seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
-def _chosen_facts(case: Case, select: Collection[str] | None) -> list:
-    return [fact for fact in case.facts or () if fact.mask is not None and _is_chosen(fact.finding, select)]
-
-
-def _chosen_lesions(case: Case, select: Collection[str] | None) -> list:
-    return [lesion for lesion in case.lesions if lesion.outlined and _is_chosen(lesion.label, select)]
+def _chosen(case: Case, select: Collection[str] | None) -> tuple[list[Fact], list[Lesion]]:
+    """The facts with a mask and the lesions with an outline that are asked for."""
+    facts = [fact for fact in case.facts or () if fact.mask is not None and _is_chosen(fact.finding, select)]
+    return facts, [lesion for lesion in case.lesions if lesion.outlined and _is_chosen(lesion.label, select)]
 
 
 def _is_chosen(name: str, select: Collection[str] | None) -> bool:

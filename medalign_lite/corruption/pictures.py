@@ -41,15 +41,15 @@ def corrupt_all(jobs: Sequence[Job], folder: Path, *, method: str, **options) ->
 
 
 def corrupt_pictures(
-    jobs: Sequence[Job], folder: Path, *, method: str, seed: int, strength: float = 1.0,
-    workers: int | None = None, say: Callable[[str], object] = lambda line: None,
+    jobs: Sequence[Job], folder: Path, *, method: str, seed: int, workers: int | None = None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> list[dict]:
     """A row for each job, its pictures written to `folder`; `say` is told now and then how far it is. `seed` and the
     names of case and findings decide all that is random, so `workers` and order change nothing."""
     distinct = {(case.id, findings): (case, findings) for case, findings in jobs}
     for name in ("lesion", "control", "masks"):
         (Path(folder) / name).mkdir(parents=True, exist_ok=True)
-    work = partial(corrupt_evidence, folder=Path(folder), method=method, seed=seed, strength=strength)
+    work = partial(corrupt_evidence, folder=Path(folder), method=method, seed=seed)
     rows = {}
     with ProcessPoolExecutor(min(workers or os.cpu_count(), max(len(distinct), 1))) as pool:
         for key, row in zip(distinct, pool.map(work, distinct.values(), chunksize=4), strict=True):
@@ -59,7 +59,7 @@ def corrupt_pictures(
     return [rows[case.id, findings] for case, findings in jobs]
 
 
-def corrupt_evidence(job: Job, *, folder: Path, method: str, seed: int, strength: float = 1.0) -> dict:
+def corrupt_evidence(job: Job, *, folder: Path, method: str, seed: int) -> dict:
     """The row of one job (see above). A mask or image that cannot be used is the row's `reason`, not an error."""
     case, findings = job
     if findings is None:
@@ -75,7 +75,7 @@ def corrupt_evidence(job: Job, *, folder: Path, method: str, seed: int, strength
     for place, mask in (("lesion", masks.lesion), ("control", masks.control)):
         if mask is None:
             continue
-        changed = corrupt(image, mask, method=method, strength=strength, id=name, seed=seed, avoid=avoid)
+        changed = corrupt(image, mask, method=method, id=name, seed=seed, avoid=avoid)
         row[place], row[f"{place}_mask"] = f"{place}/{name}.png", f"masks/{name}-{place}.png"
         save_png(without_colour(np.asarray(changed)), folder / row[place])
         save_png(mask.astype(np.uint8) * 255, folder / row[f"{place}_mask"])

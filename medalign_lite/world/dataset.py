@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -95,12 +96,9 @@ def source_key(request: object, *modules: str) -> str:
     return sha256(json.dumps(request).encode() + source).hexdigest()[:12]
 
 
-def build_cases(
-    cache: Path, counts: dict[str, int], *, seed: int, questions: int = 4, size: int = SIZE, workers: int | None = None
-) -> CaseSet:
-    """The cases of `build_world`."""
-    folder = build_world(cache, counts, seed=seed, questions=questions, size=size, workers=workers)
-    return read_cases(folder, check_files=False)
+def build_cases(cache: Path, counts: dict[str, int], **options) -> CaseSet:
+    """The cases of `build_world`, which takes the same options."""
+    return read_cases(build_world(cache, counts, **options), check_files=False)
 
 
 def build_world(
@@ -123,6 +121,9 @@ def render_folder(
 ) -> None:
     """Renders `counts` = {split: images} into `folder`, in parallel, `cases.jsonl` last."""
     plans = [(split, i, seed, questions, size, folder) for split, count in counts.items() for i in range(count)]
+    # A process that has freed one large array keeps the smaller ones that it frees: glibc hands back, and fetches again
+    # page by page, what is free beyond twice the largest block freed so far.
+    keep_memory = partial(np.empty, 2**24, np.uint8)
     with ProcessPoolExecutor(workers or os.cpu_count(), initializer=keep_memory) as pool:
         cases = []
         with bar("rendering", len(plans), unit="case") as shown:
@@ -131,9 +132,3 @@ def render_folder(
                 shown.update()
     sync(folder)
     write_cases(folder / "cases.jsonl", cases)
-
-
-def keep_memory() -> None:
-    """Lets this process keep its freed arrays: glibc hands back, and fetches again page by page, what is free beyond
-    twice the largest block freed so far."""
-    np.empty(2**24, np.uint8)

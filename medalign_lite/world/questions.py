@@ -82,8 +82,7 @@ class _Asker:
 
 def questions(facts: Sequence[Fact], rng: np.random.Generator, bank: str, per_case: int) -> tuple[Question, ...]:
     """The report request with its reference text, then `per_case` visual questions (see `ask`)."""
-    prompts = REPORT_PROMPTS[bank]
-    prompt = prompts[rng.integers(len(prompts))]
+    prompt = REPORT_PROMPTS[bank][rng.integers(len(REPORT_PROMPTS[bank]))]
     first = Question(id="report", text=prompt, answer=report(facts, rng, bank).text, kind="report", topic="report")
     return (first, *ask(facts, rng, bank, per_case))
 
@@ -103,25 +102,20 @@ def ask(facts: Sequence[Fact], rng: np.random.Generator, bank: str, count: int) 
         if not drawn or len(made) + len(drawn) > count or texts & {text for text, _, _ in drawn}:
             continue
         texts |= {text for text, _, _ in drawn}
-        made += _number(drawn, topic, len(made))
+        endings = ("-a", "-b") if len(drawn) > 1 else ("",)  # the two of a twin share all else
+        made += [
+            Question(
+                id=f"q{len(made)}-{topic}{ending}", text=text, answer=answer, topic=topic, finding=finding,
+                kind="closed" if answer in (YES, NO) else "open",
+            )
+            for ending, (text, answer, finding) in zip(endings, drawn, strict=True)
+        ]  # fmt: skip
         if len(made) == count:
             break
     return tuple(made)
 
 
 _Draft = tuple[str, str, str]  # text, answer, finding
-
-
-def _number(drawn: Sequence[_Draft], topic: str, start: int) -> list[Question]:
-    """Ids "q3-size"; the two of a twin share all but the last letter ("q3-twin-a", "q3-twin-b")."""
-    endings = [f"-{letter}" for letter in "ab"] if len(drawn) > 1 else [""]
-    return [
-        Question(
-            id=f"q{start}-{topic}{ending}", text=text, answer=answer, topic=topic, finding=finding,
-            kind="closed" if answer in (YES, NO) else "open",
-        )
-        for ending, (text, answer, finding) in zip(endings, drawn, strict=True)
-    ]  # fmt: skip
 
 
 def _yes(truth: bool) -> str:
@@ -181,17 +175,16 @@ def _twin(a: _Asker) -> list[_Draft]:
         return []
     noun = a.choose(NOUNS[fact.finding])
     change = a.choose(("side", "zone", "finding") if fact.zone else ("side", "finding"))
-    true = _located(fact.finding, noun, fact.side, fact.zone)
-    other = fact.finding
+    other, other_noun, side, zone = fact.finding, noun, fact.side, fact.zone
     if change == "side":
-        false = _located(other, noun, _side(a, fact, here=False), fact.zone)
+        side = _side(a, fact, here=False)
     elif change == "zone":
-        false = _located(other, noun, fact.side, a.choose([z for z in ZONES if z != fact.zone]))
+        zone = a.choose([z for z in ZONES if z != fact.zone])
+    elif other := a.absentee([f for f in SIDED if (f in ZONED) == bool(fact.zone)]):
+        other_noun = a.choose(NOUNS[other])
     else:
-        other = a.absentee([f for f in SIDED if (f in ZONED) == bool(fact.zone)])
-        if not other:
-            return []
-        false = _located(other, a.choose(NOUNS[other]), fact.side, fact.zone)
+        return []
+    true, false = _located(fact.finding, noun, fact.side, fact.zone), _located(other, other_noun, side, zone)
     wording = a.choose(PRESENT)
     pair = [(wording.format(np=true), YES, fact.finding), (wording.format(np=false), NO, other)]
     pair = [(text[0].upper() + text[1:], answer, finding) for text, answer, finding in pair]

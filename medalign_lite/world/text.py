@@ -108,15 +108,13 @@ def report(facts: Sequence[Fact], rng: np.random.Generator, bank: str) -> Report
 
     Every visible fact is stated; each normal is stated with the bank's probability; a fact that cannot be seen is
     stated neither way. Raises ValueError on an unknown bank, or two facts of one finding."""
-    if bank not in _STYLES:
-        raise ValueError(f"unknown phrase bank {bank!r}; choose one of {', '.join(_STYLES)}")
+    in_bank(bank, FINDINGS[0])
     names = [fact.finding for fact in facts]
     if len(set(names)) < len(names):
         raise ValueError(f"a report takes at most one fact a finding, got {', '.join(sorted(names))}")
     style = _STYLES[bank]
     present = [_affirm(fact, rng, bank) for fact in facts if fact.visible]
-    stated = [f for f in FINDINGS if f not in names and rng.random() < style.stated]
-    normal = _deny(stated, rng, bank)
+    normal = _deny([f for f in FINDINGS if f not in names and rng.random() < style.stated], rng, bank)
     _shuffle(present, rng)
     _shuffle(normal, rng)
     while normal and sum(len(s.template.split()) for s in present + normal) > MAX_WORDS:
@@ -126,7 +124,7 @@ def report(facts: Sequence[Fact], rng: np.random.Generator, bank: str) -> Report
         _shuffle(statements, rng)
     if not statements:  # everything left unsaid: say one normal, if there is one to say
         spare = [f for f in FINDINGS if f not in names]
-        statements = [_deny_one(spare[rng.integers(len(spare))], rng, bank)] if spare else []
+        statements = [_deny_together([spare[rng.integers(len(spare))]], rng, bank)] if spare else []
     return _assemble(statements)
 
 
@@ -171,21 +169,16 @@ def _deny(findings: list[str], rng: np.random.Generator, bank: str) -> list[_Sta
     _shuffle(left, rng)
     while left:
         count = int(rng.integers(2, 4)) if rng.random() < style.joint else 1
-        group, left = left[:count], left[count:]
-        joint = len(group) > 1
-        statements.append(_deny_together(group, rng, bank) if joint else _deny_one(group[0], rng, bank))
+        statements.append(_deny_together(left[:count], rng, bank))
+        left = left[count:]
     return statements
 
 
-def _deny_one(finding: str, rng: np.random.Generator, bank: str) -> _Statement:
-    if finding == "cardiomegaly" and rng.random() < 0.5:
-        options = [(_Statement(negative, (finding,), "absent"), is_long) for _, negative, is_long in _heart(bank)]
-        return _pick(options, rng, _STYLES[bank].long)
-    return _deny_together([finding], rng, bank)
-
-
 def _deny_together(findings: list[str], rng: np.random.Generator, bank: str) -> _Statement:
-    """ "No pleural effusion, nodule or pneumothorax is seen." """
+    """ "No pleural effusion, nodule or pneumothorax is seen.", or of the heart alone "Heart size is normal." """
+    if findings == ["cardiomegaly"] and rng.random() < 0.5:
+        heart = [(_Statement(negative, tuple(findings), "absent"), is_long) for _, negative, is_long in _heart(bank)]
+        return _pick(heart, rng, _STYLES[bank].long)
     nouns = [NOUNS[f] for f in findings]
     chosen = [int(rng.integers(len(n))) for n in nouns]
     listed = [f"[{n[c]}]" for n, c in zip(nouns, chosen, strict=True)]

@@ -3,7 +3,6 @@
 `make cases CASES=path` shows what is read from a folder.
 """
 
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -52,14 +51,7 @@ def read_cases(
     if unknown := options.keys() - set(reader.options):
         raise CaseError(f"{reader.layout} has no {', '.join(sorted(unknown)).upper()}=; leave it out")
     drafts = reader.read(path, root=None if root is None else Path(root), **options)
-    everything = chain(drafts, _unread(path, reader))
+    told, read = f"not read: a list that this layout ({reader.layout}) has not", reader.lists(path)
+    unread = [file.name for file in sources.files_at(path, *LOOKS_LIKE_A_LIST) if file not in read]
+    everything = chain(drafts, (Draft(name, None, notes=(f"{name} {told}",)) for name in unread))
     return collect(everything, layout=reader.layout, reason=reason, strict=strict, check_files=check_files)
-
-
-def _unread(path: Path, reader: Reader) -> Iterator[Draft]:
-    """A note for each list beside those that the layout reads."""
-    read = set(reader.lists(path))
-    for file in sources.files_at(path, *LOOKS_LIKE_A_LIST):
-        if file not in read:
-            told = f"{file.name} not read: a list that this layout ({reader.layout}) has not"
-            yield Draft(file.name, None, notes=(told,))

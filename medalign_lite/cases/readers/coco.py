@@ -17,7 +17,7 @@ import numpy as np
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, kept, resolve_inside
 from medalign_lite.cases.images import MAX_PIXELS
-from medalign_lite.cases.pictures import Picture, save_picture, save_png
+from medalign_lite.cases.pictures import save_picture, save_png
 from medalign_lite.cases.readers import shared, sources
 from medalign_lite.cases.readers.sources import Reader
 
@@ -34,9 +34,10 @@ LARGE = 0.4  # of the picture: more than lesions cover
 
 @dataclass(frozen=True)
 class _List:
-    """One list: images as they stand there, {category id: name}, names of lesions, {image id: annotations}."""
+    """One list: folders that may hold its pictures, images as they stand there, {category id: name}, names of lesions,
+    {image id: annotations}."""
 
-    file: Path
+    places: list[str]
     split: str
     images: list[dict]
     categories: dict[int | str, str]
@@ -55,7 +56,7 @@ def read(path: Path, *, root: Path, lesions: tuple[str, ...] = ()) -> Iterator[D
     folder = path.resolve()
     for file in lists(folder):
         try:
-            listed = _load(file, {name.casefold() for name in lesions})
+            listed = _load(file, folder, {name.casefold() for name in lesions})
         except CaseError as error:
             yield Draft(file.name, None, (str(error),))
             continue
@@ -67,7 +68,7 @@ def read(path: Path, *, root: Path, lesions: tuple[str, ...] = ()) -> Iterator[D
             yield shared.draft(f"{file.name} image {number}", _case, image, listed, folder, root.resolve())
 
 
-def _load(file: Path, wanted: set[str]) -> _List:
+def _load(file: Path, folder: Path, wanted: set[str]) -> _List:
     content = sources.load_list(file, dict)
     images, annotations, entries = (content.get(key) for key in KEYS)
     for key, some in zip(KEYS, (images, annotations, entries)):
@@ -88,7 +89,9 @@ def _load(file: Path, wanted: set[str]) -> _List:
     organs = {name for name in categories.values() if NO_LESION.search(name.lower().replace("_", " "))}
     lesions = {name for name in categories.values() if (name.casefold() in wanted if wanted else name not in organs)}
     split = shared.split_named(file.stem, shared.split_named(file.parent.name))
-    return _List(file, split, images, categories, frozenset(lesions), by_image)
+    own = [place.name for place in folder.iterdir() if shared.split_named(place.name, "") == split]
+    places = [file.parent.relative_to(folder).as_posix(), "images", ".", *own, *(f"images/{place}" for place in own)]
+    return _List(places, split, images, categories, frozenset(lesions), by_image)
 
 
 def _key(entry: dict, name: str) -> int | str:
@@ -99,7 +102,10 @@ def _key(entry: dict, name: str) -> int | str:
 
 
 def _case(image: dict, listed: _List, folder: Path, root: Path, remarks: shared.Remarks) -> Case:
-    picture = _save(image, listed, folder, root)
+    name = sources.text_in(image, "file_name")  # in one of its list's folders, never in that of another split
+    places = dict.fromkeys(resolve_inside(folder, f"{part}/{name}") for part in listed.places)
+    found = sources.the_one(folder, [place for place in places if place.is_file()], name[:120])
+    picture = save_picture(found, root / "images")
     stated = (image.get("width"), image.get("height"))
     if stated != (None, None) and stated != picture.size:
         raise CaseError(f"the list says {str(stated)[:60]} pixels, the image has {picture.size}: boxes would not fit")
@@ -128,15 +134,6 @@ def _case(image: dict, listed: _List, folder: Path, root: Path, remarks: shared.
         split=listed.split, image=picture.path, questions=tuple(shared.presence_questions(present, absent)),
         lesions=tuple(lesions), source=COCO.layout, folder=root,
     )
-
-
-def _save(image: dict, listed: _List, folder: Path, root: Path) -> Picture:
-    """The picture of an entry: beside its list or in a folder for images; never in the folder of another split."""
-    name, home = sources.text_in(image, "file_name"), listed.file.parent.relative_to(folder).as_posix()
-    own = [place.name for place in folder.iterdir() if shared.split_named(place.name, "") == listed.split]
-    places = [home, "images", ".", *own, *(f"images/{place}" for place in own)]
-    found = [place for part in dict.fromkeys(places) if (place := resolve_inside(folder, f"{part}/{name}")).is_file()]
-    return save_picture(sources.the_one(folder, dict.fromkeys(found), name[:120]), root / "images")
 
 
 def _lesion(annotation: dict, label: str, size: tuple[int, int], root: Path, remarks: shared.Remarks) -> Lesion:

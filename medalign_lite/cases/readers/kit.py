@@ -1,6 +1,7 @@
 """The kit's own layout: cases.jsonl, one JSON object a line; the example is in `medalign_lite/cases/case.py`."""
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -10,9 +11,8 @@ from medalign_lite.cases.readers import sources
 from medalign_lite.cases.readers.sources import Reader
 from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
 
-SAFE_ID = re.compile(
-    r"[^\s/\\.\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,127}"
-)  # ids become file names
+# Ids become file names.
+SAFE_ID = re.compile(r"[^\s/\\.\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,127}")
 
 
 def lists(path: Path) -> list[Path]:
@@ -162,12 +162,11 @@ def _flag(record: dict, key: str) -> bool:
 
 
 def _number(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise CaseError(f"{what} holds {value!r}, which is not a number")
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise CaseError(f"{what} holds a number that is too large") from error
+    if abs(value) > sys.float_info.max:
+        raise CaseError(f"{what} holds a number that is too large")
+    return float(value)
 
 
 def _file(record: dict, key: str, folder: Path) -> str | None:

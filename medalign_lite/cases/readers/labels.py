@@ -1,19 +1,17 @@
-"""Chest radiographs with labels and boxes in tables: labels are questions for what is there, boxes are lesions.
+"""Chest radiographs with labels and boxes in tables: labels are questions for what is there, boxes are lesions
+(docs/DATA.md: what is read).
 
-CheXpert (Irvin et al. 2019): train.csv, valid.csv and test.csv with a column Path and one a label. Frontal views are
-cases; lateral ones are left out. Groups are patients.
+CheXpert (Irvin et al. 2019): frontal views are cases.
 
-NIH ChestX-ray14 (Wang et al. 2017): Data_Entry_2017.csv, BBox_List_2017.csv and the PNG images; its small sample has
-sample_labels.csv in their place. Labels were mined from reports by the data set's authors, so they are sometimes wrong;
-asked are those listed, and as many that are not. Groups are patients.
+NIH ChestX-ray14 (Wang et al. 2017): labels were mined from reports by the data set's authors, so they are sometimes
+wrong; asked are those listed, and as many that are not.
 
-RSNA Pneumonia Detection (Shih et al. 2019): stage_2_train_labels.csv, DICOM images named by patientId. A row is one box
-of an image, or says by Target 0 that it has none. The question is for lung opacity. There is no split.
+RSNA Pneumonia Detection (Shih et al. 2019): DICOM images named by patientId. A row is one box of an image, or says by
+Target 0 that it has none. There is no split.
 
-VinDr-CXR (Nguyen et al. 2022): a table with a row a box and radiologist, and the images as DICOM, PNG or JPEG. A
-finding counts as present where two radiologists marked it (in the consensus table, which names none: where it is
-listed); where one did, it is neither asked about nor a lesion. Boxes are corners in pixels of the original image, so
-pictures must have its size. Patients are not told: an image is a group.
+VinDr-CXR (Nguyen et al. 2022): a row a box and radiologist. A finding counts as present where two radiologists marked
+it (in the consensus table, which names none: where it is listed); where one did, it is neither asked about nor a
+lesion. Boxes are corners in pixels of the original image, so pictures must have its size. Patients are not told.
 """
 
 import re
@@ -21,12 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from medalign_lite.cases.case import Case, CaseError, Draft, Lesion, kept, resolve_inside
-from medalign_lite.cases.pictures import save_picture
+from medalign_lite.cases.pictures import DICOM, save_picture
 from medalign_lite.cases.readers import shared, sources
 from medalign_lite.cases.readers.sources import Reader
 
 Rows = list[tuple[str, dict]]  # place, row
-DICOM = (".dcm", ".dicom")
 
 CHEXPERT_LABELS = (
     "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
@@ -52,8 +49,7 @@ def _chexpert(row: dict, split: str, folder: Path, remarks: shared.Remarks) -> C
     patient = next((part for part in parts if re.fullmatch(r"patient\d+", part)), None)
     if patient is None:
         raise CaseError(f"Path {row['Path'][:80]!r} names no patient")
-    # as written, or below its first folder
-    places = [resolve_inside(folder, "/".join(parts[skipped:])) for skipped in (0, 1)]
+    places = [resolve_inside(folder, "/".join(parts[n:])) for n in (0, 1)]  # as written, or below its first folder
     found = [place for place in dict.fromkeys(places) if place.is_file()]
     if len(found) != 1:
         shown = row["Path"][:120]
@@ -164,10 +160,8 @@ def _rsna(name: str, rows: Rows, files, folder: Path, root: Path, remarks: share
     picture = save_picture(sources.picture_named(folder, files, name, DICOM), root / "images")
     remarks.notes += picture.notes
     there = targets == {"1"}
-    boxes = kept(
-        ((f"box of {place}", row) for place, row in rows if there), lambda row: sources.box_in(row, RSNA_BOX),
-        remarks.faults,
-    )
+    named = ((f"box of {place}", row) for place, row in rows if there)
+    boxes = kept(named, lambda row: sources.box_in(row, RSNA_BOX), remarks.faults)
     questions = shared.presence_questions([OPACITY] if there else [], [] if there else [OPACITY])
     lesions = tuple(Lesion(OPACITY, box) for box in boxes)
     return Case(name, name, "train", picture.path, tuple(questions), None, lesions, None, RSNA.layout, root)

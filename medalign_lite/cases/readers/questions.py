@@ -1,24 +1,19 @@
-"""Visual questions about pictures of any kind, in lists and in the hub's parquet layout.
+"""Visual questions about pictures of any kind, in lists and in the hub's parquet layout (docs/DATA.md: what is read).
 
-VQA-RAD as published (Lau et al. 2018): trainset.json and testset.json, or the one public list, and an image folder. The
-standard split goes by question: every test image is in training too, with other questions. Read for a run, the test
-questions stay as they are, so that scores can be compared, and the training questions about their images are left out:
-no image of the test is then seen in training (METHOD.md D6). `splits="standard"` keeps both, and says so.
+VQA-RAD (Lau et al. 2018): every image of the published test is in training too, with other questions. `splits="clean"`
+leaves those out and the test as it is (METHOD.md D6); `"standard"` keeps both, and says so.
 
-VQA-Med 2019 (Ben Abacha et al. 2019): text with a line `image|question|answer`, and in the test
-`image|category|question|answer#another answer`, beside the folders of images. Of several reference answers the first is
-read, without what stands in brackets as optional.
+VQA-Med 2019 (Ben Abacha et al. 2019): lines `image|question|answer`, in the test `image|category|question|answer#and
+another`. The first reference answer is read, without what stands in brackets as optional.
 
-Questions with options to choose from: PMC-VQA (Zhang et al. 2023; CSV), OmniMedVQA (Hu et al. 2024; JSON lists with
-option_A, option_B, ...), and JSON lists with `options` as MMMU's medical subjects are shared (Yue et al. 2024). The
-answer is given as the text of an option, as its letter or both; a row where they differ is dropped. OmniMedVQA has no
-splits: its images are divided.
+Options to choose from: PMC-VQA (Zhang et al. 2023; CSV), OmniMedVQA (Hu et al. 2024; JSON lists with option_A and so
+on), and JSON lists with `options` as MMMU's medical subjects are shared (Yue et al. 2024). The answer is the text of
+an option, its letter or both; a row where they differ is dropped.
 
-The hub's parquet layout, pictures inside: VQA-RAD, PathVQA, SLAKE and others like them, and the medical subjects of
-MMMU, whose questions have options. A row is `image` (or `image_1`) {bytes, path}, `question`, `answer`, perhaps
-`options`; the split is in the file's name (train-00000-of-00001-*.parquet). Rows name no picture, so its pixels do:
-equal pixels are one image, one case and one group, in every split. Page checksums are verified where a file has them;
-the hub's files often have none, so compare their sha256 after a download.
+Parquet, pictures inside: a row is `image` (or `image_1`) {bytes, path}, `question`, `answer`, perhaps `options`; the
+split is in the file's name (train-00000-of-00001-*.parquet). Rows name no picture, so its pixels do: equal pixels are
+one image, one case and one group, in every split. Page checksums are verified where a file has them; the hub's files
+often have none, so compare their sha256 after a download.
 """
 
 import re
@@ -26,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medalign_lite.cases.case import CaseError, Draft, Question, resolve_inside
+from medalign_lite.cases.images import short_of
 from medalign_lite.cases.pictures import save_picture
 from medalign_lite.cases.readers import shared, sources
 from medalign_lite.cases.readers.sources import Reader
@@ -236,12 +232,10 @@ def _parquet_rows(file: Path) -> Iterator[sources.Row]:
             image = next((name for name in HUB_IMAGES if name in names), None)
             missing = [name for name in HUB_COLUMNS if name not in names] + [HUB_IMAGES[0]] * (image is None)
             if missing:
-                needed = ", ".join(HUB_COLUMNS)
-                raise CaseError(f"{file.name} has no column {', '.join(missing)}; needed are image, {needed}")
+                raise CaseError(f"{file.name} has no column {', '.join(missing)}; needed are image, question, answer")
             groups = [table.metadata.row_group(n).total_byte_size for n in range(table.num_row_groups)]
             if max(groups, default=0) > MAX_GROUP:
-                most = MAX_GROUP // 2**30
-                raise CaseError(f"{file.name} holds a row group of more than {most} GB; write smaller ones")
+                raise CaseError(f"{file.name} holds a row group of more than {MAX_GROUP >> 30} GB; write smaller ones")
             wanted = [*HUB_COLUMNS, image, *(name for name in HUB_MORE if name in names)]
             for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=wanted, use_threads=False):
                 for row in batch.to_pylist():
@@ -252,8 +246,8 @@ def _parquet_rows(file: Path) -> Iterator[sources.Row]:
     except CaseError as error:
         yield file.name, None, str(error)
     except Exception as error:  # decoders raise ArrowException, OSError, ValueError, UnicodeDecodeError, ...
-        short = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        yield f"{file.name} after row {number}", None, f"{file.name} is damaged ({short}); download it again"
+        told = f"{file.name} is damaged ({short_of(error)}); download it again"
+        yield f"{file.name} after row {number}", None, told
 
 
 PARQUET = Reader(

@@ -1,24 +1,19 @@
-"""Chest radiographs with reports. A case is one image; a study's further views are counted.
+"""Chest radiographs with reports (docs/DATA.md: what is read). A case is one image; further views are counted.
 
-IU X-ray in R2Gen's layout (Chen et al. 2020): annotation.json and images/. The list has an entry a study: `id`,
-`report`, and `image_path` with one or two views, of which the first (frontal, by the data set's order) is read.
+IU X-ray in R2Gen's layout (Chen et al. 2020): an entry a study, `image_path` with one or two views, of which the first
+is the frontal one, by the data set's order.
 
-IU X-ray as the Open-i service gives it (Demner-Fushman et al. 2016): one XML a report, PNG images beside them. A report
-names its images by id; the first one is the case's. There is no split and one study a patient.
+IU X-ray as the Open-i service gives it (Demner-Fushman et al. 2016): one XML a report, which names its images by id;
+the first one is the case's. There is no split and one study a patient.
 
 MIMIC-CXR-JPG with its reports (Johnson et al. 2019): files/p10/p10000032/s50414267/<image>.jpg, and tables beside. A
-study gives one case: its frontal view (PA before AP), its report where s50414267.txt lies beside the study's folder (or
-in mimic-cxr-reports/ or reports/), and yes/no questions from the CheXpert table where there is one. Groups are
-patients; splits are the published ones.
+study's view is PA before AP; its report s50414267.txt lies beside its folder, or in mimic-cxr-reports/ or reports/.
 
-MS-CXR (Boecking et al. 2022): sentences of MIMIC-CXR reports with boxes, MS_CXR_Local_Alignment_v1.*.csv. The pictures
-are MIMIC-CXR-JPG's, under files/ beside the table. A finding's phrases are the reference of a question for a
-description of it, its boxes [x, y, w, h] are lesions. Groups are patients; splits are those of the table, if it says.
+MS-CXR (Boecking et al. 2022): sentences of MIMIC-CXR reports with boxes [x, y, w, h]. A finding's phrases are the
+reference of a question for a description of it.
 
-PadChest-GR (de Castro et al. 2024): grounded_reports_*.json, master_table.csv and PNG images below the folder. An entry
-lists all findings of a study, present and absent, as sentences: together they are its reference report (in English).
-Boxes [x1, y1, x2, y2] count from 0 to 1 of the picture's sides; those of the first reader are lesions. Groups are
-patients; splits are the master table's.
+PadChest-GR (de Castro et al. 2024): an entry lists all findings of a study, present and absent, as sentences: together
+they are its reference report. Boxes [x1, y1, x2, y2] count from 0 to 1 of the picture's sides.
 """
 
 import re
@@ -56,10 +51,9 @@ def _r2gen(entry: dict, split: str, folder: Path, remarks: shared.Remarks) -> Ca
     if not isinstance(views, list) or not views or not isinstance(views[0], str):
         raise CaseError(f"image_path must be a list of file names, got {str(views)[:60]!r}")
     remarks.notes += shared.left_out(len(views) - 1, f"study {name}")
+    group = name.split("_")[0]  # CXR2384_IM-0942
     if "subject_id" in entry:  # MIMIC-CXR in this layout names the patient
         group = sources.text_in(entry, "subject_id", number=True)
-    else:
-        group = name.split("_")[0]  # CXR2384_IM-0942
     return Case(
         id=name, group=group, split=split, image=resolve_inside(folder, f"images/{views[0]}"),
         questions=(shared.report_question(sources.text_in(entry, "report")),), source=R2GEN.layout, folder=folder,
@@ -136,9 +130,8 @@ NOT_ASKED = ("subject_id", "study_id", "No Finding")
 
 def mimic_lists(path: Path) -> list[Path]:
     """The tables, where there is one of splits and the images lie beside it."""
-    found = {
-        name: sources.files_at(path, f"mimic-cxr-*-{name}.csv", f"mimic-cxr-*-{name}.csv.gz")[:1] for name in TABLES
-    }
+    places = {name: (f"mimic-cxr-*-{name}.csv", f"mimic-cxr-*-{name}.csv.gz") for name in TABLES}
+    found = {name: sources.files_at(path, *patterns)[:1] for name, patterns in places.items()}
     return [file for files in found.values() for file in files] if found["split"] and (path / "files").is_dir() else []
 
 
@@ -165,9 +158,7 @@ def _study(row: dict) -> str:
     return f"s{row['study_id']}"
 
 
-def _mimic(
-    folder: Path, rows: list[dict], views: dict[str, str], labels: dict[str, str], remarks: shared.Remarks
-) -> Case:
+def _mimic(folder: Path, rows: list[dict], views: dict, labels: dict, remarks: shared.Remarks) -> Case:
     splits, subjects = {row["split"] for row in rows}, {row["subject_id"] for row in rows}
     if len(splits) != 1 or not splits <= {"train", "validate", "test"} or len(subjects) != 1:
         raise CaseError(f"split is {', '.join(sorted(splits))!r} of {len(subjects)} patients; one of each a study")
@@ -277,9 +268,7 @@ def read_padchest_gr(path: Path, *, root: Path | None = None) -> Iterator[Draft]
     yield from (shared.draft_of(row, _padchest, patients, images, folder) for row in sources.entries_of(reports))
 
 
-def _padchest(
-    entry: dict, patients: dict[str, dict], images: dict[str, list[Path]], folder: Path, remarks: shared.Remarks
-) -> Case:
+def _padchest(entry: dict, patients: dict[str, dict], images: dict, folder: Path, remarks: shared.Remarks) -> Case:
     name = sources.file_name_in(entry, "ImageID")
     row = patients.get(name)
     if row is None:

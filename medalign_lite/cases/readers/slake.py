@@ -41,9 +41,8 @@ def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = (
         for place, entry, fault in sources.entries_of(file):
             language = (entry or {}).get("q_lang")
             if isinstance(language, str) and language not in languages:
-                known = ", ".join(languages)
-                told = f"{place} left out: a question in the language {language[:8]}, read are {known}"
-                yield Draft(place, None, notes=(told,))
+                told = f"a question in the language {language[:8]}, read are {', '.join(languages)}"
+                yield Draft(place, None, notes=(f"{place} left out: {told}",))
             elif language != "zh":
                 rows.append((place, entry, fault))
                 if isinstance(entry, dict) and isinstance(entry.get("modality"), str):
@@ -64,7 +63,9 @@ def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = (
             yield Draft(entry.place, None, notes=(told,))
         else:
             asked.append(entry)
-    ids, folder = _mask_ids(path / "mask.txt"), path.resolve()
+    folder, labels = path.resolve(), path / "mask.txt"  # `id:label` a line; lines of another form are passed over
+    known = sources.content_of(labels).decode("utf-8", errors="replace") if labels.is_file() else ""
+    ids = {label.strip(): int(number) for number, label in re.findall(r"(?m)^(\d{1,6}):(.+)$", known)}
 
     def fields(image: str, remarks: shared.Remarks) -> dict:
         name, modality = sources.safe_id(image.split("/")[0]), modalities.get(image, "")
@@ -132,14 +133,7 @@ def _outlines(folder: Path, image: str, mask: Path, ids: dict[str, int]) -> dict
     return {label: number for label, number in ids.items() if number in present and label in LESIONS}
 
 
-def _mask_ids(path: Path) -> dict[str, int]:
-    """mask.txt, `id:label` a line, as {label: id}; lines of another form are passed over."""
-    text = sources.content_of(path).decode("utf-8", errors="replace") if path.is_file() else ""
-    return {label.strip(): int(number) for number, label in re.findall(r"(?m)^(\d{1,6}):(.+)$", text)}
-
-
 SLAKE = Reader(
     "SLAKE", "a folder that holds imgs/ and train.json, validate.json (or validation.json) or test.json",
-    lambda path: sources.files_at(path, *FILES) if (path / "imgs").is_dir() else [], read,
-    options=("languages",),
+    lambda path: sources.files_at(path, *FILES) if (path / "imgs").is_dir() else [], read, options=("languages",),
 )  # fmt: skip

@@ -120,14 +120,12 @@ def the_one(path: Path, found: Iterable[Path], name: str) -> Path:
         raise CaseError(f"no such image file: {name} is nowhere below the folder")
     if len(found) > 1 and len({file_sha256(file) for file in found}) > 1:
         shown = ", ".join(file.relative_to(path).as_posix() for file in found[:4])
-        raise CaseError(f"{name} fits {len(found)} files ({shown}); which is meant is not guessed: move the others "
-                        "away")
+        why = "which is meant is not guessed: move the others away"
+        raise CaseError(f"{name} fits {len(found)} files ({shown}); {why}")
     return resolve_inside(path, found[0].relative_to(path).as_posix())
 
 
-def picture_named(
-    path: Path, pictures: dict[str, list[Path]], name: str, endings: Iterable[str] = ("",)
-) -> Path:
+def picture_named(path: Path, pictures: dict[str, list[Path]], name: str, endings: Iterable[str] = ("",)) -> Path:
     """`the_one` of the files of `pictures_below` that are called `name` with one of the endings."""
     return the_one(path, [file for end in endings for file in pictures.get(name + end, [])], name)
 
@@ -144,8 +142,8 @@ def load_list(path: Path, kind: type = list) -> list | dict:
     except (ValueError, RecursionError) as error:
         if isinstance(error, CaseError):
             raise
-        raise CaseError(f"{path.name} is not complete JSON in UTF-8 ({error}); copy it again from the data "
-                        "set") from error
+        why = f"is not complete JSON in UTF-8 ({error}); copy it again from the data set"
+        raise CaseError(f"{path.name} {why}") from error
     if not isinstance(content, kind):
         raise CaseError(f"{path.name} holds a JSON {type(content).__name__}, not a {kind.__name__}")
     return content
@@ -262,20 +260,17 @@ def file_name_in(entry: dict, key: str) -> str:
     return name
 
 
-def number_in(row: dict, key: str) -> float:
-    """The finite number under `key`; raises CaseError."""
-    try:
-        value = float(row.get(key, ""))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise CaseError(f"{key} is {str(row.get(key))[:60]!r}, which is not a number") from error
-    if not math.isfinite(value):
-        raise CaseError(f"{key} is {str(row.get(key))[:60]!r}, which is not finite")
-    return value
-
-
 def box_in(row: dict, keys: Iterable[str]) -> tuple[float, ...]:
     """The finite numbers under these keys; raises CaseError."""
-    return tuple(number_in(row, key) for key in keys)
+    values = {key: row.get(key, "") for key in keys}
+    for key, value in values.items():
+        try:
+            values[key] = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CaseError(f"{key} is {str(row.get(key))[:60]!r}, which is not a number") from error
+        if not math.isfinite(values[key]):
+            raise CaseError(f"{key} is {str(row.get(key))[:60]!r}, which is not finite")
+    return tuple(values.values())
 
 
 def box_of(value: object) -> tuple[float, ...]:
