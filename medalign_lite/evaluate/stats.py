@@ -138,10 +138,12 @@ def compare(
     return out
 
 
-def _entry(value: float, low: float, high: float, n: int) -> dict:
-    def tidy(number: float) -> float | None:
-        return None if np.isnan(number) else round(float(number), DIGITS) + 0.0  # + 0.0: no -0.0 in the file
+def tidy(number: float) -> float | None:
+    """The number as files hold it; None for NaN."""
+    return None if np.isnan(number) else round(float(number), DIGITS) + 0.0  # + 0.0: no -0.0 in the file
 
+
+def _entry(value: float, low: float, high: float, n: int) -> dict:
     return {"value": tidy(value), "low": tidy(low), "high": tidy(high), "n": 0 if np.isnan(value) else n}
 
 

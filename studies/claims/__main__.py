@@ -50,7 +50,7 @@ def report(kept: store.Store, *, say=print) -> dict:
     kept.gather()
     bench, (chosen, results) = kept.bench, runs.collect(kept)
     judged = verdicts.judge(results)
-    found = page.Findings(bench, runs.trials(kept), runs.base_line(kept), chosen, results, judged,
+    found = page.Findings(bench, runs.trials(kept), runs.tried(kept), chosen, results, judged,
                           list(kept.rows.values()))
     named = [] if choice.waiting(results, bench.sizes) else choice.near(choice.behind(results), chosen)
     told = verdicts.claims_json(chosen, results, judged, next(iter(named), None))

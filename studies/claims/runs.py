@@ -43,25 +43,19 @@ class Job:
 
 def trials(kept: Store) -> list[Trial]:
     """Every trial of the screening, with its figures where it was run. A small run takes the committed screening."""
-    bench = replace(kept.bench, sizes=FULL)
-
-    def look(setting: Setting | None, pool: int) -> dict | None:
-        row = kept.get(store.facts_of(bench, setting, pool, SCREENING))
-        return row and row["val"]
-
-    return screening.wanted_trials(look)
+    return screening.wanted_trials(partial(tried, kept))
 
 
-def base_line(kept: Store) -> dict | None:
-    """The base's figures on validation."""
-    row = kept.get(store.facts_of(replace(kept.bench, sizes=FULL), None, 0, SCREENING))
+def tried(kept: Store, setting: Setting | None = None, pool: int = 0) -> dict | None:
+    """The figures of a setting on validation, or None; those of the base where none is named."""
+    row = kept.get(store.facts_of(replace(kept.bench, sizes=FULL), setting, pool, SCREENING))
     return row and row["val"]
 
 
 def arms(kept: Store) -> dict[str, Setting]:
     """{arm: setting} of the confirmation, as far as the screening has chosen them; of a small run those of the
     committed screening when it has chosen them all, else the middle of their ranges."""
-    found, wanted = screening.candidates(trials(kept), base_line(kept)), kept.bench.sizes.arms
+    found, wanted = screening.candidates(trials(kept), tried(kept)), kept.bench.sizes.arms
     if not wanted:
         return found
     every = found if set(wanted) <= set(found) else screening.middle()
@@ -74,15 +68,20 @@ def plan(kept: Store) -> list[Job]:
     if bench.sizes.arms:
         return _confirmations(kept, bench.sizes.arms, bench.sizes.numbers)
     core = [t for t in every if t.name in CORE]
-    rest = _interleaved([t for t in every if t.name not in CORE])
-    found = [Job(bench, SCREENING, BASE, None, 0)] if base_line(kept) is None else []
-    found += _tries(bench, core) or _confirmations(kept, (*CORE, *CONTROLS), bench.sizes.numbers[:FIRST])
-    return found + (_tries(bench, rest) or _confirmations(kept, arms(kept), bench.sizes.numbers))
+    rest = [t for t in every if t.name not in CORE]
+    count, seen, share = Counter(t.name for t in rest), Counter(), []
+    for trial in rest:  # those of each method and of the factors side by side, so that a stop finds all begun
+        seen[trial.name] += 1
+        share.append(seen[trial.name] / count[trial.name])
+    rest = [rest[n] for n in sorted(range(len(rest)), key=share.__getitem__)]
 
+    def tries(wanted: Sequence[Trial]) -> list[Job]:
+        return [Job(bench, SCREENING, trial.name or "factors", trial.setting, trial.pool)
+                for trial in wanted if trial.figures is None]
 
-def _tries(bench: Bench, wanted: Sequence[Trial]) -> list[Job]:
-    return [Job(bench, SCREENING, trial.name or "factors", trial.setting, trial.pool)
-            for trial in wanted if trial.figures is None]
+    found = [Job(bench, SCREENING, BASE, None, 0)] if tried(kept) is None else []
+    found += tries(core) or _confirmations(kept, (*CORE, *CONTROLS), bench.sizes.numbers[:FIRST])
+    return found + (tries(rest) or _confirmations(kept, arms(kept), bench.sizes.numbers))
 
 
 def _confirmations(kept: Store, wanted: Iterable[str], numbers: Iterable[int]) -> list[Job]:
@@ -110,29 +109,25 @@ def collect(kept: Store) -> tuple[dict[str, Setting], dict[str, dict[int, dict]]
                     for arm, some in found.items()}
 
 
-def _interleaved(every: Sequence[Trial]) -> list[Trial]:
-    """The trials of each method and those of the factors side by side, so that a stop finds all begun."""
-    count, seen = Counter(trial.name for trial in every), Counter()
-
-    def share(trial: Trial) -> float:
-        seen[trial.name] += 1
-        return seen[trial.name] / count[trial.name]
-
-    return sorted(every, key=share)
-
-
 def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = print) -> None:
     """Everything that is left, some at a time, with a `report` after each. Raises as training and loading do."""
     kept, began = Store(bench), time.monotonic()
     first = len(kept.rows)
+
+    def told(wanted: int) -> str:
+        kept.refresh()
+        now, gone = len(kept.rows) - first, (time.monotonic() - began) / 60
+        to_come = gone / max(now, 1) * (wanted - len(kept.rows))
+        return f"claims: {now} done in {gone:.0f} minutes, about {to_come:.0f} left"
+
     while left := plan(kept):
         before = len(kept.rows)
         block = [job for job in left if job.kind == left[0].kind][:AT_ONCE]
         say(f"claims: {len(left)} runs left of the {block[0].kind}")
-        _prepare(bench, block[0].kind, say=say)
+        exam_of(bench, block[0].kind).prepare(say=say)
         for wanted in sorted({job.number for job in block if job.setting}):
-            make_pool(wanted, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed, say=say)
-        run_shards(do, block, tick=partial(_told, kept, first, before + len(left), began), every=60.0)
+            make_pool(wanted, bench, say=say)
+        run_shards(do, block, tick=partial(told, before + len(left)), every=60.0)
         kept.refresh()
         if len(kept.rows) == before:
             raise RuntimeError(f"{block[0].arm} gives no result: look at what was printed above")
@@ -140,15 +135,9 @@ def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = p
     say("claims: nothing left to run")
 
 
-def _told(kept: Store, first: int, wanted: int, began: float) -> str:
-    kept.refresh()
-    now, gone = len(kept.rows) - first, (time.monotonic() - began) / 60
-    return f"claims: {now} done in {gone:.0f} minutes, about {gone / max(now, 1) * (wanted - len(kept.rows)):.0f} left"
-
-
 def do(job: Job) -> None:
     """The work of one job, written as soon as it is there."""
-    _desk(job.bench, job.kind).run(job)
+    desk_of(job.bench, job.kind).run(job)
 
 
 class Desk:
@@ -201,25 +190,13 @@ class Desk:
         if number not in self.pools:
             while len(self.pools) >= POOLS_IN_HAND:
                 self.pools.pop(next(iter(self.pools)))
-            bench = self.bench
-            pool = make_pool(number, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed,
-                             say=lambda line: None)
-            self.pools[number] = (pool, PairInputs(self.lvlm))
+            self.pools[number] = make_pool(number, self.bench, say=lambda line: None), PairInputs(self.lvlm)
         return self.pools[number]
 
 
-@lru_cache(maxsize=1)
-def _desk(bench: Bench, kind: str) -> Desk:
-    return Desk(bench, kind)
+desk_of = lru_cache(maxsize=1)(Desk)  # a process' own
 
 
 def exam_of(bench: Bench, kind: str) -> Exam:
     """What is asked in a screening, and in a confirmation."""
     return Exam(bench, splits=VALIDATION if kind == SCREENING else HELD_OUT)
-
-
-def _prepare(bench: Bench, kind: str, *, say: Callable) -> None:
-    """What the exam keeps on disk, made once before two processes read it."""
-    exam = exam_of(bench, kind)
-    if not exam.ready:
-        exam.prepare(load_lvlm(bench.model), say=say)

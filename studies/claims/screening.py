@@ -41,34 +41,26 @@ def wanted_trials(look) -> list[Trial]:
 
     A method whose best setting is the outermost of those tried in some number is given MORE beyond that end.
     """
-    found, factors = [], [_trial(look, setting, pool, levels=tuple(levels.items()))
-                          for levels, setting, pool in lineup.screened()]
+    found, base = [], look(None, 0)
+
+    def at(name: str, spots: Sequence[tuple[float, ...]]) -> list[Trial]:
+        some = [(lineup.method_setting(name, spot), POOLS[n % len(POOLS)], spot) for n, spot in enumerate(spots)]
+        return [Trial(setting, pool, name, spot, figures=look(setting, pool)) for setting, pool, spot in some]
+
     for name in METHODS:
         spots = lineup.method_spots(name)
-        own = [_at(look, name, spot, n) for n, spot in enumerate(spots[: lineup.TRIED])]
-        if all(trial.figures for trial in own):
-            edges = _edges(own, look)
-            own += [_at(look, name, lineup.moved_out(spot, edges), n)
-                    for n, spot in enumerate(spots[lineup.TRIED :]) if edges]
+        own = at(name, spots[: lineup.TRIED])
+        if base and all(trial.figures for trial in own) and (edges := _edges(own, base)):
+            own += at(name, [lineup.moved_out(spot, edges) for spot in spots[lineup.TRIED :]])
         found += own
-    return found + factors
+    return found + [Trial(setting, pool, levels=tuple(levels.items()), figures=look(setting, pool))
+                    for levels, setting, pool in lineup.screened()]
 
 
-def _at(look, name: str, spot: tuple[float, ...], n: int) -> Trial:
-    return _trial(look, lineup.method_setting(name, spot), POOLS[n % len(POOLS)], name=name, spot=spot)
-
-
-def _trial(look, setting: Setting, pool: int, **told) -> Trial:
-    return Trial(setting, pool, figures=look(setting, pool), **told)
-
-
-def _edges(own: Sequence[Trial], look) -> dict[int, int]:
+def _edges(own: Sequence[Trial], base: Mapping) -> dict[int, int]:
     """In which numbers the best of these lies outermost: {dimension: -1 low, 1 high}."""
-    base = look(None, 0)
-    best = own[rank([trial.figures for trial in own], base)] if base else None
-    if best is None:
-        return {}
-    ends = {n: (min(column), max(column)) for n, column in enumerate(zip(*(trial.spot for trial in own), strict=True))}
+    best = own[rank([trial.figures for trial in own], base)]
+    ends = [(min(column), max(column)) for column in zip(*(trial.spot for trial in own), strict=True)]
     return {n: -1 if at == ends[n][0] else 1 for n, at in enumerate(best.spot) if at in ends[n]}
 
 
@@ -110,7 +102,7 @@ def candidates(trials: Sequence[Trial], base: Mapping | None) -> dict[str, Setti
     those of the factors are, the best at each level of each factor and the best of all."""
     if base is None:
         return {}
-    found, level = {}, level_out(trials)
+    found = {}
     for name in METHODS:
         own = [t for t in trials if t.name == name]
         if own and all(t.figures for t in own):
@@ -118,6 +110,7 @@ def candidates(trials: Sequence[Trial], base: Mapping | None) -> dict[str, Setti
     found |= controls_of(found["fire-mpo"]) if "fire-mpo" in found else {}
     if any(t.levels and t.figures is None for t in trials):
         return found
+    level = level_out(trials)
     for factor, levels in FACTORS.items():
         found |= {f"{factor}={name}": _best(at_level(level, factor, name), base) for name in levels}
     return found | {"best": _best([t for t in level if t.levels], base)}
@@ -187,8 +180,8 @@ def shares(trials: Sequence[Trial], metric: str, *, seed: int = 0) -> dict[str, 
     rng, every = np.random.default_rng(seed), np.arange(len(kept))
     found = _explained(groups, values, every)
     drawn = [_explained(groups, values, rng.choice(every, len(every))) for _ in range(DRAWS // 2)]
-    return {name: {"value": found[name], "low": float(np.quantile([one[name] for one in drawn], 0.025)),
-                   "high": float(np.quantile([one[name] for one in drawn], 0.975))} for name in groups}
+    ends = {name: np.quantile([one[name] for one in drawn], (0.025, 0.975)).tolist() for name in groups}
+    return {name: {"value": found[name], "low": ends[name][0], "high": ends[name][1]} for name in groups}
 
 
 def _design(trials: Sequence[Trial]) -> dict[str, np.ndarray]:
@@ -197,10 +190,9 @@ def _design(trials: Sequence[Trial]) -> dict[str, np.ndarray]:
         rows = [[dict(t.levels).get(factor, levels[0]) == level for level in levels[1:]] for t in trials]
         found[factor] = np.array(rows, float)
     for name, (low, high) in NUMBERS.items():
-        overrides = [dict(t.setting.overrides) | {"learning_rate": t.setting.learning_rate} for t in trials]
-        there = np.array([name in one for one in overrides])
-        at = np.array([np.log(one.get(name, low) / low) / np.log(high / low) - 0.5 for one in overrides])
-        found[name] = np.where(there, [at, at**2 - 1 / 12], 0.0).T
+        numbers = [t.setting.numbers for t in trials]
+        at = np.array([np.log(one.get(name, low) / low) / np.log(high / low) - 0.5 for one in numbers])
+        found[name] = np.where([name in one for one in numbers], [at, at**2 - 1 / 12], 0.0).T
     rate, beta = found["learning_rate"][:, 0], found["beta"][:, 0]
     return found | {"learning_rate × beta": (rate * beta)[:, None]}
 

@@ -87,17 +87,16 @@ class SeedSummary:
 
 
 def summarise_seeds(
-    tables: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, draws: int = 2000, seed: int = 0,
-    level: float = 0.95,
+    tables: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, draws: int = 2000, seed: int = 0
 ) -> SeedSummary:
-    """Mean, spread and intervals of a statistic of summed counts over seeds.
+    """Mean, spread and 95 % intervals of a statistic of summed counts over seeds.
 
     tables: (S, G, C) counts of S seeds on the same G image groups; for a paired difference hold both arms' columns in
     C. statistic: maps (..., C) to (...).
 
     The variance of the mean is that of a crossed random-effects design, seed × image: what seeds give, plus what images
     give, less their interaction, which both hold (Cornfield and Tukey 1956). The first is spread² / S, the others come
-    from one bootstrap.
+    from one bootstrap: NaN draws are left out, and its spread, too small by √((n-1)/n), is made good.
 
     Raises ValueError unless tables is (S, G, C) with S, G >= 1.
     """
@@ -107,21 +106,15 @@ def summarise_seeds(
     seeds, images, _ = tables.shape
     values = statistic(tables.sum(axis=1))  # (S,)
     drawn = statistic(np.moveaxis(image_weights(images, draws, seed) @ tables, 0, 1))  # (draws, S)
-    low, high = interval(drawn.mean(axis=1), images, level)
-    mean = float(values.mean())
+    sampling = tuple(map(float, interval(drawn.mean(axis=1), images)))
+    mean, bessel = float(values.mean()), images / (images - 1) if images > 1 else np.nan
     if seeds == 1:
-        return SeedSummary(values, mean, np.nan, (float(low), float(high)), (np.nan, np.nan))
-    error = _error(values, drawn, images)
-    half = error.critical(1 - level) * error.size
-    return SeedSummary(values, mean, float(values.std(ddof=1)), (float(low), float(high)), (mean - half, mean + half),
-                       error)
-
-
-def _error(values: np.ndarray, drawn: np.ndarray, images: int) -> Error:
-    """NaN draws are left out; the bootstrap's own spread is too small by √((n-1)/n), which is made good."""
-    seeds, bessel = len(values), images / (images - 1) if images > 1 else np.nan
+        return SeedSummary(values, mean, np.nan, sampling, (np.nan, np.nan))
     own = drawn - drawn.mean(axis=1, keepdims=True)  # how each seed departs from the others, draw by draw
     from_seeds = values.var(ddof=1) / seeds
     from_images = np.nanvar(drawn.mean(axis=1)) * bessel
     interaction = np.nanvar(own, axis=0).sum() * bessel / (seeds - 1) / seeds
-    return Error(float(from_seeds), float(max(from_images - interaction, from_images - from_seeds, 0.0)), seeds, images)
+    rest = max(from_images - interaction, from_images - from_seeds, 0.0)
+    error = Error(float(from_seeds), float(rest), seeds, images)
+    half = error.critical(0.05) * error.size
+    return SeedSummary(values, mean, float(values.std(ddof=1)), sampling, (mean - half, mean + half), error)
