@@ -123,13 +123,10 @@ def test_controls_differ_from_the_full_method_in_one_thing(bench):
     assert cdpo == replace(full.training(1).resolved_recipe(), gamma=0.0, smoothing=1 / 11)
 
 
-def pair(name, **changes):
-    return Pair(name, "q", "No effusion.", "Effusion.", ((0, 11, "negation"),), ((0, 8, "negation"),), "clean.png",
-                lesion="lesion.png", control="control.png", gold="The pleural spaces are clear.", **changes)
-
-
 def test_a_pool_gives_every_setting_as_many_pairs_and_its_own_images():
-    pairs = tuple(pair(str(n), rejected_ids=(n,)) for n in range(12))
+    pairs = tuple(Pair(str(n), "q", "No effusion.", "Effusion.", ((0, 11, "negation"),), ((0, 8, "negation"),),
+                       "clean.png", lesion="lesion.png", control="control.png", gold="The pleural spaces are clear.",
+                       rejected_ids=(n,)) for n in range(12))
     pool = Pool((), pairs, frozenset(str(n) for n in range(8)), seed=1, count=4)
     drawn = {name: pool.draw(replace(DPO, **changes)) for name, changes in {
         "dpo": {}, "reference": {"pairs": "reference"}, "counterfactual": {"pairs": "counterfactual"},

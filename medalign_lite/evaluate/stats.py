@@ -45,14 +45,14 @@ def image_weights(images: int, draws: int, seed: int) -> np.ndarray:
     return weights
 
 
-def interval(values: np.ndarray, n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high) of bootstrap values over their first axis; NaN draws (nothing to divide by) are left out. The
-    expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", §5.3): the plain
-    percentile interval of n clusters is too short by √((n-1)/n) and by normal against t. On ratios and their
+def interval(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval (low, high) of bootstrap values over their first axis; NaN draws (nothing to divide by) are left
+    out. The expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", §5.3): the
+    plain percentile interval of n clusters is too short by √((n-1)/n) and by normal against t. On ratios and their
     differences it covered better than the percentile and BCa intervals (tests/test_stats.py)."""
     if n < 2:
         return (np.full(values.shape[1:], np.nan),) * 2
-    tail = distributions.norm.cdf(-np.sqrt(n / (n - 1)) * distributions.t.ppf((1 + level) / 2, n - 1))
+    tail = distributions.norm.cdf(-np.sqrt(n / (n - 1)) * distributions.t.ppf(0.975, n - 1))
     low, high = np.nanquantile(values, [tail, 1 - tail], axis=0)
     return low, high
 

@@ -3,7 +3,6 @@
 All text of a model or a data set is escaped and isolated (`<bdi>`): it is shown, never run.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
@@ -17,8 +16,19 @@ from medalign_lite.cases.case import Case, CaseError
 from medalign_lite.cases.images import ImageError, read_image
 from medalign_lite.corruption.corrupt import METHODS, corrupt
 from medalign_lite.corruption.masks import dilate, lesion_mask
+from medalign_lite.edits.truths import Facts
 from medalign_lite.show.charts import drawing
-from medalign_lite.show.figures import CHOSEN, REJECTED, SIDE, is_dark, outlined, png, split_spans, value_scale
+from medalign_lite.show.figures import (
+    CHOSEN,
+    REJECTED,
+    SIDE,
+    data_uri,
+    is_dark,
+    outlined,
+    png,
+    split_spans,
+    value_scale,
+)
 from medalign_lite.text.facts import FINDINGS
 
 ANY = "any"
@@ -34,8 +44,7 @@ class Picture(ipw.HTML):
 
     def show(self, png: bytes, alt: str) -> None:
         """Show PNG bytes; `alt` is what a reader hears who does not see them."""
-        address = "data:image/png;base64," + base64.b64encode(png).decode()
-        self.value = f'<img alt="{escape(alt)}" src="{address}" style="max-width:100%">'
+        self.value = f'<img alt="{escape(alt)}" src="{data_uri(png)}" style="max-width:100%">'
 
 
 def _browse(
@@ -103,8 +112,7 @@ def _case_view(case: Case | None, masks: bool, answers: Mapping, *, of: int) -> 
 def _facts(case: Case) -> str:
     if case.facts is None:
         return "no structured truth; lesions: " + (", ".join(lesion.label for lesion in case.lesions) or "none marked")
-    words = [(f.size, f.side, f.zone, f.finding, "" if f.visible else "(not visible)") for f in case.facts]
-    return "truth: " + ("; ".join(" ".join(filter(None, some)) for some in words) or "no finding")
+    return f"truth: {Facts(case.facts).words}"
 
 
 def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence[float]]]]) -> ipw.VBox:
