@@ -1,7 +1,6 @@
 """Every helper draws on the axis it is given, with hostile text, missing values and empty masks."""
 
 import warnings
-from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -15,10 +14,14 @@ from medalign_lite.evaluate.stats import calibration_table, reliability
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.show import charts, figures
 from studies.claims import plots
+from studies.claims.lineup import Setting
+from studies.claims.screening import Trial
 
 matplotlib.use("Agg")
 HOSTILE = ("<b>bold</b>", " $x^2$", " \\frac{", "\n", " left", "", " a" * 90)
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60), dtype=np.uint8)
+POINT = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+NOTHING = {"value": None, "low": None, "high": None, "n": 0}
 MASK = np.zeros((40, 60), bool)
 MASK[5:12, :20] = True  # touches the border
 
@@ -78,9 +81,8 @@ def test_split_spans_covers_the_text():
 
 
 def test_forest_says_what_is_not_measurable():
-    entry, none = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, {"value": None, "low": None, "high": None, "n": 0}
     lone = {"value": 0.1, "low": None, "high": None, "n": 1}
-    block = {"test": {"fact_f1": entry, "flip_rate": none, "yes_ratio": lone}}
+    block = {"test": {"fact_f1": POINT, "flip_rate": NOTHING, "yes_ratio": lone}}
     results = dict.fromkeys(("base", "aligned", "difference"), block)
     ax = drawn(figures.forest(axis(), results, "test", ["fact_f1", "yes_ratio", "flip_rate"]))
     assert "not measurable" in texts(ax)
@@ -127,8 +129,7 @@ def many(count):
 
 ARM = reliability(calibration_table(["g"] * 20, [0.85] * 20, [True, False] * 10)[1][0])
 ERRORS = [ErrorRow("cofinding", "effusion", 4, 10, None, "nodule", there) for there in (True, False)]
-POINT = {"value": 0.5, "low": 0.4, "high": 0.6}
-TRIALS = [SimpleNamespace(setting=SimpleNamespace(learning_rate=rate), figures={"fact_f1": rate}) for rate in (1, 2)]
+TRIALS = [Trial(Setting("dpo", learning_rate=rate), 1, figures={"fact_f1": rate}) for rate in (1, 2)]
 METRICS = dict.fromkeys(("kl_to_reference", "fact_f1"), POINT)
 
 
@@ -163,8 +164,7 @@ def test_text_on_colour_is_readable():
 
 
 def test_what_a_report_shows_says_in_words_what_is_to_be_seen():
-    entry, none = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, {"value": None, "low": None, "high": None, "n": 0}
-    block = {split: dict.fromkeys(figures.RATES, none) | {"fact_f1": entry} for split in ("test", "shifted")}
+    block = {split: dict.fromkeys(figures.RATES, NOTHING) | {"fact_f1": POINT} for split in ("test", "shifted")}
     shown = charts.forests(dict.fromkeys(("base", "aligned", "difference"), block))
     assert "test; fact F1 0.50 to 0.50" in shown.alt and shown.alt in shown._repr_html_()
     rows = [Margins("r", "c", "base", 2.0, 0.0, 1.5), Margins("q", "c", "base", 1.0)]

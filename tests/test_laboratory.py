@@ -405,7 +405,7 @@ def test_a_very_small_laboratory_runs_to_its_end_and_is_resumed(tmp_path, monkey
     runs.do_all(bench, report=lambda kept: None, say=said.append)
     again = runs.confirmed(store.Store(bench), whole, 11)
     assert again["counts"] == trained["counts"], "the same again, to the last bit kept"
-    runs.exam_of(bench, SCREENING).prepare(say=said.append)
+    runs.Exam(bench, SCREENING).prepare(say=said.append)
     runs.do(runs.Job(bench, SCREENING, "dpo", DPO, 11))
     row = store.Store(bench).get(store.facts_of(bench, DPO, 11, SCREENING))
     assert set(row["val"]) == set(screening.WATCHED) and row["val"]["fact_f1"] > 0

@@ -100,7 +100,10 @@ def built(tmp_path_factory):
     """The site of a run that has executed one small notebook."""
     pytest.importorskip("sphinx", reason="`make site` installs it")
     folder = tmp_path_factory.mktemp("run")
-    shown = [table({"dpo": {"weight": 1.0, "none": None}}, title="w_t"), check(1, 2, hints=("look",)), a_line()]
+    figure = Figure(figsize=(12, 2))
+    lines(figure.subplots(), [1, 2], {"a": [1, 2]})
+    shown = [table({"dpo": {"weight": 1.0, "none": None}}, title="w_t"), check(1, 2, hints=("look",)),
+             picture(figure, "A line that rises.")]
     texts = ("# Claims\n\nOf $m(v)$.\n\n| a | b |\n|---|---|\n| 1 | 2 |", "## 1 One")
     cells = [new_markdown_cell(text) for text in texts]
     cells += [new_code_cell("table(rows)  # " + "long " * 40, outputs=[new_output(
@@ -111,12 +114,6 @@ def built(tmp_path_factory):
     nbformat.write(new_notebook(cells=cells), folder / "notebooks/07_claims.ipynb")
     assert site.main([str(folder), str(folder / "site")]) == 0
     return folder / "site"
-
-
-def a_line():
-    figure = Figure(figsize=(12, 2))
-    lines(figure.subplots(), [1, 2], {"a": [1, 2]})
-    return picture(figure, "A line that rises.")
 
 
 def test_the_site_is_built_without_a_dead_link(built):

@@ -115,8 +115,7 @@ def read_results(
     controls  {condition: stats.results under it}
     trained   stats.results whose margins are under the corruption that training used
     others    {recipe: stats.compare of the base with it, on test}
-    grounding stats.results of `grounding_probability`, which decides whether the aligned model looks better
-    """
+    grounding stats.results of `grounding_probability`, which decides whether the aligned model looks better"""
     test, shifted = ({arm: block[split] for arm, block in results.items()} for split in ("test", "shifted"))
     found = [_price(test), _questions(test), _shift(test, shifted), _grounding(test, trained, grounding)]
     found.append(_blind(test, controls or {}))

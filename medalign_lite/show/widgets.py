@@ -17,18 +17,9 @@ from medalign_lite.cases.images import ImageError, read_image
 from medalign_lite.corruption.corrupt import METHODS, corrupt
 from medalign_lite.corruption.masks import dilate, lesion_mask
 from medalign_lite.edits.truths import Facts
+from medalign_lite.show import figures
 from medalign_lite.show.charts import drawing
-from medalign_lite.show.figures import (
-    CHOSEN,
-    REJECTED,
-    SIDE,
-    data_uri,
-    is_dark,
-    outlined,
-    png,
-    split_spans,
-    value_scale,
-)
+from medalign_lite.show.figures import SIDE, data_uri, is_dark, outlined, png, split_spans, value_scale
 from medalign_lite.text.facts import FINDINGS
 
 ANY = "any"
@@ -175,8 +166,8 @@ def diff_html(record, *, of: int) -> str:
     rows = [f"<p><b>{isolated(record.id)}</b> · {isolated(record.source)} · one of {of}<br>"
             f"<i>{isolated(record.question)}</i></p>"]
     for name, body, spans, colour, line in (
-        ("y+", record.chosen, record.spans_chosen, CHOSEN, "underline"),
-        ("y−", record.rejected, record.spans_rejected, REJECTED, "line-through"),
+        ("y+", record.chosen, record.spans_chosen, figures.CHOSEN, "underline"),
+        ("y−", record.rejected, record.spans_rejected, figures.REJECTED, "line-through"),
     ):
         parts = [f'<b style="color:{colour};text-decoration:{line}" title="{escape(kind)}">{escape(part)}</b>'
                  if kind else escape(part) for part, kind in split_spans(body, spans)]
@@ -197,7 +188,8 @@ def corruption_explorer(
     # not a slider: ipywidgets gives its handle no name that a screen reader could say
     strength = ipw.BoundedFloatText(value=1.0, min=0.0, max=2.0, step=0.1, description="Strength")
     clean, shown, text = Picture(), Picture(), ipw.HTML()
-    clean.show(png(outlined(image, lesion, control)), "The image, its lesion outlined in orange, its control in blue")
+    also = ", its control in blue" if control is not None else ""
+    clean.show(png(outlined(image, lesion, control)), f"The image, its lesion outlined in orange{also}")
     state = {}
 
     def show(_=None) -> None:

@@ -31,24 +31,24 @@ from medalign_lite.train.data import pair_of
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.scoring import answer_kl, pair_margins
 from medalign_lite.world.dataset import build_cases
-from studies.claims.store import Bench
+from studies.claims.store import SCREENING, Bench
 
 MAX_NEW_TOKENS = 96
 ANSWERED_AT_ONCE, SCORED_AT_ONCE = 256, 32
 KINDS = ("report", "closed")
-VALIDATION = ("val",)
 HANGING = ("changes", "changed_lesion", "changed_control", "asked_about", "changed_only", "right_falls", "right_fall")
 
 
 class Exam:
     """The questions, with all that is made once for them."""
 
-    def __init__(self, bench: Bench, *, splits: Sequence[str] = HELD_OUT):
-        self.bench, self.splits, self.screens = bench, tuple(splits), tuple(splits) == VALIDATION
+    def __init__(self, bench: Bench, kind: str):
+        self.bench, self.screens = bench, kind == SCREENING
+        self.splits = ("val",) if self.screens else HELD_OUT
         people, sizes = bench.seed if self.screens else bench.fresh, bench.sizes
-        wanted, questions = {split: getattr(sizes, split) for split in splits}, PRESETS["ci"].questions_per_case
+        wanted, questions = {split: getattr(sizes, split) for split in self.splits}, PRESETS["ci"].questions_per_case
         everyone = build_cases(bench.cache, wanted, seed=people, questions=questions).cases
-        self.cases = {split: tuple(case for case in everyone if case.split == split) for split in splits}
+        self.cases = {split: tuple(case for case in everyone if case.split == split) for split in self.splits}
         self.by_id = {case.id: case for cases in self.cases.values() for case in cases}
         self.margins = sizes.val_margins if self.screens else sizes.margins
         counts = [len(cases) for cases in self.cases.values()]

@@ -35,8 +35,7 @@ class Setting:
     pairs: `edits`, the model's own wrong answer against its correction; `reference`, against the reference text;
     `counterfactual`, its right answer against a false edit. evidence, what a corrupted image shows: `lesion`, noise
     on the lesion; `removed`, the lesion (and as much of another place) filled from its surroundings; `same`, the clean
-    image; `whole`, noise everywhere.
-    """
+    image; `whole`, noise everywhere."""
 
     recipe: str
     overrides: tuple[tuple[str, object], ...] = ()

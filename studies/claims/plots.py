@@ -89,10 +89,10 @@ def trade_off(
     return _plain(ax)
 
 
-def factor(ax: Axes, trials: Sequence[Trial], name: str, *, metric: str = "fact_f1") -> Axes:
-    """Every setting by its level of a factor; a bar where the best of as many settings at each level is expected."""
-    by_level = {level: [t.figures[metric] for t in trials if dict(t.levels).get(name) == level
-                        and t.figures[metric] is not None] for level in FACTORS[name]}
+def factor(ax: Axes, trials: Sequence[Trial], name: str) -> Axes:
+    """Every setting's fact F1 by its level of a factor; a bar where the best of as many at each level is expected."""
+    alive = [(dict(t.levels).get(name), t.figures["fact_f1"]) for t in trials if t.figures["fact_f1"] is not None]
+    by_level = {level: [value for at, value in alive if at == level] for level in FACTORS[name]}
     fewest = min(map(len, by_level.values()))
     for n, values in enumerate(by_level.values()):
         spread = np.linspace(-0.22, 0.22, len(values)) if values else []

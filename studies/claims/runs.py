@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from medalign_lite.evaluate.metrics import ratios
-from medalign_lite.evaluate.probes import HELD_OUT
 from medalign_lite.model.lvlm import Lvlm, load_lvlm
 from medalign_lite.model.processes import run_shards
 from medalign_lite.train.pairs import PairInputs
 from medalign_lite.train.train import TrainingDiverged, train
 from studies.claims import screening, store
-from studies.claims.exam import VALIDATION, Exam
+from studies.claims.exam import Exam
 from studies.claims.lineup import BASE, CONTROLS, CORE, Setting
 from studies.claims.pool import FULL, Pool, make_pool
 from studies.claims.screening import WATCHED, Trial
@@ -124,7 +123,7 @@ def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = p
         before = len(kept.rows)
         block = [job for job in left if job.kind == left[0].kind][:AT_ONCE]
         say(f"claims: {len(left)} runs left of the {block[0].kind}")
-        exam_of(bench, block[0].kind).prepare(say=say)
+        Exam(bench, block[0].kind).prepare(say=say)
         for wanted in sorted({job.number for job in block if job.setting}):
             make_pool(wanted, bench, say=say)
         run_shards(do, block, tick=partial(told, before + len(left)), every=60.0)
@@ -144,8 +143,7 @@ class Desk:
     """What one process keeps between its runs: the base, the exam with its image features, the pools in hand."""
 
     def __init__(self, bench: Bench, kind: str):
-        self.bench, self.kind, self.lvlm = bench, kind, load_lvlm(bench.model)
-        self.exam = exam_of(bench, kind)
+        self.bench, self.kind, self.lvlm, self.exam = bench, kind, load_lvlm(bench.model), Exam(bench, kind)
         self.exam.open(self.lvlm)
         self.pools: dict[int, tuple[Pool, PairInputs]] = {}
 
@@ -195,8 +193,3 @@ class Desk:
 
 
 desk_of = lru_cache(maxsize=1)(Desk)  # a process' own
-
-
-def exam_of(bench: Bench, kind: str) -> Exam:
-    """What is asked in a screening, and in a confirmation."""
-    return Exam(bench, splits=VALIDATION if kind == SCREENING else HELD_OUT)

@@ -37,10 +37,8 @@ class Trial:
 
 
 def wanted_trials(look) -> list[Trial]:
-    """Every trial that is asked for as far as is known now; `look(setting, pool)` gives the figures of one, or None.
-
-    A method whose best setting is the outermost of those tried in some number is given MORE beyond that end.
-    """
+    """Every trial that is asked for as far as is known now; `look(setting, pool)` gives the figures of one, or None. A
+    method whose best setting is the outermost of those tried in some number is given MORE beyond that end."""
     found, base = [], look(None, 0)
 
     def at(name: str, spots: Sequence[tuple[float, ...]]) -> list[Trial]:
@@ -152,9 +150,9 @@ def expected_best(values: Sequence[float], count: int) -> float:
     return float(chance)
 
 
-def worth(trials: Sequence[Trial], factor: str, *, count: int, metric: str = "fact_f1", seed: int = 0) -> dict:
+def worth(trials: Sequence[Trial], factor: str, *, count: int, metric: str = "fact_f1") -> dict:
     """{level: {"value", "low", "high"}}: the best of `count` settings to expect at each level, settings drawn anew."""
-    rng, found = np.random.default_rng(seed), {}
+    rng, found = np.random.default_rng(0), {}
     for level in FACTORS[factor]:
         values = np.array([t.figures[metric] for t in trials
                            if dict(t.levels).get(factor) == level and t.figures[metric] is not None])
@@ -166,18 +164,17 @@ def worth(trials: Sequence[Trial], factor: str, *, count: int, metric: str = "fa
     return found
 
 
-def shares(trials: Sequence[Trial], metric: str, *, seed: int = 0) -> dict[str, dict]:
+def shares(trials: Sequence[Trial], metric: str) -> dict[str, dict]:
     """{factor or number: {"value", "low", "high"}}: the share of the variance between settings that it explains alone.
 
     A functional analysis of variance by least squares: a step for each level, a parabola in each number's logarithm,
-    and the products of learning rate and beta; intervals by drawing settings anew. Raises ValueError with fewer
-    than three settings a column.
-    """
+    and the products of learning rate and beta; intervals by drawing settings anew. Raises ValueError with fewer than
+    three settings a column."""
     kept = [t for t in trials if t.levels and t.figures[metric] is not None]
     groups, values = _design(kept), np.array([t.figures[metric] for t in kept])
     if len(kept) < 3 * sum(columns.shape[1] for columns in groups.values()):
         raise ValueError(f"{len(kept)} settings are too few for an analysis of variance")
-    rng, every = np.random.default_rng(seed), np.arange(len(kept))
+    rng, every = np.random.default_rng(0), np.arange(len(kept))
     found = _explained(groups, values, every)
     drawn = [_explained(groups, values, rng.choice(every, len(every))) for _ in range(DRAWS // 2)]
     ends = {name: np.quantile([one[name] for one in drawn], (0.025, 0.975)).tolist() for name in groups}

@@ -24,8 +24,7 @@ class Error:
 
     Seeds are few, so their part is known badly: a test weighs Student's critical values, each by its part of the
     variance (Cochran and Cox 1957; Cochran 1964). `simulate.py` says why: Satterthwaite's degrees of freedom, which
-    stood here before, reject three to four times too often far out in the tail.
-    """
+    stood here before, reject three to four times too often far out in the tail."""
 
     seeds: float
     rest: float
@@ -50,9 +49,9 @@ class Error:
             return TINY
         return float(brentq(lambda p: self.critical(p) - wanted, TINY, 1.0, xtol=TINY))
 
-    def seen(self, p: float = 0.05, *, power: float = 0.8) -> float:
-        """The true difference that is told from 0 at this p with this power (Bloom 1995)."""
-        return (self.critical(p) + self.critical(2 * (1 - power))) * self.size
+    def seen(self, p: float = 0.05) -> float:
+        """The true difference that is told from 0 at this p with a power of .8 (Bloom 1995)."""
+        return (self.critical(p) + self.critical(2 * (1 - 0.8))) * self.size
 
     def seeds_for(self, difference: float, p: float) -> int | None:
         """How many seeds tell `difference` from 0 at this p with a power of .8; None where MANY do not."""
@@ -75,8 +74,7 @@ class SeedSummary:
     mean, spread  their mean and standard deviation (n - 1), NaN for one seed
     sampling      (low, high) of the mean with these seeds: images drawn, seeds held fixed
     both          (low, high) of the mean over seeds: seeds and images drawn; NaN for one seed
-    error         of the mean over seeds; None for one seed
-    """
+    error         of the mean over seeds; None for one seed"""
 
     values: np.ndarray
     mean: float
@@ -98,8 +96,7 @@ def summarise_seeds(
     give, less their interaction, which both hold (Cornfield and Tukey 1956). The first is spread² / S, the others come
     from one bootstrap: NaN draws are left out, and its spread, too small by √((n-1)/n), is made good.
 
-    Raises ValueError unless tables is (S, G, C) with S, G >= 1.
-    """
+    Raises ValueError unless tables is (S, G, C) with S, G >= 1."""
     tables = np.asarray(tables, float)
     if tables.ndim != 3 or not tables.shape[0] or not tables.shape[1]:
         raise ValueError(f"tables of shape {tables.shape}: stack each seed's (images, columns) to (S, G, C)")

@@ -161,8 +161,7 @@ def unpack(text: str) -> np.ndarray:
     """Counts (images, COLUMNS) from `pack`, read-only; columns that were not kept are 0.
 
     Which of two margins is the lower one follows from their difference, one record an image; nearer than half a
-    hundredth of a nat is a tie.
-    """
+    hundredth of a nat is a tie."""
     data = lzma.decompress(base64.b85decode(text))
     images, read = int(np.frombuffer(data, "<u4", 1)[0]), 4
     table = np.zeros((images, len(COLUMNS)))

@@ -21,6 +21,7 @@ from medalign_lite.world.render import SIZE
 WORLDS = {"balanced": (0, world.BALANCED), "confounded": (500_000, world.CONFOUNDED)}  # first index, world
 SOURCES = ("anatomy", "findings", "render", "world")  # what a picture depends on
 CHUNK = 64  # cases a task
+PATCH = 16  # pixels a side
 # Chances: company added where it is missing, sides pulled to the usual one, findings passed over.
 PRIOR_ADDS = {"effusion": 0.75, "consolidation": 0.75, "pneumothorax": 0.75, "atelectasis": 0.70}
 PRIOR_SIDES = {"nodule": 0.60, "effusion": 0.60, "pneumothorax": 0.60}
@@ -40,10 +41,10 @@ class People:
         return len(self.images)
 
 
-def draw_chunk(task: tuple[str, int, int, int, int]) -> tuple[np.ndarray, np.ndarray, list[list[dict]]]:
+def draw_chunk(task: tuple[str, int, int, int]) -> tuple[np.ndarray, np.ndarray, list[list[dict]]]:
     """Renders one run of people: images, mask grids of visible findings, facts."""
-    name, seed, start, count, patch = task
-    (first, its_world), cells = WORLDS[name], SIZE // patch
+    name, seed, start, count = task
+    (first, its_world), cells = WORLDS[name], SIZE // PATCH
     images = np.zeros((count, SIZE, SIZE), np.uint8)
     grids = np.zeros((count, len(FINDINGS), cells, cells), np.uint8)
     tables = []
@@ -52,21 +53,19 @@ def draw_chunk(task: tuple[str, int, int, int, int]) -> tuple[np.ndarray, np.nda
         images[k] = picture.image
         for fact in picture.facts:
             if fact.visible:
-                cover = picture.masks[fact.finding].reshape(cells, patch, cells, patch).mean((1, 3))
+                cover = picture.masks[fact.finding].reshape(cells, PATCH, cells, PATCH).mean((1, 3))
                 grids[k, FINDINGS.index(fact.finding)] = np.round(255 * cover)
         tables.append([asdict(fact) for fact in picture.facts])
     return images, grids, tables
 
 
-def draw_people(
-    cache: Path, name: str, count: int, *, seed: int, patch: int = 16, workers: int | None = None
-) -> People:
+def draw_people(cache: Path, name: str, count: int, *, seed: int) -> People:
     """`count` people of the "balanced" or "confounded" world, rendered in parallel once and cached in `cache`."""
-    folder = Path(cache) / f"people-{name}-{source_key([count, seed, patch, SIZE], *SOURCES)}"
+    folder = Path(cache) / f"people-{name}-{source_key([count, seed, PATCH, SIZE], *SOURCES)}"
     if not (folder / "facts.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        tasks = [(name, seed, start, min(CHUNK, count - start), patch) for start in range(0, count, CHUNK)]
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        tasks = [(name, seed, start, min(CHUNK, count - start)) for start in range(0, count, CHUNK)]
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
             chunks = []
             with bar(f"rendering {name}", count, unit="image") as progress:
                 for chunk in pool.map(draw_chunk, tasks):

@@ -20,19 +20,19 @@ def probe_labels(tables: Sequence[Sequence[Fact]]) -> np.ndarray:
     return labels
 
 
-def fit_probe(features: torch.Tensor, labels: np.ndarray, *, penalty: float = 3e-3, steps: int = 60) -> torch.nn.Linear:
+def fit_probe(features: torch.Tensor, labels: np.ndarray) -> torch.nn.Linear:
     """L2-penalised logistic regression of labels (N, labels) on standardised features (N, D), by L-BFGS."""
     probe = torch.nn.Linear(features.shape[1], labels.shape[1])
     torch.nn.init.zeros_(probe.weight)
     torch.nn.init.zeros_(probe.bias)
     known = torch.from_numpy(~np.isnan(labels))
     target = torch.from_numpy(np.nan_to_num(labels)).float()
-    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=60, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         nll = torch.nn.functional.binary_cross_entropy_with_logits(probe(features), target, reduction="none")
-        loss = (nll * known).sum() / len(features) + penalty * probe.weight.square().sum()
+        loss = (nll * known).sum() / len(features) + 3e-3 * probe.weight.square().sum()
         loss.backward()
         return loss
 

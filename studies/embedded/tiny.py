@@ -35,9 +35,8 @@ CHAT_TEMPLATE = (
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer with SmolVLM's special tokens and a chat template in its spirit.
 
-    `vocab_size` counts everything: 256 bytes, special and role tokens, merges. Any text round-trips, because
-    every byte is in the alphabet. Raises ValueError when the vocabulary cannot hold the alphabet.
-    """
+    `vocab_size` counts everything: 256 bytes, special and role tokens, merges. Any text round-trips, because every byte
+    is in the alphabet. Raises ValueError when the vocabulary cannot hold the alphabet."""
     smallest = 256 + len(SPECIAL_TOKENS) + len(ROLE_TOKENS)
     if vocab_size < smallest:
         raise ValueError(f"vocab_size={vocab_size} is below {smallest}: 256 bytes, special tokens and role tokens")
@@ -62,9 +61,8 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> PreTrain
 def build_processor(tokenizer, *, image_px: int = 144, patch_px: int = 12, shuffle: int = 3) -> Idefics3Processor:
     """The real Idefics3 processor: a picture becomes one `image_px` square and (image_px/patch_px/shuffle)² tokens.
 
-    Three wrapping tokens surround the image tokens; the processor allows no fewer.
-    Raises ValueError when the patches do not tile the picture.
-    """
+    Three wrapping tokens surround the image tokens; the processor allows no fewer. Raises ValueError when the patches
+    do not tile the picture."""
     side, rest = divmod(image_px, patch_px * shuffle)
     if rest or not side:
         raise ValueError(f"image_px={image_px} is not a multiple of patch_px * shuffle = {patch_px * shuffle}")
@@ -84,8 +82,7 @@ def build_idefics3(
 
     Widths in channels, pictures in pixels, positions in tokens. A `vocab_size` above the tokenizer's adds ids that no
     text has, for a model as costly as one with a large vocabulary. The defaults give 7.4 M parameters (14.8 MB in bf16)
-    and 16 image tokens. Raises ValueError through `build_processor`.
-    """
+    and 16 image tokens. Raises ValueError through `build_processor`."""
     processor = build_processor(tokenizer, image_px=image_px, patch_px=patch_px, shuffle=shuffle)
     processor.tokenizer.model_max_length = max_positions
     ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
@@ -110,8 +107,8 @@ def build_idefics3(
     return model.eval(), processor
 
 
-def save_tiny(model, processor, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """Write safetensors weights in `dtype` and the processor; `load_lvlm(folder)` reads it. The model is untouched."""
-    copy.deepcopy(model).to(dtype).save_pretrained(folder)
+def save_tiny(model, processor, folder: Path) -> Path:
+    """Write safetensors weights in bf16 and the processor; `load_lvlm(folder)` reads it. The model is untouched."""
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
     return Path(folder)

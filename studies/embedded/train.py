@@ -26,11 +26,11 @@ from medalign_lite.files import whole
 from medalign_lite.text.facts import ATTRIBUTES, FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.world.dataset import source_key
 from medalign_lite.world.questions import questions
-from studies.embedded.people import SOURCES, People, draw_people, prior_ridden
+from studies.embedded.people import PATCH, SOURCES, People, draw_people, prior_ridden
 from studies.embedded.probe import auc
 from studies.embedded.tiny import build_idefics3, save_tiny, train_tokenizer
 
-IMAGE_PX, PATCH_PX, SHUFFLE = 192, 16, 3  # 144 patches, 16 image tokens
+IMAGE_PX, PATCH_PX, SHUFFLE = 192, PATCH, 3  # 144 patches, 16 image tokens
 TEXT_LAYERS = 4
 SETTINGS_FILE = "settings.json"
 DETAILS = {  # what an image can hold: each finding, told apart by side and zone, and by size -> class
@@ -143,8 +143,7 @@ def language_loss(model, tokens: torch.Tensor, rows: Rows) -> torch.Tensor:
 def teach(facts_of, indices, *, epoch: int, settings: BaseSettings, distort=None) -> list[list[tuple[int, str, str]]]:
     """(image, prompt, answer) lessons for a batch, newly worded each epoch: reports, questions, and plain tables.
 
-    `distort` is a reporter's habit; under it no tables are taught, because a table leaves no room for habit.
-    """
+    `distort` is a reporter's habit; under it no tables are taught, because a table leaves no room for habit."""
     reports, asked, tables = [], [], []
     for slot, index in enumerate(indices):
         rng = np.random.default_rng([settings.seed, 5, epoch, int(index)])
@@ -266,8 +265,7 @@ def whiten(model, images: np.ndarray, *, noise: float = 1e-3, scale: float = 0.5
     """Starts the patch embedding from the images' own statistics, and the positions from sines.
 
     The filters are the principal components of patches, divided by their spread, so that faint detail counts as much as
-    overall brightness; `noise` is the variance (of grey in [-1, 1]) below which nothing is amplified.
-    """
+    overall brightness; `noise` is the variance (of grey in [-1, 1]) below which nothing is amplified."""
     embeddings = model.model.vision_model.embeddings
     width, cells = embeddings.patch_embedding.out_channels, IMAGE_PX // PATCH_PX
     grey = pixel_values(images)[:, 0].unfold(1, PATCH_PX, PATCH_PX).unfold(2, PATCH_PX, PATCH_PX)
@@ -334,11 +332,11 @@ def detail_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(logits, wanted.float(), pos_weight=torch.tensor(4.0))
 
 
-def say_hardest(scores: torch.Tensor, present: torch.Tensor, *, count: int = 8) -> None:
+def say_hardest(scores: torch.Tensor, present: torch.Tensor) -> None:
     """Prints the details that are told worst, by AUC of image-wise scores (N, classes)."""
     aucs = {" ".join(filter(None, d)): auc(scores[:, k].numpy(), present[:, k].float().numpy())
             for d, k in DETAILS.items()}  # fmt: skip
-    hardest = sorted((name for name in aucs if not np.isnan(aucs[name])), key=aucs.get)[:count]
+    hardest = sorted((name for name in aucs if not np.isnan(aucs[name])), key=aucs.get)[:8]
     print("  hardest to see (AUC): " + ", ".join(f"{name} {aucs[name]:.3f}" for name in hardest), flush=True)
 
 
@@ -370,9 +368,9 @@ def learn_to_write(model, writer: Writer, people: People, folder: Path, settings
 
 
 @torch.no_grad()
-def look(see, model, people: People, *, batch: int = 64) -> torch.Tensor:
+def look(see, model, people: People) -> torch.Tensor:
     """`see(model, pixels)` of everybody, (N, patches, D) in bf16; for what is frozen."""
-    found = []
+    found, batch = [], 64
     for start in range(0, len(people), batch):
         with torch.autocast("cpu", torch.bfloat16):
             found.append(see(model, pixel_values(people.images[start : start + batch])).bfloat16())

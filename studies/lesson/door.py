@@ -92,10 +92,8 @@ def headline(run: Mapping, claims: Mapping) -> str:
 
 
 def clearest(cases: Iterable[Case], rows: Iterable[Mapping], *, aligned: str) -> tuple[Case, tuple[str, str]]:
-    """The test case, with both reports, where a plain error is best seen: a lesion put on the wrong side, then right.
-
-    Of those whose aligned report holds nothing false, the one whose lesion stands out most from its surroundings.
-    """
+    """The test case, with both reports, where a plain error is best seen: a lesion put on the wrong side, then right;
+    of those whose aligned report holds nothing false, the one whose lesion stands out most from its surroundings."""
     said: dict[str, dict[str, str]] = {}
     for row in rows:
         if (row["condition"], row["question_id"]) == ("real", "report") and row["arm"] in ("base", aligned):
