@@ -285,46 +285,47 @@ def learn_sight(model, people: People, cache: Path, settings: BaseSettings) -> t
     """The tower's lower layers learn what lies in each patch; then, on the finished lower ones, the upper layers what
     the image holds, asked of every patch, so that each image token can tell. Returns the linear head that was asked."""
     tower, (local, whole) = model.model.vision_model, sight_targets(people)
-    lower = torch.nn.ModuleList([tower.embeddings, *tower.encoder.layers[:LOCAL_LAYERS]])
+    width, lower = model.config.vision_config.hidden_size, tower.encoder.layers[:LOCAL_LAYERS]
 
-    def shown(indices, step: int | None) -> torch.Tensor:  # jittered in training alone
+    def near(indices, step: int | None) -> torch.Tensor:  # jittered in training alone
         pixels = pixel_values(people.images[indices])
-        seed = settings.seed * 1_000_003 + (step or 0)
-        return pixels if step is None else jitter(pixels, torch.Generator().manual_seed(seed))
+        if step is not None:
+            pixels = jitter(pixels, torch.Generator().manual_seed(settings.seed * 1_000_003 + step))
+        return see_locally(model, pixels)
 
-    _learn_details(model, {"lower": lower}, "patch", cache / "where", settings, settings.where_epochs, see=see_locally,
-                   shown=shown, wanted=local, whole=whole, pool=torch.amax)
-    upper = torch.nn.ModuleList([*tower.encoder.layers[LOCAL_LAYERS:], tower.post_layernorm])
-    features = look(see_locally, model, people)
-    everywhere = whole[:, None].expand(-1, features.shape[1], -1)
-    return _learn_details(model, {"upper": upper}, "image", cache / "whole", settings, settings.whole_epochs,
-                          see=see_whole, shown=lambda indices, step: features[indices], wanted=everywhere, whole=whole,
-                          pool=torch.mean)
+    modules = {"lower": torch.nn.ModuleList([tower.embeddings, *lower]), "head": torch.nn.Linear(width, len(DETAILS))}
+    _learn_details("patch", modules, cache / "where", settings, settings.where_epochs, features=near, wanted=local,
+                   whole=whole, pool=torch.amax)
+    frozen, upper = look(see_locally, model, people), tower.encoder.layers[LOCAL_LAYERS:]
+    upper = torch.nn.ModuleList([*upper, tower.post_layernorm])
+    modules = {"upper": upper, "head": torch.nn.Linear(width, len(DETAILS))}
+    _learn_details("image", modules, cache / "whole", settings, settings.whole_epochs, whole=whole, pool=torch.mean,
+                   features=lambda indices, step: see_whole(model, frozen[indices]),
+                   wanted=whole[:, None].expand(-1, frozen.shape[1], -1))
+    return modules["head"]
 
 
-def _learn_details(model, layers: dict, name: str, folder: Path, settings: BaseSettings, epochs: int, *, see, shown,
-                   wanted, whole, pool) -> torch.nn.Linear:
-    """Some `layers` of the tower, by binary cross-entropy of a linear head on what they `see` of what is `shown`."""
-    head = torch.nn.Linear(model.config.vision_config.hidden_size, len(DETAILS))
+def _learn_details(name: str, modules: dict, folder: Path, settings: BaseSettings, epochs: int, *, features, wanted,
+                   whole, pool) -> None:
+    """Some layers of the tower, by binary cross-entropy of a linear head on `features(indices, step)` of theirs."""
     count = len(whole) - settings.held_out
     steps = count // settings.sight_batch * epochs
-    run = Run(folder, layers | {"head": head}, steps=steps, rate=settings.sight_rate, settings=settings)
+    run = Run(folder, modules, steps=steps, rate=settings.sight_rate, settings=settings)
 
-    def logits_of(seen) -> torch.Tensor:  # (B, patches, classes)
+    def logits_of(indices, step: int | None) -> torch.Tensor:  # (B, patches, classes)
         with torch.autocast("cpu", torch.bfloat16):
-            return head(see(model, seen)).float()
+            return modules["head"](features(indices, step)).float()
 
     for _, indices in left_to_do(run, count, settings.sight_batch):
-        loss = detail_loss(logits_of(shown(indices, run.step)), wanted[indices])
+        loss = detail_loss(logits_of(indices, run.step), wanted[indices])
         norm = run.update(loss)
         if run.step % 20 == 0:
             run.note(**{name: loss, "norm": norm})
         if run.step % (steps // epochs) == 0:
             with torch.no_grad():
-                logits = logits_of(shown(slice(count, None), None))
+                logits = logits_of(slice(count, None), None)
             run.note(**{f"held_out_{name}": detail_loss(logits, wanted[count:])})
             say_hardest(pool(logits, 1), whole[count:])
-    return head
 
 
 def detail_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
