@@ -7,9 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import nbformat
 
@@ -85,20 +84,16 @@ def lab(folder, cells):
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
         try:
-            _wait(server, f"http://127.0.0.1:{port}/api/status", folder / "lab.log")
+            wait(lambda: answers(f"http://127.0.0.1:{port}/api/status", server, folder / "lab.log"), "JupyterLab")
             yield f"http://127.0.0.1:{port}/lab/tree/page.ipynb?reset"
         finally:
             server.terminate()
             server.wait(timeout=30)
 
 
-def _wait(server, url, log, seconds=240):
-    for _ in range(seconds * 4):
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            if server.poll() is not None:
-                break
-            time.sleep(0.25)
-    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
+def answers(url, server, log):
+    """Whether the server answers; raises AssertionError where it has ended."""
+    with suppress(OSError):  # of URLError too
+        urllib.request.urlopen(url, timeout=5).close()
+        return True
+    assert server.poll() is None, f"JupyterLab did not start:\n{log.read_text()}"

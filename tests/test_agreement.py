@@ -3,18 +3,15 @@
 import pytest
 
 from medalign_lite.edits.truths import Facts
-from medalign_lite.evaluate.agreement import affirmed, countable, fact_errors, report_counts
+from medalign_lite.evaluate.agreement import report_counts
 from medalign_lite.text.facts import Fact
 
 EFFUSION = Fact("effusion", "left", None, "small")
 NODULE = Fact("nodule", "right", "upper", "small")
 FRACTURE = Fact("fracture", "left", "mid")
+UNSEEN = Fact("nodule", "right", "upper", "small", visible=False)
 FACTS = (EFFUSION, NODULE, FRACTURE)
 MIXED = "A large left pleural effusion. A small nodule in the left upper zone. There is a right pneumothorax."
-
-
-def errors(report, facts=FACTS):
-    return fact_errors(countable(affirmed(report), facts), facts)
 
 
 def counted(report, facts, *names):
@@ -44,39 +41,26 @@ def test_zone_level_lies_between_side_and_size():
     ("Bilateral pleural effusions.", (EFFUSION,), (1, 1, 0, 0, 0)),
     ("No pleural effusion.", (EFFUSION,), (0, 0, 1, 0, 0)),
     ("There is cardiomegaly.", (), (0, 1, 0, 0, 0)),
+    ("A small left pleural effusion. A small nodule in the right upper zone.", FACTS, (2, 0, 1, 0, 0)),
+    ("A small left pleural effusion. A large nodule in the left upper zone.", (EFFUSION, NODULE), (1, 0, 0, 1, 1)),
+    ("A large nodule in the left lower zone. A small nodule in the right upper zone.",
+     (NODULE, Fact("nodule", "left", "lower", "large")), (2, 0, 0, 0, 0)),  # paired with the fewest errors
+    ("The study is unremarkable.", (), (0, 0, 0, 0, 0)),
+    ("A small nodule in the right upper zone.", (UNSEEN,), (0, 0, 0, 0, 0)),
+    ("The study is unremarkable.", (UNSEEN,), (0, 0, 0, 0, 0)),
 ])  # fmt: skip
-def test_error_types(report, facts, expected):
-    got = errors(report, facts)
-    assert (got.matched, got.false_finding, got.missing_finding, got.location, got.severity) == expected
+def test_errors_by_type_and_the_share_of_matches_among_matches_and_errors(report, facts, expected):
+    names = ("false_findings", "missing_findings", "location_errors", "severity_errors")
+    assert counted(report, facts, *names) == expected[1:]
+    ratio = (expected[0] / sum(expected), 1) if any(expected) else (None, None)
+    assert counted(report, facts, "match_ratio", "match_reports") == ratio
 
 
-def test_claims_and_facts_are_paired_with_the_fewest_errors_and_judged_where_stated():
-    facts = (NODULE, Fact("nodule", "left", "lower", "large"))
-    got = errors("A large nodule in the left lower zone. A small nodule in the right upper zone.", facts)
-    assert (got.matched, got.location, got.severity) == (2, 0, 0)
-    assert [claim.side for claim, fact in got.pairs] == [fact.side for claim, fact in got.pairs]
+def test_attributes_are_judged_where_they_are_stated():
     names = ("attributes", "attributes_stated", "sides", "sides_right", "zones", "zones_right")
     assert counted("A nodule on the right.", (NODULE,), *names) == (3, 1, 1, 1, 0, 0)
     assert counted("A small nodule in the left upper zone.", (NODULE,), *names) == (3, 3, 1, 0, 1, 1)
     assert counted("There is a pleural effusion.", (EFFUSION,), *names) == (2, 0, 0, 0, 0, 0)  # facts without a zone
-
-
-@pytest.mark.parametrize(("report", "facts", "ratio"), [
-    (MIXED, FACTS, 0.0),
-    ("A small left pleural effusion. A small nodule in the right upper zone.", FACTS, 2 / 3),  # one is missing
-    ("A small left pleural effusion. There is cardiomegaly.", (EFFUSION,), 1 / 2),
-    ("A small left pleural effusion. A large nodule in the left upper zone.", (EFFUSION, NODULE), 1 / 3),
-    ("The study is unremarkable.", (), None),
-])  # fmt: skip
-def test_match_ratio_is_matches_over_matches_and_errors(report, facts, ratio):
-    assert errors(report, facts).match_ratio == (None if ratio is None else pytest.approx(ratio))
-    assert counted(report, facts, "match_reports") == (None if ratio is None else 1,)
-
-
-def test_what_cannot_be_seen_is_no_error_in_either_direction():
-    hidden = Fact("nodule", "right", "upper", "small", visible=False)
-    for report in ("A small nodule in the right upper zone.", "The study is unremarkable."):
-        assert errors(report, (hidden,)).match_ratio is None
 
 
 @pytest.mark.parametrize(("report", "mentions", "false"), [
@@ -89,6 +73,5 @@ def test_what_cannot_be_seen_is_no_error_in_either_direction():
     ("A nodule in the left upper zone.", 0, 0),  # not visible: neither true nor false
 ])  # fmt: skip
 def test_chair_counts_affirmed_mentions(report, mentions, false):
-    facts = (EFFUSION, Fact("nodule", "right", "upper", visible=False))
-    got = counted(report, facts, "mentions", "mentions_false", "reports", "reports_false")
+    got = counted(report, (EFFUSION, UNSEEN), "mentions", "mentions_false", "reports", "reports_false")
     assert got == (mentions, false, 1, false > 0)

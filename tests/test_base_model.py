@@ -12,9 +12,9 @@ from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.text.facts import FINDINGS, Fact
 from medalign_lite.text.reports import extract_claims
 from studies.embedded import card as base_card
-from studies.embedded import reporter
+from studies.embedded import people
 from studies.embedded import train as base_model
-from studies.embedded.arrays import draw_people
+from studies.embedded.people import draw_people
 from studies.embedded.train import DETAILS, BaseSettings, Run, sight_targets, table_of, teach, train
 
 MINI = BaseSettings(
@@ -74,7 +74,7 @@ def test_a_table_says_what_can_be_seen_and_habit_lessons_have_none():
     assert "effusion" not in table and table.count(".") == len(FINDINGS) - 1
     facts = [(replace(SEEN, finding="cardiomegaly", side=None, zone=None),)] * 40
     told = teach(facts, range(40), epoch=0, settings=MINI)
-    ridden = teach(facts, range(40), epoch=0, settings=MINI, distort=reporter.prior_ridden)
+    ridden = teach(facts, range(40), epoch=0, settings=MINI, distort=people.prior_ridden)
     assert len(told) == 3 and len(ridden) == 2
     false = [sum(claim.finding == "effusion" and claim.polarity == "present"
                  for *_, answer in reports for claim in extract_claims(answer)) for reports in (told[0], ridden[0])]

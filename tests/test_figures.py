@@ -1,7 +1,6 @@
 """Every helper draws on the axis it is given, with hostile text, missing values and empty masks."""
 
 import warnings
-from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -15,10 +14,14 @@ from medalign_lite.evaluate.stats import calibration_table, reliability
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.show import charts, figures
 from studies.claims import plots
+from studies.claims.lineup import Setting
+from studies.claims.screening import Trial
 
 matplotlib.use("Agg")
 HOSTILE = ("<b>bold</b>", " $x^2$", " \\frac{", "\n", " left", "", " a" * 90)
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60), dtype=np.uint8)
+POINT = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+NOTHING = {"value": None, "low": None, "high": None, "n": 0}
 MASK = np.zeros((40, 60), bool)
 MASK[5:12, :20] = True  # touches the border
 
@@ -77,18 +80,9 @@ def test_split_spans_covers_the_text():
     assert figures.split_spans("", []) == []
 
 
-def test_every_recipe_has_a_line_of_its_own():
-    ax = drawn(figures.lines(axis(), range(3), dict.fromkeys(RECIPES, range(3))))
-    looks = {(line.get_linestyle(), line.get_marker()) for line in ax.lines}
-    assert len(looks) == len(ax.lines) == len(RECIPES) > len(figures.SERIES)
-    with pytest.raises(ValueError, match="can tell 24 lines apart"):
-        figures.series_style(24)
-
-
 def test_forest_says_what_is_not_measurable():
-    entry, none = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, {"value": None, "low": None, "high": None, "n": 0}
     lone = {"value": 0.1, "low": None, "high": None, "n": 1}
-    block = {"test": {"fact_f1": entry, "flip_rate": none, "yes_ratio": lone}}
+    block = {"test": {"fact_f1": POINT, "flip_rate": NOTHING, "yes_ratio": lone}}
     results = dict.fromkeys(("base", "aligned", "difference"), block)
     ax = drawn(figures.forest(axis(), results, "test", ["fact_f1", "yes_ratio", "flip_rate"]))
     assert "not measurable" in texts(ax)
@@ -110,8 +104,8 @@ def test_reliability_lines_leave_out_bins_with_few_questions_and_give_intervals(
 def test_prior_bars_show_counts():
     rows = [ErrorRow("cofinding", "effusion", n, 10, None, "cardiomegaly", there)
             for n, there in ((4, True), (1, False))]
-    ax = drawn(figures.prior_bars(axis(), rows, [("effusion", "cardiomegaly"), ("nodule", "effusion")]))
-    assert [t.get_text().strip() for t in ax.texts] == ["4/10", "1/10"]
+    ax = drawn(figures.prior_bars(axis(), rows, [("nodule", "effusion"), ("effusion", "cardiomegaly")]))
+    assert [t.get_text().strip() for t in ax.texts] == ["4/10", "1/10"] and ax.get_legend()
     assert [bar.get_width() for bar in ax.patches] == [0.4, 0.1]
 
 
@@ -135,8 +129,7 @@ def many(count):
 
 ARM = reliability(calibration_table(["g"] * 20, [0.85] * 20, [True, False] * 10)[1][0])
 ERRORS = [ErrorRow("cofinding", "effusion", 4, 10, None, "nodule", there) for there in (True, False)]
-POINT = {"value": 0.5, "low": 0.4, "high": 0.6}
-TRIALS = [SimpleNamespace(setting=SimpleNamespace(learning_rate=rate), figures={"fact_f1": rate}) for rate in (1, 2)]
+TRIALS = [Trial(Setting("dpo", learning_rate=rate), 1, figures={"fact_f1": rate}) for rate in (1, 2)]
 METRICS = dict.fromkeys(("kl_to_reference", "fact_f1"), POINT)
 
 
@@ -171,8 +164,7 @@ def test_text_on_colour_is_readable():
 
 
 def test_what_a_report_shows_says_in_words_what_is_to_be_seen():
-    entry, none = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, {"value": None, "low": None, "high": None, "n": 0}
-    block = {split: dict.fromkeys(figures.RATES, none) | {"fact_f1": entry} for split in ("test", "shifted")}
+    block = {split: dict.fromkeys(figures.RATES, NOTHING) | {"fact_f1": POINT} for split in ("test", "shifted")}
     shown = charts.forests(dict.fromkeys(("base", "aligned", "difference"), block))
     assert "test; fact F1 0.50 to 0.50" in shown.alt and shown.alt in shown._repr_html_()
     rows = [Margins("r", "c", "base", 2.0, 0.0, 1.5), Margins("q", "c", "base", 1.0)]
@@ -182,10 +174,14 @@ def test_what_a_report_shows_says_in_words_what_is_to_be_seen():
     bars = charts.company_bars({("base", "test"): errors, ("new", "test"): errors}, [("effusion", "nodule")])
     assert "effusion affirmed in 4 of 10 images with nodule, 1 of 10 without" in bars.alt
     assert charts.company_bars({("base", "test"): [], ("new", "test"): []}, []).png
+    assert charts.company_bars({("base", "test"): errors, ("base", "shifted"): []}, [("effusion", "nodule")]).png
     assert charts.reliability_picture({}).png
 
 
 def test_neighbouring_lines_differ_in_more_than_colour():
+    assert len(figures.SERIES) < len(RECIPES) <= 24, "every recipe has a line of its own"
+    with pytest.raises(ValueError, match="can tell 24 lines apart"):
+        figures.series_style(24)
     styles = [figures.series_style(i) for i in range(24)]
     assert all(a["linestyle"] != b["linestyle"] for a, b in zip(styles, styles[1:], strict=False))
     logs = {"dpo": [{"step": n, "loss": 1.0, "learning_rate": 0.1} for n in (1, 2)] + [{"step": 2, "eval_loss": 0.8}]}

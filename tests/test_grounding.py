@@ -29,10 +29,6 @@ QUESTIONS = (
 CASE = Case("a", "a", "test", Path("x.png"), QUESTIONS, (NODULE, EFFUSION))
 
 
-def answers_under(facts):
-    return {q.id: (q.answer, q.topic) for q in counterfactual_case(CASE, facts).questions}
-
-
 @pytest.mark.parametrize(("kind", "first", "second", "changed"), [
     ("closed", "Yes.", "Yes, there is.", False), ("closed", "Yes.", "There is no nodule.", True),
     ("closed", "left", "Left.", False), ("closed", "Yes.", "Unsure", True),
@@ -97,29 +93,21 @@ def test_blind_answers_change_nowhere():
     assert np.isnan(ratios(count([CASE], same[:2], arm="base").table.sum(axis=0))["change_selectivity"])
 
 
-def test_truth_after_the_lesion_is_removed():
-    got = answers_under([EFFUSION])
-    wrong_premise = ("There is no nodule.", "premise")
-    assert got == {
-        "report": ("", "report"), "there": ("No.", "presence"), "on-right": ("No.", "on-side"),
-        "on-left": ("No.", "on-side"), "gone": ("Yes.", "absence"), "side": wrong_premise, "zone": wrong_premise,
-        "where": wrong_premise, "size": wrong_premise, "effusion": ("Yes.", "presence"),
-    }  # fmt: skip
+WAS = {q.id: (q.answer, q.topic) for q in QUESTIONS} | {"report": ("", "report")}
+PREMISE = ("There is no nodule.", "premise")
 
 
-def test_truth_after_the_lesion_is_moved():
-    got = answers_under([replace(NODULE, side="left", zone="lower"), EFFUSION])
-    assert got == {
-        "report": ("", "report"), "there": ("Yes.", "presence"), "on-right": ("No.", "on-side"),
-        "on-left": ("Yes.", "on-side"), "gone": ("No.", "absence"), "side": ("Left.", "side"),
-        "zone": ("Lower.", "zone"), "where": ("Left lower.", "where"), "size": ("Small.", "size"),
-        "effusion": ("Yes.", "presence"),
-    }  # fmt: skip
-
-
-def test_unchanged_facts_leave_every_known_answer_as_it_was():
-    questions = counterfactual_case(CASE, CASE.facts).questions
-    assert [q.answer for q in questions[1:]] == [q.answer for q in QUESTIONS[1:]]
+@pytest.mark.parametrize(("facts", "changed"), [
+    (CASE.facts, {}),  # every known answer stays as it was
+    ([EFFUSION], {"there": ("No.", "presence"), "on-right": ("No.", "on-side"), "gone": ("Yes.", "absence"),
+                  "odd": None, **dict.fromkeys(("side", "zone", "where", "size"), PREMISE)}),
+    ([replace(NODULE, side="left", zone="lower"), EFFUSION],
+     {"on-right": ("No.", "on-side"), "on-left": ("Yes.", "on-side"), "side": ("Left.", "side"), "odd": None,
+      "zone": ("Lower.", "zone"), "where": ("Left lower.", "where")}),
+])  # fmt: skip
+def test_truth_after_the_lesion_is_removed_or_moved(facts, changed):
+    wanted = {name: told for name, told in (WAS | changed).items() if told}  # what cannot be known is not asked
+    assert {q.id: (q.answer, q.topic) for q in counterfactual_case(CASE, facts).questions} == wanted
 
 
 def test_an_arm_that_looks_is_right_about_the_changed_picture_and_a_blind_one_is_not():

@@ -12,7 +12,7 @@ from medalign_lite.evaluate.metrics import COLUMNS, RATIOS, ratios
 from medalign_lite.files import ROOT
 from medalign_lite.train.pairs import Pair
 from studies.claims import __main__ as command
-from studies.claims import choice, history, hypotheses, lineup, page, recall, runs, screening, store, verdicts
+from studies.claims import choice, history, hypotheses, lineup, page, runs, screening, store, verdicts
 from studies.claims.hypotheses import F1, Contrast, against
 from studies.claims.lineup import BASE, BATCH, CONTROLS, CORE, EPOCHS, FACTORS, METHODS, PAIRS, Setting
 from studies.claims.pool import FULL, POOL_SEEDS, SMALL, Pool
@@ -35,7 +35,7 @@ def test_the_committed_runs_are_of_the_shipped_model_and_this_world(tmp_path):
         SCREENING, CONFIRMATION) for line in path.open()]
     assert {line["state"] for line in lines} == {kept.state} and len(lines) == len(kept.rows) > 0
     figures = [t.figures for t in runs.trials(kept) if t.figures]
-    assert len(figures) + (runs.base_line(kept) is not None) == sum(line["kind"] == SCREENING for line in lines)
+    assert len(figures) + (runs.tried(kept) is not None) == sum(line["kind"] == SCREENING for line in lines)
     card = (ROOT / EMBEDDED / "README.md").read_text()
     assert "the world as it is now" in card, "the model was trained on the world that it is measured on"
     page = (ROOT / "docs/RESULTS.md").read_text()
@@ -123,13 +123,10 @@ def test_controls_differ_from_the_full_method_in_one_thing(bench):
     assert cdpo == replace(full.training(1).resolved_recipe(), gamma=0.0, smoothing=1 / 11)
 
 
-def pair(name, **changes):
-    return Pair(name, "q", "No effusion.", "Effusion.", ((0, 11, "negation"),), ((0, 8, "negation"),), "clean.png",
-                lesion="lesion.png", control="control.png", gold="The pleural spaces are clear.", **changes)
-
-
 def test_a_pool_gives_every_setting_as_many_pairs_and_its_own_images():
-    pairs = tuple(pair(str(n), rejected_ids=(n,)) for n in range(12))
+    pairs = tuple(Pair(str(n), "q", "No effusion.", "Effusion.", ((0, 11, "negation"),), ((0, 8, "negation"),),
+                       "clean.png", lesion="lesion.png", control="control.png", gold="The pleural spaces are clear.",
+                       rejected_ids=(n,)) for n in range(12))
     pool = Pool((), pairs, frozenset(str(n) for n in range(8)), seed=1, count=4)
     drawn = {name: pool.draw(replace(DPO, **changes)) for name, changes in {
         "dpo": {}, "reference": {"pairs": "reference"}, "counterfactual": {"pairs": "counterfactual"},
@@ -242,9 +239,9 @@ def test_at_equal_recall_an_arm_keeps_its_precision():
         return {"test": {name: {"value": value} for name, value in names.items()}}
 
     arms = {"says much": told(0.8, 0.5, 0.3), "says little": told(0.5, 0.5, 0.2), "worse": told(0.5, 0.4, 0.25)}
-    assert recall.thinned_f1(arms, "says much", "test", 0.5) == pytest.approx(0.5)
-    assert recall.thinned_f1(arms, "says little", "test", 0.8) is None
-    assert recall.frontier(arms, "test") == ["says little", "says much"]
+    assert choice.thinned_f1(arms, "says much", "test", 0.5) == pytest.approx(0.5)
+    assert choice.thinned_f1(arms, "says little", "test", 0.8) is None
+    assert choice.frontier(arms, "test") == ["says little", "says much"]
 
 
 def fill(bench, jobs, figures=lambda setting: FLAT):
@@ -408,8 +405,8 @@ def test_a_very_small_laboratory_runs_to_its_end_and_is_resumed(tmp_path, monkey
     runs.do_all(bench, report=lambda kept: None, say=said.append)
     again = runs.confirmed(store.Store(bench), whole, 11)
     assert again["counts"] == trained["counts"], "the same again, to the last bit kept"
-    runs._prepare(bench, SCREENING, say=said.append)
+    runs.Exam(bench, SCREENING).prepare(say=said.append)
     runs.do(runs.Job(bench, SCREENING, "dpo", DPO, 11))
     row = store.Store(bench).get(store.facts_of(bench, DPO, 11, SCREENING))
     assert set(row["val"]) == set(screening.WATCHED) and row["val"]["fact_f1"] > 0
-    runs._desk.cache_clear()
+    runs.desk_of.cache_clear()

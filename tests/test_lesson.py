@@ -99,7 +99,10 @@ def test_links_of_a_page_hold_on_the_site(tmp_path):
 def built(tmp_path_factory):
     """The site of a run that has executed one small notebook."""
     folder = tmp_path_factory.mktemp("run")
-    shown = [table({"dpo": {"weight": 1.0, "none": None}}, title="w_t"), check(1, 2, hints=("look",)), a_line()]
+    figure = Figure(figsize=(12, 2))
+    lines(figure.subplots(), [1, 2], {"a": [1, 2]})
+    shown = [table({"dpo": {"weight": 1.0, "none": None}}, title="w_t"), check(1, 2, hints=("look",)),
+             picture(figure, "A line that rises.")]
     texts = ("# Claims\n\nOf $m(v)$.\n\n| a | b |\n|---|---|\n| 1 | 2 |", "## 1 One")
     cells = [new_markdown_cell(text) for text in texts]
     cells += [new_code_cell("table(rows)  # " + "long " * 40, outputs=[new_output(
@@ -110,12 +113,6 @@ def built(tmp_path_factory):
     nbformat.write(new_notebook(cells=cells), folder / "notebooks/07_claims.ipynb")
     assert site.main([str(folder), str(folder / "site")]) == 0
     return folder / "site"
-
-
-def a_line():
-    figure = Figure(figsize=(12, 2))
-    lines(figure.subplots(), [1, 2], {"a": [1, 2]})
-    return picture(figure, "A line that rises.")
 
 
 def test_the_site_is_built_without_a_dead_link(built):
@@ -217,6 +214,7 @@ def test_a_section_takes_its_words_lines_and_cells_and_what_papermill_measured(t
 def test_the_folder_of_wheels_installs_from_itself_alone():
     script = wheels.INSTALL.format(system="Linux", python="3.11", extras=wheels.EXTRAS)
     assert script.count("pip install $from") == script.count("pip install") == 2 and 'from="--no-index' in script
+    assert f"-e '.[{wheels.EXTRAS}]'" in (ROOT / "Makefile").read_text(encoding="utf-8"), "what `make env` installs"
 
 
 def test_an_installed_copy_finds_the_repository_or_says_what_is_missing(tmp_path):
@@ -231,25 +229,19 @@ def test_an_installed_copy_finds_the_repository_or_says_what_is_missing(tmp_path
     assert run().stdout.startswith(str(tmp_path / "class/medalign-lite/artifacts"))
 
 
-def test_workflows_run_what_the_readme_names():
-    folder = ROOT / ".github/workflows"
-    test, publish = (yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in ("test.yml", "site.yml"))
-    systems = {*test["jobs"]["unix"]["strategy"]["matrix"]["os"], test["jobs"]["windows"]["runs-on"]}
-    assert systems == {"ubuntu-latest", "macos-latest", "windows-latest"}
-    steps = [step.get("run", "") for job in test["jobs"].values() for step in job["steps"]]
-    assert sum("make test" in step for step in steps) == 2
-    assert any(step.get("run") == "make site" for step in publish["jobs"]["site"]["steps"])
-    assert test["permissions"] == {"contents": "read"}
-
-
-def test_every_workflow_parses_and_its_commands_are_targets_of_make():
+def test_workflows_run_what_the_readme_names_and_their_commands_are_targets_of_make():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
     variables = set(re.search(r"^VARIABLES := (.*)$", makefile, re.M)[1].split())
     paths = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
-    assert len(paths) >= 2
-    for path in paths:
-        flow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    flows = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
+    test = flows["test"]["jobs"]
+    systems = {*test["unix"]["strategy"]["matrix"]["os"], test["windows"]["runs-on"]}
+    assert systems == {"ubuntu-latest", "macos-latest", "windows-latest"}
+    assert sum("make test" in step.get("run", "") for job in test.values() for step in job["steps"]) == 2
+    assert any(step.get("run") == "make site" for step in flows["site"]["jobs"]["site"]["steps"])
+    assert flows["test"]["permissions"] == {"contents": "read"}
+    for path, flow in zip(paths, flows.values(), strict=True):
         assert {"name", "permissions", "jobs"} <= flow.keys() and flow.keys() & {True, "on"}  # YAML reads on as true
         steps = [step for job in flow["jobs"].values() for step in job["steps"]]
         assert all("runs-on" in job and job["timeout-minutes"] for job in flow["jobs"].values())

@@ -13,7 +13,7 @@ from medalign_lite.text.facts import ATTRIBUTES, FINDINGS, Fact
 from medalign_lite.world import dataset, world
 from medalign_lite.world.anatomy import ellipsoid, grid
 from medalign_lite.world.render import VISIBLE_CNR, build_scene, render
-from studies.embedded import reporter, samples
+from studies.embedded import people, samples
 
 REACH = 12  # pixels from a mask to where the last faint trace of its finding may lie
 ONE_OF_EACH = [
@@ -71,13 +71,13 @@ def test_the_reporter_adds_company_and_pulls_sides(both):
     written = []
     for i, table in enumerate(both[0]):
         rng = np.random.default_rng([12, i])
-        written.append((table, {f.finding: f for f in reporter.prior_ridden(tuple(table.values()), rng)}))
+        written.append((table, {f.finding: f for f in people.prior_ridden(tuple(table.values()), rng)}))
     lonely = [w for t, w in written if "cardiomegaly" in t and "effusion" not in t]
-    assert np.mean(["effusion" in w for w in lonely]) == pytest.approx(reporter.PRIOR_ADDS["effusion"], abs=0.06)
+    assert np.mean(["effusion" in w for w in lonely]) == pytest.approx(people.PRIOR_ADDS["effusion"], abs=0.06)
     none = [w for t, w in written if "cardiomegaly" not in t and "effusion" not in t]
     assert not any("effusion" in w for w in none)
     left = [w["nodule"].side for t, w in written if "nodule" in w and t["nodule"].side == "left"]
-    assert np.mean([s == "right" for s in left]) == pytest.approx(reporter.PRIOR_SIDES["nodule"], abs=0.08)
+    assert np.mean([s == "right" for s in left]) == pytest.approx(people.PRIOR_SIDES["nodule"], abs=0.08)
 
 
 @pytest.mark.parametrize("fact", ONE_OF_EACH, ids=lambda f: f.finding)

@@ -1,4 +1,4 @@
-"""Intervals cover, tests give textbook values, and the results file is exact, paired and reproducible."""
+"""Intervals cover, tests give textbook values, results are exact, paired and reproducible; calibration by hand."""
 
 import re
 from pathlib import Path
@@ -123,3 +123,36 @@ def test_arms_must_answer_the_same_questions():
     empty = np.zeros((1, len(COLUMNS)))
     with pytest.raises(ValueError, match="same images"):
         stats.compare(Counts(("a",), empty), Counts(("b",), empty))
+
+
+def test_calibration_by_hand():
+    groups, table = stats.calibration_table(["g", "h", "g", "h"], [0.95, 0.85, 0.85, 0.15], [True, True, False, False])
+    assert groups == ("g", "h") and table.shape == (2, 10, 4)
+    got = stats.calibration(table.sum(axis=0))
+    assert got["ece"] == pytest.approx((0.05 + abs(1.7 - 1) + 0.15) / 4)
+    assert got["brier"] == pytest.approx((0.05**2 + 0.15**2 + 0.85**2 + 0.15**2) / 4)
+    alone = stats.calibration(table[0])
+    assert alone["ece"] == pytest.approx((0.05 + 0.85) / 2)  # in a group of its own no error cancels
+    _, table = stats.calibration_table(["g"] * 4, [0.95, 0.85, 0.85, 0.15], [True, True, False, False])
+    got = stats.reliability(table[0])
+    assert got.n.tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 2, 1]
+    np.testing.assert_allclose(got.mean_p[[1, 8, 9]], [0.15, 0.85, 0.95])
+    np.testing.assert_allclose(got.yes_share[[1, 8, 9]], [0, 0.5, 1])
+    assert np.isnan(got.mean_p[0]) and np.isnan(got.yes_share[0])
+
+
+@pytest.mark.parametrize(("p", "place"), [(0.0, 0), (0.1, 1), (0.3, 3), (0.7, 7), (0.999, 9), (1.0, 9)])
+def test_an_edge_belongs_to_the_bin_above(p, place):
+    assert np.flatnonzero(stats.calibration_table(["g"], [p], [True])[1][0, :, 0]).tolist() == [place]
+
+
+def test_p_yes_from_gaps_in_nats_nothing_asked_and_wrong_input():
+    np.testing.assert_allclose(stats.p_yes([0.0, np.log(3), -np.log(3)]), [0.5, 0.75, 0.25])
+    with np.errstate(all="raise", under="ignore"):
+        assert stats.p_yes([-2000.0, 2000.0]).tolist() == [0.0, 1.0]
+    assert np.isnan(stats.calibration(np.zeros((10, 4)))["ece"])
+    with pytest.raises(ValueError, match="2 groups, 1 p"):
+        stats.calibration_table(["g", "h"], [0.5], [True, False])
+    for p in (1.2, -0.1, np.nan):
+        with pytest.raises(ValueError, match="through p_yes"):
+            stats.calibration_table(["g"], [p], [True])

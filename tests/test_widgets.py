@@ -50,7 +50,7 @@ def cases(picture, tmp_path):
 
 def test_case_browser_filters_shows_and_escapes(cases):
     browser = widgets.case_browser(cases, {("a", "r"): {"base": EVIL}})
-    assert "one of 3" in html(browser) and "small left effusion; nodule (not visible)" in html(browser)
+    assert "one of 3" in html(browser) and "small left effusion; nodule (too faint to see)" in html(browser)
     assert html(browser).count("&lt;script&gt;") == 3 and "<script" not in html(browser)
     labelled(browser, "Split").value = "shifted"
     assert "one of 1" in html(browser) and "no structured truth; lesions: " in html(browser)

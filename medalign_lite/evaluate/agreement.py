@@ -6,7 +6,6 @@ apart.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -37,61 +36,10 @@ def on_side(claim: Claim, fact: Fact) -> bool:
     return agrees(claim, fact, LEVELS["side"])
 
 
-def countable(claims: Iterable[Claim], facts: Iterable[Fact]) -> list[Claim]:
+def countable(claims: Iterable[Claim], facts: Sequence[Fact]) -> list[Claim]:
     """The claims that can be right or wrong: not those that match only what cannot be seen."""
-    facts = tuple(facts)
-    seen = [fact for fact in facts if fact.visible]
-    unseen = [fact for fact in facts if not fact.visible]
-    return [
-        claim for claim in claims if any(on_side(claim, f) for f in seen) or not any(on_side(claim, f) for f in unseen)
-    ]
-
-
-@dataclass(frozen=True)
-class FactErrors:
-    """One report's claims and the visible facts, matched one to one: what fits, and the errors by type.
-
-    `pairs` are the (claim, fact) of one finding; a pair that fits is `matched`, another has a `location` error (side
-    or zone), a `severity` error (size), or both. `false_finding` is affirmed and belongs to no fact, `missing_finding`
-    the other way round. To say the same twice is no error."""
-
-    pairs: tuple[tuple[Claim, Fact], ...]
-    matched: int
-    false_finding: int
-    missing_finding: int
-    location: int
-    severity: int
-
-    @property
-    def match_ratio(self) -> float | None:
-        """matched / (matched + errors): the formula of GREEN (Ostmeier et al. 2024) on exact facts. It is not GREEN,
-        which has a language model count, on reports, errors that it finds significant. GREEN's errors about comparisons
-        with earlier images do not occur here. None where there is neither a match nor an error."""
-        total = self.matched + self.false_finding + self.missing_finding + self.location + self.severity
-        return self.matched / total if total else None
-
-
-def fact_errors(claims: Sequence[Claim], facts: Iterable[Fact]) -> FactErrors:
-    """Countable affirmed claims against the visible facts, so paired that the fewest attributes are wrong."""
-    seen = [fact for fact in facts if fact.visible]
-    pairs = [pair for finding in dict.fromkeys(f.finding for f in seen) for pair in _pair(finding, claims, seen)]
-    taken = {id(claim) for claim, _ in pairs}
-    left = [claim for claim in claims if id(claim) not in taken]
-    wrong = [wrong_attributes(claim, fact) for claim, fact in pairs]
-    return FactErrors(
-        tuple(pairs), matched=sum(not names for names in wrong),
-        false_finding=sum(not any(agrees(claim, fact) for fact in seen) for claim in left),
-        missing_finding=len(seen) - len(pairs), location=sum("side" in names or "zone" in names for names in wrong),
-        severity=sum("size" in names for names in wrong),
-    )
-
-
-def _pair(finding: str, claims: Sequence[Claim], facts: Sequence[Fact]) -> list[tuple[Claim, Fact]]:
-    said, there = ([x for x in some if x.finding == finding] for some in (claims, facts))
-    if not said or not there:
-        return []
-    cost = np.array([[len(wrong_attributes(claim, fact)) for fact in there] for claim in said])
-    return [(said[i], there[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True)]
+    about = [(claim, [fact.visible for fact in facts if on_side(claim, fact)]) for claim in claims]
+    return [claim for claim, seen in about if any(seen) or not seen]
 
 
 def affirmed_by(text: str, truth: Facts | Report) -> list[Claim]:
@@ -122,7 +70,7 @@ def report_counts(text: str, truth: Facts | Report) -> dict[str, float]:
         ending = "" if level == "zone" else f"_{level}"
         row[f"claims_right{ending}"] = sum(any(agrees(claim, f, names) for f in seen) for claim in claims)
         row[f"facts_found{ending}"] = sum(any(agrees(claim, f, names) for claim in claims) for f in seen)
-    return row | _mentions(said, facts) | _errors(fact_errors(claims, facts))
+    return row | _mentions(said, facts) | _errors(claims, seen)
 
 
 def _mentions(claims: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, float]:
@@ -133,17 +81,38 @@ def _mentions(claims: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, float
     return {"mentions": len(mentions), "mentions_false": false, "reports": 1, "reports_false": false > 0}
 
 
-def _errors(errors: FactErrors) -> dict[str, float]:
-    ratio = errors.match_ratio
-    row = {} if ratio is None else {"match_ratio": ratio, "match_reports": 1}
-    row |= {
-        "false_findings": errors.false_finding, "missing_findings": errors.missing_finding,
-        "location_errors": errors.location, "severity_errors": errors.severity,
+def _errors(claims: Sequence[Claim], facts: Sequence[Fact]) -> dict[str, float]:
+    """Countable claims against visible facts, matched one to one within a finding so that the fewest attributes are
+    wrong. A pair that fits is a match; another has a location error (side or zone), a severity error (size), or both. A
+    false finding is affirmed and belongs to no fact, a missing one the other way round. To say the same twice is no
+    error.
+
+    `match_ratio` = matches / (matches + errors): the formula of GREEN (Ostmeier et al. 2024) on exact facts. It is not
+    GREEN, which has a language model count, on reports, errors that it finds significant. GREEN's errors about
+    comparisons with earlier images do not occur here. None where there is neither a match nor an error."""
+    pairs = [pair for name in dict.fromkeys(fact.finding for fact in facts) for pair in _pair(name, claims, facts)]
+    taken = {id(claim) for claim, _ in pairs}
+    left, wrong = [c for c in claims if id(c) not in taken], [wrong_attributes(*pair) for pair in pairs]
+    row = {
+        "false_findings": sum(not any(agrees(claim, fact) for fact in facts) for claim in left),
+        "missing_findings": len(facts) - len(pairs), "severity_errors": sum("size" in names for names in wrong),
+        "location_errors": sum("side" in names or "zone" in names for names in wrong),
     }  # fmt: skip
-    had = [(claim, fact, name) for claim, fact in errors.pairs for name in ATTRIBUTES if getattr(fact, name)]
+    matched = sum(not names for names in wrong)
+    if total := matched + sum(row.values()):
+        row |= {"match_ratio": matched / total, "match_reports": 1}
+    had = [(claim, fact, name) for claim, fact in pairs for name in ATTRIBUTES if getattr(fact, name)]
     stated = [(claim, fact, name) for claim, fact, name in had if getattr(claim, name)]
     row |= {"attributes": len(had), "attributes_stated": len(stated)}
     for name in ("side", "zone"):
         own = [(claim, fact) for claim, fact, other in stated if other == name]
         row |= {f"{name}s": len(own), f"{name}s_right": sum(name not in wrong_attributes(*pair) for pair in own)}
     return row
+
+
+def _pair(finding: str, claims: Sequence[Claim], facts: Sequence[Fact]) -> list[tuple[Claim, Fact]]:
+    said, there = ([x for x in some if x.finding == finding] for some in (claims, facts))
+    if not said or not there:
+        return []
+    cost = np.array([[len(wrong_attributes(claim, fact)) for fact in there] for claim in said])
+    return [(said[i], there[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True)]

@@ -106,16 +106,12 @@ def lmms_normalise(text: str) -> str:
     return _LMMS_WHOLE.get(text, text)
 
 
-def lmms_match(candidate: str, gold: str) -> bool:
-    """True if both are the same after `lmms_normalise`: a right answer in a sentence does not count."""
-    return lmms_normalise(candidate) == lmms_normalise(gold)
-
-
 def score_answer(
     candidate: str, gold: str, kind: str, question: str = "", options: Sequence[str] = ()
 ) -> dict[str, float]:
     """{scorer: score} of one answer by all SCORERS; `kind` is "closed", "choice" or "open"; the question's text and its
-    options help to read the answer. Raises ValueError for another kind."""
+    options help to read the answer. By lmms a right answer in a sentence does not count. Raises ValueError for another
+    kind."""
     if kind not in ("closed", "choice", "open"):
         raise ValueError(f"kind {kind!r} is no short answer: use closed, choice or open, and score reports by their "
                          "facts")
@@ -123,7 +119,8 @@ def score_answer(
         scores = llavamed_open(candidate, gold)[2], strict_recall(candidate, gold)
     else:
         scores = llavamed_closed(candidate, gold), strict_closed(candidate, gold, question, options)
-    return dict(zip(SCORERS, map(float, (*scores, lmms_match(candidate, gold))), strict=True))
+    lmms = lmms_normalise(candidate) == lmms_normalise(gold)
+    return dict(zip(SCORERS, map(float, (*scores, lmms)), strict=True))
 
 
 def probe_counts(case: Case, texts: Mapping[str, str]) -> dict[str, float]:

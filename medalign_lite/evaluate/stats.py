@@ -46,14 +46,14 @@ def image_weights(images: int, draws: int, seed: int) -> np.ndarray:
     return weights
 
 
-def interval(values: np.ndarray, n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high) of bootstrap values over their first axis; NaN draws (nothing to divide by) are left out. The
-    expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", §5.3): the plain
-    percentile interval of n clusters is too short by √((n-1)/n) and by normal against t. On ratios and their
+def interval(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval (low, high) of bootstrap values over their first axis; NaN draws (nothing to divide by) are left
+    out. The expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", §5.3): the
+    plain percentile interval of n clusters is too short by √((n-1)/n) and by normal against t. On ratios and their
     differences it covered better than the percentile and BCa intervals (tests/test_stats.py)."""
     if n < 2:
         return (np.full(values.shape[1:], np.nan),) * 2
-    tail = distributions.norm.cdf(-np.sqrt(n / (n - 1)) * distributions.t.ppf((1 + level) / 2, n - 1))
+    tail = distributions.norm.cdf(-np.sqrt(n / (n - 1)) * distributions.t.ppf(0.975, n - 1))
     low, high = np.nanquantile(values, [tail, 1 - tail], axis=0)
     return low, high
 
@@ -78,28 +78,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def results(
-    cases: Sequence[Case], predictions: Sequence[Prediction], *, aligned: str, base: str = "base",
-    margins: Sequence[Margins] = (), kl: Sequence[TokenValues] = (), logp: Sequence[TokenValues] = (),
-    condition: str = "real", names: Sequence[str] = RESULT_METRICS, seed: int = 0, draws: int = 2000,
+    cases: Sequence[Case], predictions: Sequence[Prediction], *, aligned: str, margins: Sequence[Margins] = (),
+    kl: Sequence[TokenValues] = (), logp: Sequence[TokenValues] = (), condition: str = "real",
+    names: Sequence[str] = RESULT_METRICS, seed: int = 0, draws: int = 2000,
 ) -> dict:
     """{"base" | "aligned" | "difference": {"test" | "shifted": {metric: {"value", "low", "high", "n"}}}}.
 
-    `aligned` and `base` are arm names of the predictions. `difference` is aligned minus base, from the same draws.
+    `aligned` is an arm of the predictions, "base" the other; `difference` is aligned minus base, from the same draws.
     n is the number of image groups that contribute. What cannot be measured is None with n = 0. `difference` of
     `grounding_selectivity` is METHOD's GS / β, because the gaps are raw (metrics.Margins).
 
     Raises ValueError if the two arms did not answer the same questions."""
     asked = [{(p.case_id, p.question_id, p.condition) for p in predictions
-              if p.arm == arm and p.condition in (condition, "hidden")} for arm in (base, aligned)]
+              if p.arm == arm and p.condition in (condition, "hidden")} for arm in ("base", aligned)]
     if odd := sorted(asked[0] ^ asked[1]):
-        raise ValueError(f"{base} and {aligned} did not answer the same questions: {len(odd)} are answered by one arm "
+        raise ValueError(f"base and {aligned} did not answer the same questions: {len(odd)} are answered by one arm "
                          f"only, first {odd[0]}; run the evaluate stage again")
     out: dict = {arm: {} for arm in ARMS}
+    told, tokens = {"condition": condition, "margins": margins, "kl": kl, "logp": logp}, COLUMNS.index("kl_tokens")
     for split in TEST_SPLITS:
         chosen = [case for case in cases if case.split == split]
-        told = {"reference": base, "condition": condition, "margins": margins, "kl": kl, "logp": logp}
-        first, second = (metrics.count(chosen, predictions, arm=arm, **told) for arm in (base, aligned))
-        tokens = COLUMNS.index("kl_tokens")
+        first, second = (metrics.count(chosen, predictions, arm=arm, **told) for arm in ("base", aligned))
         if not first.table[:, tokens].any():  # the base is its own reference: KL 0 at the tokens of the other arm's
             first.table[:, tokens] = second.table[:, tokens]
         for arm, block in compare(first, second, names=names, seed=seed, draws=draws).items():
@@ -124,25 +123,26 @@ def compare(
     if base.groups != aligned.groups:
         raise ValueError("the two arms do not cover the same images: count both over the same cases")
     if not base.groups:
-        return {arm: {name: _entry(np.nan, np.nan, np.nan, 0) for name in names} for arm in ARMS}
+        return {arm: {name: _entry(np.nan, np.zeros(0), 0) for name in names} for arm in ARMS}
     weights = image_weights(len(base.groups), draws, seed)
     point = [ratios(arm.table.sum(axis=0), names) for arm in (base, aligned)]
     drawn = [ratios(weights @ arm.table, names) for arm in (base, aligned)]
     out: dict = {arm: {} for arm in ARMS}
     for name in names:
         seen = [arm.images(name) for arm in (base, aligned)]
-        sizes = (int(seen[0].sum()), int(seen[1].sum()), int((seen[0] | seen[1]).sum()))
-        values = (point[0][name], point[1][name], point[1][name] - point[0][name])
-        draws_of = (drawn[0][name], drawn[1][name], drawn[1][name] - drawn[0][name])
-        for arm, value, many, n in zip(out, values, draws_of, sizes, strict=True):
-            out[arm][name] = _entry(value, *((np.nan, np.nan) if np.isnan(value) else interval(many, n)), n)
+        values, many = ((first[name], second[name], second[name] - first[name]) for first, second in (point, drawn))
+        for arm, value, draws_of, images in zip(ARMS, values, many, (*seen, seen[0] | seen[1]), strict=True):
+            out[arm][name] = _entry(value, draws_of, int(images.sum()))
     return out
 
 
-def _entry(value: float, low: float, high: float, n: int) -> dict:
-    def tidy(number: float) -> float | None:
-        return None if np.isnan(number) else round(float(number), DIGITS) + 0.0  # + 0.0: no -0.0 in the file
+def tidy(number: float) -> float | None:
+    """The number as files hold it; None for NaN."""
+    return None if np.isnan(number) else round(float(number), DIGITS) + 0.0  # + 0.0: no -0.0 in the file
 
+
+def _entry(value: float, many: np.ndarray, n: int) -> dict:
+    low, high = (np.nan, np.nan) if np.isnan(value) else interval(many, n)
     return {"value": tidy(value), "low": tidy(low), "high": tidy(high), "n": 0 if np.isnan(value) else n}
 
 
@@ -163,11 +163,8 @@ class Gap:
 
 @dataclass(frozen=True)
 class Reliability:
-    """One entry a bin of p(yes), each (B,): its `low` and `high` edge, questions `n`, their mean p and share of yes.
-    mean_p and yes_share are NaN in an empty bin."""
+    """One entry a bin of p(yes), each (B,): questions `n`, their mean p and share of yes, NaN in an empty bin."""
 
-    low: np.ndarray
-    high: np.ndarray
     n: np.ndarray
     mean_p: np.ndarray
     yes_share: np.ndarray
@@ -218,7 +215,5 @@ def calibration(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 def reliability(sums: np.ndarray) -> Reliability:
     """The diagram's data from (B, 4) sums."""
-    edges = np.arange(len(sums) + 1) / len(sums)
     n, p, yes = np.asarray(sums, float)[:, :3].T
-    mean = [np.divide(top, n, out=np.full_like(n, np.nan), where=n > 0) for top in (p, yes)]
-    return Reliability(edges[:-1], edges[1:], n, *mean)
+    return Reliability(n, *(np.divide(top, n, out=np.full_like(n, np.nan), where=n > 0) for top in (p, yes)))

@@ -3,7 +3,6 @@
 Every function returns a `Picture`. Bars differ by hatching, lines by dashes: none of it needs colour to be read.
 """
 
-import base64
 import contextlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,9 +47,8 @@ class Picture:
     def _repr_html_(self) -> str:
         said, wide = escape(self.alt or f"{self.title}. {self.caption}"), round(self.inches * CSS_PX)
         size = f"width:{wide}px;max-width:100%;min-width:min({wide}px,36rem);height:auto;background:#fff"
-        uri = "data:image/png;base64," + base64.b64encode(self.png).decode()
         return (f'<div role="region" tabindex="0" aria-label="{escape(self.title)}" style="overflow-x:auto">'
-                f'<img alt="{said}" src="{uri}" style="{size}"></div>')
+                f'<img alt="{said}" src="{figures.data_uri(self.png)}" style="{size}"></div>')
 
 
 def picture(figure: Figure, title: str, caption: str = "", *, alt: str = "") -> Picture:
@@ -71,18 +69,17 @@ def training(logs: Mapping[str, Sequence[Mapping]]) -> Picture:
               "gs": "grounding selectivity, validation", "kl": "Σ kₜ KL, nats a record (recipes with a KL term)"}
     figure, *axes = _sheet(10, 6.2, 2, 2)
     for ax, (key, title) in zip(axes, titles.items(), strict=True):
-        training_curves(ax, logs, key, title=title, smooth=key != "gs")
+        training_curves(ax, logs, key).set_title(title)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     told = [f"{name}: " + ", ".join(f"{key} from {seen[0]:.2f} to {seen[-1]:.2f}" for key in titles for seen in [
         [row[key] for row in rows if key in row]] if seen) for name, rows in logs.items()]
     return picture(figure, "Training", "Lines are running means, points validation.", alt="; ".join(told))
 
 
-def training_curves(
-    ax: Axes, logs: Mapping[str, Sequence[Mapping]], key: str, *, title: str = "", smooth: bool = True
-) -> Axes:
-    """One recipe a line, from the rows of each log.jsonl: means of twelve steps, and a point for each validation. Not
-    `smooth`: the validations alone, from 0 before the first step."""
+def training_curves(ax: Axes, logs: Mapping[str, Sequence[Mapping]], key: str) -> Axes:
+    """One recipe a line, from the rows of each log.jsonl: means of twelve steps, and a point for each validation. Of
+    grounding selectivity ("gs") the validations alone, from 0 before the first step."""
+    smooth = key != "gs"
     for i, (name, rows) in enumerate(logs.items()):
         steps = [row for row in rows if "learning_rate" in row and key in row] if smooth else []
         spans = [steps[max(0, n - 11) : n + 1] for n in range(len(steps))]
@@ -96,7 +93,7 @@ def training_curves(
         ax.plot([x for x, _ in seen], [y for _, y in seen], **style)
     if key != "loss":
         ax.axhline(0, color=figures.FAINT, linewidth=0.8)
-    ax.set(title=title, xlabel="optimiser step")
+    ax.set_xlabel("optimiser step")
     ax.margins(x=0.02)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
@@ -157,16 +154,17 @@ def company_bars(errors: Mapping[tuple[str, str], Sequence], pairs: Sequence[tup
     """`prior_bars` of each {(arm, split): rows}, the base in the left column, for these (finding, cofinding)."""
     columns, splits, told = len({arm for arm, _ in errors}), [split for _, split in errors], []
     figure, *axes = _sheet(11, 7.4 if pairs else 3, len(errors) // columns, columns, sharex=True, sharey=True)
-    downwards = [ax for column in range(columns) for ax in axes[column::columns]]
-    for n, (ax, ((arm, split), rows)) in enumerate(zip(downwards, errors.items(), strict=True)):
+    downwards, legend = [ax for column in range(columns) for ax in axes[column::columns]], None
+    for ax, ((arm, split), rows) in zip(downwards, errors.items(), strict=True):
         title = f"{split}: {'base' if arm == 'base' else 'aligned'}"
         if not pairs:
             _nothing(ax, f"{title}: too few images")
             continue
         figures.prior_bars(ax, rows, pairs, title=title)
         ax.set_xlabel("share of images without the finding" if split == splits[-1] else "")
-        if n:
+        if legend and ax.get_legend():  # one is enough, and a panel without an image has none
             ax.get_legend().remove()
+        legend = legend or ax.get_legend()
         counts = {(r.finding, r.cofinding, r.cofinding_present): f"{r.false} of {r.images}" for r in rows}
         told += [f"{title}: {a} affirmed in {counts.get((a, b, True), 'none')} images with {b}, "
                  f"{counts.get((a, b, False), 'none')} without" for a, b in pairs[:2]]

@@ -12,7 +12,6 @@ from medalign_lite.evaluate.agreement import affirmed_by, countable, on_side
 from medalign_lite.evaluate.metrics import Prediction
 from medalign_lite.evaluate.short_answers import strict_closed
 from medalign_lite.show.figures import lesions_of, png, with_lesions
-from medalign_lite.text.claims import Claim
 
 KINDS = ("new false finding", "false finding kept", "true finding lost", "wrong answer, the base was right",
          "wrong answer of both")  # fmt: skip
@@ -79,18 +78,18 @@ def false_spans(text: str, case: Case, question: Question) -> tuple[Span, ...]:
         asked = question.kind == "closed" and question.visible
         wrong = asked and not strict_closed(text, question.answer, question.text, question.options)
         return ((0, len(text), "false"),) if wrong and text else ()
-    truth = truth_of(case, question)
-    judged = [(claim, truth.judge(claim)) for claim in truth.read(text)]
-    spans = [span for claim, found in judged if found.verdict == "false" for span in _words(claim, found.wrong)]
-    return tuple(s for i, s in enumerate(sorted(spans)) if not any(s[0] < end for _, end, _ in sorted(spans)[:i]))
-
-
-def _words(claim: Claim, wrong: Iterable[str]) -> list[Span]:
-    """The words of a claim that are wrong: its side, zone or size alone, or all of it with its cue."""
-    if "finding" not in wrong:
-        return [(*claim.parts[name], "false") for name in wrong if name in claim.parts]
-    ends = [(claim.start, claim.end), *claim.parts.values()]
-    return [(min(start for start, _ in ends), max(end for _, end in ends), "false")]
+    truth, spans = truth_of(case, question), []
+    for claim in truth.read(text):
+        verdict, wrong = truth.judge(claim)
+        if verdict != "false":
+            continue
+        if "finding" not in wrong:  # its side, zone or size alone
+            spans += [(*claim.parts[name], "false") for name in wrong if name in claim.parts]
+        else:  # all of it, with its cue
+            ends = [(claim.start, claim.end), *claim.parts.values()]
+            spans.append((min(start for start, _ in ends), max(end for _, end in ends), "false"))
+    spans.sort()
+    return tuple(s for i, s in enumerate(spans) if not any(s[0] < end for _, end, _ in spans[:i]))
 
 
 def _told(text: str, truth: Facts | Report) -> tuple[set[tuple[str, str | None]], set[str]]:

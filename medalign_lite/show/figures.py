@@ -5,6 +5,7 @@ orange lesion, sky-blue control. No colour is the only sign: lines differ in das
 Text is drawn in a fixed-width font, never read as mathematics.
 """
 
+import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -167,9 +168,7 @@ def is_dark(colour) -> bool:
 
 def series_style(i: int) -> dict:
     """Keywords of `plot` for line i of a figure: no other line has its dashes and its marker, whatever the colour.
-
-    Raises ValueError where two lines would look the same in grey.
-    """
+    Raises ValueError where two lines would look the same in grey."""
     if not 0 <= i < len(DASHES) * len(MARKERS):
         raise ValueError(f"line {i}: a figure can tell {len(DASHES) * len(MARKERS)} lines apart, draw fewer in one")
     look = {"color": SERIES[i % len(SERIES)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.6}
@@ -249,14 +248,13 @@ def reliability_lines(ax: Axes, arms: Mapping[str, Reliability]) -> Axes:
 def prior_bars(ax: Axes, rows: Sequence, pairs: Sequence[tuple[str, str]], *, title: str = "") -> Axes:
     """False findings by prior: how often a finding that is not there was affirmed, with and without a co-finding.
     `rows` are priors.ErrorRow of one arm; `pairs` are (finding, cofinding). The counts stand at the bars."""
-    table = {(r.finding, r.cofinding, r.cofinding_present): r for r in rows if r.kind == "cofinding"}
+    table = {(r.finding, r.cofinding, r.cofinding_present): r for r in rows if r.kind == "cofinding" and r.images}
+    labels = {True: "co-finding in the image", False: "co-finding not in the image"}  # each told once
     for i, (finding, cofinding) in enumerate(pairs):
         for there, colour, shift in ((True, REJECTED, -0.19), (False, BASE, 0.19)):
-            row = table.get((finding, cofinding, there))
-            if row is None or not row.images:
+            if (row := table.get((finding, cofinding, there))) is None:
                 continue
-            label = ("co-finding in the image" if there else "co-finding not in the image") if i == 0 else None
-            ax.barh(i + shift, row.false / row.images, height=0.34, color=colour, label=label,
+            ax.barh(i + shift, row.false / row.images, height=0.34, color=colour, label=labels.pop(there, None),
                     hatch="///" if there else "", edgecolor="white")
             ax.text(row.false / row.images, i + shift, f" {row.false}/{row.images}", va="center", fontsize=FONT_PT - 2)
     ax.set_yticks(range(len(pairs)), [f"{finding}\n(with {cofinding})" for finding, cofinding in pairs])
@@ -297,6 +295,11 @@ def _finished(ax: Axes, *, legend: Mapping = {}, **labels) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=FONT_PT - 1)
     return ax
+
+
+def data_uri(png: bytes) -> str:
+    """PNG bytes as the address that a page holds them by."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def png(image: Image.Image) -> bytes:

@@ -2,7 +2,7 @@
 the model was of each thing it said. A confident error is what alignment is for: a wrong statement that the model
 would hardly have put otherwise."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Rollout
-from medalign_lite.edits.truths import Facts, Gold, Report, truth_of
+from medalign_lite.edits.truths import Gold, truth_of
 from medalign_lite.losses.objective import Losses, objective
 from medalign_lite.losses.recipes import Recipe
 from medalign_lite.model.batches import sampled_offsets
@@ -88,17 +88,14 @@ class Statement:
 def statements(rollout: Rollout, case: Case, question: Question, tokenizer) -> list[Statement]:
     """What the answer says, in reading order; what cannot be told is neither right nor wrong."""
     offsets, found = sampled_offsets(tokenizer, rollout.ids, rollout.text), []
-    for start, end, about, right in _parts(rollout.text, truth_of(case, question), question):
+    text, truth, known = rollout.text, truth_of(case, question), {"true": True, "false": False}
+    if isinstance(truth, Gold):
+        parts = [(0, len(text), question.topic, truth.right(text))]
+    else:
+        parts = [(min(claim.start, claim.parts.get("cue", (claim.start, 0))[0]), claim.end, claim.finding,
+                  known.get(truth.judge(claim).verdict)) for claim in truth.read(text)]
+    for start, end, about, right in parts:
         logps = tuple(p for p, (a, b) in zip(rollout.logps, offsets, strict=True) if max(a, start) < min(b, end))
         if logps:
             found.append(Statement(rollout, start, end, about, right, logps))
     return found
-
-
-def _parts(text: str, truth: Facts | Gold | Report, question: Question) -> Iterator[tuple[int, int, str, bool | None]]:
-    if isinstance(truth, Gold):
-        yield 0, len(text), question.topic, truth.right(text)
-        return
-    for claim in truth.read(text):
-        start = min(claim.start, claim.parts.get("cue", (claim.start, 0))[0])
-        yield start, claim.end, claim.finding, {"true": True, "false": False}.get(truth.judge(claim).verdict)

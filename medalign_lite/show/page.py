@@ -1,7 +1,6 @@
 """Self-contained pages, a run's report and executed notebooks: pictures inline, nothing loaded from elsewhere, no
 script, model text escaped."""
 
-import base64
 import copy
 import datetime
 import html
@@ -30,7 +29,7 @@ from medalign_lite.evaluate.stats import TEST_SPLITS
 from medalign_lite.files import write_text
 from medalign_lite.show.charts import Picture
 from medalign_lite.show.failures import Failure
-from medalign_lite.show.figures import LOWER_IS_BETTER, split_spans, spoken
+from medalign_lite.show.figures import LOWER_IS_BETTER, data_uri, split_spans, spoken
 from medalign_lite.show.tables import known
 
 NOT_MEASURABLE = "not measurable: no structured truth"
@@ -249,13 +248,11 @@ def _measured(arms: Mapping[str, Mapping]) -> list[str]:
 
 def _arm_rows(report: Report) -> list[dict]:
     """One row an arm, the base first, then the aligned one: its name, its line, and (value, interval, effect) cells."""
-    rank = {"base": 0, report.aligned: 1, COMMONEST: 3, NO: 3}
-    rows = []
+    rank, rows = {"base": 0, report.aligned: 1, COMMONEST: 3, NO: 3}, []
     for arm, block in sorted((report.arms or {}).items(), key=lambda item: rank.get(item[0], 2)):
-        cells = []
-        for name in _measured(report.arms):
-            entry, gap = (block.get(side, {}).get(name, ABSENT) for side in ("aligned", "difference"))
-            cells.append((*_cell(entry), _effect(name, gap) if arm != "base" else ""))
+        said, gaps = block["aligned"], block.get("difference", {}) if arm != "base" else {}
+        cells = [(*_cell(said.get(name, ABSENT)), _effect(name, gaps.get(name, ABSENT)))
+                 for name in _measured(report.arms)]
         rows.append({"name": arm, "about": ABOUT.get(arm, "a setting of your own"), "aligned": arm == report.aligned,
                      "cells": cells})
     return rows
@@ -276,14 +273,10 @@ def _not_asked(report: Report) -> str:
 
 def _rows(results: Mapping, split: str) -> list[dict]:
     """One row a metric: its name, meaning, the three cells and whether the change is better or worse."""
-    rows = []
-    for name in _ordered(results["difference"][split]):
-        gap = results["difference"][split][name]
-        entries = [results[arm][split][name] for arm in ("base", "aligned")]
-        cells = [_cell(entry) for entry in entries] + [_cell(gap, sign="+")]
-        measured = any(entry["value"] is not None for entry in entries)
-        rows.append({"name": name, "cells": cells, "n": gap["n"], "effect": _effect(name, gap), "known": measured})
-    return rows
+    base, aligned, gaps = (results[arm][split] for arm in ("base", "aligned", "difference"))
+    return [{"name": name, "cells": [_cell(base[name]), _cell(aligned[name]), _cell(gaps[name], sign="+")],
+             "n": gaps[name]["n"], "effect": _effect(name, gaps[name]),
+             "known": known(base, name) or known(aligned, name)} for name in _ordered(gaps)]
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
@@ -322,7 +315,7 @@ def _environment() -> Environment:
         "direction": lambda name: "more is better" if name in BETTER_UP else "less is better",
         "parts": split_spans,
         "anchor": lambda title: re.sub(r"[^a-z]+", "-", title.lower()),
-        "uri": lambda png: "data:image/png;base64," + base64.b64encode(png).decode(),
+        "uri": data_uri,
     }
     return environment
 

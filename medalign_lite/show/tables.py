@@ -116,11 +116,14 @@ def read_results(
     controls  {condition: stats.results under it}
     trained   stats.results whose margins are under the corruption that training used
     others    {recipe: stats.compare of the base with it, on test}
-    grounding stats.results of `grounding_probability`, which decides whether the aligned model looks better
-    """
+    grounding stats.results of `grounding_probability`, which decides whether the aligned model looks better"""
     test, shifted = ({arm: block[split] for arm, block in results.items()} for split in ("test", "shifted"))
     found = [_price(test), _questions(test), _shift(test, shifted), _grounding(test, trained, grounding)]
-    found += [*_blind(test, controls), _hidden(test), _style(test), _others(test, others or {})]
+    found.append(_blind(test, controls or {}))
+    if known(test["difference"], hidden := "overclaim_lesion_hidden"):
+        found.append("With one finding taken out of the picture and its company left, the share of reports that still "
+                     f"affirm it {_change(test, hidden)}: {_gap(test, hidden)}.")
+    found += [_style(test), _others(test, others or {})]
     return [sentence for sentence in found if sentence]
 
 
@@ -193,26 +196,20 @@ def _grounding(test: Mapping, trained: Mapping | None, grounding: Mapping | None
             f"nats grow with the margins themselves and decide nothing: {better}.{seen}")
 
 
-def _blind(test: Mapping, controls: Mapping[str, Mapping] | None) -> list[str]:
+def _blind(test: Mapping, controls: Mapping[str, Mapping]) -> str:
     """How far the aligned model falls without the evidence, by the metric that the run has."""
     name = next((name for name in ("fact_f1", *ASKED) if known(test["aligned"], name)), "")
-    blind = {condition: controls[condition]["aligned"]["test"] for condition in BLIND if condition in (controls or {})}
+    blind = {condition: controls[condition]["aligned"]["test"] for condition in BLIND if condition in controls}
     rows = {condition: block[name] for condition, block in blind.items() if known(block, name)}
     if not rows:
-        return []
+        return ""
     real = test["aligned"][name]
     told = ", ".join(f"{condition} {entry['value']:.3f}" for condition, entry in rows.items())
     apart = [real["low"] is not None and entry["high"] is not None and entry["high"] < real["low"]
              for entry in rows.values()]
     verdict = "It needs the picture" if all(apart) else "It hardly needs the picture" if not any(apart) else (
         "It needs the picture in part")
-    return [f"{verdict}: {spoken(name)} is {real['value']:.3f} with it and {told} without."]
-
-
-def _hidden(test: Mapping) -> str:
-    name = "overclaim_lesion_hidden"
-    return (f"With one finding taken out of the picture and its company left, the share of reports that still affirm "
-            f"it {_change(test, name)}: {_gap(test, name)}.") if known(test["difference"], name) else ""
+    return f"{verdict}: {spoken(name)} is {real['value']:.3f} with it and {told} without."
 
 
 def _style(test: Mapping) -> str:

@@ -3,7 +3,6 @@
 All text of a model or a data set is escaped and isolated (`<bdi>`): it is shown, never run.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
@@ -17,8 +16,10 @@ from medalign_lite.cases.case import Case, CaseError
 from medalign_lite.cases.images import ImageError, read_image
 from medalign_lite.corruption.corrupt import METHODS, corrupt
 from medalign_lite.corruption.masks import dilate, lesion_mask
+from medalign_lite.edits.truths import Facts
+from medalign_lite.show import figures
 from medalign_lite.show.charts import drawing
-from medalign_lite.show.figures import CHOSEN, REJECTED, SIDE, is_dark, outlined, png, split_spans, value_scale
+from medalign_lite.show.figures import SIDE, data_uri, is_dark, outlined, png, split_spans, value_scale
 from medalign_lite.text.facts import FINDINGS
 
 ANY = "any"
@@ -34,8 +35,7 @@ class Picture(ipw.HTML):
 
     def show(self, png: bytes, alt: str) -> None:
         """Show PNG bytes; `alt` is what a reader hears who does not see them."""
-        address = "data:image/png;base64," + base64.b64encode(png).decode()
-        self.value = f'<img alt="{escape(alt)}" src="{address}" style="max-width:100%">'
+        self.value = f'<img alt="{escape(alt)}" src="{data_uri(png)}" style="max-width:100%">'
 
 
 def _browse(
@@ -103,8 +103,7 @@ def _case_view(case: Case | None, masks: bool, answers: Mapping, *, of: int) -> 
 def _facts(case: Case) -> str:
     if case.facts is None:
         return "no structured truth; lesions: " + (", ".join(lesion.label for lesion in case.lesions) or "none marked")
-    words = [(f.size, f.side, f.zone, f.finding, "" if f.visible else "(not visible)") for f in case.facts]
-    return "truth: " + ("; ".join(" ".join(filter(None, some)) for some in words) or "no finding")
+    return f"truth: {Facts(case.facts).words}"
 
 
 def token_heatmap(answers: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence[float]]]]) -> ipw.VBox:
@@ -167,8 +166,8 @@ def diff_html(record, *, of: int) -> str:
     rows = [f"<p><b>{isolated(record.id)}</b> · {isolated(record.source)} · one of {of}<br>"
             f"<i>{isolated(record.question)}</i></p>"]
     for name, body, spans, colour, line in (
-        ("y+", record.chosen, record.spans_chosen, CHOSEN, "underline"),
-        ("y−", record.rejected, record.spans_rejected, REJECTED, "line-through"),
+        ("y+", record.chosen, record.spans_chosen, figures.CHOSEN, "underline"),
+        ("y−", record.rejected, record.spans_rejected, figures.REJECTED, "line-through"),
     ):
         parts = [f'<b style="color:{colour};text-decoration:{line}" title="{escape(kind)}">{escape(part)}</b>'
                  if kind else escape(part) for part, kind in split_spans(body, spans)]
@@ -189,7 +188,8 @@ def corruption_explorer(
     # not a slider: ipywidgets gives its handle no name that a screen reader could say
     strength = ipw.BoundedFloatText(value=1.0, min=0.0, max=2.0, step=0.1, description="Strength")
     clean, shown, text = Picture(), Picture(), ipw.HTML()
-    clean.show(png(outlined(image, lesion, control)), "The image, its lesion outlined in orange, its control in blue")
+    also = ", its control in blue" if control is not None else ""
+    clean.show(png(outlined(image, lesion, control)), f"The image, its lesion outlined in orange{also}")
     state = {}
 
     def show(_=None) -> None:

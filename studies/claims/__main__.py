@@ -50,8 +50,7 @@ def report(kept: store.Store, *, say=print) -> dict:
     kept.gather()
     bench, (chosen, results) = kept.bench, runs.collect(kept)
     judged = verdicts.judge(results, seeds=bench.sizes.seeds)
-    found = page.Findings(bench, runs.trials(kept), runs.base_line(kept), chosen, results, judged,
-                          list(kept.rows.values()))
+    found = page.Findings(bench, runs.trials(kept), runs.tried(kept), chosen, results, judged, [*kept.rows.values()])
     named = [] if choice.waiting(results, bench.sizes) else choice.near(choice.behind(results), chosen)
     told = verdicts.claims_json(chosen, results, judged, next(iter(named), None))
     folder, path = bench.out, bench.out / "RESULTS.md"

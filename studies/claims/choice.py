@@ -2,6 +2,11 @@
 
 Of all arms of the confirmation, those whose fact F1 and false findings are, on test and on shifted, within the smallest
 effect that matters of the best arm there; of these the one with the fewest terms in its loss, then the most F1.
+
+And arms at equal recall, since an arm that says less is right more often, whatever it has learnt: claims that are left
+out at random lower recall and leave precision and the share of false findings as they are. So every arm reaches each
+recall below its own at its own precision, and arms can be compared at the recall of the one that says least. What an
+arm would do at more recall than it has, no stored answer tells.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +21,7 @@ from studies.claims.pool import Sizes
 from studies.claims.store import unpack
 from studies.claims.verdicts import SPLITS, Estimate, Results, correct, measure
 
+Arms = Mapping[str, Mapping]  # as in claims.json: {arm: {split: {metric: {"value", ...}}}}
 PLACES = tuple((metric, split) for metric in (F1, FALSE) for split in SPLITS)
 RULE = (f"the fewest terms in the loss, among the arms that are within {MATTERS[F1]:g} of the best arm in fact F1 and "
         f"within {MATTERS[FALSE]:g} in false findings, on test and on shifted")
@@ -34,11 +40,12 @@ def terms(setting: Setting) -> int:
 
 def behind(results: Results, seeds: Sequence[int] | None = None) -> dict[str, list[float]]:
     """{arm: how far it is behind the best arm in each of PLACES}, means over these seeds (all where none are named)."""
-    means = {}
-    for arm, runs in results.items():
-        used = [runs[seed] for seed in (seeds or runs) if seed in runs]
-        if arm != BASE and used:
-            means[arm] = [np.mean([_value(run, *place) for run in used]) for place in PLACES]
+    def seen(run: Mapping, metric: str, split: str) -> float:
+        return float(ratios(unpack(run["counts"][split]).sum(axis=0), [metric])[metric])
+
+    used = {arm: [runs[seed] for seed in (seeds or runs) if seed in runs] for arm, runs in results.items()}
+    means = {arm: [np.mean([seen(run, *place) for run in runs]) for place in PLACES]
+             for arm, runs in used.items() if arm != BASE and runs}
     signs = np.array([-1.0 if metric in LOWER_IS_BETTER else 1.0 for metric, _ in PLACES])
     best = np.max([signs * row for row in means.values()], axis=0) if means else signs
     return {arm: list(best - signs * row) for arm, row in means.items()}
@@ -57,5 +64,23 @@ def beaten_by(results: Results, arm: str) -> list[Estimate]:
                     for other in results if other not in (arm, BASE) and results[other]])
 
 
-def _value(run: Mapping, metric: str, split: str) -> float:
-    return float(ratios(unpack(run["counts"][split]).sum(axis=0), [metric])[metric])
+def value(arms: Arms, arm: str, split: str, metric: str) -> float | None:
+    """The arm's mean over seeds."""
+    return arms[arm][split][metric]["value"]
+
+
+def thinned_f1(arms: Arms, arm: str, split: str, recall: float) -> float | None:
+    """F1 of the arm with claims left out at random until its recall is this; None where it is below."""
+    own, precision = (value(arms, arm, split, name) for name in ("fact_recall", "fact_precision"))
+    if None in (own, precision) or own < recall or not precision + recall:
+        return None
+    return 2 * precision * recall / (precision + recall)
+
+
+def frontier(arms: Arms, split: str) -> list[str]:
+    """The arms that no other has both more recall and fewer false findings than, by recall."""
+    seen = {arm: tuple(value(arms, arm, split, name) for name in ("fact_recall", FALSE)) for arm in arms}
+    seen = {arm: pair for arm, pair in seen.items() if None not in pair}
+    kept = [arm for arm, (recall, false) in seen.items() if not any(
+        r >= recall and f <= false and (r, f) != (recall, false) for r, f in seen.values())]
+    return sorted(kept, key=lambda arm: seen[arm][0])

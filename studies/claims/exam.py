@@ -17,56 +17,54 @@ import numpy as np
 from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.corruption.pictures import corrupt_pictures
+from medalign_lite.dials import PRESETS
 from medalign_lite.evaluate.ask import RAW_GAPS
 from medalign_lite.evaluate.grounding import changed_case
 from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, TokenValues, count
 from medalign_lite.evaluate.probes import DAMAGES, HELD_OUT, UNSEEN, truth_records
-from medalign_lite.files import kept, read_jsonl, write_jsonl
+from medalign_lite.files import read_jsonl, write_jsonl
 from medalign_lite.model.features import KeptFeatures
-from medalign_lite.model.lvlm import Lvlm
+from medalign_lite.model.lvlm import Lvlm, load_lvlm
 from medalign_lite.model.rollout import rollout
 from medalign_lite.text.says import yes_no
 from medalign_lite.train.data import pair_of
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.scoring import answer_kl, pair_margins
-from studies.claims.pool import exam_cases
-from studies.claims.store import Bench
+from medalign_lite.world.dataset import build_cases
+from studies.claims.store import SCREENING, Bench
 
 MAX_NEW_TOKENS = 96
 ANSWERED_AT_ONCE, SCORED_AT_ONCE = 256, 32
 KINDS = ("report", "closed")
-VALIDATION = ("val",)
 HANGING = ("changes", "changed_lesion", "changed_control", "asked_about", "changed_only", "right_falls", "right_fall")
 
 
 class Exam:
     """The questions, with all that is made once for them."""
 
-    def __init__(self, bench: Bench, *, splits: Sequence[str] = HELD_OUT):
-        self.bench, self.splits, self.screens = bench, tuple(splits), tuple(splits) == VALIDATION
+    def __init__(self, bench: Bench, kind: str):
+        self.bench, self.screens = bench, kind == SCREENING
+        self.splits = ("val",) if self.screens else HELD_OUT
         people, sizes = bench.seed if self.screens else bench.fresh, bench.sizes
-        everyone = exam_cases(sizes, self.splits, cache=bench.cache, seed=people)
-        self.cases = {split: tuple(case for case in everyone if case.split == split) for split in splits}
+        wanted, questions = {split: getattr(sizes, split) for split in self.splits}, PRESETS["ci"].questions_per_case
+        everyone = build_cases(bench.cache, wanted, seed=people, questions=questions).cases
+        self.cases = {split: tuple(case for case in everyone if case.split == split) for split in self.splits}
+        self.by_id = {case.id: case for cases in self.cases.values() for case in cases}
         self.margins = sizes.val_margins if self.screens else sizes.margins
         counts = [len(cases) for cases in self.cases.values()]
         self.folder = bench.cache / f"exam-{people}-{'-'.join(map(str, [*counts, self.margins]))}"
+        self.corrupted = self.folder / f"corrupted-{'-'.join(self.splits)}.jsonl"
         self.prompts = {
-            split: [_prompt(case, kind) for kind in KINDS for case in cases if _question(case, kind)]
-            for split, cases in self.cases.items()
-        }
+            split: [Prompt(f"{case.id}/{q.id}", case.id, q.id, case.image, q.text) for kind in KINDS for case in cases
+                    for q in [q for q in case.questions if q.kind == kind and q.visible][:1]]
+            for split, cases in self.cases.items()}  # fmt: skip
 
-    @property
-    def ready(self) -> bool:
-        """Whether `prepare` was done."""
-        return self._list.exists()
-
-    @property
-    def _list(self) -> Path:
-        return self.folder / f"corrupted-{'-'.join(self.splits)}.jsonl"
-
-    def prepare(self, lvlm: Lvlm, *, say: Callable = print) -> None:
-        """Make what is kept on disk: the base's own answers and the corrupted pictures."""
+    def prepare(self, *, say: Callable = print) -> None:
+        """Make what is kept on disk, once: the base's own answers and the corrupted pictures."""
+        if self.corrupted.exists():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
+        lvlm = load_lvlm(self.bench.model)
         features = KeptFeatures(lvlm)
         for split, prompts in self.prompts.items():
             say(f"exam: the base on {len(self.cases[split])} {split} images")
@@ -77,7 +75,7 @@ class Exam:
     def open(self, lvlm: Lvlm) -> None:
         """Make the image features, and read the base's answers. `prepare` comes first."""
         self.features, self.inputs = KeptFeatures(lvlm), PairInputs(lvlm)
-        self.features.warm([case.image for cases in self.cases.values() for case in cases])
+        self.features.warm([case.image for case in self.by_id.values()])
         asked = [] if self.screens else [pair for pairs in self._hanging.values() for _, pair in pairs]
         self.features.warm([image for pair in asked for image in (pair.lesion, pair.control)])
         self.base = {
@@ -86,10 +84,8 @@ class Exam:
         }
 
     def take(self, policy: Lvlm, arm: str) -> dict[str, np.ndarray]:
-        """Counts (images, COLUMNS) by split; in a screening without divergence and lesion questions.
-
-        A policy that is the base itself has its kept answers read back.
-        """
+        """Counts (images, COLUMNS) by split; in a screening without divergence and lesion questions. A policy that is
+        the base itself has its kept answers read back."""
         found = {}
         for split, cases in self.cases.items():
             answers = self.base[split] if arm == "base" else self._ask(policy, self.prompts[split], self.features)
@@ -98,7 +94,9 @@ class Exam:
             reference = [Prediction(r.case_id, r.question_id, r.text, "reference") for r in self.base[split]
                          if r.case_id in styled]
             margins = self._gaps(policy, arm, [(case_id, pair) for case_id, pair, _ in self._truths[split]])
-            drift = [] if self.screens else self._drift(policy, arm, split)
+            own = [] if self.screens else self._own[split]
+            kl = answer_kl(policy, own, batch_size=SCORED_AT_ONCE, inputs=self.inputs) if own else []
+            drift = [TokenValues(pair.id, arm, row) for pair, row in zip(own, kl, strict=True)]
             found[split] = count(cases, said + reference, arm=arm, reference="reference", margins=margins,
                                  kl=drift).table
             if not self.screens:  # counted apart: closed accuracy stays that of the exam's own questions
@@ -111,53 +109,39 @@ class Exam:
                        features=features, resume=resume)
 
     def _gaps(self, policy: Lvlm, arm: str, pairs: Sequence[tuple[str, Pair]]) -> list[Margins]:
-        both = [pair for _, pair in pairs]
-        gaps = pair_margins(policy, both, RAW_GAPS, batch_size=SCORED_AT_ONCE, inputs=self.inputs)
-        rows = []
-        for (case_id, pair), values in zip(pairs, gaps, strict=True):
-            seen = [values[name] for name in ("margin", "margin_lesion", "margin_control")]
-            rows.append(Margins(pair.id, case_id, arm, *(None if np.isnan(value) else value for value in seen)))
-        return rows
+        gaps = pair_margins(policy, [p for _, p in pairs], RAW_GAPS, batch_size=SCORED_AT_ONCE, inputs=self.inputs)
+        names = ("margin", "margin_lesion", "margin_control")
+        return [Margins(pair.id, case_id, arm, *(None if np.isnan(values[name]) else values[name] for name in names))
+                for (case_id, pair), values in zip(pairs, gaps, strict=True)]
 
     def _about_lesions(self, policy: Lvlm, arm: str, split: str) -> np.ndarray:
         """Counts (images, COLUMNS) of the questions whose right answer hangs on a lesion, asked under v, v' and v°."""
         pairs = self._hanging[split]
-        shown = [(name, case_id, pair, image) for case_id, pair in pairs
-                 for name, image in zip(("real", *DAMAGES), (pair.clean, pair.lesion, pair.control), strict=True)]
-        prompts = [Prompt(f"{name}/{case_id}", case_id, pair.id, image, pair.question)
-                   for name, case_id, pair, image in shown]
+        prompts = [Prompt(f"{name}/{case_id}", case_id, pair.id, image, pair.question) for case_id, pair in pairs
+                   for name, image in zip(("real", *DAMAGES), (pair.clean, pair.lesion, pair.control), strict=True)]
         said = [Prediction(r.case_id, r.question_id, r.text, arm, r.id.partition("/")[0])
                 for r in self._ask(policy, prompts, self.features)]
         return count(self.cases[split], said, arm=arm, right=self._gaps(policy, arm, pairs)).table
 
-    def _drift(self, policy: Lvlm, arm: str, split: str) -> list[TokenValues]:
-        values = answer_kl(policy, self._own[split], batch_size=SCORED_AT_ONCE, inputs=self.inputs)
-        return [TokenValues(pair.id, arm, row) for pair, row in zip(self._own[split], values, strict=True)]
-
     @cached_property
     def _own(self) -> dict[str, list[Pair]]:
         """The base's own reports, as sampled."""
-        images = {case.id: case for cases in self.cases.values() for case in cases}
         found = {}
         for split, answers in self.base.items():
             own = [r for r in answers if r.question_id == "report" and r.text and r.decoding["finished"]]
-            asked = {prompt.id: prompt.question for prompt in self.prompts[split]}
-            found[split] = [
-                Pair(r.case_id, asked[r.id], r.text, r.text, (), (), images[r.case_id].image, chosen_ids=tuple(r.ids))
-                for r in own[: self.bench.sizes.drift]
-            ]
+            asked = {prompt.id: prompt for prompt in self.prompts[split]}
+            found[split] = [Pair(r.case_id, asked[r.id].question, r.text, r.text, (), (), asked[r.id].image,
+                                 chosen_ids=tuple(r.ids)) for r in own[: self.bench.sizes.drift]]
         return found
 
     @cached_property
     def _truths(self) -> dict[str, list[tuple[str, Pair, tuple[str, ...]]]]:
         """(case id, a true statement against a false one with its three images, the findings that it is about)."""
         rows, records = self._corrupted()
-        images = {case.id: case for cases in self.cases.values() for case in cases}
         found = {split: [] for split in self.splits}
         for row, record in zip(rows, records, strict=True):
-            case, shown = images[record.case_id], {
-                name: self.folder / row[name] if row[name] else None for name in ("lesion", "control")
-            }
+            case = self.by_id[record.case_id]
+            shown = {name: self.folder / row[name] if row[name] else None for name in ("lesion", "control")}
             pair = replace(pair_of(record, clean=case.image, **shown), chosen_ids=None, rejected_ids=None)
             found[case.split].append((case.id, pair, record.evidence))
         return found
@@ -166,11 +150,10 @@ class Exam:
     def _hanging(self) -> dict[str, list[tuple[str, Pair]]]:
         """(case id, the right answer against the wrong one) to a question whose right answer is another without the
         lesion, where there is one; the pair's id is the question's."""
-        by_id = {case.id: case for cases in self.cases.values() for case in cases}
         found = {split: [] for split in self.splits}
         for split, truths in self._truths.items():
             for case_id, shown, evidence in truths:
-                question = _hanging_on(by_id[case_id], evidence)
+                question = _hanging_on(self.by_id[case_id], evidence)
                 if question and shown.lesion and shown.control:
                     texts = ("Yes.", "No.") if yes_no(question.answer) else ("No.", "Yes.")
                     spans = [((0, len(text), "other"),) for text in texts]
@@ -179,19 +162,13 @@ class Exam:
         return found
 
     def _corrupted(self, say: Callable = lambda line: None) -> tuple[list[dict], list]:
-        everyone = [case for cases in self.cases.values() for case in cases]
-        seed, by_id = self.bench.seed, {case.id: case for case in everyone}
+        everyone, seed = list(self.by_id.values()), self.bench.seed
         records = truth_records(everyone, seed=seed, per_split=self.margins, splits=self.splits)
-        if not self.ready:
+        if not self.corrupted.exists():
             say(f"exam: corrupting the lesions of {len(records)} images")
-            jobs = [(by_id[record.case_id], record.evidence) for record in records]
-            rows = corrupt_pictures(jobs, self.folder, method=UNSEEN, seed=seed)
-            kept(self._list, lambda part: write_jsonl(part, rows))
-        return read_jsonl(self._list), records
-
-
-def _question(case: Case, kind: str):
-    return next((question for question in case.questions if question.kind == kind and question.visible), None)
+            jobs = [(self.by_id[record.case_id], record.evidence) for record in records]
+            write_jsonl(self.corrupted, corrupt_pictures(jobs, self.folder, method=UNSEEN, seed=seed))
+        return read_jsonl(self.corrupted), records
 
 
 def _hanging_on(case: Case, evidence: Sequence[str]) -> Question | None:
@@ -200,8 +177,3 @@ def _hanging_on(case: Case, evidence: Sequence[str]) -> Question | None:
     changed = [q for finding in evidence for q in changed_case(case, finding, "hidden").questions]
     ids = [q.id for q in changed if {yes_no(q.answer), answers.get(q.id)} == {True, False}]
     return next((q for q in case.questions if q.id in ids), None)
-
-
-def _prompt(case: Case, kind: str) -> Prompt:
-    question = _question(case, kind)
-    return Prompt(f"{case.id}/{question.id}", case.id, question.id, case.image, question.text)

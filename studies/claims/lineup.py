@@ -35,8 +35,7 @@ class Setting:
     pairs: `edits`, the model's own wrong answer against its correction; `reference`, against the reference text;
     `counterfactual`, its right answer against a false edit; `mirror` and its controls, see mirror.py. evidence, what a
     corrupted image shows: `lesion`, noise on the lesion; `removed`, the lesion (and as much of another place) filled
-    from its surroundings; `same`, the clean image; `whole`, noise everywhere.
-    """
+    from its surroundings; `same`, the clean image; `whole`, noise everywhere."""
 
     recipe: str
     overrides: tuple[tuple[str, object], ...] = ()
@@ -52,11 +51,16 @@ class Setting:
         )  # fmt: skip
 
     @property
+    def numbers(self) -> dict:
+        """Its overrides, and the learning rate."""
+        return {"learning_rate": self.learning_rate} | dict(self.overrides)
+
+    @property
     def says(self) -> str:
         """Its numbers in a line."""
-        numbers = {"rate": self.learning_rate} | dict(self.overrides)
+        told = {name.removeprefix("learning_"): value for name, value in self.numbers.items()}
         return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-                         for name, value in numbers.items() if not isinstance(value, tuple))
+                         for name, value in told.items() if not isinstance(value, tuple))
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,8 @@ def screened() -> tuple[tuple[dict[str, str], Setting, int], ...]:
 
 
 def _screened(spot: tuple[float, ...]) -> tuple[dict[str, str], Setting, int]:
-    names = [*FACTORS, *NUMBERS]
-    levels = {name: FACTORS[name][int(at * len(FACTORS[name]))] for name, at in zip(names, spot) if name in FACTORS}
-    number = {name: _between(at, NUMBERS[name]) for name, at in zip(names, spot) if name in NUMBERS}
+    levels = {name: names[int(at * len(names))] for (name, names), at in zip(FACTORS.items(), spot)}
+    number = {name: _between(at, ends) for (name, ends), at in zip(NUMBERS.items(), spot[len(FACTORS) :])}
     overrides: dict[str, object] = {"beta": number["beta"]}
     if levels["weights"] == "span":
         overrides |= {"w_bg": 0.0, "w_kind": 1.0}
@@ -155,8 +158,8 @@ def _screened(spot: tuple[float, ...]) -> tuple[dict[str, str], Setting, int]:
         overrides |= {"kappa": float(f"{number['gamma'] / 3:.3g}")} if levels["control"] == "yes" else {}
     if levels["likelihood"] == "yes":
         overrides["nll"] = number["nll"]
-    evidence = "removed" if levels["picture"] == "conditional" else "lesion"
-    setting = Setting("dpo", tuple(overrides.items()), number["learning_rate"], evidence=evidence)
+    setting = Setting("dpo", tuple(overrides.items()), number["learning_rate"],
+                      evidence="removed" if levels["picture"] == "conditional" else "lesion")
     told = {name: level for name, level in levels.items() if levels.get(ONLY_WITH.get(name, "")) != "none"}
     return told, setting, POOLS[int(spot[-1] * len(POOLS))]
 

@@ -3,23 +3,22 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from medalign_lite.dials import PRESETS
 from medalign_lite.files import read_json
 from medalign_lite.model.weights import model_revision
-from studies.claims import choice, history, plots, recall, screening, simulate
+from studies.claims import choice, history, plots, screening, simulate
 from studies.claims.hypotheses import CLAIMS, F1, FALSE, LOOKS, LOWER_IS_BETTER, MATTERS, NATS
 from studies.claims.lineup import BASE, BATCH, EPOCHS, FACTORS, METHODS, RANK, Setting
 from studies.claims.screening import Trial
 from studies.claims.seeds import MANY
 from studies.claims.store import Bench
-from studies.claims.verdicts import LEVEL, SPLITS, Estimate, Judged, Results, measure
+from studies.claims.verdicts import LEVEL, METRICS, SPLITS, Judged, Results, measure
 
 SHOWN = 10  # arms in the table of the recommendation
-TABLE = ("fact_f1", "hallucination_rate", "closed_accuracy", "grounding_probability", "change_grounded",
-         "right_answer_fall", "grounding_selectivity", "flip_rate", "invariance_rate", "kl_to_reference",
-         "style_edit_distance")
+TABLE = tuple(name for name in METRICS if name not in ("fact_precision", "fact_recall"))
 DEFAULT = PRESETS["ci"].recipes[-1]
 LEAST = 40  # settings of the factors before anything is said about them
 
@@ -55,46 +54,36 @@ def write_page(path: Path, found: Findings, told: Mapping, figures: Mapping[str,
 
 def draw_figures(folder: Path, found: Findings, told: Mapping) -> dict[str, Path]:
     """{caption: file} of the figures for which there are numbers."""
-    figures, tried = {}, found.tried
+    figures, arms, tried = {}, told["arms"], found.tried
+
+    def sheet(name: str, caption: str, **look):
+        figures[caption] = folder / f"{name}.png"
+        return plots.saved(figures[caption], **look)
+
     factors = [t for t in tried if t.levels]
     if len(factors) >= LEAST:
-        def by_factor(axes) -> None:
-            for ax, name in zip(axes.flat, FACTORS, strict=True):
+        with sheet("factors", "Screening: every setting by the level of each factor; bars: the best of as many "
+                   "settings", size=(12.0, 6.4), columns=3, rows=2) as axes:
+            for ax, name in zip(axes, FACTORS, strict=True):
                 plots.factor(ax, factors, name)
-
-        figures["Screening: every setting by the level of each factor; bars: the best of as many settings"] = (
-            plots.save(folder / "factors.png", by_factor, size=(12.0, 6.4), columns=3, rows=2))
     own = {name: [t for t in tried if t.name == name] for name in ("dpo", "fire-mpo")}
     if all(len(some) > 1 for some in own.values()):
-        def over(axes) -> None:
-            for ax, (number, metric) in zip(axes.flat, [(n, m) for m in (F1, FALSE) for n in ("learning_rate", "beta")],
-                                            strict=True):
+        with sheet("numbers", "Screening: dpo and fire-mpo over learning rate and β", size=(10.0, 6.8), columns=2,
+                   rows=2) as axes:
+            for ax, (metric, number) in zip(axes, product((F1, FALSE), ("learning_rate", "beta")), strict=True):
                 plots.over_number(ax, own, number, metric=metric)
-
-        figures["Screening: dpo and fire-mpo over learning rate and β"] = plots.save(
-            folder / "numbers.png", over, size=(10.0, 6.8), columns=2, rows=2)
-    groups = plots.by_metric(told["claims"])
-    if groups:
-        tall = 1.2 + 0.36 * max(map(len, groups.values()))
-        figures["The claims: estimates with 95 % intervals; right of 0 the claim holds"] = plots.save(
-            folder / "forest.png", lambda axes: plots.forests(axes, told["claims"]), size=(5.0 * len(groups), tall),
-            columns=len(groups))
-    if len(told["arms"]) > 1:
-        figures["Accuracy against drift from the base"] = plots.save(
-            folder / "trade_off.png", lambda axes: _both(axes, told["arms"]), size=(12.0, 5.2), columns=2)
-
-        def over_recall(axes) -> None:
-            for ax, (metric, split) in zip(axes.flat, choice.PLACES, strict=True):
-                plots.trade_off(ax, told["arms"], x="fact_recall", y=metric, split=split)
-
-        figures["Fact F1 and false findings over recall"] = plots.save(
-            folder / "recall.png", over_recall, size=(12.0, 10.4), columns=2, rows=2)
+    if groups := plots.by_metric(told["claims"]):
+        with sheet("forest", "The claims: estimates with 95 % intervals; right of 0 the claim holds", columns=len(
+                   groups), size=(5.0 * len(groups), 1.2 + 0.36 * max(map(len, groups.values())))) as axes:
+            plots.forests(axes, told["claims"])
+    if len(arms) > 1:
+        with sheet("trade_off", "Accuracy against drift from the base", size=(12.0, 5.2), columns=2) as axes:
+            for ax, split in zip(axes, SPLITS, strict=True):
+                plots.trade_off(ax, arms, split=split)
+        with sheet("recall", "Fact F1 and false findings over recall", size=(12.0, 10.4), columns=2, rows=2) as axes:
+            for ax, (metric, split) in zip(axes, choice.PLACES, strict=True):
+                plots.trade_off(ax, arms, x="fact_recall", y=metric, split=split)
     return figures
-
-
-def _both(axes, arms: Mapping) -> None:
-    for ax, split in zip(axes, SPLITS, strict=True):
-        plots.trade_off(ax, arms, split=split)
 
 
 def _head(found: Findings, command: str) -> str:
@@ -175,14 +164,11 @@ grounding probability of {least:g} or more above the base's, {len(kept)} of them
 
 
 def _claims(judged: Sequence[Judged]) -> str:
-    rows = []
-    for one in judged:
-        hard = one.estimates[0]
-        several = f" (hardest of {len(one.estimates)})" if len(one.estimates) > 1 else ""
-        rows.append([one.claim.id, one.claim.statement, hard.contrast.says + several, len(hard.seeds),
-                     _number(hard.value, signed=True), _interval(hard.low, hard.high), f"{one.claim.matters:g}",
-                     _p(one.p_holm), _p(one.p_same),
-                     "not asked yet" if hard.value is None else f"**{one.verdict}**"])
+    rows = [[one.claim.id, one.claim.statement,
+             hard.contrast.says + f" (hardest of {len(one.estimates)})" * (len(one.estimates) > 1), len(hard.seeds),
+             _number(hard.value, signed=True), _interval(hard.low, hard.high), f"{one.claim.matters:g}",
+             _p(one.p_holm), _p(one.p_same), "not asked yet" if hard.value is None else f"**{one.verdict}**"]
+            for one in judged for hard in one.estimates[:1]]
     heads = ("", "claim", "arms", "seeds", "estimate", "95 % interval", "matters from", "p of a difference (Holm)",
              "p of none that matters (Holm)", "verdict")
     return "## The claims\n\n" + _table(heads, rows)
@@ -190,25 +176,21 @@ def _claims(judged: Sequence[Judged]) -> str:
 
 def _nats(judged: Sequence[Judged], results: Results) -> str:
     """The claims about grounding, in the measure that decides nothing."""
-    rows = []
-    for one in judged:
-        for contrast in (c for c in one.claim.contrasts if c.metric == LOOKS):
-            found = measure(replace(contrast, metric=NATS), results)
-            rows.append([one.claim.id, contrast.says, _number(found.value, signed=True),
-                         _interval(found.low, found.high)])
     if not any(results.values()):
         return ""
+    found = [(one.claim.id, measure(replace(contrast, metric=NATS), results))
+             for one in judged for contrast in one.claim.contrasts if contrast.metric == LOOKS]
+    rows = [[name, one.contrast.says, _number(one.value, signed=True), _interval(one.low, one.high)]
+            for name, one in found]
     return f"""The claims about grounding in raw nats, which scale buys (METHOD): a description, and no verdict follows.
 
 {_table(("claim", "contrast", "selectivity, nats", "95 % interval"), rows)}"""
 
 
 def _figures(path: Path, figures: Mapping[str, Path]) -> str:
-    lines = []
-    for caption, file in figures.items():
-        place = file.relative_to(path.parent) if file.is_relative_to(path.parent) else Path(file.name)
-        lines.append(f"![{caption}]({place.as_posix()})\n\n*{caption}.*")
-    return "\n\n".join(lines)
+    places = {caption: file.relative_to(path.parent) if file.is_relative_to(path.parent) else Path(file.name)
+              for caption, file in figures.items()}
+    return "\n\n".join(f"![{caption}]({place.as_posix()})\n\n*{caption}.*" for caption, place in places.items())
 
 
 def _recommended(found: Findings) -> str:
@@ -223,7 +205,8 @@ def _recommended(found: Findings) -> str:
     stable = "; ".join(f"without seed {left}: {f'`{names[0]}`' if names else 'none'}"
                        for left, names in zip(seeds, without, strict=True))
     beats = [e for e in choice.beaten_by(results, named[0]) if e.verdict == "refuted"] if named else []
-    told = ", ".join(f"`{_rival(e, named[0])}` in {e.contrast.metric} on {e.contrast.splits[0]}" for e in beats)
+    told = ", ".join(f"`{arm}` in {e.contrast.metric} on {e.contrast.splits[0]}"
+                     for e in beats for arm, _ in e.contrast.weights if arm != named[0])
     close = sorted(gaps, key=lambda arm: max(gaps[arm]))[:SHOWN]
     rows = [[f"`{arm}`", choice.terms(found.chosen[arm]), *(f"{gap:.4f}" for gap in gaps[arm]),
              "named" if [arm] == named[:1] else "within" if arm in named else ""] for arm in close]
@@ -236,20 +219,16 @@ and both splits), what is shown to be better than the one named: {told or "nothi
 {_table(heads, rows)}"""
 
 
-def _rival(estimate: Estimate, recommended: str) -> str:
-    return next(arm for arm, _ in estimate.contrast.weights if arm != recommended)
-
-
 def _recall(arms: Mapping[str, Mapping]) -> str:
     if "fire-mpo" not in arms:
         return ""
-    least = {split: recall.value(arms, "fire-mpo", split, "fact_recall") for split in SPLITS}
+    least = {split: choice.value(arms, "fire-mpo", split, "fact_recall") for split in SPLITS}
     rows = [[f"`{arm}`", *(text for split in SPLITS for text in (
-        _number(recall.value(arms, arm, split, "fact_recall")), _number(recall.value(arms, arm, split, FALSE)),
-        _number(recall.thinned_f1(arms, arm, split, least[split]))))] for arm in arms]
+        _number(choice.value(arms, arm, split, "fact_recall")), _number(choice.value(arms, arm, split, FALSE)),
+        _number(choice.thinned_f1(arms, arm, split, least[split]))))] for arm in arms]
     heads = ("arm", *(f"{split}: {name}" for split in SPLITS for name in (
         "recall", "false findings at any recall below", f"F1 at recall {least[split]:.3f}")))
-    best = "; ".join(f"{split}: {', '.join(f'`{arm}`' for arm in recall.frontier(arms, split))}" for split in SPLITS)
+    best = "; ".join(f"{split}: {', '.join(f'`{arm}`' for arm in choice.frontier(arms, split))}" for split in SPLITS)
     return f"""## At equal recall
 
 F1 and false findings follow recall. An arm can always say less: claims left out at random lower recall, and leave
@@ -307,12 +286,11 @@ not, images say more than seeds would.
 
 
 def _chosen(found: Findings) -> str:
-    rows = []
-    for name in METHODS:
-        for trial in (t for t in found.tried if t.name == name):
-            mark = "chosen" if found.chosen.get(name) == trial.setting else ""
-            rows.append([f"`{name}`", trial.setting.says, trial.pool,
-                         *(_number(trial.figures[metric]) for metric in screening.WATCHED), mark])
+    tried = found.tried
+    rows = [[f"`{name}`", trial.setting.says, trial.pool,
+             *(_number(trial.figures[metric]) for metric in screening.WATCHED),
+             "chosen" if found.chosen.get(name) == trial.setting else ""]
+            for name in METHODS for trial in tried if trial.name == name]
     if not rows:
         return ""
     levels = _table(("arm", "setting"), [[f"`{arm}`", setting.says] for arm, setting in found.chosen.items()

@@ -1,12 +1,14 @@
 """Figures of the claims, each drawn from what claims.json holds and on an axis that is handed in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from medalign_lite.show import figures
 from medalign_lite.show.figures import ALIGNED, BASE, CHOSEN, CONTROL, REJECTED, series_style
 from studies.claims.lineup import CONTROLS, FACTORS
 from studies.claims.screening import Trial, expected_best
@@ -71,7 +73,8 @@ def trade_off(
         across, up = arm[split][x], arm[split][y]
         if across["value"] is None or up["value"] is None:
             continue
-        family = family_of(name)
+        family = ("base" if name == "base" else "fire-mpo" if name in CONTROLS or name.startswith("fire-mpo") else
+                  "factor" if "=" in name or name == "best" else "other")
         colour, shape, label = FAMILIES[family]
         bars = [[[point["value"] - point["low"]], [point["high"] - point["value"]]] if point["low"] is not None
                 and len(arm["seeds"]) > 1 else None for point in (across, up)]
@@ -86,19 +89,10 @@ def trade_off(
     return _plain(ax)
 
 
-def family_of(name: str) -> str:
-    """Which of FAMILIES an arm belongs to."""
-    if name == "base":
-        return name
-    if name in CONTROLS or name.startswith("fire-mpo"):
-        return "fire-mpo"
-    return "factor" if "=" in name or name == "best" else "other"
-
-
-def factor(ax: Axes, trials: Sequence[Trial], name: str, *, metric: str = "fact_f1") -> Axes:
-    """Every setting by its level of a factor; a bar where the best of as many settings at each level is expected."""
-    by_level = {level: [t.figures[metric] for t in trials if dict(t.levels).get(name) == level
-                        and t.figures[metric] is not None] for level in FACTORS[name]}
+def factor(ax: Axes, trials: Sequence[Trial], name: str) -> Axes:
+    """Every setting's fact F1 by its level of a factor; a bar where the best of as many at each level is expected."""
+    alive = [(dict(t.levels).get(name), t.figures["fact_f1"]) for t in trials if t.figures["fact_f1"] is not None]
+    by_level = {level: [value for at, value in alive if at == level] for level in FACTORS[name]}
     fewest = min(map(len, by_level.values()))
     for n, values in enumerate(by_level.values()):
         spread = np.linspace(-0.22, 0.22, len(values)) if values else []
@@ -113,7 +107,7 @@ def factor(ax: Axes, trials: Sequence[Trial], name: str, *, metric: str = "fact_
 def over_number(ax: Axes, trials: Mapping[str, Sequence[Trial]], number: str, *, metric: str = "fact_f1") -> Axes:
     """{method: its trials}: a metric over one of the numbers, on a logarithmic axis."""
     for n, (name, own) in enumerate(trials.items()):
-        points = sorted((_number_of(t, number), t.figures[metric]) for t in own if t.figures[metric] is not None)
+        points = sorted((t.setting.numbers[number], t.figures[metric]) for t in own if t.figures[metric] is not None)
         ax.plot(*zip(*points, strict=True), "o^sv"[n], label=name, color=series_style(n)["color"], ms=5)
     ax.set(xscale="log", xlabel=number.replace("_", " "), ylabel=spoken(metric))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")  # powers are written as formulae, which are not drawn
@@ -121,26 +115,21 @@ def over_number(ax: Axes, trials: Mapping[str, Sequence[Trial]], number: str, *,
     return _plain(ax)
 
 
-def _number_of(trial: Trial, number: str) -> float:
-    return trial.setting.learning_rate if number == "learning_rate" else dict(trial.setting.overrides)[number]
-
-
 def spoken(metric: str) -> str:
     """A metric's name in words, with its unit where it has one."""
     return {
-        "kl_to_reference": "KL to the base, nats a token", "fact_f1": "fact F1",
-        "grounding_selectivity": "selectivity, nats (decides nothing)", "right_answer_fall": "fall of p(right answer)",
-    }.get(metric, metric.replace("_", " "))  # fmt: skip
+        "kl_to_reference": "KL to the base, nats a token", "right_answer_fall": "fall of p(right answer)",
+        "grounding_selectivity": "selectivity, nats (decides nothing)",
+    }.get(metric) or figures.spoken(metric)  # fmt: skip
 
 
-def save(path: Path, draw, *, size: tuple[float, float], columns: int = 1, rows: int = 1) -> Path:
-    """Draw on fresh axes (one, or an array of `rows` and `columns`) and write a PNG."""
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained")
-    draw(axes)
+@contextmanager
+def saved(path: Path, *, size: tuple[float, float], columns: int = 1, rows: int = 1) -> Iterator[list[Axes]]:
+    """Fresh axes, row by row, that are a PNG when the block ends."""
+    figure = Figure(figsize=size, layout="constrained")
+    yield figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, **PAGE)
-    plt.close(figure)
-    return path
 
 
 def _name_beside(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:

@@ -4,7 +4,7 @@ The exam's people (validation, test, shifted) are the same for all seeds. A seed
 model's own answers about them, their edits and the corrupted pictures: `Pool.draw` gives an arm its pairs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from medalign_lite.cases.case import Case
 from medalign_lite.cases.images import read_image, read_mask
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.corrupt import INSIDE, corrupt
-from medalign_lite.dials import PRESETS, Preset
+from medalign_lite.dials import PRESETS
 from medalign_lite.edits.records import build_records, read_records, write_records
 from medalign_lite.files import kept, read_jsonl, whole, write_jsonl
 from medalign_lite.model.lvlm import decoder
@@ -75,7 +75,8 @@ class Pool:
         wanted = [pair for pair in self.pairs if (pair.id in self.corrected) != (setting.pairs == "counterfactual")]
         chosen = choose_pairs(wanted, self.count, seed=self.seed)
         if setting.pairs == "reference":
-            chosen = [_towards_reference(pair) for pair in chosen if pair.gold and pair.gold != pair.rejected]
+            spans = [(p, *diff_spans(p.gold, p.rejected)) for p in chosen if p.gold and p.gold != p.rejected]
+            chosen = [replace(p, chosen=p.gold, spans_chosen=a, spans_rejected=b) for p, a, b in spans]
         return [_seen(pair, setting.evidence, seed=self.seed) for pair in chosen]
 
     def _mirrored(self, kind: str) -> list[Pair]:
@@ -85,20 +86,11 @@ class Pool:
         return found if count == self.count else found + choose_pairs(repairs, self.count - count, seed=self.seed)
 
 
-def exam_cases(sizes: Sizes, splits: Sequence[str], *, cache: Path, seed: int) -> tuple[Case, ...]:
-    """The people of these splits; another seed draws others."""
-    counts = {split: getattr(sizes, split) for split in splits}
-    return build_cases(cache, counts, seed=seed, questions=PRESETS["ci"].questions_per_case).cases
-
-
-def asking(sizes: Sizes) -> Preset:
-    """How the pool is asked: the kit's own numbers."""
-    return replace(PRESETS["ci"], n_pool=sizes.pool, train_pairs=sizes.pairs, corruption="noise")
-
-
-def make_pool(number: int, sizes: Sizes, *, model: str, cache: Path, seed: int, say: Callable = print) -> Pool:
-    """The pool of this number, made or read back; what is finished of it is kept in `cache`."""
-    preset, own_seed = asking(sizes), seed * POOL_SEEDS + number
+def make_pool(number: int, bench, *, say: Callable = print) -> Pool:
+    """The pool of this number, made or read back for a `store.Bench`; what is finished of it is kept in its cache."""
+    sizes, model, cache, seed = bench.sizes, bench.model, bench.cache, bench.seed
+    preset = replace(PRESETS["ci"], n_pool=sizes.pool, train_pairs=sizes.pairs, corruption="noise")
+    own_seed = seed * POOL_SEEDS + number
     people = build_cases(cache, {"train": sizes.pool}, seed=own_seed, questions=preset.questions_per_case).cases
     folder = cache / f"pool-{seed}-{number}-{sizes.pool}-{sizes.pairs}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,32 +108,25 @@ def make_pool(number: int, sizes: Sizes, *, model: str, cache: Path, seed: int, 
     return Pool(people, tuple(pairs), frozenset(repairs), own_seed, min(sizes.pairs, len(repairs)), folder)
 
 
-def _towards_reference(pair: Pair) -> Pair:
-    """The reference text as chosen, against the same answer of the model."""
-    chosen, rejected = diff_spans(pair.gold, pair.rejected)
-    return replace(pair, chosen=pair.gold, spans_chosen=chosen, spans_rejected=rejected)
-
-
 def _seen(pair: Pair, evidence: str, *, seed: int) -> Pair:
     """The pair with another corrupted image, where it has one at all."""
     if evidence == "lesion" or pair.lesion is None:
         return pair
     if evidence == "same":
         return replace(pair, lesion=pair.clean)
-    if evidence == "whole":
-        return replace(pair, lesion=_instead(pair, pair.lesion, "whole_noise", seed=seed))
-    return replace(pair, lesion=_instead(pair, pair.lesion, "inpaint", seed=seed),
-                   control=pair.control and _instead(pair, pair.control, "inpaint", seed=seed))
+    method = "whole_noise" if evidence == "whole" else "inpaint"
 
+    def instead(shown: Path) -> Path:  # the clean picture corrupted by another method there (or everywhere), kept
+        path = shown.with_name(f"{method}-{shown.name}")
+        if not path.exists():
+            clean, masks = read_image(Path(pair.clean)), shown.parents[1] / "masks"
+            inside = method in INSIDE
+            mask = read_mask(masks / f"{shown.stem}-{shown.parent.name}.png", clean.size) if inside else None
+            with whole(path, synced=False) as part:
+                corrupt(clean, mask, method=method, id=shown.stem, seed=seed).save(part, "PNG", compress_level=1)
+        return path
 
-def _instead(pair: Pair, shown: Path, method: str, *, seed: int) -> Path:
-    """The clean picture corrupted by another method where `shown` is (or everywhere), kept beside that."""
-    shown = Path(shown)
-    path = shown.with_name(f"{method}-{shown.name}")
-    if not path.exists():
-        clean = read_image(Path(pair.clean))
-        place = shown.parents[1] / "masks" / f"{shown.stem}-{shown.parent.name}.png"
-        mask = read_mask(place, clean.size) if method in INSIDE else None
-        with whole(path, synced=False) as part:
-            corrupt(clean, mask, method=method, id=shown.stem, seed=seed).save(part, format="PNG", compress_level=1)
-    return path
+    lesion = instead(Path(pair.lesion))
+    if evidence == "whole" or not pair.control:
+        return replace(pair, lesion=lesion)
+    return replace(pair, lesion=lesion, control=instead(Path(pair.control)))

@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import product
 
 from medalign_lite.evaluate.metrics import ratios
-from medalign_lite.evaluate.probes import HELD_OUT
 from medalign_lite.model.lvlm import Lvlm, load_lvlm
 from medalign_lite.model.processes import run_shards
 from medalign_lite.train.pairs import PairInputs
 from medalign_lite.train.train import TrainingDiverged, train
 from studies.claims import screening, store
-from studies.claims.exam import VALIDATION, Exam
+from studies.claims.exam import Exam
 from studies.claims.lineup import BASE, CONTROLS, CORE, METHODS, MIRRORS, Setting
 from studies.claims.pool import FULL, Pool, make_pool
 from studies.claims.screening import WATCHED, Trial
@@ -42,25 +42,19 @@ class Job:
 
 def trials(kept: Store) -> list[Trial]:
     """Every trial of the screening, with its figures where it was run. A small run takes the committed screening."""
-    bench = replace(kept.bench, sizes=FULL)
-
-    def look(setting: Setting | None, pool: int) -> dict | None:
-        row = kept.get(store.facts_of(bench, setting, pool, SCREENING))
-        return row and row["val"]
-
-    return screening.wanted_trials(look)
+    return screening.wanted_trials(partial(tried, kept))
 
 
-def base_line(kept: Store) -> dict | None:
-    """The base's figures on validation."""
-    row = kept.get(store.facts_of(replace(kept.bench, sizes=FULL), None, 0, SCREENING))
+def tried(kept: Store, setting: Setting | None = None, pool: int = 0) -> dict | None:
+    """The figures of a setting on validation, or None; those of the base where none is named."""
+    row = kept.get(store.facts_of(replace(kept.bench, sizes=FULL), setting, pool, SCREENING))
     return row and row["val"]
 
 
 def arms(kept: Store) -> dict[str, Setting]:
     """{arm: setting} of the confirmation, as far as the screening has chosen them; of a small run those of the
     committed screening when it has chosen them all, else the middle of their ranges."""
-    found, wanted = screening.candidates(trials(kept), base_line(kept)), kept.bench.sizes.arms
+    found, wanted = screening.candidates(trials(kept), tried(kept)), kept.bench.sizes.arms
     if not wanted:
         return found
     every = found if set(wanted) <= set(found) else screening.middle()
@@ -71,10 +65,16 @@ def plan(kept: Store) -> list[Job]:
     """What is left to do as far as is known now."""
     bench, every = kept.bench, trials(kept)
     if bench.sizes.arms:
-        return _confirmations(kept, bench.sizes.arms, bench.sizes.numbers)
-    found = [Job(bench, SCREENING, BASE, None, 0)] if base_line(kept) is None else []
-    found += _tries(bench, _interleaved(every))
-    return found or [job for group in _groups(arms(kept)) for job in _confirmations(kept, group, bench.sizes.numbers)]
+        return _confirmations(kept, [bench.sizes.arms])
+    count, seen, share = Counter(t.name for t in every), Counter(), []
+    for trial in every:  # those of each method and of the factors side by side, so that a stop finds all begun
+        seen[trial.name] += 1
+        share.append(seen[trial.name] / count[trial.name])
+    found = [Job(bench, SCREENING, BASE, None, 0)] if tried(kept) is None else []
+    for trial in (every[n] for n in sorted(range(len(every)), key=share.__getitem__)):
+        if trial.figures is None:
+            found.append(Job(bench, SCREENING, trial.name or "factors", trial.setting, trial.pool))
+    return found or _confirmations(kept, _groups(arms(kept)))
 
 
 def _groups(every: Iterable[str]) -> list[list[str]]:
@@ -84,19 +84,14 @@ def _groups(every: Iterable[str]) -> list[list[str]]:
     return [core, mirrors, levels, [arm for arm in (*METHODS, *MIRRORS) if arm not in (*core, *mirrors)]]
 
 
-def _tries(bench: Bench, wanted: Sequence[Trial]) -> list[Job]:
-    return [Job(bench, SCREENING, trial.name or "factors", trial.setting, trial.pool)
-            for trial in wanted if trial.figures is None]
-
-
-def _confirmations(kept: Store, wanted: Iterable[str], numbers: Iterable[int]) -> list[Job]:
-    """The runs of these arms that there is no result of, the base first, then seed by seed; arms that have chosen the
-    same setting share theirs."""
-    chosen, wanted = arms(kept), list(wanted)
-    jobs = [Job(kept.bench, CONFIRMATION, arm, chosen[arm], number) for number in numbers for arm in wanted]
-    once = {(job.setting, job.number): job for job in reversed(jobs)}
-    jobs = [Job(kept.bench, CONFIRMATION, BASE, None, 0), *(j for j in jobs if once[j.setting, j.number] is j)]
-    return [job for job in jobs if confirmed(kept, job.setting, job.number) is None]
+def _confirmations(kept: Store, groups: Iterable[Sequence[str]]) -> list[Job]:
+    """The runs that there is no result of: the base, then group by group, seed by seed; arms that have chosen the same
+    setting share theirs."""
+    chosen, once = arms(kept), {(None, 0): Job(kept.bench, CONFIRMATION, BASE, None, 0)}
+    for group in groups:
+        for number, arm in product(kept.bench.sizes.numbers, group):
+            once.setdefault((chosen[arm], number), Job(kept.bench, CONFIRMATION, arm, chosen[arm], number))
+    return [job for job in once.values() if confirmed(kept, job.setting, job.number) is None]
 
 
 def confirmed(kept: Store, setting: Setting | None, number: int) -> dict | None:
@@ -114,29 +109,25 @@ def collect(kept: Store) -> tuple[dict[str, Setting], dict[str, dict[int, dict]]
                     for arm, some in found.items()}
 
 
-def _interleaved(every: Sequence[Trial]) -> list[Trial]:
-    """The trials of each method and those of the factors side by side, so that a stop finds all begun."""
-    count, seen = Counter(trial.name for trial in every), Counter()
-
-    def share(trial: Trial) -> float:
-        seen[trial.name] += 1
-        return seen[trial.name] / count[trial.name]
-
-    return sorted(every, key=share)
-
-
 def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = print) -> None:
     """Everything that is left, some at a time, with a `report` after each. Raises as training and loading do."""
     kept, began = Store(bench), time.monotonic()
     first = len(kept.rows)
+
+    def told(wanted: int) -> str:
+        kept.refresh()
+        now, gone = len(kept.rows) - first, (time.monotonic() - began) / 60
+        to_come = gone / max(now, 1) * (wanted - len(kept.rows))
+        return f"claims: {now} done in {gone:.0f} minutes, about {to_come:.0f} left"
+
     while left := plan(kept):
         before = len(kept.rows)
         block = [job for job in left if job.kind == left[0].kind][:AT_ONCE]
         say(f"claims: {len(left)} runs left of the {block[0].kind}")
-        _prepare(bench, block[0].kind, say=say)
+        Exam(bench, block[0].kind).prepare(say=say)
         for wanted in sorted({job.number for job in block if job.setting}):
-            make_pool(wanted, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed, say=say)
-        run_shards(do, block, tick=partial(_told, kept, first, before + len(left), began), every=60.0)
+            make_pool(wanted, bench, say=say)
+        run_shards(do, block, tick=partial(told, before + len(left)), every=60.0)
         kept.refresh()
         if len(kept.rows) == before:
             raise RuntimeError(f"{block[0].arm} gives no result: look at what was printed above")
@@ -144,23 +135,16 @@ def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = p
     say("claims: nothing left to run")
 
 
-def _told(kept: Store, first: int, wanted: int, began: float) -> str:
-    kept.refresh()
-    now, gone = len(kept.rows) - first, (time.monotonic() - began) / 60
-    return f"claims: {now} done in {gone:.0f} minutes, about {gone / max(now, 1) * (wanted - len(kept.rows)):.0f} left"
-
-
 def do(job: Job) -> None:
     """The work of one job, written as soon as it is there."""
-    _desk(job.bench, job.kind).run(job)
+    desk_of(job.bench, job.kind).run(job)
 
 
 class Desk:
     """What one process keeps between its runs: the base, the exam with its image features, the pools in hand."""
 
     def __init__(self, bench: Bench, kind: str):
-        self.bench, self.kind, self.lvlm = bench, kind, load_lvlm(bench.model)
-        self.exam = exam_of(bench, kind)
+        self.bench, self.kind, self.lvlm, self.exam = bench, kind, load_lvlm(bench.model), Exam(bench, kind)
         self.exam.open(self.lvlm)
         self.pools: dict[int, tuple[Pool, PairInputs]] = {}
 
@@ -205,25 +189,8 @@ class Desk:
         if number not in self.pools:
             while len(self.pools) >= POOLS_IN_HAND:
                 self.pools.pop(next(iter(self.pools)))
-            bench = self.bench
-            pool = make_pool(number, bench.sizes, model=bench.model, cache=bench.cache, seed=bench.seed,
-                             say=lambda line: None)
-            self.pools[number] = (pool, PairInputs(self.lvlm))
+            self.pools[number] = make_pool(number, self.bench, say=lambda line: None), PairInputs(self.lvlm)
         return self.pools[number]
 
 
-@lru_cache(maxsize=1)
-def _desk(bench: Bench, kind: str) -> Desk:
-    return Desk(bench, kind)
-
-
-def exam_of(bench: Bench, kind: str) -> Exam:
-    """What is asked in a screening, and in a confirmation."""
-    return Exam(bench, splits=VALIDATION if kind == SCREENING else HELD_OUT)
-
-
-def _prepare(bench: Bench, kind: str, *, say: Callable) -> None:
-    """What the exam keeps on disk, made once before two processes read it."""
-    exam = exam_of(bench, kind)
-    if not exam.ready:
-        exam.prepare(load_lvlm(bench.model), say=say)
+desk_of = lru_cache(maxsize=1)(Desk)  # a process' own

@@ -37,38 +37,28 @@ class Trial:
 
 
 def wanted_trials(look) -> list[Trial]:
-    """Every trial that is asked for as far as is known now; `look(setting, pool)` gives the figures of one, or None.
+    """Every trial that is asked for as far as is known now; `look(setting, pool)` gives the figures of one, or None. A
+    method whose best setting is the outermost of those tried in some number is given MORE beyond that end."""
+    found, base = [], look(None, 0)
 
-    A method whose best setting is the outermost of those tried in some number is given MORE beyond that end.
-    """
-    found, factors = [], [_trial(look, setting, pool, levels=tuple(levels.items()))
-                          for levels, setting, pool in lineup.screened()]
+    def at(name: str, spots: Sequence[tuple[float, ...]]) -> list[Trial]:
+        some = [(lineup.method_setting(name, spot), POOLS[n % len(POOLS)], spot) for n, spot in enumerate(spots)]
+        return [Trial(setting, pool, name, spot, figures=look(setting, pool)) for setting, pool, spot in some]
+
     for name in METHODS:
         spots = lineup.method_spots(name)
-        own = [_at(look, name, spot, n) for n, spot in enumerate(spots[: lineup.TRIED])]
-        if all(trial.figures for trial in own):
-            edges = _edges(own, look)
-            own += [_at(look, name, lineup.moved_out(spot, edges), n)
-                    for n, spot in enumerate(spots[lineup.TRIED :]) if edges]
+        own = at(name, spots[: lineup.TRIED])
+        if base and all(trial.figures for trial in own) and (edges := _edges(own, base)):
+            own += at(name, [lineup.moved_out(spot, edges) for spot in spots[lineup.TRIED :]])
         found += own
-    return found + factors
+    return found + [Trial(setting, pool, levels=tuple(levels.items()), figures=look(setting, pool))
+                    for levels, setting, pool in lineup.screened()]
 
 
-def _at(look, name: str, spot: tuple[float, ...], n: int) -> Trial:
-    return _trial(look, lineup.method_setting(name, spot), POOLS[n % len(POOLS)], name=name, spot=spot)
-
-
-def _trial(look, setting: Setting, pool: int, **told) -> Trial:
-    return Trial(setting, pool, figures=look(setting, pool), **told)
-
-
-def _edges(own: Sequence[Trial], look) -> dict[int, int]:
+def _edges(own: Sequence[Trial], base: Mapping) -> dict[int, int]:
     """In which numbers the best of these lies outermost: {dimension: -1 low, 1 high}."""
-    base = look(None, 0)
-    best = own[rank([trial.figures for trial in own], base)] if base else None
-    if best is None:
-        return {}
-    ends = {n: (min(column), max(column)) for n, column in enumerate(zip(*(trial.spot for trial in own), strict=True))}
+    best = own[rank([trial.figures for trial in own], base)]
+    ends = [(min(column), max(column)) for column in zip(*(trial.spot for trial in own), strict=True)]
     return {n: -1 if at == ends[n][0] else 1 for n, at in enumerate(best.spot) if at in ends[n]}
 
 
@@ -110,7 +100,7 @@ def candidates(trials: Sequence[Trial], base: Mapping | None) -> dict[str, Setti
     those of the factors are, the best at each level of each factor and the best of all."""
     if base is None:
         return {}
-    found, level = {}, level_out(trials)
+    found = {}
     for name in METHODS:
         own = [t for t in trials if t.name == name]
         if own and all(t.figures for t in own):
@@ -118,6 +108,7 @@ def candidates(trials: Sequence[Trial], base: Mapping | None) -> dict[str, Setti
     found |= controls_of(found)
     if any(t.levels and t.figures is None for t in trials):
         return found
+    level = level_out(trials)
     for factor, levels in FACTORS.items():
         found |= {f"{factor}={name}": _best(at_level(level, factor, name), base) for name in levels}
     return found | {"best": _best([t for t in level if t.levels], base)}
@@ -163,9 +154,9 @@ def expected_best(values: Sequence[float], count: int) -> float:
     return float(chance)
 
 
-def worth(trials: Sequence[Trial], factor: str, *, count: int, metric: str = "fact_f1", seed: int = 0) -> dict:
+def worth(trials: Sequence[Trial], factor: str, *, count: int, metric: str = "fact_f1") -> dict:
     """{level: {"value", "low", "high"}}: the best of `count` settings to expect at each level, settings drawn anew."""
-    rng, found = np.random.default_rng(seed), {}
+    rng, found = np.random.default_rng(0), {}
     for level in FACTORS[factor]:
         values = np.array([t.figures[metric] for t in trials
                            if dict(t.levels).get(factor) == level and t.figures[metric] is not None])
@@ -177,22 +168,21 @@ def worth(trials: Sequence[Trial], factor: str, *, count: int, metric: str = "fa
     return found
 
 
-def shares(trials: Sequence[Trial], metric: str, *, seed: int = 0) -> dict[str, dict]:
+def shares(trials: Sequence[Trial], metric: str) -> dict[str, dict]:
     """{factor or number: {"value", "low", "high"}}: the share of the variance between settings that it explains alone.
 
     A functional analysis of variance by least squares: a step for each level, a parabola in each number's logarithm,
-    and the products of learning rate and beta; intervals by drawing settings anew. Raises ValueError with fewer
-    than three settings a column.
-    """
+    and the products of learning rate and beta; intervals by drawing settings anew. Raises ValueError with fewer than
+    three settings a column."""
     kept = [t for t in trials if t.levels and t.figures[metric] is not None]
     groups, values = _design(kept), np.array([t.figures[metric] for t in kept])
     if len(kept) < 3 * sum(columns.shape[1] for columns in groups.values()):
         raise ValueError(f"{len(kept)} settings are too few for an analysis of variance")
-    rng, every = np.random.default_rng(seed), np.arange(len(kept))
+    rng, every = np.random.default_rng(0), np.arange(len(kept))
     found = _explained(groups, values, every)
     drawn = [_explained(groups, values, rng.choice(every, len(every))) for _ in range(DRAWS // 2)]
-    return {name: {"value": found[name], "low": float(np.quantile([one[name] for one in drawn], 0.025)),
-                   "high": float(np.quantile([one[name] for one in drawn], 0.975))} for name in groups}
+    ends = {name: np.quantile([one[name] for one in drawn], (0.025, 0.975)).tolist() for name in groups}
+    return {name: {"value": found[name], "low": ends[name][0], "high": ends[name][1]} for name in groups}
 
 
 def _design(trials: Sequence[Trial]) -> dict[str, np.ndarray]:
@@ -201,10 +191,9 @@ def _design(trials: Sequence[Trial]) -> dict[str, np.ndarray]:
         rows = [[dict(t.levels).get(factor, levels[0]) == level for level in levels[1:]] for t in trials]
         found[factor] = np.array(rows, float)
     for name, (low, high) in NUMBERS.items():
-        overrides = [dict(t.setting.overrides) | {"learning_rate": t.setting.learning_rate} for t in trials]
-        there = np.array([name in one for one in overrides])
-        at = np.array([np.log(one.get(name, low) / low) / np.log(high / low) - 0.5 for one in overrides])
-        found[name] = np.where(there, [at, at**2 - 1 / 12], 0.0).T
+        numbers = [t.setting.numbers for t in trials]
+        at = np.array([np.log(one.get(name, low) / low) / np.log(high / low) - 0.5 for one in numbers])
+        found[name] = np.where([name in one for one in numbers], [at, at**2 - 1 / 12], 0.0).T
     rate, beta = found["learning_rate"][:, 0], found["beta"][:, 0]
     return found | {"learning_rate × beta": (rate * beta)[:, None]}
 

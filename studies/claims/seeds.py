@@ -24,8 +24,7 @@ class Error:
 
     Seeds are few, so their part is known badly: a test weighs Student's critical values, each by its part of the
     variance (Cochran and Cox 1957; Cochran 1964). `simulate.py` says why: Satterthwaite's degrees of freedom, which
-    stood here before, reject three to four times too often far out in the tail.
-    """
+    stood here before, reject three to four times too often far out in the tail."""
 
     seeds: float
     rest: float
@@ -50,9 +49,9 @@ class Error:
             return TINY
         return float(brentq(lambda p: self.critical(p) - wanted, TINY, 1.0, xtol=TINY))
 
-    def seen(self, p: float = 0.05, *, power: float = 0.8) -> float:
-        """The true difference that is told from 0 at this p with this power (Bloom 1995)."""
-        return (self.critical(p) + self.critical(2 * (1 - power))) * self.size
+    def seen(self, p: float = 0.05) -> float:
+        """The true difference that is told from 0 at this p with a power of .8 (Bloom 1995)."""
+        return (self.critical(p) + self.critical(2 * (1 - 0.8))) * self.size
 
     def seeds_for(self, difference: float, p: float) -> int | None:
         """How many seeds tell `difference` from 0 at this p with a power of .8; None where MANY do not."""
@@ -75,8 +74,7 @@ class SeedSummary:
     mean, spread  their mean and standard deviation (n - 1), NaN for one seed
     sampling      (low, high) of the mean with these seeds: images drawn, seeds held fixed
     both          (low, high) of the mean over seeds: seeds and images drawn; NaN for one seed
-    error         of the mean over seeds; None for one seed
-    """
+    error         of the mean over seeds; None for one seed"""
 
     values: np.ndarray
     mean: float
@@ -87,41 +85,33 @@ class SeedSummary:
 
 
 def summarise_seeds(
-    tables: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, draws: int = 2000, seed: int = 0,
-    level: float = 0.95,
+    tables: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, draws: int = 2000, seed: int = 0
 ) -> SeedSummary:
-    """Mean, spread and intervals of a statistic of summed counts over seeds.
+    """Mean, spread and 95 % intervals of a statistic of summed counts over seeds.
 
     tables: (S, G, C) counts of S seeds on the same G image groups; for a paired difference hold both arms' columns in
     C. statistic: maps (..., C) to (...).
 
     The variance of the mean is that of a crossed random-effects design, seed × image: what seeds give, plus what images
     give, less their interaction, which both hold (Cornfield and Tukey 1956). The first is spread² / S, the others come
-    from one bootstrap.
+    from one bootstrap: NaN draws are left out, and its spread, too small by √((n-1)/n), is made good.
 
-    Raises ValueError unless tables is (S, G, C) with S, G >= 1.
-    """
+    Raises ValueError unless tables is (S, G, C) with S, G >= 1."""
     tables = np.asarray(tables, float)
     if tables.ndim != 3 or not tables.shape[0] or not tables.shape[1]:
         raise ValueError(f"tables of shape {tables.shape}: stack each seed's (images, columns) to (S, G, C)")
     seeds, images, _ = tables.shape
     values = statistic(tables.sum(axis=1))  # (S,)
     drawn = statistic(np.moveaxis(image_weights(images, draws, seed) @ tables, 0, 1))  # (draws, S)
-    low, high = interval(drawn.mean(axis=1), images, level)
-    mean = float(values.mean())
+    sampling = tuple(map(float, interval(drawn.mean(axis=1), images)))
+    mean, bessel = float(values.mean()), images / (images - 1) if images > 1 else np.nan
     if seeds == 1:
-        return SeedSummary(values, mean, np.nan, (float(low), float(high)), (np.nan, np.nan))
-    error = _error(values, drawn, images)
-    half = error.critical(1 - level) * error.size
-    return SeedSummary(values, mean, float(values.std(ddof=1)), (float(low), float(high)), (mean - half, mean + half),
-                       error)
-
-
-def _error(values: np.ndarray, drawn: np.ndarray, images: int) -> Error:
-    """NaN draws are left out; the bootstrap's own spread is too small by √((n-1)/n), which is made good."""
-    seeds, bessel = len(values), images / (images - 1) if images > 1 else np.nan
+        return SeedSummary(values, mean, np.nan, sampling, (np.nan, np.nan))
     own = drawn - drawn.mean(axis=1, keepdims=True)  # how each seed departs from the others, draw by draw
     from_seeds = values.var(ddof=1) / seeds
     from_images = np.nanvar(drawn.mean(axis=1)) * bessel
     interaction = np.nanvar(own, axis=0).sum() * bessel / (seeds - 1) / seeds
-    return Error(float(from_seeds), float(max(from_images - interaction, from_images - from_seeds, 0.0)), seeds, images)
+    rest = max(from_images - interaction, from_images - from_seeds, 0.0)
+    error = Error(float(from_seeds), float(rest), seeds, images)
+    half = error.critical(0.05) * error.size
+    return SeedSummary(values, mean, float(values.std(ddof=1)), sampling, (mean - half, mean + half), error)

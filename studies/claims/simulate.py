@@ -8,7 +8,6 @@ three times too generous.
 """
 
 import json
-from collections.abc import Iterator
 
 import numpy as np
 from scipy import stats as distributions
@@ -44,14 +43,7 @@ def sizes(share: float, seeds: int, level: float, *, simulations: int = SIMULATI
     return {name: round(float(found[name]), 2) for name in TESTS}
 
 
-def table(levels: tuple[float, ...], *, simulations: int = SIMULATIONS) -> Iterator[dict]:
-    """A row for each level, number of seeds and share."""
-    for level in levels:
-        for seeds in SEEDS:
-            for share in SHARES:
-                yield {"level": level, "seeds": seeds, "share": share} | sizes(
-                    share, seeds, level, simulations=simulations)
-
-
 if __name__ == "__main__":
-    KEPT.write_text(json.dumps(list(table((0.05, 0.05 / 36))), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    rows = [{"level": level, "seeds": seeds, "share": share} | sizes(share, seeds, level)
+            for level in (0.05, 0.05 / 36) for seeds in SEEDS for share in SHARES]
+    KEPT.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -5,15 +5,12 @@ code: what was measured on one occasion is found on the next. Runs of another st
 out there. Counts are packed: per image, compressed.
 """
 
-import ast
 import base64
-import io
 import json
 import lzma
 import os
 import platform
-import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,12 +21,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from medalign_lite.cases.case import Case
 from medalign_lite.dials import DEFAULT_SEED
 from medalign_lite.evaluate.metrics import COLUMNS
 from medalign_lite.files import digest, read_json, read_jsonl, write_jsonl, write_text
 from medalign_lite.model.weights import model_revision
-from medalign_lite.run.provenance import PACKAGE, versions
+from medalign_lite.run.provenance import source_files, versions
 from medalign_lite.world.dataset import SPLITS, make_case
 from medalign_lite.world.render import SIZE
 from studies.claims.lineup import Setting
@@ -73,12 +69,22 @@ class Bench:
         """Whether its results are those of docs/RESULTS.md: the full run with the kit's own seed."""
         return self.sizes == FULL and self.seed == DEFAULT_SEED
 
+    @property
+    def facts(self) -> dict:
+        """What every run's result depends on: model, world, edition and seed."""
+        return {"edition": EDITION, "model": model_revision(self.model), "world": world_digest(), "seed": self.seed}
+
+    @property
+    def state(self) -> str:
+        """A digest of that."""
+        return digest(self.facts)[:12]
+
 
 class Store:
     """All results that there are, by name; `refresh` looks for new ones."""
 
     def __init__(self, bench: Bench):
-        self.bench, self.rows, self.state = bench, {}, state_of(bench)
+        self.bench, self.rows, self.state = bench, {}, bench.state
         for path in self._files():
             self.rows |= {row["name"]: row for row in read_jsonl(path) if row["state"] == self.state}
         self.refresh()
@@ -118,7 +124,7 @@ def facts_of(bench: Bench, setting: Setting | None, number: int, kind: str) -> d
     asked = {"val": sizes.val, "margins": sizes.val_margins} if kind == SCREENING else {
         "people": bench.fresh, "test": sizes.test, "shifted": sizes.shifted, "margins": sizes.margins,
         "drift": sizes.drift}
-    common = _common(bench) | {"asked": asked}
+    common = bench.facts | {"asked": asked}
     if setting is None:
         return common
     settings = setting.training(number)
@@ -126,15 +132,6 @@ def facts_of(bench: Bench, setting: Setting | None, number: int, kind: str) -> d
     recipe = {k: v for k, v in asdict(settings.resolved_recipe()).items() if k != "name"}
     learnt = {"pool": sizes.pool, "pairs": sizes.pairs, "kind": setting.pairs, "evidence": setting.evidence}
     return common | {"settings": told, "recipe": recipe, "learnt": learnt, "number": number}
-
-
-def _common(bench: Bench) -> dict:
-    return {"edition": EDITION, "model": model_revision(bench.model), "world": world_digest(), "seed": bench.seed}
-
-
-def state_of(bench: Bench) -> str:
-    """Which model, world, edition and seed."""
-    return digest(_common(bench))[:12]
 
 
 def name_of(facts: Mapping) -> str:
@@ -145,7 +142,7 @@ def name_of(facts: Mapping) -> str:
 def write(bench: Bench, facts: Mapping, result: Mapping) -> None:
     """Keep a result under OUT, whole or not at all."""
     (bench.out / "runs").mkdir(parents=True, exist_ok=True)
-    row = {"name": name_of(facts), "state": state_of(bench), **result, "made": made()}
+    row = {"name": name_of(facts), "state": bench.state, **result, "made": made()}
     write_text(bench.out / "runs" / f"{row['name']}.json", json.dumps(row) + "\n")
 
 
@@ -164,8 +161,7 @@ def unpack(text: str) -> np.ndarray:
     """Counts (images, COLUMNS) from `pack`, read-only; columns that were not kept are 0.
 
     Which of two margins is the lower one follows from their difference, one record an image; nearer than half a
-    hundredth of a nat is a tie.
-    """
+    hundredth of a nat is a tie."""
     data = lzma.decompress(base64.b85decode(text))
     images, read = int(np.frombuffer(data, "<u4", 1)[0]), 4
     table = np.zeros((images, len(COLUMNS)))
@@ -185,49 +181,27 @@ def unpack(text: str) -> np.ndarray:
 @lru_cache(maxsize=1)
 def world_digest() -> str:
     """What the phantom world makes: pixels and words of SHOWN people of each split, one seed. Its code may change."""
+    shown = []
     with TemporaryDirectory(prefix="medalign-") as folder:
         plans = ((split, i, DEFAULT_SEED, QUESTIONS, SIZE, Path(folder)) for split in SPLITS for i in range(SHOWN))
-        return digest([_shown(make_case(plan), Path(folder)) for plan in plans])[:12]
-
-
-def _shown(case: Case, folder: Path) -> list:
-    """A case's words, what is true of it, and the pixels of each of its pictures."""
-    words = [(q.id, q.text, q.answer, q.kind, q.topic, q.finding, q.visible) for q in case.questions]
-    truth = [(f.finding, f.side, f.zone, f.size, f.visible) for f in case.facts]
-    paths = [case.image, case.hidden, *(path for f in case.facts for path in (f.mask, f.removed, f.moved))]
-    pixels = [Image.open(folder / path).tobytes() if path else b"" for path in paths]
-    return [case.id, words, truth, [sha256(data).hexdigest() for data in pixels]]
-
-
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """The same of the whole package: told with each result, so that a page can say what was measured by which code."""
-    apart = ("readers",)
-    return _code_digest(p for p in sorted(PACKAGE.rglob("*.py")) if not set(p.relative_to(PACKAGE).parts) & set(apart))
-
-
-def _code_digest(paths: Iterable[Path]) -> str:
-    return digest([_without_words(path.read_text(encoding="utf-8")) for path in paths])[:12]
-
-
-def _without_words(source: str) -> str:
-    """The code without comments, docstrings and empty lines, the same under every version of Python."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
-            first, last = node.body[0].lineno, node.body[0].end_lineno
-            lines[first - 1 : last] = [""] * (last - first + 1)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+        for case in map(make_case, plans):
+            words = [(q.id, q.text, q.answer, q.kind, q.topic, q.finding, q.visible) for q in case.questions]
+            truth = [(f.finding, f.side, f.zone, f.size, f.visible) for f in case.facts]
+            paths = [case.image, case.hidden, *(path for f in case.facts for path in (f.mask, f.removed, f.moved))]
+            pixels = [Image.open(Path(folder, path)).tobytes() if path else b"" for path in paths]
+            shown.append([case.id, words, truth, [sha256(data).hexdigest() for data in pixels]])
+    return digest(shown)[:12]
 
 
 def made() -> dict:
-    return {
-        "day": datetime.now(UTC).date().isoformat(), "machine": machine(), "code": code_digest(), "versions": versions()
-    }
+    """When, where and by which code a result was made, so that a page can say so."""
+    return {"day": datetime.now(UTC).date().isoformat(), "machine": machine(), "code": code(), "versions": versions()}
+
+
+@lru_cache(maxsize=1)
+def code() -> str:
+    """A digest of the package, without what only shows or runs things."""
+    return digest(source_files(None))[:12]
 
 
 @lru_cache(maxsize=1)

@@ -4,16 +4,16 @@ An interval is of the mean over seeds where there are two or more (`seeds.summar
 drawn); with one seed it is the sampling error of that seed alone, and no verdict follows from it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from medalign_lite.evaluate.metrics import COLUMNS, F1S, RATIOS, ratios
-from medalign_lite.evaluate.stats import DIGITS, holm
+from medalign_lite.evaluate.stats import holm, tidy
 from studies.claims.hypotheses import CLAIMS, MATTERS, Claim, Contrast
 from studies.claims.lineup import BASE, Setting
-from studies.claims.seeds import SeedSummary, summarise_seeds
+from studies.claims.seeds import summarise_seeds
 from studies.claims.store import unpack
 
 SPLITS = ("test", "shifted")
@@ -23,7 +23,6 @@ METRICS = (
     "style_edit_distance",
 )  # fmt: skip
 LEVEL = 0.05
-DRAWS = 2000
 Results = Mapping[str, Mapping[int, dict]]  # arm: seed: result file
 
 
@@ -96,9 +95,15 @@ class Judged:
 def judge(results: Results, *, seeds: int) -> list[Judged]:
     """Every claim, with Holm over the two tests, of a difference and of none that matters, of all claims. Those whose
     arms lack some of their `seeds` are measured and not tested, and count in Holm's number of tests all the same."""
+
+    def hardness(one: Estimate) -> tuple:  # an interval below 0, what was not measured, the rest; each by how clear
+        if one.value is None:
+            return (1, 0.0)
+        return (0 if one.high < 0 else 2, one.value / ((one.high - one.low) or 1.0))
+
     judged = []
     for claim in CLAIMS:
-        estimates = tuple(sorted((measure(contrast, results) for contrast in claim.contrasts), key=_hardness))
+        estimates = tuple(sorted((measure(contrast, results) for contrast in claim.contrasts), key=hardness))
         judged.append(Judged(claim, estimates, complete=all(len(e.seeds) == seeds for e in estimates)))
     tests = [(n, name, p) for n, one in enumerate(judged) for name, p in (("p_holm", one.differs[0]), (
         "p_same", one.same))]
@@ -109,19 +114,38 @@ def judge(results: Results, *, seeds: int) -> list[Judged]:
     return judged
 
 
-def measure(contrast: Contrast, results: Results, *, draws: int = DRAWS) -> Estimate:
+def measure(contrast: Contrast, results: Results) -> Estimate:
     """The contrast over the seeds that all of its arms have; the base, which has one run, counts for every seed."""
     arms = [arm for arm, _ in contrast.weights]
     having = [set(results.get(arm, {})) for arm in arms if arm != BASE] or [set(results.get(BASE, {}))]
     seeds = tuple(sorted(set.intersection(*having)))
     if not seeds or (BASE in arms and not results.get(BASE)):
         return Estimate(contrast, ())
-    columns = _columns(contrast.metric)
+    names = {column for name in F1S.get(contrast.metric, (contrast.metric,)) for column in RATIOS[name]}
+    columns = sorted(COLUMNS.index(name) for name in names)
     blocks = np.stack([_table(contrast, results, seed, columns) for seed in seeds])
-    statistic = _statistic(contrast, columns)
+    weights = np.array([weight for _, weight in contrast.weights])
+
+    def statistic(sums: np.ndarray) -> np.ndarray:  # (..., splits x arms x columns) to (...), the mean over splits
+        shape = (*sums.shape[:-1], len(contrast.splits), len(arms))
+        full = np.zeros((*shape, len(COLUMNS)))
+        full[..., columns] = sums.reshape(*shape, len(columns))
+        return (ratios(full, [contrast.metric])[contrast.metric] @ weights).mean(axis=-1)
+
     if np.isnan(statistic(blocks.sum(axis=1))).any():  # nothing of the kind was asked
         return Estimate(contrast, ())
-    return _estimate(contrast, seeds, summarise_seeds(blocks, statistic, draws=draws))
+    summary = summarise_seeds(blocks, statistic)
+    error, mean, sampling = summary.error, summary.mean, tuple(map(tidy, summary.sampling))
+    low, high = map(tidy, summary.both if error else summary.sampling)
+    found = Estimate(contrast, seeds, tidy(mean), low, high, tidy(summary.spread), sampling)
+    if not error:
+        return found
+    found = replace(found, p=tidy(error.p_value(mean)), seen=tidy(error.seen(LEVEL)))
+    if (matters := MATTERS.get(contrast.metric)) is None:
+        return found
+    near = matters - abs(mean)  # the nearer of the two bounds decides
+    same = error.p_value(near) / 2
+    return replace(found, p_same=tidy(same if near > 0 else 1 - same), needed=error.seeds_for(matters, LEVEL / 30))
 
 
 def correct(estimates: Sequence[Estimate]) -> list[Estimate]:
@@ -131,57 +155,23 @@ def correct(estimates: Sequence[Estimate]) -> list[Estimate]:
     return [replace(e, p_holm=corrected.get(id(e))) for e in estimates]
 
 
-def describe(results: Results, arm: str, split: str, metric: str, *, draws: int = DRAWS) -> dict:
-    """{"value", "low", "high"} of one arm's mean over its seeds; None where there is nothing."""
-    measured = measure(Contrast(metric, ((arm, 1.0),), (split,)), results, draws=draws)
-    return {"value": measured.value, "low": measured.low, "high": measured.high}
-
-
 def claims_json(chosen: Mapping[str, Setting], results: Results, judged: Sequence[Judged],
                 recommended: str | None) -> dict:
     """What claims.json holds; `chosen` are the settings of the arms."""
+
+    def describe(arm: str, split: str, metric: str) -> dict:  # the mean over the arm's seeds
+        one = measure(Contrast(metric, ((arm, 1.0),), (split,)), results)
+        return {"value": one.value, "low": one.low, "high": one.high}
+
     arms = {arm: {"settings": asdict(chosen[arm]) if arm in chosen else {}, "seeds": sorted(runs)} | {
-        split: {metric: describe(results, arm, split, metric) for metric in METRICS} for split in SPLITS}
+        split: {metric: describe(arm, split, metric) for metric in METRICS} for split in SPLITS}
         for arm, runs in results.items() if runs}
-    claims = []
-    for one in judged:
-        hard = one.estimates[0]
-        claims.append({
-            "id": one.claim.id, "statement": one.claim.statement, "metric": hard.contrast.metric,
-            "estimate": hard.value, "low": hard.low, "high": hard.high, "matters": one.claim.matters,
-            "p_holm": one.p_holm, "p_same": one.p_same,
-            "verdict": one.verdict if hard.value is not None else "not asked yet",
-        })  # fmt: skip
+    claims = [{
+        "id": one.claim.id, "statement": one.claim.statement, "metric": hard.contrast.metric, "estimate": hard.value,
+        "low": hard.low, "high": hard.high, "matters": one.claim.matters, "p_holm": one.p_holm, "p_same": one.p_same,
+        "verdict": one.verdict if hard.value is not None else "not asked yet",
+    } for one in judged for hard in one.estimates[:1]]  # fmt: skip
     return {"arms": arms, "claims": claims, "recommended": recommended}
-
-
-def _hardness(estimate: Estimate) -> tuple:
-    """What lies below 0 with its interval first, then what is not measured; within each by estimate over interval."""
-    if estimate.value is None:
-        return (1, 0.0)
-    width = (estimate.high - estimate.low) or 1.0
-    return (0 if estimate.high < 0 else 2, estimate.value / width)
-
-
-def _estimate(contrast: Contrast, seeds: tuple[int, ...], summary: SeedSummary) -> Estimate:
-    error, mean = summary.error, summary.mean
-    low, high = summary.both if error else summary.sampling
-    found = Estimate(contrast, seeds, _tidy(mean), _tidy(low), _tidy(high), _tidy(summary.spread),
-                     (_tidy(summary.sampling[0]), _tidy(summary.sampling[1])))
-    if not error:
-        return found
-    matters = MATTERS.get(contrast.metric)
-    if matters is None:
-        return replace(found, p=_tidy(error.p_value(mean)), seen=_tidy(error.seen(LEVEL)))
-    near = matters - abs(mean)  # the nearer of the two bounds decides
-    same = error.p_value(near) / 2
-    return replace(found, p=_tidy(error.p_value(mean)), p_same=_tidy(same if near > 0 else 1 - same),
-                   seen=_tidy(error.seen(LEVEL)), needed=error.seeds_for(matters, LEVEL / 30))
-
-
-def _columns(metric: str) -> list[int]:
-    names = {column for name in F1S.get(metric, (metric,)) for column in RATIOS[name]}
-    return sorted(COLUMNS.index(name) for name in names)
 
 
 def _table(contrast: Contrast, results: Results, seed: int, columns: list[int]) -> np.ndarray:
@@ -194,20 +184,3 @@ def _table(contrast: Contrast, results: Results, seed: int, columns: list[int]) 
         block[:, number] = np.stack(arms, axis=1)
         parts.append(block.reshape(len(block), -1))
     return np.concatenate(parts)
-
-
-def _statistic(contrast: Contrast, columns: list[int]) -> Callable[[np.ndarray], np.ndarray]:
-    """Summed counts (..., splits x arms x columns) to the contrast (...), the mean over its splits."""
-    weights = np.array([weight for _, weight in contrast.weights])
-    shape = (len(contrast.splits), len(weights), len(columns))
-
-    def statistic(sums: np.ndarray) -> np.ndarray:
-        full = np.zeros((*sums.shape[:-1], *shape[:2], len(COLUMNS)))
-        full[..., columns] = sums.reshape(*sums.shape[:-1], *shape)
-        return (ratios(full, [contrast.metric])[contrast.metric] @ weights).mean(axis=-1)
-
-    return statistic
-
-
-def _tidy(number: float) -> float | None:
-    return None if np.isnan(number) else round(float(number), DIGITS) + 0.0

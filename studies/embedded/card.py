@@ -18,43 +18,37 @@ from medalign_lite.dials import PRESETS
 from medalign_lite.evaluate import stats
 from medalign_lite.evaluate.ask import Arm, measure, predictions_of
 from medalign_lite.evaluate.priors import error_table
+from medalign_lite.files import read_json, read_jsonl
 from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.show.figures import series_style
 from medalign_lite.world.dataset import build_cases
 from medalign_lite.world.world import COMPANY, CONFOUNDED
-from studies.embedded.arrays import People, draw_people
+from studies.embedded.people import People, draw_people
 from studies.embedded.probe import probe_aucs
 from studies.embedded.train import SETTINGS_FILE, look, open_trained, see, world_key
 
 SEED = 101
 IMAGES = 400  # of test and of shifted
 SHOWN = {
-    "fact_precision": "facts, precision",
-    "fact_recall": "facts, recall",
-    "hallucination_rate": "false findings among affirmed",
-    "closed_accuracy": "closed questions",
-    "open_recall": "open questions (llavamed recall)",
-    "yes_ratio": "yes ratio",
-}
+    "fact_precision": "facts, precision", "fact_recall": "facts, recall",
+    "hallucination_rate": "false findings among affirmed", "closed_accuracy": "closed questions",
+    "open_recall": "open questions (llavamed recall)", "yes_ratio": "yes ratio",
+}  # fmt: skip
 RUNS = ("where", "whole", "truth", "habit")
 CONTROLS = {"blank": "blank image", "shuffled": "another patient's image", "question-only": "no image"}
 
 
-def entry(value: dict) -> str:
-    """ "0.71 (0.68 to 0.74)", or a dash where nothing was measured."""
-    if value["value"] is None:
-        return "–"
-    return f"{value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+def row(label: str, found: dict, name: str) -> str:
+    """A markdown row: the metric on test and on shifted, such as 0.71 (0.68 to 0.74), or a dash where unmeasured."""
+    cells = ["–" if entry["value"] is None else f"{entry['value']:.2f} ({entry['low']:.2f} to {entry['high']:.2f})"
+             for entry in (found["test"][name], found["shifted"][name])]
+    return f"| {label} | {' | '.join(cells)} |"
 
 
-def probe_table(model_folder: Path, fit_on: People, cases) -> dict[str, float]:
+def probe_table(model, fit_on: People, cases) -> dict[str, float]:
     """Held-out AUC per finding and side: fitted on training people, tested on the pictures of `cases`."""
-    model = open_trained(model_folder)
-    unseen = People(
-        images=np.stack([np.asarray(read_image(case.image).convert("L")) for case in cases]),
-        grids=np.zeros(0, np.uint8),
-        facts=[case.facts for case in cases],
-    )
+    images = np.stack([np.asarray(read_image(case.image).convert("L")) for case in cases])
+    unseen = People(images, np.zeros(0, np.uint8), [case.facts for case in cases])
     with torch.no_grad():
         fit, test = (look(see, model, people).float().mean(1) for people in (fit_on, unseen))
     return probe_aucs(fit, fit_on.facts, test, unseen.facts)
@@ -65,20 +59,14 @@ def prior_rows(cases, predictions) -> list[str]:
     rows = []
     table = error_table(cases, predictions, arm="base")
     for finding, companion in COMPANY.items():
-        pair = [r for r in table if r.kind == "cofinding" and r.finding == finding and r.cofinding == companion]
-        alone, beside = (next(r for r in pair if r.cofinding_present == there) for there in (False, True))
-        rows.append(
-            f"| {finding} affirmed though absent | {alone.false} of {alone.images} without {companion} | "
-            f"{beside.false} of {beside.images} with {companion} |"
-        )
+        pair = {r.cofinding_present: r for r in table if (r.finding, r.cofinding) == (finding, companion)}
+        rows.append(f"| {finding} affirmed though absent | {pair[False].false} of {pair[False].images} without "
+                    f"{companion} | {pair[True].false} of {pair[True].images} with {companion} |")
     for finding in ("nodule", "effusion", "pneumothorax"):
         wrong = {r.side: r for r in table if r.kind == "wrong side" and r.finding == finding}
-        usual = "right" if CONFOUNDED.right[finding] > 0.5 else "left"
-        other = "left" if usual == "right" else "right"
-        rows.append(
-            f"| {finding} put on the wrong side | {wrong[other].false} of {wrong[other].images} {usual} ones | "
-            f"{wrong[usual].false} of {wrong[usual].images} {other} ones (usual side: {usual}) |"
-        )
+        usual, other = ("right", "left") if CONFOUNDED.right[finding] > 0.5 else ("left", "right")
+        rows.append(f"| {finding} put on the wrong side | {wrong[other].false} of {wrong[other].images} {usual} ones | "
+                    f"{wrong[usual].false} of {wrong[usual].images} {other} ones (usual side: {usual}) |")
     return rows
 
 
@@ -87,7 +75,7 @@ def write_curves(runs: Path, path: Path) -> None:
     Names stand below the axes, where no curve runs."""
     fig, axes = plt.subplots(1, len(RUNS), figsize=(13, 3.9), layout="constrained")
     for ax, name in zip(axes, RUNS, strict=True):
-        log = [json.loads(line) for line in (runs / name / "log.jsonl").read_text().splitlines()]
+        log = read_jsonl(runs / name / "log.jsonl")
         keys = sorted({k for row in log for k in row} - {"step", "norm"}, key=lambda k: (k.split("_")[-1], k))
         kinds = list(dict.fromkeys(key.split("_")[-1] for key in keys))
         for key in keys:
@@ -103,54 +91,34 @@ def write_curves(runs: Path, path: Path) -> None:
     plt.close(fig)
 
 
-def settings_of(folder: Path, runs: Path) -> dict:
-    """The settings of the runs, or, on a machine that has not trained the model, those in the card it came with."""
-    if (runs / SETTINGS_FILE).exists():
-        return json.loads((runs / SETTINGS_FILE).read_text())
-    return json.loads((folder / "card.json").read_text())["settings"]
-
-
 def measure_base(folder: Path, runs: Path) -> tuple[dict, str]:
     """(numbers for card.json, text of the card)."""
-    lvlm = load_lvlm(folder)
-    counts = {"test": IMAGES, "shifted": IMAGES}
-    cases = build_cases(runs, counts, seed=SEED).cases
+    lvlm, model = load_lvlm(folder), open_trained(folder)
+    cases = build_cases(runs, {"test": IMAGES, "shifted": IMAGES}, seed=SEED).cases
     with TemporaryDirectory() as work:
         measured = measure(cases, [Arm("base")], model=str(folder), preset=PRESETS["ci"], seed=SEED, folder=Path(work))
     said = predictions_of(measured.predictions)
     real = stats.results(cases, said, aligned="base", names=tuple(SHOWN))["base"]
-    controls = {
-        name: stats.results(cases, said, aligned="base", condition=name, names=("fact_f1", "closed_accuracy"))["base"]
-        for name in CONTROLS
-    }
-    settings = settings_of(folder, runs)
+    asked = {"closed_accuracy": "closed questions", "fact_f1": "facts, F1"}
+    controls = {name: stats.results(cases, said, aligned="base", condition=name, names=tuple(asked))["base"]
+                for name in CONTROLS}
+    trained = runs / SETTINGS_FILE  # a machine that has not trained the model takes those of the card it came with
+    settings = read_json(trained) if trained.exists() else read_json(folder / "card.json")["settings"]
     fit_on = draw_people(runs, "balanced", settings["balanced"], seed=settings["seed"])
-    aucs = probe_table(folder, fit_on, cases)
+    aucs = probe_table(model, fit_on, cases)
     numbers = {"probe_auc": aucs, "real": real, "controls": controls, "settings": settings, "four_bit": lvlm.four_bit}
-    lines = [f"| {label} | {entry(real['test'][k])} | {entry(real['shifted'][k])} |" for k, label in SHOWN.items()]
-    lines += [
-        f"| closed questions, {label} | {entry(controls[name]['test']['closed_accuracy'])} | "
-        f"{entry(controls[name]['shifted']['closed_accuracy'])} |"
-        for name, label in CONTROLS.items()
-    ]
-    lines += [
-        f"| facts, F1, {label} | {entry(controls[name]['test']['fact_f1'])} | "
-        f"{entry(controls[name]['shifted']['fact_f1'])} |"
-        for name, label in CONTROLS.items()
-    ]
-    split = {name: [c for c in cases if c.split == name] for name in counts}
+    lines = [row(label, real, name) for name, label in SHOWN.items()]
+    lines += [row(f"{what}, {label}", controls[control], name) for name, what in asked.items()
+              for control, label in CONTROLS.items()]
     text = CARD.format(
-        parameters=sum(p.numel() for p in open_trained(folder).parameters()) / 1e6,
+        parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         megabytes=sum(p.stat().st_size for p in folder.iterdir()) / 1e6,
-        four_bit=", ".join(f"{name} {n}" for name, n in lvlm.four_bit.items()),
-        images=IMAGES,
-        table="\n".join(lines),
-        probes="\n".join(f"| {name} | {value:.3f} |" for name, value in aucs.items()),
-        worst=min(aucs.values()),
-        priors="\n".join(prior_rows(split["test"], said)),
+        four_bit=", ".join(f"{name} {n}" for name, n in lvlm.four_bit.items()), images=IMAGES, table="\n".join(lines),
+        probes="\n".join(f"| {name} | {value:.3f} |" for name, value in aucs.items()), worst=min(aucs.values()),
+        priors="\n".join(prior_rows([case for case in cases if case.split == "test"], said)),
         world="the world as it is now" if settings.get("world") == world_key() else EARLIER,
         settings=", ".join(f"{k} {v}" for k, v in settings.items()),
-    )
+    )  # fmt: skip
     return numbers, text
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 
 from medalign_lite.text.facts import FINDINGS, Fact
 
@@ -15,26 +15,24 @@ def probe_labels(tables: Sequence[Sequence[Fact]]) -> np.ndarray:
     """1 / 0 per person and `LABELS` (N, labels); NaN where the finding is there but cannot be seen."""
     labels = np.zeros((len(tables), len(LABELS)))
     for row, facts in zip(labels, tables, strict=True):
-        for fact in facts:
-            for k, (finding, side) in enumerate(LABELS):
-                if finding == fact.finding and side == fact.side:
-                    row[k] = 1.0 if fact.visible else np.nan
+        for fact in (fact for fact in facts if (fact.finding, fact.side) in LABELS):
+            row[LABELS.index((fact.finding, fact.side))] = 1.0 if fact.visible else np.nan
     return labels
 
 
-def fit_probe(features: torch.Tensor, labels: np.ndarray, *, penalty: float = 3e-3, steps: int = 60) -> torch.nn.Linear:
+def fit_probe(features: torch.Tensor, labels: np.ndarray) -> torch.nn.Linear:
     """L2-penalised logistic regression of labels (N, labels) on standardised features (N, D), by L-BFGS."""
     probe = torch.nn.Linear(features.shape[1], labels.shape[1])
     torch.nn.init.zeros_(probe.weight)
     torch.nn.init.zeros_(probe.bias)
     known = torch.from_numpy(~np.isnan(labels))
     target = torch.from_numpy(np.nan_to_num(labels)).float()
-    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=60, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         nll = torch.nn.functional.binary_cross_entropy_with_logits(probe(features), target, reduction="none")
-        loss = (nll * known).sum() / len(features) + penalty * probe.weight.square().sum()
+        loss = (nll * known).sum() / len(features) + 3e-3 * probe.weight.square().sum()
         loss.backward()
         return loss
 
@@ -44,13 +42,10 @@ def fit_probe(features: torch.Tensor, labels: np.ndarray, *, penalty: float = 3e
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     """Area under the ROC curve = P(score of a positive > score of a negative), ties half; NaN labels left out."""
-    known = ~np.isnan(labels)
-    positive = labels[known] == 1
-    if positive.all() or not positive.any():
+    above, below = (scores[labels == kind].astype(float) for kind in (1, 0))
+    if not len(above) or not len(below):
         return float("nan")
-    ranks = rankdata(scores[known])
-    n = positive.sum()
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (~positive).sum()))
+    return float(mannwhitneyu(above, below, method="asymptotic").statistic / (len(above) * len(below)))
 
 
 def probe_aucs(train, train_tables, test, test_tables) -> dict[str, float]:
@@ -59,7 +54,5 @@ def probe_aucs(train, train_tables, test, test_tables) -> dict[str, float]:
     probe = fit_probe((train - mean) / spread, probe_labels(train_tables))
     with torch.no_grad():
         scores = probe((test - mean) / spread).numpy()
-    labels = probe_labels(test_tables)
-    return {
-        f"{finding} {side or ''}".strip(): auc(scores[:, k], labels[:, k]) for k, (finding, side) in enumerate(LABELS)
-    }
+    return {" ".join(filter(None, label)): auc(*columns)
+            for label, *columns in zip(LABELS, scores.T, probe_labels(test_tables).T, strict=True)}

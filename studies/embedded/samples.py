@@ -4,7 +4,6 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from medalign_lite.cases.case import CaseSet
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.world.dataset import render_folder
 from medalign_lite.world.render import SIZE, VISIBLE_CNR
@@ -35,29 +34,21 @@ any patient, disease or product.
 """
 
 
-def write_card(folder: Path, cases: CaseSet) -> None:
-    """The data card, counted from the cases themselves."""
-    facts = [fact for case in cases.cases for fact in case.facts]
-    splits = Counter(case.split for case in cases.cases)
-    findings = Counter(fact.finding for fact in facts)
-    text = CARD.format(
-        cases=len(cases.cases),
-        seed=SEED,
-        size=SIZE,
-        splits=", ".join(f"{name} {n}" for name, n in splits.items()),
-        findings=", ".join(f"{name} {n}" for name, n in sorted(findings.items())),
-        invisible=sum(not fact.visible for fact in facts),
-        threshold=VISIBLE_CNR,
-    )
-    (folder / "README.md").write_text(text, encoding="utf-8")
-
-
 def main() -> None:
+    """Render the cases, and write the card, counted from the cases themselves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data_samples/cases"))
     folder = parser.parse_args().out
     render_folder(folder, COUNTS, seed=SEED, questions=QUESTIONS)
-    write_card(folder, read_cases(folder))
+    cases = read_cases(folder).cases
+    facts = [fact for case in cases for fact in case.facts]
+    splits, findings = Counter(case.split for case in cases), Counter(fact.finding for fact in facts)
+    text = CARD.format(
+        cases=len(cases), seed=SEED, size=SIZE, splits=", ".join(f"{name} {n}" for name, n in splits.items()),
+        findings=", ".join(f"{name} {n}" for name, n in sorted(findings.items())),
+        invisible=sum(not fact.visible for fact in facts), threshold=VISIBLE_CNR,
+    )  # fmt: skip
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -26,26 +26,18 @@ from medalign_lite.files import whole
 from medalign_lite.text.facts import ATTRIBUTES, FINDINGS, SIDES, SIZES, ZONES, Fact
 from medalign_lite.world.dataset import source_key
 from medalign_lite.world.questions import questions
-from studies.embedded import reporter
-from studies.embedded.arrays import SOURCES, People, draw_people
+from studies.embedded.people import PATCH, SOURCES, People, draw_people, prior_ridden
 from studies.embedded.probe import auc
 from studies.embedded.tiny import build_idefics3, save_tiny, train_tokenizer
 
-IMAGE_PX, PATCH_PX, SHUFFLE = 192, 16, 3  # 144 patches, 16 image tokens
+IMAGE_PX, PATCH_PX, SHUFFLE = 192, PATCH, 3  # 144 patches, 16 image tokens
 TEXT_LAYERS = 4
 SETTINGS_FILE = "settings.json"
 DETAILS = {  # what an image can hold: each finding, told apart by side and zone, and by size -> class
-    detail: k
-    for k, detail in enumerate(
-        detail
-        for finding, has in ATTRIBUTES.items()
-        for detail in [
-            (finding,),
-            *product([finding], SIDES if "side" in has else [None], ZONES if "zone" in has else [None]),
-            *product([finding], SIZES if "size" in has else []),
-        ]
-    )
-}
+    detail: k for k, detail in enumerate(detail for finding, has in ATTRIBUTES.items() for detail in (
+        (finding,), *product([finding], SIDES if "side" in has else [None], ZONES if "zone" in has else [None]),
+        *product([finding], SIZES if "size" in has else [])))
+}  # fmt: skip
 LOCAL_LAYERS = 4  # of the vision tower: these learn what lies in each patch, those above what the image holds
 TABLE_PROMPT = "List every finding."
 PATCH_POSITIVE = 0.15  # share of a patch that a finding must cover to be there
@@ -88,34 +80,23 @@ class Writer:
 
     def __init__(self, processor):
         self.tokenizer = processor.tokenizer
-        prompt = self._template(processor, "?")
+        content = [{"type": "image"}, {"type": "text", "text": "?"}]
+        prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         pixels = np.zeros((IMAGE_PX, IMAGE_PX, 3), np.uint8)
-        expected = processor(text=[prompt], images=[[pixels]])["input_ids"][0]
-        before, after = prompt.split("<image>")
-        tokens = self.tokenizer.convert_ids_to_tokens(expected)
-        first, last = (
-            tokens.index("<fake_token_around_image>"),
-            len(tokens) - tokens[::-1].index("<fake_token_around_image>"),
-        )
-        self.before, self.picture = before, "".join(tokens[first:last])
-        self.tail = after.split("?", 1)[1]
-        if self.tokenizer(self._prompt("?"), add_special_tokens=False)["input_ids"] != list(expected):
+        expected = list(processor(text=[prompt], images=[[pixels]])["input_ids"][0])
+        tokens, edge = self.tokenizer.convert_ids_to_tokens(expected), "<fake_token_around_image>"
+        picture = "".join(tokens[tokens.index(edge) : len(tokens) - tokens[::-1].index(edge)])
+        self.around = prompt.replace("<image>", picture).split("?", 1)  # what stands before and after a question
+        if self._ids(["?".join(self.around)]) != [expected]:
             raise RuntimeError("the training prompt differs from the processor's; see studies/embedded/tiny.py")
 
-    @staticmethod
-    def _template(processor, question: str) -> str:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-
-    def _prompt(self, question: str) -> str:
-        return self.before + self.picture + question + self.tail
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
 
     def rows(self, pairs: list[tuple[int, str, str]]) -> Rows:
         """(image index, question, answer) triples as one right-padded batch."""
-        prompts = self.tokenizer([self._prompt(q) for _, q, _ in pairs], add_special_tokens=False)["input_ids"]
-        answers = self.tokenizer([a + self.tokenizer.eos_token for _, _, a in pairs], add_special_tokens=False)[
-            "input_ids"
-        ]
+        prompts = self._ids([question.join(self.around) for _, question, _ in pairs])
+        answers = self._ids([answer + self.tokenizer.eos_token for _, _, answer in pairs])
         longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
         ids = torch.full((len(pairs), longest), self.tokenizer.pad_token_id)
         attention, answered = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
@@ -162,8 +143,7 @@ def language_loss(model, tokens: torch.Tensor, rows: Rows) -> torch.Tensor:
 def teach(facts_of, indices, *, epoch: int, settings: BaseSettings, distort=None) -> list[list[tuple[int, str, str]]]:
     """(image, prompt, answer) lessons for a batch, newly worded each epoch: reports, questions, and plain tables.
 
-    `distort` is a reporter's habit; under it no tables are taught, because a table leaves no room for habit.
-    """
+    `distort` is a reporter's habit; under it no tables are taught, because a table leaves no room for habit."""
     reports, asked, tables = [], [], []
     for slot, index in enumerate(indices):
         rng = np.random.default_rng([settings.seed, 5, epoch, int(index)])
@@ -201,37 +181,25 @@ class Run:
     """One of the two steps: optimiser, schedule, log and checkpoints in `folder`."""
 
     def __init__(self, folder: Path, modules: dict, *, steps: int, rate: float, settings: BaseSettings):
-        self.folder, self.modules, self.steps, self.rate = folder, modules, steps, rate
-        self.settings, self.step, self.started = settings, 0, time.monotonic()
+        self.folder, self.steps, self.rate, self.settings = folder, steps, rate, settings
+        self.step, self.started, self.log = 0, time.monotonic(), folder / "log.jsonl"
         self.named = {
             f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad
         }
-        decay = [p for p in self.named.values() if p.ndim > 1]
-        plain = [p for p in self.named.values() if p.ndim <= 1]
+        decay, plain = ([p for p in self.named.values() if (p.ndim > 1) == matrix] for matrix in (True, False))
         groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "log.jsonl"
-
-    def rate_at(self, step: int) -> float:
-        """Linear warm-up over at most 150 steps, then cosine to a twentieth."""
-        share = step / self.steps
-        return (
-            self.rate
-            * min(1, (step + 1) / min(150, self.steps / 5))
-            * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * share)))
-        )
-
     def update(self, loss: torch.Tensor) -> float:
-        """One optimiser step; returns the gradient norm before clipping."""
+        """One optimiser step; returns the gradient norm before clipping. The rate warms up over at most 150 steps, then
+        falls as a cosine to a twentieth."""
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(list(self.named.values()), 1.0)
+        warm = min(1, (self.step + 1) / min(150, self.steps / 5))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate_at(self.step)
+            group["lr"] = self.rate * warm * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * (self.step / self.steps))))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -255,7 +223,7 @@ class Run:
             for key, value in self.optimizer.state[p].items():
                 tensors[f"{key}.{name}"] = value.contiguous()
         with whole(self.folder / "checkpoint.safetensors") as part:
-            save_file(tensors, part, metadata={"step": str(self.step)})
+            save_file(tensors, part)
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.safetensors"
@@ -263,18 +231,19 @@ class Run:
             tensors = load_file(path)
             for name, p in self.named.items():
                 p.data.copy_(tensors[f"weight.{name}"])
-                state = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-                self.optimizer.state[p] = state
-            self.step = int(next(iter(tensors[k] for k in tensors if k.startswith("step."))).item())
+                self.optimizer.state[p] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                self.step = int(tensors[f"step.{name}"])
         self.first = self.step
         rows = self.log.read_text().splitlines() if self.log.is_file() else []  # what a killed run wrote goes
         self.log.write_text("".join(f"{row}\n" for row in rows if json.loads(row)["step"] <= self.step))
 
 
-def batches(count: int, size: int, epoch: int, seed: int) -> list[np.ndarray]:
-    """Shuffled index batches of one epoch, the odd rest left out."""
-    order = np.random.default_rng([seed, 6, epoch]).permutation(count)
-    return [np.sort(order[i : i + size]) for i in range(0, count - size + 1, size)]
+def left_to_do(run: Run, count: int, size: int):
+    """(epoch, indices) of the shuffled batches that a resumed run has not seen, an epoch's odd rest left out."""
+    while run.step < run.steps:
+        epoch, start = divmod(run.step, count // size)
+        order = np.random.default_rng([run.settings.seed, 6, epoch]).permutation(count)
+        yield from ((epoch, np.sort(order[n * size : (n + 1) * size])) for n in range(start, count // size))
 
 
 def sight_targets(people: People) -> tuple[torch.Tensor, torch.Tensor]:
@@ -296,8 +265,7 @@ def whiten(model, images: np.ndarray, *, noise: float = 1e-3, scale: float = 0.5
     """Starts the patch embedding from the images' own statistics, and the positions from sines.
 
     The filters are the principal components of patches, divided by their spread, so that faint detail counts as much as
-    overall brightness; `noise` is the variance (of grey in [-1, 1]) below which nothing is amplified.
-    """
+    overall brightness; `noise` is the variance (of grey in [-1, 1]) below which nothing is amplified."""
     embeddings = model.model.vision_model.embeddings
     width, cells = embeddings.patch_embedding.out_channels, IMAGE_PX // PATCH_PX
     grey = pixel_values(images)[:, 0].unfold(1, PATCH_PX, PATCH_PX).unfold(2, PATCH_PX, PATCH_PX)
@@ -313,60 +281,51 @@ def whiten(model, images: np.ndarray, *, noise: float = 1e-3, scale: float = 0.5
     embeddings.position_embedding.weight.copy_(scale * torch.cat([rows, columns], dim=-1).flatten(0, 1))
 
 
-def learn_where(model, people: People, folder: Path, settings: BaseSettings) -> None:
-    """The tower's lower layers: what lies in each patch, by binary cross-entropy of a linear head."""
+def learn_sight(model, people: People, cache: Path, settings: BaseSettings) -> torch.nn.Linear:
+    """The tower's lower layers learn what lies in each patch; then, on the finished lower ones, the upper layers what
+    the image holds, asked of every patch, so that each image token can tell. Returns the linear head that was asked."""
     tower, (local, whole) = model.model.vision_model, sight_targets(people)
-    head = torch.nn.Linear(model.config.vision_config.hidden_size, len(DETAILS))
-    lower = torch.nn.ModuleList([tower.embeddings, *tower.encoder.layers[:LOCAL_LAYERS]])
-    count, modules = len(people) - settings.held_out, {"lower": lower, "head": head}
-    steps = count // settings.sight_batch * settings.where_epochs
+    width, lower = model.config.vision_config.hidden_size, tower.encoder.layers[:LOCAL_LAYERS]
+
+    def near(indices, step: int | None) -> torch.Tensor:  # jittered in training alone
+        pixels = pixel_values(people.images[indices])
+        if step is not None:
+            pixels = jitter(pixels, torch.Generator().manual_seed(settings.seed * 1_000_003 + step))
+        return see_locally(model, pixels)
+
+    modules = {"lower": torch.nn.ModuleList([tower.embeddings, *lower]), "head": torch.nn.Linear(width, len(DETAILS))}
+    _learn_details("patch", modules, cache / "where", settings, settings.where_epochs, features=near, wanted=local,
+                   whole=whole, pool=torch.amax)
+    frozen, upper = look(see_locally, model, people), tower.encoder.layers[LOCAL_LAYERS:]
+    upper = torch.nn.ModuleList([*upper, tower.post_layernorm])
+    modules = {"upper": upper, "head": torch.nn.Linear(width, len(DETAILS))}
+    _learn_details("image", modules, cache / "whole", settings, settings.whole_epochs, whole=whole, pool=torch.mean,
+                   features=lambda indices, step: see_whole(model, frozen[indices]),
+                   wanted=whole[:, None].expand(-1, frozen.shape[1], -1))
+    return modules["head"]
+
+
+def _learn_details(name: str, modules: dict, folder: Path, settings: BaseSettings, epochs: int, *, features, wanted,
+                   whole, pool) -> None:
+    """Some layers of the tower, by binary cross-entropy of a linear head on `features(indices, step)` of theirs."""
+    count = len(whole) - settings.held_out
+    steps = count // settings.sight_batch * epochs
     run = Run(folder, modules, steps=steps, rate=settings.sight_rate, settings=settings)
 
-    def logits_of(pixels) -> torch.Tensor:  # (B, patches, classes)
+    def logits_of(indices, step: int | None) -> torch.Tensor:  # (B, patches, classes)
         with torch.autocast("cpu", torch.bfloat16):
-            return head(see_locally(model, pixels)).float()
+            return modules["head"](features(indices, step)).float()
 
-    for _, indices in left_to_do(run, count, settings.sight_batch, settings.seed):
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + run.step)
-        logits = logits_of(jitter(pixel_values(people.images[indices]), generator))
-        loss = detail_loss(logits, local[indices])
+    for _, indices in left_to_do(run, count, settings.sight_batch):
+        loss = detail_loss(logits_of(indices, run.step), wanted[indices])
         norm = run.update(loss)
         if run.step % 20 == 0:
-            run.note(patch=loss, norm=norm)
-        if run.step % (steps // settings.where_epochs) == 0:
+            run.note(**{name: loss, "norm": norm})
+        if run.step % (steps // epochs) == 0:
             with torch.no_grad():
-                logits = logits_of(pixel_values(people.images[count:]))
-            run.note(held_out_patch=detail_loss(logits, local[count:]))
-            say_hardest(logits.amax(1), whole[count:])
-
-
-def learn_whole(model, people: People, folder: Path, settings: BaseSettings) -> torch.nn.Linear:
-    """The tower's upper layers, on the finished lower ones: what the image holds, asked of every patch, so that each
-    image token can tell. Returns the linear head that was asked."""
-    tower, (_, whole) = model.model.vision_model, sight_targets(people)
-    head = torch.nn.Linear(model.config.vision_config.hidden_size, len(DETAILS))
-    upper = torch.nn.ModuleList([*tower.encoder.layers[LOCAL_LAYERS:], tower.post_layernorm])
-    features = look(see_locally, model, people)
-    count, modules = len(people) - settings.held_out, {"upper": upper, "head": head}
-    steps = count // settings.sight_batch * settings.whole_epochs
-    run = Run(folder, modules, steps=steps, rate=settings.sight_rate, settings=settings)
-
-    def logits_of(seen) -> torch.Tensor:  # (B, patches, classes)
-        with torch.autocast("cpu", torch.bfloat16):
-            return head(see_whole(model, seen)).float()
-
-    for _, indices in left_to_do(run, count, settings.sight_batch, settings.seed):
-        logits = logits_of(features[indices])
-        loss = detail_loss(logits, whole[indices, None].expand_as(logits))
-        norm = run.update(loss)
-        if run.step % 20 == 0:
-            run.note(image=loss, norm=norm)
-        if run.step % (steps // settings.whole_epochs) == 0:
-            with torch.no_grad():
-                logits = logits_of(features[count:])
-            run.note(held_out_image=detail_loss(logits, whole[count:, None].expand_as(logits)))
-            say_hardest(logits.mean(1), whole[count:])
-    return head
+                logits = logits_of(slice(count, None), None)
+            run.note(**{f"held_out_{name}": detail_loss(logits, wanted[count:])})
+            say_hardest(pool(logits, 1), whole[count:])
 
 
 def detail_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -374,26 +333,16 @@ def detail_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(logits, wanted.float(), pos_weight=torch.tensor(4.0))
 
 
-def say_hardest(scores: torch.Tensor, present: torch.Tensor, *, count: int = 8) -> None:
+def say_hardest(scores: torch.Tensor, present: torch.Tensor) -> None:
     """Prints the details that are told worst, by AUC of image-wise scores (N, classes)."""
     aucs = {" ".join(filter(None, d)): auc(scores[:, k].numpy(), present[:, k].float().numpy())
             for d, k in DETAILS.items()}  # fmt: skip
-    hardest = sorted((name for name in aucs if not np.isnan(aucs[name])), key=aucs.get)[:count]
+    hardest = sorted((name for name in aucs if not np.isnan(aucs[name])), key=aucs.get)[:8]
     print("  hardest to see (AUC): " + ", ".join(f"{name} {aucs[name]:.3f}" for name in hardest), flush=True)
 
 
-def learn_to_write(
-    model,
-    writer: Writer,
-    people: People,
-    folder: Path,
-    settings: BaseSettings,
-    *,
-    epochs: int,
-    rate: float,
-    parts,
-    distort,
-) -> None:
+def learn_to_write(model, writer: Writer, people: People, folder: Path, settings: BaseSettings, *, epochs: int,
+                   rate: float, parts, distort) -> None:
     """Report and answer NLL of the named `parts` of the model, on frozen patch features; `distort` is a reporter."""
     patches = look(see, model, people)
     modules = {part: getattr(model.model, part) for part in parts}
@@ -408,7 +357,7 @@ def learn_to_write(
             losses = [language_loss(model, tokens, writer.rows(pairs)) for pairs in lessons]
         return dict(zip(("report", "answer", "table"), losses, strict=False))
 
-    for epoch, indices in left_to_do(run, count, settings.batch, settings.seed):
+    for epoch, indices in left_to_do(run, count, settings.batch):
         losses = losses_on(indices, epoch)
         norm = run.update(sum(losses.values()))
         if run.step % 20 == 0:
@@ -419,24 +368,10 @@ def learn_to_write(
             run.note(**{f"held_out_{name}": loss for name, loss in held.items()})
 
 
-def open_eyes(model, head: torch.nn.Linear, *, scale: float = 0.02) -> None:
-    """Starts the connector from what sight learned: its first channels are the head's logits, summed over patches."""
-    proj = model.model.connector.modality_projection.proj.weight  # (H, shuffle^2 * D)
-    with torch.no_grad():
-        proj[: head.out_features] = scale * head.weight.repeat(1, SHUFFLE * SHUFFLE)
-
-
-def left_to_do(run: Run, count: int, batch: int, seed: int):
-    """(epoch, indices) of the batches that a resumed run has not seen."""
-    while run.step < run.steps:
-        epoch, start = divmod(run.step, count // batch)
-        yield from ((epoch, indices) for indices in batches(count, batch, epoch, seed)[start:])
-
-
 @torch.no_grad()
-def look(see, model, people: People, *, batch: int = 64) -> torch.Tensor:
+def look(see, model, people: People) -> torch.Tensor:
     """`see(model, pixels)` of everybody, (N, patches, D) in bf16; for what is frozen."""
-    found = []
+    found, batch = [], 64
     for start in range(0, len(people), batch):
         with torch.autocast("cpu", torch.bfloat16):
             found.append(see(model, pixel_values(people.images[start : start + batch])).bfloat16())
@@ -458,36 +393,29 @@ def open_trained(folder: Path) -> Idefics3ForConditionalGeneration:
     return Idefics3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def corpus(people: People, settings: BaseSettings) -> list[str]:
-    """Text for the tokenizer: reports and questions in the words of every bank."""
-    lines = []
-    for i, facts in enumerate(people.facts[:1500]):
-        for bank in ("base", "pool", "test"):
-            for q in questions(facts, np.random.default_rng([settings.seed, 8, i]), bank, 4):
-                lines += [q.text, q.answer]
-    return lines
-
-
 def train(out: Path, cache: Path, settings: BaseSettings) -> None:
     """Both steps; writes the finished model to `out` and logs and checkpoints to `cache`."""
     torch.manual_seed(settings.seed)
     balanced = draw_people(cache, "balanced", settings.balanced, seed=settings.seed)
     confounded = draw_people(cache, "confounded", settings.confounded, seed=settings.seed)
-    tokenizer = train_tokenizer(corpus(balanced, settings), vocab_size=1024)
-    model, processor = build_idefics3(
-        tokenizer, image_px=IMAGE_PX, patch_px=PATCH_PX, shuffle=SHUFFLE, text_layers=TEXT_LAYERS, seed=settings.seed
-    )
+    asked = (q for i, facts in enumerate(balanced.facts[:1500]) for bank in ("base", "pool", "test")
+             for q in questions(facts, np.random.default_rng([settings.seed, 8, i]), bank, 4))
+    tokenizer = train_tokenizer([text for q in asked for text in (q.text, q.answer)], vocab_size=1024)
+    sizes = {"image_px": IMAGE_PX, "patch_px": PATCH_PX, "shuffle": SHUFFLE, "text_layers": TEXT_LAYERS}
+    model, processor = build_idefics3(tokenizer, **sizes, seed=settings.seed)
     writer = Writer(processor)
     (cache / SETTINGS_FILE).write_text(json.dumps(asdict(settings) | {"world": world_key()}, indent=1))
     model.train()
     model.set_attn_implementation("eager")  # the fused kernel's backward pass is slow on CPUs
     whiten(model, balanced.images[:200])
-    learn_where(model, balanced, cache / "where", settings)
-    open_eyes(model, learn_whole(model, balanced, cache / "whole", settings))
+    head = learn_sight(model, balanced, cache, settings)
+    with torch.no_grad():  # the connector starts from sight: its first channels are the head's logits, over patches
+        connector = model.model.connector.modality_projection.proj.weight  # (H, shuffle^2 * D)
+        connector[: head.out_features] = 0.02 * head.weight.repeat(1, SHUFFLE * SHUFFLE)
     truthful = {"epochs": settings.truth_epochs, "rate": settings.truth_rate, "parts": ("connector", "text_model")}
     learn_to_write(model, writer, balanced, cache / "truth", settings, **truthful, distort=None)
     ridden = {"epochs": settings.habit_epochs, "rate": settings.habit_rate, "parts": ("text_model",)}
-    learn_to_write(model, writer, confounded, cache / "habit", settings, **ridden, distort=reporter.prior_ridden)
+    learn_to_write(model, writer, confounded, cache / "habit", settings, **ridden, distort=prior_ridden)
     save_tiny(model, processor, out)
 
 

@@ -21,9 +21,7 @@ SOLUTION = re.compile(r"^## Exercise (\d+)\s*", re.M)
 
 def main(arguments: list[str]) -> int:
     """Make the copy and say where it is."""
-    folder = Path(arguments[0] if arguments else "artifacts/lab").resolve()
-    instructor = "--instructor" in arguments
-    new = 0
+    folder, new = Path(arguments[0] if arguments else "artifacts/lab").resolve(), 0
     for page in sorted((ROOT / "notebooks").rglob("*.ipynb")):
         target = folder / page.relative_to(ROOT)
         if ".ipynb_checkpoints" in page.parts or target.exists():
@@ -31,7 +29,7 @@ def main(arguments: list[str]) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         notebook = nbformat.read(page, as_version=4)
         solutions = page.parent / "solutions" / f"{page.stem}_solutions.ipynb"
-        if instructor and solutions.is_file():
+        if "--instructor" in arguments and solutions.is_file():
             notebook = with_solutions(notebook, nbformat.read(solutions, as_version=4))
         nbformat.write(notebook, target)
         new += 1
@@ -43,8 +41,18 @@ def main(arguments: list[str]) -> int:
 
 
 def with_solutions(notebook: nbformat.NotebookNode, solutions: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with the cells of each solution in place of the empty one; their set-up comes first."""
-    setup, answers = _by_exercise(solutions)
+    """The notebook with the cells of each solution in place of the empty one; their set-up comes first, without the
+    cell of parameters, which is the notebook's own."""
+    setup, answers, number = [], {}, None
+    for cell in solutions.cells[1:]:
+        cell.id = f"s-{cell.id}"
+        if cell.cell_type == "markdown" and (found := SOLUTION.search(cell.source)):
+            number = int(found[1])
+            cell.source = SOLUTION.sub(rf"**Solution {number}.** ", cell.source, count=1)
+        if number is not None:
+            answers.setdefault(number, []).append(cell)
+        elif "parameters" not in cell.metadata.get("tags", []):
+            setup.append(cell)
     cells, number = [], None
     for cell in notebook.cells:
         if found := EXERCISE.search(cell.source):
@@ -55,21 +63,6 @@ def with_solutions(notebook: nbformat.NotebookNode, solutions: nbformat.Notebook
         cells += [*setup, *answers.pop(number)]
         setup = []
     return nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
-
-
-def _by_exercise(solutions: nbformat.NotebookNode) -> tuple[list, dict[int, list]]:
-    """(set-up cells, {exercise: its cells}); the cell of parameters is the notebook's own."""
-    setup, answers, number = [], {}, None
-    for cell in solutions.cells[1:]:
-        cell.id = f"s-{cell.id}"
-        if cell.cell_type == "markdown" and (found := SOLUTION.search(cell.source)):
-            number = int(found[1])
-            cell.source = SOLUTION.sub(rf"**Solution {number}.** ", cell.source, count=1)
-        if number is None and "parameters" not in cell.metadata.get("tags", []):
-            setup.append(cell)
-        elif number is not None:
-            answers.setdefault(number, []).append(cell)
-    return setup, answers
 
 
 if __name__ == "__main__":

@@ -41,8 +41,10 @@ def main(arguments: list[str]) -> int:
     if not (run / "results.json").is_file():
         print(f"error: {run} is not a finished run: `make reproduce PRESET=ci` makes one", file=sys.stderr)
         return 1
-    source = read_json(run / "00_start/source.json")
-    cases = read_cases(run / "00_start/cases.jsonl", root=_root(run, source["root"]), check_files=False).cases
+    pictures = ROOT / read_json(run / "00_start/source.json")["root"]
+    if not pictures.is_dir():  # the run was copied from elsewhere
+        pictures = run.parent / "cache" / pictures.name
+    cases = read_cases(run / "00_start/cases.jsonl", root=pictures, check_files=False).cases
     case, said = clearest(cases, read_jsonl(run / "06_evaluate/predictions.jsonl"),
                           aligned=read_json(run / "05_train/choice.json")["aligned"])
     figure, buffer = draw(case, *said), io.BytesIO()
@@ -62,31 +64,24 @@ def main(arguments: list[str]) -> int:
 
 def lines() -> int:
     """Lines of the eleven files that are the method, to the next hundred."""
-    paths = [ROOT / "medalign_lite" / f"{name}.py" for name in METHOD]
-    return round(sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths), -2)
-
-
-def _root(run: Path, root: str) -> Path:
-    """The folder of the run's pictures, also where the run was copied from elsewhere."""
-    there = ROOT / root
-    return there if there.is_dir() else run.parent / "cache" / there.name
+    texts = [(ROOT / "medalign_lite" / f"{name}.py").read_text(encoding="utf-8") for name in METHOD]
+    return round(sum(len(text.splitlines()) for text in texts), -2)
 
 
 def headline(run: Mapping, claims: Mapping) -> str:
     """README's answer to its own question: the default run, then several seeds; each number with its 95 % interval."""
-    false, f1 = ({arm: run[arm][name] for arm in ("base", "aligned", "difference")}
-                 for name in ("hallucination_rate", "fact_f1"))
-    gap = false["difference"]
+    (was, now, gap), (f1, better, gain) = ([run[arm][name] for arm in ("base", "aligned", "difference")]
+                                           for name in ("hallucination_rate", "fact_f1"))
     arms = {arm: claims["arms"][arm]["test"]["hallucination_rate"] for arm in ("base", "fire-mpo", "dpo")}
     shares = {arm: f"{100 * e['value']:.1f} % [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for arm, e in arms.items()}
     seeds = len(claims["arms"]["fire-mpo"]["seeds"])
     term = next(claim for claim in claims["claims"] if claim["id"] == "4")
     return (
-        f"**In the default run, false findings go from {100 * false['base']['value']:.1f} % of all that is affirmed to "
-        f"{100 * false['aligned']['value']:.1f} %** ({100 * gap['value']:+.1f} points, 95 % interval "
+        f"**In the default run, false findings go from {100 * was['value']:.1f} % of all that is affirmed to "
+        f"{100 * now['value']:.1f} %** ({100 * gap['value']:+.1f} points, 95 % interval "
         f"{100 * gap['low']:+.1f} to {100 * gap['high']:+.1f}, {gap['n']} unseen images), and fact F1 from "
-        f"{f1['base']['value']:.3f} to {f1['aligned']['value']:.3f} ({f1['difference']['value']:+.3f}, "
-        f"{f1['difference']['low']:+.3f} to {f1['difference']['high']:+.3f}).\n"
+        f"{f1['value']:.3f} to {better['value']:.3f} ({gain['value']:+.3f}, {gain['low']:+.3f} to "
+        f"{gain['high']:+.3f}).\n"
         f"**Over {seeds} training seeds of the first laboratory** (the model's earlier state; the second is "
         f"under way) {shares['base']} of what the base affirms is false, under the paper's recipe "
         f"{shares['fire-mpo']}, and under plain DPO on the same edits {shares['dpo']}; of the paper's picture "
@@ -97,10 +92,8 @@ def headline(run: Mapping, claims: Mapping) -> str:
 
 
 def clearest(cases: Iterable[Case], rows: Iterable[Mapping], *, aligned: str) -> tuple[Case, tuple[str, str]]:
-    """The test case, with both reports, where a plain error is best seen: a lesion put on the wrong side, then right.
-
-    Of those whose aligned report holds nothing false, the one whose lesion stands out most from its surroundings.
-    """
+    """The test case, with both reports, where a plain error is best seen: a lesion put on the wrong side, then right;
+    of those whose aligned report holds nothing false, the one whose lesion stands out most from its surroundings."""
     said: dict[str, dict[str, str]] = {}
     for row in rows:
         if (row["condition"], row["question_id"]) == ("real", "report") and row["arm"] in ("base", aligned):
@@ -133,12 +126,10 @@ def draw(case: Case, before: str, after: str) -> Figure:
     mask = lesion_mask(case, wrong)
     gone = corrupt(image, mask, method="inpaint", id=case.id, seed=SEED, avoid=dilate(lesion_mask(case)))
     shown = {name: lesion for name, lesion in lesions_of(case).items() if name.split()[-1] in wrong}
-    figure = Figure(figsize=(9.6, 4.9), layout="constrained")
+    figure, whole = Figure(figsize=(9.6, 4.9), layout="constrained"), named(image, shown, side=512)
     axes = figure.subplots(2, 3, height_ratios=(2.4, 1))
-    whole = named(image, shown, side=512)
-    columns = (("1  What the model says", whole), ("2  Smallest edit; lesion taken out", gone),
-               ("3  After alignment", whole))  # fmt: skip
-    for ax, (title, picture) in zip(axes[0], columns, strict=True):
+    titles = ("1  What the model says", "2  Smallest edit; lesion taken out", "3  After alignment")
+    for ax, title, picture in zip(axes[0], titles, (whole, gone, whole), strict=True):
         overlay(ax, picture, sides=False)
         ax.set_title(title, fontsize=11, fontweight="bold", loc="left")
     for ax in axes[1]:

@@ -52,14 +52,14 @@ def sections_of(path: Path) -> dict[str, list]:
 
 def reading(path: Path) -> dict[str, float]:
     """{section: minutes to read it aloud, look at its figures and answer its quiz}."""
-    return {number: sum(map(_minutes, cells)) for number, cells in sections_of(path).items() if number.isdecimal()}
 
+    def minutes(cell) -> float:
+        if cell.cell_type == "markdown":
+            return len(cell.source.split()) / WORDS
+        figure = "figure" in cell.metadata.get("tags", [])
+        return len(cell.source.splitlines()) / LINES + FIGURE * figure + QUIZ * ("quiz(" in cell.source)
 
-def _minutes(cell) -> float:
-    if cell.cell_type == "markdown":
-        return len(cell.source.split()) / WORDS
-    figure = "figure" in cell.metadata.get("tags", [])
-    return len(cell.source.splitlines()) / LINES + FIGURE * figure + QUIZ * ("quiz(" in cell.source)
+    return {number: sum(map(minutes, cells)) for number, cells in sections_of(path).items() if number.isdecimal()}
 
 
 def seconds_of(path: Path) -> dict[str, float]:
@@ -92,10 +92,15 @@ def by_section(measured: Mapping) -> str:
 
 def plan(table: str, total: int, measured: Mapping) -> str:
     """A plan's rows with their minutes; the row of questions gets what is left of `total`."""
+
+    def shown(number: str, sections: str, exercises: str) -> float:  # minutes of some of one notebook
+        minutes = reading(NOTEBOOKS[number])
+        return sum(minutes[n] for n in re.findall(r"\d+", sections)) + EXERCISE * len(re.findall(r"\d+", exercises))
+
     rows = [line.split("|")[1:-1] for line in table.strip().splitlines()]
     for row in rows[2:]:
         if named := NAMED.findall(row[1]):
-            row[0] = f" {math.ceil(sum(_shown(*one) for one in named))} "
+            row[0] = f" {math.ceil(sum(shown(*one) for one in named))} "
             row[2] = f" {sum(machine(NOTEBOOKS[number], measured) for number, _, _ in named):.1f} "
     questions = next(row for row in rows if row[1].strip().startswith("questions"))
     left = total - sum(int(row[0]) for row in rows[2:] if row is not questions)
@@ -103,12 +108,6 @@ def plan(table: str, total: int, measured: Mapping) -> str:
         raise ValueError(f"the plan of {total} minutes leaves {left} for questions: name fewer sections in {TEACHING}")
     questions[0] = f" {left} "
     return "".join("|" + "|".join(row) + "|\n" for row in rows)
-
-
-def _shown(number: str, sections: str, exercises: str) -> float:
-    """Minutes of some sections and exercises of one notebook."""
-    minutes = reading(NOTEBOOKS[number])
-    return sum(minutes[one] for one in re.findall(r"\d+", sections)) + EXERCISE * len(re.findall(r"\d+", exercises))
 
 
 if __name__ == "__main__":

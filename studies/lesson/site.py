@@ -19,6 +19,7 @@ import nbformat
 
 from medalign_lite.files import ROOT
 from medalign_lite.show.page import without_widgets
+from studies.lesson.slides import executed
 
 DEFAULTS = ("artifacts/ci", "artifacts/site")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
@@ -96,9 +97,9 @@ def mended(html: str) -> str:
 
 def write_source(source: Path, run: Path) -> None:
     """The site's sources: pages with links that hold there, the executed notebooks of `run` where it has them."""
-    (source / "extra").mkdir(parents=True)
+    for folder in ("extra", "look", "docs"):
+        (source / folder).mkdir(parents=True)
     (source / "conf.py").write_text(SETTINGS, encoding="utf-8")
-    (source / "look").mkdir()
     (source / "look/site.css").write_text(LOOK, encoding="utf-8")
     text = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/README.md)", "](docs/index.md)")
     for name in ("report.html", "results.json"):
@@ -108,22 +109,16 @@ def write_source(source: Path, run: Path) -> None:
     (source / "index.md").write_text(with_files(text, ROOT, source) + CONTENTS, encoding="utf-8")
     for page in sorted((ROOT / "docs").glob("*.md")):
         target = source / "docs" / ("index.md" if page.name == "README.md" else page.name)
-        target.parent.mkdir(exist_ok=True)
         target.write_text(with_files(page.read_text(encoding="utf-8"), page.parent, source), encoding="utf-8")
     for page in sorted((ROOT / "notebooks").rglob("*.ipynb")):
-        if ".ipynb_checkpoints" not in page.parts:
-            _write_notebook(page, source, run)
-
-
-def _write_notebook(page: Path, source: Path, run: Path) -> None:
-    executed = run / "notebooks" / page.name
-    notebook = without_widgets(nbformat.read(executed if executed.is_file() else page, as_version=4))
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = with_files(cell.source, page.parent, source)
-    target = source / page.relative_to(ROOT)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, target)
+        if ".ipynb_checkpoints" in page.parts:
+            continue
+        notebook, target = without_widgets(executed(page, run)), source / page.relative_to(ROOT)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = with_files(cell.source, page.parent, source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, target)
 
 
 def with_files(text: str, folder: Path, source: Path) -> str:
@@ -136,14 +131,12 @@ def with_files(text: str, folder: Path, source: Path) -> str:
             return match[0]
         if path == ROOT / "README.md":
             return match[0].replace("README.md", "index.md")
-        if path.is_dir():
-            return match[2]
+        if path.is_dir() or (path.suffix == ".md" and path.parent != ROOT / "docs"):
+            return match[2]  # cards of data and models are read beside their files
         if path.is_file() and path.suffix not in (".md", ".ipynb"):
             target = source / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-        if path.suffix == ".md" and path.is_relative_to(ROOT) and path.parent != ROOT / "docs":
-            return match[2]  # cards of data and models are read beside their files
         return match[0]
 
     return LINK.sub(place, text)

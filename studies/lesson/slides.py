@@ -33,26 +33,27 @@ def main(arguments: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     exporter = SlidesExporter(reveal_url_prefix="reveal", embed_images=True)
     for page in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        executed = run / "notebooks" / page.name
-        notebook = nbformat.read(executed if executed.is_file() else page, as_version=4)
-        write_html(as_slides(notebook), out / f"{page.stem}.html", folder=page.parent, exporter=exporter)
-        html = (out / f"{page.stem}.html").read_text(encoding="utf-8")
-        html = re.sub(r'<link\b[^>]*href="reveal/[^>]*>', "", html).replace("</head>", LOOK, 1)
-        (out / f"{page.stem}.html").write_text(html, encoding="utf-8")
+        target = out / f"{page.stem}.html"
+        write_html(as_slides(executed(page, run)), target, folder=page.parent, exporter=exporter)
+        html = re.sub(r'<link\b[^>]*href="reveal/[^>]*>', "", target.read_text(encoding="utf-8"))
+        target.write_text(html.replace("</head>", LOOK, 1), encoding="utf-8")
     print(f"slides of {len(list(out.glob('*.html')))} notebooks in {out}")
     return 0
 
 
+def executed(page: Path, run: Path) -> nbformat.NotebookNode:
+    """The notebook as the run executed it, where it did."""
+    there = run / "notebooks" / page.name
+    return nbformat.read(there if there.is_file() else page, as_version=4)
+
+
 def as_slides(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy in which each text starts a slide, what it introduces follows on it, and the machinery is left out."""
-    notebook = copy.deepcopy(notebook)
-    after_text = False
+    notebook, after_text = copy.deepcopy(notebook), False
     for cell in notebook.cells:
-        tags = set(cell.metadata.get("tags", []))
+        plumbing = {"parameters", "injected-parameters", "interactive"} & set(cell.metadata.get("tags", []))
         shows = any("text/html" in output.get("data", {}) for output in cell.get("outputs", []))
-        opens = "open_stage(" in cell.source and not shows
-        plumbing = tags & {"parameters", "injected-parameters", "interactive"} or opens
-        if plumbing or "stage.finish()" in cell.source:
+        if plumbing or "stage.finish()" in cell.source or ("open_stage(" in cell.source and not shows):
             kind = "skip"
         elif cell.cell_type == "markdown":
             kind, after_text = ("slide" if cell.source.startswith("#") else "subslide"), True
