@@ -61,7 +61,6 @@ class Judged:
     estimates: tuple[Estimate, ...]
     p_holm: float | None = None
     p_same: float | None = None
-    complete: bool = True  # every arm has all of its seeds; before that there is no verdict
 
     @property
     def differs(self) -> tuple[float | None, bool]:
@@ -83,18 +82,16 @@ class Judged:
     @property
     def verdict(self) -> str:
         """`no effect larger than ...` goes before a difference that is shown and does not matter."""
-        if not self.complete:
-            return "under way"
         if self.p_same is not None and self.p_same < LEVEL:
             return f"no effect larger than {self.claim.matters:g}"
         if self.p_holm is None or not self.p_holm < LEVEL:
-            return "inconclusive"
+            return "under way" if any(e.p is None for e in self.estimates) else "inconclusive"
         return "supported" if self.differs[1] else "refuted"
 
 
 def judge(results: Results, *, seeds: int) -> list[Judged]:
-    """Every claim, with Holm over the two tests, of a difference and of none that matters, of all claims. Those whose
-    arms lack some of their `seeds` are measured and not tested, and count in Holm's number of tests all the same."""
+    """Every claim, with Holm over the two tests, of a difference and of none that matters, of all claims. A contrast
+    whose arms lack some of their `seeds` is measured and not tested; its claim counts among the tests all the same."""
 
     def hardness(one: Estimate) -> tuple:  # an interval below 0, what was not measured, the rest; each by how clear
         if one.value is None:
@@ -103,14 +100,13 @@ def judge(results: Results, *, seeds: int) -> list[Judged]:
 
     judged = []
     for claim in CLAIMS:
-        estimates = tuple(sorted((measure(contrast, results) for contrast in claim.contrasts), key=hardness))
-        judged.append(Judged(claim, estimates, complete=all(len(e.seeds) == seeds for e in estimates)))
+        each = [measure(contrast, results) for contrast in claim.contrasts]
+        each = [e if len(e.seeds) >= seeds else replace(e, p=None, p_same=None) for e in each]
+        judged.append(Judged(claim, tuple(sorted(each, key=hardness))))
     tests = [(n, name, p) for n, one in enumerate(judged) for name, p in (("p_holm", one.differs[0]), (
         "p_same", one.same))]
-    able = [p is not None and judged[n].complete for n, _, p in tests]
-    corrected = holm([p if asked else 1.0 for (*_, p), asked in zip(tests, able, strict=True)])
-    for (n, name, _), p, asked in zip(tests, corrected, able, strict=True):
-        judged[n] = replace(judged[n], **{name: p}) if asked else judged[n]
+    for (n, name, p), corrected in zip(tests, holm([1.0 if p is None else p for *_, p in tests]), strict=True):
+        judged[n] = replace(judged[n], **{name: corrected}) if p is not None else judged[n]
     return judged
 
 
