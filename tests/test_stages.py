@@ -197,7 +197,7 @@ def _hold(out, ready, leave):
     stage = open_stage("90_first", preset="ci", out=out, uses_model=False)
     stage.scratch("x")
     ready.set()
-    leave.wait(30)
+    leave.wait(300)
 
 
 def test_two_processes_cannot_write_one_stage(opened, tmp_path, monkeypatch):
@@ -205,7 +205,7 @@ def test_two_processes_cannot_write_one_stage(opened, tmp_path, monkeypatch):
     ready, leave = context.Event(), context.Event()
     other = context.Process(target=_hold, args=(str(tmp_path / "out"), ready, leave))
     other.start()
-    assert ready.wait(30)
+    assert ready.wait(300)
     monkeypatch.setattr(stages, "PATIENCE", 0.3)
     with pytest.raises(StageError, match=f"process {other.pid} is working on stage 90_first"):
         opened().scratch("x")
