@@ -166,16 +166,18 @@ def _sound(
         (c.said, c.unsure) for c in claims if (c.finding, c.parts["finding"]) != mine and c.finding not in VAGUE
     )
     after = Counter((c.said, c.unsure) for c in now)
-    added = after - kept
-    if kept - after:
+    added, lost = after - kept, kept - after
+    places = {span for n in ATTRIBUTES if (span := claim.parts.get(n))}  # "a right effusion with atelectasis"
+    others = [c for c in claims if c.finding != claim.finding]
+    shared = {c.said[:2] for c in others if places & {c.parts.get(n) for n in ATTRIBUTES}}
+    if any(said[:2] not in shared & {c.said[:2] for c in now} for said, _ in lost):
         return False
     if not added:  # a sentence taken out, of a finding of which another one speaks
         return any(c[0] == claim.finding for c, _ in kept) and not any(change.new for change in changes)
     about = [c for c in now if (c.said, c.unsure) in added]
     mine = [c for c in about if c.finding == claim.finding]
-    same_organ = all(
-        c.finding == claim.finding or "organ" in c.parts and c.parts == mine[0].parts for c in about if mine
-    )
+    belongs = [c.finding == claim.finding or c.said[:2] in shared or "organ" in c.parts and c.parts == mine[0].parts
+               for c in about if mine]  # fmt: skip
     others = [c for c in now if c not in about]
     there = {said[0] for said, _ in kept if said[1] == "present"}
     again = [c for c in about if c.polarity == "present" and c.finding in there]
@@ -187,7 +189,7 @@ def _sound(
         return False
     if alone and any(contradicts(others, c) or contradicts([c], other) for c in about for other in others):
         return False
-    return bool(mine) and same_organ and all(not c.unsure and right(c) for c in about)
+    return bool(mine) and all(belongs) and all(not c.unsure and right(c) for c in about)
 
 
 def _repairs(answer: str, claim: Claim, claims: Sequence[Claim], truth: Truth) -> Ways:
@@ -258,10 +260,11 @@ def _other_value(answer: str, claim: Claim, name: str, value: str, like: str = "
     if not word or value not in _VALUES[name]:
         return []
     word = word.upper() if said.isupper() and len(said) > 1 else case_like(word, said)
-    return [Change(start, start + len(low), word), *_article_fit(answer, start, word)]
+    return [Change(start, start + len(low), word), *article_fit(answer, start, word)]
 
 
-def _article_fit(answer: str, at: int, word: str) -> list[Change]:
+def article_fit(answer: str, at: int, word: str) -> list[Change]:
+    """The article in front of a place, as it fits the word that will stand there."""
     found = re.search(r"\b(an?)\s+$", answer[max(at - 6, 0) : at], re.I)
     fits = "an" if word[0].lower() in "aeiou" else "a"
     if not found or found[1].lower() == fits:

@@ -10,7 +10,8 @@ from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.facts import DEGREES, NOUNS, SIZES, size_word
 from medalign_lite.text.form import find_report_sentences
-from medalign_lite.text.spans import Change
+from medalign_lite.text.reports import read_report
+from medalign_lite.text.spans import Change, make_changes
 
 ATTRIBUTES = ("side", "zone", "size")
 _DETERMINER = (
@@ -19,14 +20,10 @@ _DETERMINER = (
 _STOP = re.compile(
     r"[,;:.()!?]|\b(?:and|or|nor|with|but|as well as|is|are|was|were|be|been|has|have|had|shows?|showed|demonstrates?|"
     r"reveals?|of|in|on|at|from|for|to|by|than|sees?|without|no|not|also|which|that|over|under|through|contains?|there|"
-    r"appears?|remains?|suggests?)\b",
-    re.I,
-)
+    r"appears?|remains?|suggests?)\b", re.I)
 _EVIDENCE = re.compile(r"\b(?:evidence|signs?|suggestion|indication) of\s+$", re.I)
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|sees?|can be)\b",
-    re.I,
-)
+    r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|sees?|can be)\b", re.I)
 _BE = re.compile(r"\b(is|are|was|were|appears?|remains?)\s+$", re.I)
 _LIGHT = re.compile(  # what may follow a denied noun phrase as it is
     r"(?:\s+(?:is|are|was|were|can|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|"
@@ -34,18 +31,15 @@ _LIGHT = re.compile(  # what may follow a denied noun phrase as it is
     r"zones?|bases?|apex|apices|hemithorax|sides?|chest|wall|hilum|today|this|film|image|view|over|beneath|under|"
     r"hemidiaphragm|pleural|space|T?\d+|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|ribs?|"
     r"clavicle|scapula|humerus|spine|thoracic|associated|neck|lingula|region|area|side|posteriorly|laterally|lobe|base|"
-    r"basal))*\s*(?=[.,;]|$|\b(?:and|or|but|with)\b)",
-    re.I,
-)
+    r"basal))*\s*(?=[.,;]|$|\b(?:and|or|but|with)\b)", re.I)
 _UNCOUNTABLE = re.compile(
     r"(?:o?edema|pneumonia|atelectasis|cardiomegaly|congestion|emphysema|air|gas|scoliosis|kyphosis|osteopenia|"
     r"adenopathy|failure|thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|"
-    r"widening|hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|"
-    r"free air|copd|\w+megaly|ascites|hydronephrosis)$"
+    r"widening|cuffing|crowding|wedging|hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|"
+    r"free air|copd|\w+megaly|ascites|\w+cephalus|\w+osis|\w+[^n]itis|stranding|mass effect)$"
 )
 _STATE = re.compile(r"\w+(?:ed|ic|ous|otic|openic|ened|atous|atic)$", re.I)  # "hyperinflated": a state, no noun
-_PLACE_WORDS = re.compile(
-    r"\b(?:right|left|upper|lower|middle|mid|basal|apical|basilar|base|lobe|lung|zone)\b", re.I)
+_PLACE_WORDS = re.compile(r"\b(?:right|left|upper|lower|middle|mid|basal|apical|basilar|base|lobe|lung|zone)\b", re.I)
 _BOTH = re.compile(
     r"\b(in|on|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|ces)?\b",
     re.I,
@@ -53,16 +47,12 @@ _BOTH = re.compile(
 _PLEURAL = ("effusion", "pneumothorax", "pleural thickening")  # in no lobe
 _HEART = {"cardiomegaly": "enlarged", "enlarged mediastinum": "widened"}
 _NORMAL = re.compile(
-    r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ )?(?:enlarged|widened))",
-    re.I,
-)
+    r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ )?(?:enlarged|widened))", re.I)
 
 _EITHER = re.compile(
-    r"\s+(?:on|in|at|of) either (?:side|lung|base|apex|hemithorax)\b|\s+(?:bilaterally|anywhere)\b", re.I
-)
+    r"\s+(?:on|in|at|of) either (?:side|lung|base|apex|hemithorax)\b|\s+(?:bilaterally|anywhere)\b", re.I)
 _JOINED = re.compile(
-    r"(?:,? and| as well as|,?(?<!consistent)(?<!compatible)(?<!keeping) with(?: associated)?)\s+$", re.I
-)
+    r"(?:,? and| as well as|,?(?<!consistent)(?<!compatible)(?<!keeping) with(?: associated)?)\s+$", re.I)
 _MORE, _LINK = re.compile(r"\s*n?or\b", re.I), re.compile(r",|\bn?or\b", re.I)
 _JOINT = re.compile(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*")
 
@@ -248,6 +238,9 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     lead = _yes(answer, first, claims, "yes")
     if "organ" in claim.parts:
         yield from ([*lead, *way] for way in _affirm_organ(answer, claim, cue, right))
+        if right and {c.finding for c in claims if first <= c.start < last} == {claim.finding}:  # "The aorta is clear"
+            for p in map(_with_article, _noun_phrases("", claim, right)):
+                yield [*lead, Change(*_body(answer, first, last), f"There {'are' if _plural(p) else 'is'} {p}")]
         return
     group = sorted(
         {c.parts["finding"] for c in claims if c.polarity == "absent" and c.parts.get("cue") == (cue_start, cue_end)}
@@ -387,7 +380,7 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
     size = right.size if right.size in SIZES and not {"size"} & (right.unsure | behind) else None
     if size:
         size = like_word(size, "mild", "size") if _UNCOUNTABLE.search(noun) else size_word(claim.finding, size)
-    side = None if "side" in behind else right.side
+    side = None if "side" in behind or re.search(r"\bfree (?:air|gas)$", noun) else right.side
     if side == "bilateral" and not _plural(noun) and not _UNCOUNTABLE.search(noun):
         noun += "es" if noun.endswith("s") else "s"
     zone = re.search(r"\b(?:upper|middle|lower) (?:lobe|zone)\b", text, re.I)
@@ -406,3 +399,41 @@ def _with_article(words: str) -> str:
     if _plural(head) or _UNCOUNTABLE.search(head) or words.split()[0] in ("bilateral", "bibasilar", "a", "an", "the"):
         return words
     return ("an " if words[0].lower() in "aeiou" else "a ") + words
+
+
+# --- a sentence that answers a question, turned round -----------------------------------------------------------------
+_LEAD = re.compile(r"\b(?:yes|no)(?=[,.;:]|$)", re.I)
+_TURNS = {  # what makes yes of no in the main clause, and no of yes; verbs that carry the answer
+    True: ((r"\b(?:do not|don't|cannot|can't|can not) see (?:any )?", "see "),
+           (r"\bthere (is|are) no (?=evidence|signs?)", r"there \1 "), (r"(?<=\w) not\b|(?<=\w)n't\b", ""),
+           (r"\b(see|show|find) no (?=evidence|signs?)", r"\1 ")),
+    False: ((r"\bthere (is|are) (?:an? |some |any )?", r"there \1 no "),
+            (r"\b(is|are|was|were|can|has been)\b", r"\1 not"), (r"\b(appear|contain|show|look)s\b", r"does not \1")),
+}  # fmt: skip
+
+
+def turned_round(answer: str, gold: str) -> Iterator[str]:
+    """A sentence that answers a question, as it says the gold answer: yes and no exchanged with the verb or the noun
+    phrase; another finding in the place of the one it names."""
+    said, right = read_report(answer), read_report(gold)
+    if not re.fullmatch(r"\W*(?:yes|no)\W*", gold, re.I):
+        if len(said) == len(right) == 1 and {said[0].polarity, right[0].polarity} == {"present"}:
+            begin, end = _phrase(answer, said[0])
+            noun = gold.strip(" .")
+            noun = noun if noun.isupper() else noun[0].lower() + noun[1:]
+            noun = _with_article(noun) if re.match(r"(?:an?|the)\b", answer[begin:], re.I) else noun
+            yield answer[:begin] + case_like(noun[0], answer[begin:]) + noun[1:] + answer[end:]
+        return
+    yes, lead = gold.strip(" .").lower() == "yes", _LEAD.search(answer)
+    first = [Change(*lead.span(), case_like("yes" if yes else "no", lead.group()))] if lead else []
+    rest = lead.end() if lead else 0
+    if not re.search(r"[,;]|\b(?:and|but|which|with)\b|\.\s*\w", answer[rest:].strip(" ,.;:")):
+        for pattern, new in _TURNS[yes]:
+            turned, count = re.subn(pattern, new, answer[rest:], count=1)
+            if count:
+                yield make_changes(answer[:rest], first) + turned
+    for claim in said:
+        ways = affirm(answer, claim, said, None) if yes else deny(answer, claim, said)
+        for way in ways if (claim.polarity == "absent") is yes else ():
+            if not lead or all(change.start > lead.start() for change in {*way} - {*first}):
+                yield make_changes(answer, {*first, *way})
