@@ -9,13 +9,16 @@ refused. A text changes one claim at a time, so two wrong ones in a sentence do 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from medalign_lite.cases.case import Question
 from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.diff import diff_spans
+from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import SIDES, SIZES, ZONES, Fact, size_word
 from medalign_lite.text.grammar import broken
 from medalign_lite.text.lexicon import SIZE_WORDS
@@ -271,3 +274,21 @@ def article_fit(answer: str, at: int, word: str) -> list[Change]:
         return []
     shift = max(at - 6, 0)
     return [Change(shift + found.start(1), shift + found.end(1), case_like(fits, found[1]))]
+
+
+def false_worlds(claim: Claim, facts: Sequence[Fact], rng: np.random.Generator) -> list[tuple[Fact, ...]]:
+    """Tables of facts that contradict one true claim and nothing else: each stated attribute, or the finding itself."""
+    rest = tuple(f for f in facts if f.finding != claim.finding)
+    if claim.polarity == "absent":
+        return [] if len(rest) < len(facts) else [(*rest, _invent(claim.finding, rng))]
+    fact = next(f for f in facts if f.finding == claim.finding)
+    worlds = [rest]
+    for name in (n for n in _VALUES if n in claim.parts):
+        others = [v for v in _VALUES[name] if v != getattr(fact, name)]
+        worlds.append((*rest, replace(fact, **{name: others[int(rng.integers(len(others)))]})))
+    return worlds
+
+
+def _invent(finding: str, rng: np.random.Generator) -> Fact:
+    chosen = {name: _VALUES[name][int(rng.integers(len(_VALUES[name])))] for name in HAS[finding]}
+    return Fact(finding, **chosen)

@@ -10,8 +10,7 @@ from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.facts import DEGREES, NOUNS, SIZES, size_word
 from medalign_lite.text.form import find_report_sentences
-from medalign_lite.text.reports import read_report
-from medalign_lite.text.spans import Change, make_changes
+from medalign_lite.text.spans import Change
 
 ATTRIBUTES = ("side", "zone", "size")
 _DETERMINER = (
@@ -63,7 +62,7 @@ def _sentence(answer: str, at: int) -> tuple[int, int]:
     return next(((a, b) for a, b in find_report_sentences(answer) if a <= at < b), (0, len(answer)))
 
 
-def _phrase(answer: str, claim: Claim) -> tuple[int, int]:
+def phrase_of(answer: str, claim: Claim) -> tuple[int, int]:
     """The characters of the claim's noun phrase, its determiner included."""
     start, end = claim.parts["finding"]
     first, _ = _sentence(answer, start)
@@ -126,7 +125,7 @@ def deny(answer: str, claim: Claim, claims: Sequence[Claim], nouns: Sequence[str
     inner = re.search(r"\b(is|are|remains?|appears?)\s+(?:\w+ly )?", answer[start:end], re.I)
     if inner:
         yield [*lead, Change(start + inner.start(), start + inner.end(), f"{inner[1]} not ")]
-    begin, _ = _phrase(answer, claim)
+    begin, _ = phrase_of(answer, claim)
     exception = re.search(r"\s+(?:except(?: for)?|apart from|other than)\s+$", answer[first:begin], re.I)
     if exception:
         yield [*lead, Change(first + exception.start(), max(end, claim.end), "")]
@@ -239,7 +238,7 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     if "organ" in claim.parts:
         yield from ([*lead, *way] for way in _affirm_organ(answer, claim, cue, right))
         if right and {c.finding for c in claims if first <= c.start < last} == {claim.finding}:  # "The aorta is clear"
-            for p in map(_with_article, _noun_phrases("", claim, right)):
+            for p in map(with_article, _noun_phrases("", claim, right)):
                 yield [*lead, Change(*_body(answer, first, last), f"There {'are' if _plural(p) else 'is'} {p}")]
         return
     group = sorted(
@@ -252,8 +251,8 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     if said and len(group) == 1:
         gone = Change(cue_start + said.start(), cue_start + said.end(), "" if said.group().startswith("not") else " ")
         for p in phrases if cue_start > end else ():
-            begin, _ = _phrase(answer, claim)
-            p = _with_article(p) if _VERB.search(answer, first, last) else p
+            begin, _ = phrase_of(answer, claim)
+            p = with_article(p) if _VERB.search(answer, first, last) else p
             fit = _agreeing(answer, cue_start, p)
             yield [*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), gone, *fit]
         if _plural(phrases[0]) == _plural(_plain_noun(answer, claim)):
@@ -261,8 +260,8 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     elif cue.endswith("negative for") and len(group) == 1:
         yield [*lead, Change(cue_end - len("negative for"), cue_end, "positive for")]
     elif cue_start > end and len(group) == 1 and cue in ("is absent", "are absent"):
-        begin, _ = _phrase(answer, claim)
-        for p in map(_with_article, phrases):
+        begin, _ = phrase_of(answer, claim)
+        for p in map(with_article, phrases):
             there = [Change(begin, end, case_like(p[0], answer[begin:]) + p[1:])]
             yield [*lead, *there, Change(cue_start, cue_end, ("are" if _plural(p) else "is") + " present")]
     but = re.search(r"\bbut\s+$", answer[first:cue_start], re.I)
@@ -274,10 +273,10 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
             verb_in_front = _BE.search(answer[first:cue_start]) if free else None
             begin = first + verb_in_front.start() if verb_in_front else cue_start
             one = (verb_in_front or be or free)[1] in ("is", "was")
-            yield [*lead, Change(begin, end, f"{be[1] if be else 'shows' if one else 'show'} {_with_article(p)}")]
+            yield [*lead, Change(begin, end, f"{be[1] if be else 'shows' if one else 'show'} {with_article(p)}")]
             continue
         bare = len(group) > 1 and (p.startswith(_plain_noun(answer, claim)) or " amount of " in p)
-        p = _with_article(p) if bare or _VERB.search(answer, first, last) else p
+        p = with_article(p) if bare or _VERB.search(answer, first, last) else p
         there = re.match(r"there (?:is|are)(?=\b)|there's", cue)
         head = ("there are " if _plural(p) else "there is ") if there else "with " if cue.startswith("without") else ""
         evidence = re.search(r"\b(?:evidence|signs?) of$", cue)
@@ -291,14 +290,14 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
             yield [*lead, *also, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
             last_one = re.search(r"\b(?:and|or)\s+$", answer[first:cue_start])
             if last_one and cue == "no":  # "No pneumothorax and no effusion"
-                yield [*lead, Change(first + last_one.start(), end, f"but {_with_article(p)}"), *fit]
+                yield [*lead, Change(first + last_one.start(), end, f"but {with_article(p)}"), *fit]
         elif cue != "neither":
             also = also if group[0] == (start, end) else []
             yield [*lead, *also, *_out_of_list(answer, claim, group, head, p, first)]
     inside = {c.parts["finding"] for c in claims if first <= c.start < last}
     if inside == {claim.parts["finding"]}:
         for p in phrases:
-            p = _with_article(p) if _VERB.search(answer, first, last) else p
+            p = with_article(p) if _VERB.search(answer, first, last) else p
             yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, p, p))]
 
 
@@ -353,7 +352,7 @@ def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> W
         yield [Change(start, start + 4, "")]
     if cue in ("clear", "intact"):
         except_for = re.compile(r" except(?: for)? ").match(answer, end)
-        for phrase in map(_with_article, _noun_phrases("", claim, right)):
+        for phrase in map(with_article, _noun_phrases("", claim, right)):
             if except_for:
                 yield [Change(except_for.end(), except_for.end(), f"{phrase} and ")]
             else:
@@ -393,47 +392,10 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _with_article(words: str) -> str:
+def with_article(words: str) -> str:
+    """The noun phrase with the article that it needs."""
     head = re.split(r" (?:in|at|on) ", words)[0]
     head = "amount" if " amount of " in words else head
     if _plural(head) or _UNCOUNTABLE.search(head) or words.split()[0] in ("bilateral", "bibasilar", "a", "an", "the"):
         return words
     return ("an " if words[0].lower() in "aeiou" else "a ") + words
-
-
-# --- a sentence that answers a question, turned round -----------------------------------------------------------------
-_LEAD = re.compile(r"\b(?:yes|no)(?=[,.;:]|$)", re.I)
-_TURNS = {  # what makes yes of no in the main clause, and no of yes; verbs that carry the answer
-    True: ((r"\b(?:do not|don't|cannot|can't|can not) see (?:any )?", "see "),
-           (r"\bthere (is|are) no (?=evidence|signs?)", r"there \1 "), (r"(?<=\w) not\b|(?<=\w)n't\b", ""),
-           (r"\b(see|show|find) no (?=evidence|signs?)", r"\1 ")),
-    False: ((r"\bthere (is|are) (?:an? |some |any )?", r"there \1 no "),
-            (r"\b(is|are|was|were|can|has been)\b", r"\1 not"), (r"\b(appear|contain|show|look)s\b", r"does not \1")),
-}  # fmt: skip
-
-
-def turned_round(answer: str, gold: str) -> Iterator[str]:
-    """A sentence that answers a question, as it says the gold answer: yes and no exchanged with the verb or the noun
-    phrase; another finding in the place of the one it names."""
-    said, right = read_report(answer), read_report(gold)
-    if not re.fullmatch(r"\W*(?:yes|no)\W*", gold, re.I):
-        if len(said) == len(right) == 1 and {said[0].polarity, right[0].polarity} == {"present"}:
-            begin, end = _phrase(answer, said[0])
-            noun = gold.strip(" .")
-            noun = noun if noun.isupper() else noun[0].lower() + noun[1:]
-            noun = _with_article(noun) if re.match(r"(?:an?|the)\b", answer[begin:], re.I) else noun
-            yield answer[:begin] + case_like(noun[0], answer[begin:]) + noun[1:] + answer[end:]
-        return
-    yes, lead = gold.strip(" .").lower() == "yes", _LEAD.search(answer)
-    first = [Change(*lead.span(), case_like("yes" if yes else "no", lead.group()))] if lead else []
-    rest = lead.end() if lead else 0
-    if not re.search(r"[,;]|\b(?:and|but|which|with)\b|\.\s*\w", answer[rest:].strip(" ,.;:")):
-        for pattern, new in _TURNS[yes]:
-            turned, count = re.subn(pattern, new, answer[rest:], count=1)
-            if count:
-                yield make_changes(answer[:rest], first) + turned
-    for claim in said:
-        ways = affirm(answer, claim, said, None) if yes else deny(answer, claim, said)
-        for way in ways if (claim.polarity == "absent") is yes else ():
-            if not lead or all(change.start > lead.start() for change in {*way} - {*first}):
-                yield make_changes(answer, {*first, *way})
