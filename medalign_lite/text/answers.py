@@ -59,8 +59,10 @@ def corrections(answer: str, gold: str, question: str = "") -> list[str] | None:
         changed = [(s, r) for s in said for r in right if s.name == r.name and s.value != r.value]
         if any(s.name == "measure" and close_sizes(s.value, r.value) for s, r in changed):
             raise NoEdit("a size that is close to the gold answer's")
-        if not changed:
+        if not changed and len(said) == len(right):
             return None
+        if not changed:
+            raise NoEdit("the answer may say the same as the gold answer in other words")
         found = [_exchange(answer, gold, changed)]
     elif right and {r[:2] for r in right} <= {s[:2] for s in said}:  # "roughly 2 cm", "about 20 mm"
         raise NoEdit("the answer may say the same as the gold answer in other words")
