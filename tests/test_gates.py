@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.gates import GATES, repairs
+from benchmarks.gates import GATES, PAGE, fresh_rates, repairs, rows
 from medalign_lite.text.grammar import broken
 from medalign_lite.text.reports import extract_claims, read_report
 
@@ -23,6 +23,13 @@ def test_four_of_five_wrong_answers_are_repaired_and_none_is_broken():
     found = Counter(result for _, result, _ in repairs())
     assert found["listed"] + found["same claims"] >= 0.8 * found.total()
     assert found["other"] <= 10 and not found["broken"]
+
+
+def test_half_of_the_fresh_wrong_answers_were_repaired_and_the_page_says_how_many():
+    told = PAGE.read_text(encoding="utf-8")
+    assert all(line in told for line in fresh_rates())
+    first = [row for row in rows("fresh") if row["repair"]]
+    assert sum(row["by_eye"] == "true" for row in first) >= 0.5 * len(first)
 
 
 @pytest.mark.parametrize(("text", "fault"), [

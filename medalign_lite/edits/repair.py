@@ -9,13 +9,16 @@ refused. A text changes one claim at a time, so two wrong ones in a sentence do 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from medalign_lite.cases.case import Question
 from medalign_lite.text.answers import case_like, like_word
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.diff import diff_spans
+from medalign_lite.text.facts import ATTRIBUTES as HAS
 from medalign_lite.text.facts import SIDES, SIZES, ZONES, Fact, size_word
 from medalign_lite.text.grammar import broken
 from medalign_lite.text.lexicon import SIZE_WORDS
@@ -166,16 +169,18 @@ def _sound(
         (c.said, c.unsure) for c in claims if (c.finding, c.parts["finding"]) != mine and c.finding not in VAGUE
     )
     after = Counter((c.said, c.unsure) for c in now)
-    added = after - kept
-    if kept - after:
+    added, lost = after - kept, kept - after
+    places = {span for n in ATTRIBUTES if (span := claim.parts.get(n))}  # "a right effusion with atelectasis"
+    others = [c for c in claims if c.finding != claim.finding]
+    shared = {c.said[:2] for c in others if places & {c.parts.get(n) for n in ATTRIBUTES}}
+    if any(said[:2] not in shared & {c.said[:2] for c in now} for said, _ in lost):
         return False
     if not added:  # a sentence taken out, of a finding of which another one speaks
         return any(c[0] == claim.finding for c, _ in kept) and not any(change.new for change in changes)
     about = [c for c in now if (c.said, c.unsure) in added]
     mine = [c for c in about if c.finding == claim.finding]
-    same_organ = all(
-        c.finding == claim.finding or "organ" in c.parts and c.parts == mine[0].parts for c in about if mine
-    )
+    belongs = [c.finding == claim.finding or c.said[:2] in shared or "organ" in c.parts and c.parts == mine[0].parts
+               for c in about if mine]  # fmt: skip
     others = [c for c in now if c not in about]
     there = {said[0] for said, _ in kept if said[1] == "present"}
     again = [c for c in about if c.polarity == "present" and c.finding in there]
@@ -187,7 +192,7 @@ def _sound(
         return False
     if alone and any(contradicts(others, c) or contradicts([c], other) for c in about for other in others):
         return False
-    return bool(mine) and same_organ and all(not c.unsure and right(c) for c in about)
+    return bool(mine) and all(belongs) and all(not c.unsure and right(c) for c in about)
 
 
 def _repairs(answer: str, claim: Claim, claims: Sequence[Claim], truth: Truth) -> Ways:
@@ -258,13 +263,32 @@ def _other_value(answer: str, claim: Claim, name: str, value: str, like: str = "
     if not word or value not in _VALUES[name]:
         return []
     word = word.upper() if said.isupper() and len(said) > 1 else case_like(word, said)
-    return [Change(start, start + len(low), word), *_article_fit(answer, start, word)]
+    return [Change(start, start + len(low), word), *article_fit(answer, start, word)]
 
 
-def _article_fit(answer: str, at: int, word: str) -> list[Change]:
+def article_fit(answer: str, at: int, word: str) -> list[Change]:
+    """The article in front of a place, as it fits the word that will stand there."""
     found = re.search(r"\b(an?)\s+$", answer[max(at - 6, 0) : at], re.I)
     fits = "an" if word[0].lower() in "aeiou" else "a"
     if not found or found[1].lower() == fits:
         return []
     shift = max(at - 6, 0)
     return [Change(shift + found.start(1), shift + found.end(1), case_like(fits, found[1]))]
+
+
+def false_worlds(claim: Claim, facts: Sequence[Fact], rng: np.random.Generator) -> list[tuple[Fact, ...]]:
+    """Tables of facts that contradict one true claim and nothing else: each stated attribute, or the finding itself."""
+    rest = tuple(f for f in facts if f.finding != claim.finding)
+    if claim.polarity == "absent":
+        return [] if len(rest) < len(facts) else [(*rest, _invent(claim.finding, rng))]
+    fact = next(f for f in facts if f.finding == claim.finding)
+    worlds = [rest]
+    for name in (n for n in _VALUES if n in claim.parts):
+        others = [v for v in _VALUES[name] if v != getattr(fact, name)]
+        worlds.append((*rest, replace(fact, **{name: others[int(rng.integers(len(others)))]})))
+    return worlds
+
+
+def _invent(finding: str, rng: np.random.Generator) -> Fact:
+    chosen = {name: _VALUES[name][int(rng.integers(len(_VALUES[name])))] for name in HAS[finding]}
+    return Fact(finding, **chosen)

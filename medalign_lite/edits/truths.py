@@ -13,18 +13,18 @@ only what it states is decided, and a denial decides about no more than it names
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from medalign_lite.cases.case import Case, Question
-from medalign_lite.edits.repair import Edit, asked, corrected, edit_of, turns
+from medalign_lite.edits.repair import Edit, article_fit, asked, corrected, edit_of, false_worlds, turns
 from medalign_lite.text.answer_values import by_name, find_values
 from medalign_lite.text.answers import (
     PLAIN,
     another_value,
-    correct_answer,
+    corrections,
     exchange_option,
     falsify_answer,
     may_agree,
@@ -38,17 +38,18 @@ from medalign_lite.text.answers import (
 )
 from medalign_lite.text.claims import Claim, Verdict, judge
 from medalign_lite.text.disputes import disputes
-from medalign_lite.text.facts import ATTRIBUTES as HAS
-from medalign_lite.text.facts import FINDINGS, SIDES, SIZES, ZONES, Fact
-from medalign_lite.text.qualifiers import VAGUE, Stated, contradicts, drops, stated, supports
+from medalign_lite.text.facts import FINDINGS, Fact
+from medalign_lite.text.grammar import broken
+from medalign_lite.text.opposites import alike, opposed
+from medalign_lite.text.qualifiers import ATTRIBUTES, VAGUE, Stated, contradicts, drops, stated, supports
 from medalign_lite.text.reports import extract_claims, read_report
-from medalign_lite.text.says import is_no_answer, yes_no
+from medalign_lite.text.says import denies_what_is_asked, is_no_answer, yes_no
 from medalign_lite.text.spans import NoEdit, make_changes
+from medalign_lite.text.turns import turned_round
 
 BY_FACTS = "claims against the table of facts"
 BY_GOLD = "gold answer"
 BY_REPORT = "claims against the reference report"
-_DOMAINS = {"side": SIDES, "zone": ZONES, "size": SIZES}
 TRUE, FALSE, UNKNOWN = Verdict("true"), Verdict("false", ("finding",)), Verdict("unverifiable")
 
 
@@ -109,7 +110,7 @@ class Facts:
         claims = extract_claims(answer)
         if any(not self.says(c) for c in claims):
             raise NoEdit("a claim that is not verified true")
-        worlds = [world for c in claims for world in _false_worlds(c, self.facts, rng)]
+        worlds = [world for c in claims for world in false_worlds(c, self.facts, rng)]
         for i in rng.permutation(len(worlds)):
             try:
                 rejected = corrected(answer, Facts(worlds[i]))
@@ -193,9 +194,13 @@ class Report:
 
     def correct(self, answer: str) -> Edit | None:
         """What the report contradicts is repaired; what it does not mention stays. Raises NoEdit."""
-        if not self.wrong(answer):
-            return None
         chosen = corrected(answer, self)
+        other = opposed(self.report, chosen)
+        chosen = make_changes(chosen, [*other, *(c for o in other for c in article_fit(chosen, o.start, o.new))])
+        if chosen == answer:
+            return None
+        if broken(chosen, answer):
+            raise NoEdit("no repair of a word that is whole English")
         self.verify(chosen, answer, answer)
         return edit_of(chosen, answer, "corrected", (), self.how)
 
@@ -230,11 +235,14 @@ class Report:
         against = disputes(self.report, better)
         if against:
             raise NoEdit(f"the better answer says what the reference report speaks against: {against}")
-        if not any(contradicts(self.claims, c) for c in others if _key(c) not in shared):
+        if opposed(self.report, better):
+            raise NoEdit("the better answer says another word than the reference report of the same thing")
+        turned = bool(opposed(self.report, worse))
+        if not turned and not any(contradicts(self.claims, c) for c in others if _key(c) not in shared):
             raise NoEdit("the worse answer is not verified false by the reference report")
         open_ones = [c for c in others if not contradicts(self.claims, c)]
         _check_removed(claims, open_ones, [c for c in open_ones if supports(self.claims, c)])
-        _check_new_words(better, answer, known=f"{self.report} {_read_words(better, claims)}")
+        _check_new_words(better, answer, known=f"{self.report} {_read_words(better, claims)} {alike(self.report)}")
 
     def is_against(self, better: str, worse: str) -> bool:
         """The report contradicts a claim of `better`, or bears out all that `worse` alone claims."""
@@ -264,39 +272,44 @@ class Gold:
 
     def correct(self, answer: str) -> Edit | None:
         """Raises NoEdit where it cannot be told whether the two differ."""
-        chosen = self._better(answer)
-        return None if chosen is None else self._edit(chosen, answer, "corrected")
+        ways, reason = self._ways(answer), NoEdit("a long answer that differs from the gold answer")
+        if ways is None:
+            return None
+        for chosen in ways:
+            try:
+                return self._edit(chosen, answer, "corrected")
+            except NoEdit as why:
+                reason = why
+        raise reason
 
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Of a question that gives some: A is the first."""
-        return self.question.options
-
-    def _better(self, answer: str) -> str | None:
+    def _ways(self, answer: str) -> list[str] | None:
+        """Better answers, the one that keeps least to say first; None where it says what the gold answer says."""
         if is_no_answer(answer, self.question.text):
             raise NoEdit("an answer that does not answer: a refusal, an echo or a question")
         if self.words.strip() and is_no_answer(self.words):
             raise NoEdit("a gold answer that does not answer")
-        if self.options:
-            return swap_option(answer, self.words, self.options)
-        return correct_answer(answer, self.words, self.question.text)
+        if self.question.options:
+            swapped = swap_option(answer, self.words, self.question.options)
+            return None if swapped is None else [swapped]
+        found = corrections(answer, self.words, self.question.text)
+        return None if found is None else [*found, *turned_round(answer, self.words)]
 
     def right(self, answer: str) -> bool | None:
         """Whether an answer is right; None where that cannot be told."""
         try:
-            return self._better(answer) is None
+            return self._ways(answer) is None
         except NoEdit:
             return None
 
     def falsify(self, answer: str, rng: np.random.Generator) -> Edit:
         """The other of yes and no, or another value. Raises NoEdit."""
-        if self._better(answer) is not None:
+        if self._ways(answer) is not None:
             raise NoEdit("the answer is not right")
-        if self.options:
-            right = option_of(self.words, self.options)
-            others = [i for i in range(len(self.options)) if i != right]
+        if self.question.options:
+            right = option_of(self.words, self.question.options)
+            others = [i for i in range(len(self.question.options)) if i != right]
             other = others[int(rng.integers(len(others)))]
-            return self._edit(answer, exchange_option(answer, right, other, self.options), "counterfactual")
+            return self._edit(answer, exchange_option(answer, right, other, self.question.options), "counterfactual")
         try:
             return self._edit(answer, falsify_answer(answer, rng, self.words), "counterfactual")
         except NoEdit:
@@ -306,6 +319,8 @@ class Gold:
 
     def _edit(self, chosen: str, rejected: str, source: str) -> Edit:
         self.verify(chosen, rejected, rejected if source == "corrected" else chosen)
+        if source == "corrected" and broken(chosen, rejected):
+            raise NoEdit("no repair that is whole English")
         return edit_of(chosen, rejected, source, self.evidence(chosen, rejected), self.how)
 
     def evidence(self, true: str, false: str) -> tuple[str, ...]:
@@ -315,8 +330,8 @@ class Gold:
     def verify(self, better: str, worse: str, answer: str) -> None:
         """`better` says what the gold answer says, `worse` something else."""
         truth = yes_no(self.words) if normalise(self.words) in ("yes", "no") else None
-        if self.options:
-            said = [option_of(text, self.options) for text in (better, worse, self.words)]
+        if self.question.options:
+            said = [option_of(text, self.question.options) for text in (better, worse, self.words)]
             if said[0] != said[2] or said[1] in (None, said[2]):
                 raise NoEdit("the two answers are not verified by the gold option")
         elif truth is not None:
@@ -337,6 +352,8 @@ class Gold:
     def _check_beside(self, better: str) -> None:
         """What is said beside the gold answer is the question's, or the table's; nobody knows whether more is true."""
         known = f"{self.question.text} {self.words}"
+        if normalise(self.words) == "no" and denies_what_is_asked(better, self.question.text):
+            return
         if self.facts and any(Facts(self.facts).judge(c).verdict != "true" for c in extract_claims(better)):
             raise NoEdit("the better answer brings claims that the facts do not hold")
         if not self.facts:
@@ -344,7 +361,7 @@ class Gold:
             values = by_name(find_values(known))
             same = [better[v.start : v.end] for v in find_values(better) if v.value in values.get(v.name, ())]
             parts = [part for c in read_report(better) if c.finding in asked_of for part in c.parts.items()]
-            words = [better[a:b] for name, (a, b) in parts if name not in _DOMAINS]
+            words = [better[a:b] for name, (a, b) in parts if name not in ATTRIBUTES]
             _check_new_words(better, "", known=" ".join([known, *words, *same]))
 
     def is_against(self, better: str, worse: str) -> bool:
@@ -372,24 +389,6 @@ def edit_answer(truth: Facts | Gold | Report, answer: str, rng: np.random.Genera
     if rng.random() >= share:
         raise NoEdit("a right answer, left out of the counterfactual share")
     return truth.falsify(answer, rng)
-
-
-def _false_worlds(claim: Claim, facts: Sequence[Fact], rng: np.random.Generator) -> list[tuple[Fact, ...]]:
-    """Tables of facts that contradict one true claim and nothing else: each stated attribute, or the finding itself."""
-    rest = tuple(f for f in facts if f.finding != claim.finding)
-    if claim.polarity == "absent":
-        return [] if len(rest) < len(facts) else [(*rest, _invent(claim.finding, rng))]
-    fact = next(f for f in facts if f.finding == claim.finding)
-    worlds = [rest]
-    for name in (n for n in _DOMAINS if n in claim.parts):
-        others = [v for v in _DOMAINS[name] if v != getattr(fact, name)]
-        worlds.append((*rest, replace(fact, **{name: others[int(rng.integers(len(others)))]})))
-    return worlds
-
-
-def _invent(finding: str, rng: np.random.Generator) -> Fact:
-    chosen = {name: _DOMAINS[name][int(rng.integers(len(_DOMAINS[name])))] for name in HAS[finding]}
-    return Fact(finding, **chosen)
 
 
 def _key(claim: Claim) -> tuple:

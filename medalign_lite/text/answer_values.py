@@ -40,9 +40,7 @@ WORDS: dict[str, dict[str, str]] = {  # kind -> value, as it is written where it
 _NUMBER = r"\d+(?:\.\d+)?"
 _MEASURE = re.compile(
     rf"(?<![\w.])(?P<sizes>{_NUMBER}(?: ?(?:x|×|by) ?{_NUMBER}){{0,2}}) ?-?(?P<unit>mm|cm|millimet(?:re|er)s?|"
-    r"centimet(?:re|er)s?)\b",
-    re.I,
-)
+    r"centimet(?:re|er)s?)\b", re.I)
 _COUNT = re.compile(rf"(?<![\w.-])(?:\d{{1,3}}|{'|'.join(NUMBERS)})(?![\w-]|\.\d| ?%)", re.I)
 _TAIL = {"modality": r"s?(?: scans?| images?)?"}
 _PATTERNS = [

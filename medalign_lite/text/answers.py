@@ -8,6 +8,7 @@ import numpy as np
 from medalign_lite.text.answer_values import NUMBERS, by_name, close_sizes, find_values, other_values
 from medalign_lite.text.claims import Attribute
 from medalign_lite.text.facts import DEGREES
+from medalign_lite.text.opposites import apart
 from medalign_lite.text.reports import read_report
 from medalign_lite.text.says import ECHO, REFUSES, denied, unwrap, yes_no
 from medalign_lite.text.spans import NoEdit
@@ -17,14 +18,19 @@ _FILLERS = frozenset(
     "a an the is are it its there this in on at of to side sided zone and yes no not scan image picture".split()
 )
 _DIGITS = {word: str(number) for number, word in enumerate(NUMBERS)}
+_SHORT = {"rul": "right upper lobe", "rml": "right middle lobe", "rll": "right lower lobe", "lul": "left upper lobe",
+          "lll": "left lower lobe"}  # fmt: skip
+_VAGUE = re.compile(r"\W*(?:an? |the )?(?:abnormal(?:ity)?|disease|patholog(?:y|ical)|lesions?|unhealthy)\W*", re.I)
+_NAMES_NONE = re.compile(r"\b(?:normal|healthy|no|not|none|unremarkable|clear)\b", re.I)
 _BARE_YES_NO = re.compile(r"\W*(yes|no)\W*", re.I)
 _AN = re.compile(r"[aeiou]|mri?\b|x-? ?ray", re.I)  # what is spoken with a vowel first
 
 
 def normalise(text: str) -> str:
     """What decides whether two answers are the same: lower-case words without articles, hyphens or punctuation."""
-    words = re.findall(r"\w+", re.sub(r"(?<=\w)-(?=\w)", "", text.casefold()))
-    return " ".join(_DIGITS.get(w, w) for w in words if w not in ("a", "an", "the"))
+    words = re.findall(r"\w+", re.sub(r"(?<=\w)-(?=\w)", "", text))
+    words = [w for i, w in enumerate(words) if w.casefold() not in ("an", "the") and w != "a" and (w != "A" or i)]
+    return " ".join(_DIGITS.get(w) or _SHORT.get(w, w) for w in map(str.casefold, words))  # but "panel A"
 
 
 def same_answer(a: str, b: str) -> bool:
@@ -36,25 +42,31 @@ def same_answer(a: str, b: str) -> bool:
     return bool(said) and said == right and content(a) == content(b) and denies[0] == denies[1]
 
 
-def correct_answer(answer: str, gold: str, question: str = "") -> str | None:
-    """`answer` with only what differs from `gold` exchanged; None where the two say the same.
-
-    Raises:
-        NoEdit: where it cannot be told whether they differ, or the answer is too long to exchange.
-    """
+def corrections(answer: str, gold: str, question: str = "") -> list[str] | None:
+    """`answer` with only what differs from `gold` exchanged, or as a whole if it is short; None where the two say the
+    same. Raises NoEdit where it cannot be told whether they differ."""
     if not normalise(answer) or not normalise(gold):
         raise NoEdit("an empty answer")
     if same_answer(answer, gold):
         return None
+    if _VAGUE.fullmatch(gold) and not _NAMES_NONE.search(answer):  # says no more than that something is there
+        raise NoEdit("the answer may say the same as the gold answer in other words")
     if _BARE_YES_NO.fullmatch(gold):
         return _correct_yes_no(answer, gold, question)
-    said, right = find_values(answer), find_values(gold)
-    if right and _once(said) and _once(right) and _same_names(said, right) and content(gold) <= content(answer):
+    said, right, found = find_values(answer), find_values(gold), []
+    within = {r.name for r in right} <= {s.name for s in said} and content(gold) <= content(answer)
+    if right and _once(said) and _once(right) and within:
         changed = [(s, r) for s in said for r in right if s.name == r.name and s.value != r.value]
         if any(s.name == "measure" and close_sizes(s.value, r.value) for s, r in changed):
             raise NoEdit("a size that is close to the gold answer's")
-        return _exchange(answer, gold, changed) if changed else None
-    return _whole(answer, gold)
+        if not changed and len(said) == len(right):
+            return None
+        if not changed:
+            raise NoEdit("the answer may say the same as the gold answer in other words")
+        found = [_exchange(answer, gold, changed)]
+    elif right and {r[:2] for r in right} <= {s[:2] for s in said}:  # "roughly 2 cm", "about 20 mm"
+        raise NoEdit("the answer may say the same as the gold answer in other words")
+    return [*found, *_whole(answer, gold)]
 
 
 def falsify_answer(answer: str, rng: np.random.Generator, gold: str | None = None) -> str:
@@ -68,7 +80,7 @@ def falsify_answer(answer: str, rng: np.random.Generator, gold: str | None = Non
     if _BARE_YES_NO.fullmatch(answer):
         return _flip(answer)
     if _BARE_YES_NO.fullmatch(gold):  # only the polarity may change
-        return _whole(answer, _flip(gold))
+        return next(iter(_whole(answer, _flip(gold))), answer)
     kept = {(v.name, v.value) for v in find_values(gold)}
     said = find_values(answer)
     alone = [a for a in said if sum(b.name == a.name for b in said) == 1 and (a.name, a.value) in kept]
@@ -111,13 +123,13 @@ def case_like_phrase(new: str, like: str) -> str:
     return new if new.isupper() else new[:1].lower() + new[1:] if not new[1:2].isupper() else new
 
 
-def _correct_yes_no(answer: str, gold: str, question: str) -> str | None:
+def _correct_yes_no(answer: str, gold: str, question: str) -> list[str] | None:
     said = yes_no(answer, question)
     if said is None:
         raise NoEdit("a yes/no question answered without yes or no")
     if said == yes_no(gold):
         return None
-    return _flip(answer) if _BARE_YES_NO.fullmatch(answer) else _whole(answer, gold)
+    return [_flip(answer)] if _BARE_YES_NO.fullmatch(answer) else _whole(answer, gold)
 
 
 def _flip(answer: str) -> str:
@@ -145,10 +157,6 @@ def like_word(value: str, said: str, name: str) -> str:
 def _once(found: Sequence[Attribute]) -> bool:
     names = [a.name for a in found]
     return len(set(names)) == len(names)
-
-
-def _same_names(a: Sequence[Attribute], b: Sequence[Attribute]) -> bool:
-    return {x.name for x in a} == {x.name for x in b}
 
 
 def content(text: str) -> set[str]:
@@ -180,18 +188,18 @@ def _put(answer: str, place: Attribute, new: str) -> str:
     return front + new + answer[place.end :]
 
 
-def _whole(answer: str, gold: str) -> str:
-    """The gold answer in the answer's place, with the answer's full stop and first capital."""
+def _whole(answer: str, gold: str) -> list[str]:
+    """The gold answer in the place of a short one, with the answer's full stop and first capital."""
     words = [set(normalise(text).split()) for text in (answer, gold)]
     denies = [bool(w & {"no", "not", "none"}) for w in words]
     said, right = (w - _FILLERS for w in words)
     if said and right and (said <= right or right <= said) and denies[0] == denies[1]:
         raise NoEdit("the answer may say the same as the gold answer in other words")
     if max(len(answer.split()), len(gold.split())) > WHOLE_ANSWER_WORDS:
-        raise NoEdit("a long answer that differs from the gold answer")
+        return []
     new = " ".join(gold.split()).rstrip(".")
     new = new[0].upper() + new[1:] if answer.strip()[0].isupper() else new
-    return new + ("." if answer.rstrip().endswith(".") else "")
+    return [new + ("." if answer.rstrip().endswith(".") else "")]
 
 
 def strict_match(candidate: str, gold: str) -> bool:
@@ -261,7 +269,7 @@ def _named(said: str, options: Sequence[str]) -> set[int]:
 
 # --- whether two answers say the same ---------------------------------------------------------------------------------
 PLAIN = frozenset(
-    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size "
+    "a an the is are it its there this that in on at of to with and or but except for no not yes seen side size seem "
     "either positive present lung show ha i thi a "
     "answer final correct option choice response assistant image picture scan film patient body you we can see visible "
     "shown here do doe did contain have look appear evident noted identified observed indicate based provided given "
@@ -269,6 +277,9 @@ PLAIN = frozenset(
     "location".split()
 )
 _SEVERAL = re.compile(r"\b(?:multiple|several|few|many|some|numerous)\b", re.I)
+_ORGAN_OF = {"lung": "lungs", "pulmonary": "lungs", "cardiac": "heart", "hepatic": "liver", "renal": "kidney",
+             "kidneys": "kidney", "cerebral": "brain", "splenic": "spleen", "gastric": "stomach"}  # fmt: skip
+_BOTH = re.compile(r"\b(?:both|pair|bilateral\w*)\b", re.I)
 _PLACES = {"side", "zone", "organ", "region"}
 _DENIALS = {"no", "not", "none", "without"}
 
@@ -286,10 +297,11 @@ def may_agree(text: str, other: str) -> bool:
     """Both say the same values, or the words of one lie within the other; and both deny or both affirm."""
     one, two = (by_name(find_values(t)) for t in (text, other))
     mri = [("sequence" in a and "MRI" in b.get("modality", ())) for a, b in ((one, two), (two, one))]  # T2 is one
-    vague = ("count" in one and _SEVERAL.search(other)) or ("count" in two and _SEVERAL.search(text))
+    both = any("2" in a.get("count", ()) and _BOTH.search(t) for a, t in ((one, other), (two, text)))
+    vague = both or ("count" in one and _SEVERAL.search(other)) or ("count" in two and _SEVERAL.search(text))
     if same_answer(text, other) or any(mri) or vague:
         return True
-    said, right = (set(normalise(t).split()) for t in (text, other))
+    said, right = ({_ORGAN_OF.get(w, w) for w in normalise(t).split()} for t in (text, other))
     denies_ = [bool(found & _DENIALS) for found in (said, right)]
     plain = (PLAIN | _DENIALS) - {"lung"}  # an answer of its own
     said, right = said - plain, right - plain
@@ -305,7 +317,7 @@ def same_place(text: str, gold: str) -> bool:
 
 def same_claims(better: str, worse: str) -> bool:
     """Both are read as the same findings, and no value differs: "enlarged heart" and "cardiomegaly"."""
-    if another_value(better, worse):
+    if another_value(better, worse) or apart(better, worse):
         return False
     one, two = ({c.said for c in read_report(t)} for t in (better, worse))
     return bool(one) and one == two

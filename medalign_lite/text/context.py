@@ -11,7 +11,7 @@ from typing import NamedTuple
 from medalign_lite.text.cues import CUES, SEEN
 
 _CUE = re.compile(
-    "|".join(rf"(?P<{kind}>(?<![\w-])(?:{'|'.join(p)})(?:(?<=[?)])|(?!\w)))" for kind, p in CUES.items())
+    "|".join(rf"(?P<{kind}>(?:(?<![\w-])|(?=\?))(?:{'|'.join(p)})(?:(?<=[?)])|(?!\w)))" for kind, p in CUES.items())
     .replace("|n't", r"|\w*n't").replace("(?:n't", r"(?:\w*n't")  # "isn't"
 )  # fmt: skip
 
@@ -34,7 +34,8 @@ _FRESH = (
     r"improv\w+|worsen\w+|bibasilar|biapical|multiple|scattered|calcified|residual|heart|lungs?|cardiac|previously|"
     r"prior|possible|possibly|probable|probably|likely|low|status|post|patchy|linear|streaky|platelike|increased|"
     r"merely|only|just|instead|rather|(?:\w+ ){0,3}?(?:compatible|consistent|in keeping|typical|characteristic|"
-    r"representing|reflecting|being|persists?|remains?|is|are|was|were|has|have))\b"
+    r"representing|reflecting|being|(?:changes|findings|features|sequelae|evidence) of|"
+    r"persists?|remains?|is|are|was|were|has|have))\b"
 )
 _NEW_AND = re.compile(rf"\band (?:there (?:is|are) )?{_FRESH}")
 _NEW_COMMA = re.compile(rf", (?:and )?(?:there (?:is|are) )?{_FRESH}")
@@ -42,6 +43,7 @@ _NEW_STATE = re.compile(  # "No fracture, osteopenic bones", where the adjective
     r", (?:and )?(?:calcified|old|healed|\w+(?:ed|ic|ous) (?:\w+ ){0,2}(?:bones?|lungs?|heart|aorta|angles?|pleura|"
     r"(?:hemi)?diaphragms?|spine|trachea|vessels|vasculature|hil(?:a|um)|mediastinum|silhouette))\b"
 )
+_SIZED = re.compile(r"(?:small|mild|moderate|severe|chronic|old|healed|right|left|bilateral|increased)\b")
 _OR = re.compile(r"\b(?:n?or|versus|vs|and/or)\b|/")
 _AFFIRMS = r"\b(?:there (?:is|are)|is|are|shows?|demonstrates?|reveals?)\b"
 _NONE = r"\b(?:no|without)\b"
@@ -194,7 +196,8 @@ def _reaches(text: str, cue: Cue, start: int) -> bool:
         return "," not in gap
     if words.startswith(("differential", "ddx")):
         return True
-    comma = (_NEW_COMMA if cue.kind == "denied" else _COMMA).search(text, cue.end, start)
+    sized = _SIZED.match(text, start)  # "No failure, mild vascular congestion": of the name
+    comma = (_NEW_COMMA if cue.kind == "denied" else _COMMA).search(text, cue.end, sized.end() if sized else start)
     comma = comma or _NEW_STATE.search(text, cue.end, start + _NEAR)
     if comma is None or comma.start() >= start:
         return True

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from medalign_lite.text.answer_values import find_values
 from medalign_lite.text.claims import Claim
 from medalign_lite.text.form import find_report_sentences
 from medalign_lite.text.lexicon import DEVICES
@@ -66,6 +67,9 @@ def disputes(report: str, text: str) -> str | None:
     loose, named = _sides(text, owned), _sides(report)
     if not loose <= {*named, *(one.split()[0] for one in named)}:
         return "a side of something that was not read"
+    ours, theirs = _measures(text, claims), _measures(report, truth)
+    if any(of and theirs.get(value) and not of & theirs[value] for value, of in ours.items()):
+        return "a measure of something else"
     said, known = _said_beside(text, claims), _said_beside(report, truth)
     word = _turned_word(_loose_words(report, truth), _loose_words(text, claims))
     if word:
@@ -168,6 +172,20 @@ def _turned_word(known: dict[str, set[bool]], said: dict[str, set[bool]]) -> str
     """A word that the one denies and the other does not, and that neither says both ways."""
     both = [word for word in known.keys() & said.keys() if word not in PLAIN_WORDS]
     return next((word for word in sorted(both) if not known[word] & said[word]), None)
+
+
+def _measures(text: str, claims: Sequence[Claim]) -> dict[str, set[str]]:
+    """{measure: the findings beside which it stands}."""
+    found: dict[str, set[str]] = {}
+    for start, end in find_report_sentences(text):
+        inside = {c.parts["finding"][0]: c.finding for c in claims if start <= c.start < end}
+        for v in find_values(text[start:end]):
+            at = start + v.start
+            first, last = text.rfind(", ", start, at), text.find(", ", at, end)
+            near = {name for place, name in inside.items() if first < place < (last if last > 0 else end)}
+            if v.name == "measure":
+                found.setdefault(v.value, set()).update(near or {*inside.values()})
+    return found
 
 
 def _said_beside(text: str, claims: Sequence[Claim]) -> dict[tuple[str, str], set[str]]:

@@ -19,14 +19,10 @@ _DETERMINER = (
 _STOP = re.compile(
     r"[,;:.()!?]|\b(?:and|or|nor|with|but|as well as|is|are|was|were|be|been|has|have|had|shows?|showed|demonstrates?|"
     r"reveals?|of|in|on|at|from|for|to|by|than|sees?|without|no|not|also|which|that|over|under|through|contains?|there|"
-    r"appears?|remains?|suggests?)\b",
-    re.I,
-)
+    r"appears?|remains?|suggests?)\b", re.I)
 _EVIDENCE = re.compile(r"\b(?:evidence|signs?|suggestion|indication) of\s+$", re.I)
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|sees?|can be)\b",
-    re.I,
-)
+    r"\b(?:is|are|was|were|has|have|shows?|demonstrates?|reveals?|appears?|there's|contains?|sees?|can be)\b", re.I)
 _BE = re.compile(r"\b(is|are|was|were|appears?|remains?)\s+$", re.I)
 _LIGHT = re.compile(  # what may follow a denied noun phrase as it is
     r"(?:\s+(?:is|are|was|were|can|be|seen|noted|present|visible|visuali[sz]ed|identified|evident|detected|"
@@ -34,18 +30,15 @@ _LIGHT = re.compile(  # what may follow a denied noun phrase as it is
     r"zones?|bases?|apex|apices|hemithorax|sides?|chest|wall|hilum|today|this|film|image|view|over|beneath|under|"
     r"hemidiaphragm|pleural|space|T?\d+|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|ribs?|"
     r"clavicle|scapula|humerus|spine|thoracic|associated|neck|lingula|region|area|side|posteriorly|laterally|lobe|base|"
-    r"basal))*\s*(?=[.,;]|$|\b(?:and|or|but|with)\b)",
-    re.I,
-)
+    r"basal))*\s*(?=[.,;]|$|\b(?:and|or|but|with)\b)", re.I)
 _UNCOUNTABLE = re.compile(
     r"(?:o?edema|pneumonia|atelectasis|cardiomegaly|congestion|emphysema|air|gas|scoliosis|kyphosis|osteopenia|"
     r"adenopathy|failure|thickening|fibrosis|hemorrhage|fluid|disease|enlargement|tuberculosis|aspiration|blunting|"
-    r"widening|hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|"
-    r"free air|copd|\w+megaly|ascites|hydronephrosis)$"
+    r"widening|cuffing|crowding|wedging|hyperinflation|scarring|pneumomediastinum|pneumoperitoneum|overload|volume|change|engorgement|loss|"
+    r"free air|copd|\w+megaly|ascites|\w+cephalus|\w+osis|\w+[^n]itis|stranding|mass effect)$"
 )
 _STATE = re.compile(r"\w+(?:ed|ic|ous|otic|openic|ened|atous|atic)$", re.I)  # "hyperinflated": a state, no noun
-_PLACE_WORDS = re.compile(
-    r"\b(?:right|left|upper|lower|middle|mid|basal|apical|basilar|base|lobe|lung|zone)\b", re.I)
+_PLACE_WORDS = re.compile(r"\b(?:right|left|upper|lower|middle|mid|basal|apical|basilar|base|lobe|lung|zone)\b", re.I)
 _BOTH = re.compile(
     r"\b(in|on|of|through|throughout|at) both (lung|base|lower lobe|upper lobe|side|apic|hemithora)(s|es|ces)?\b",
     re.I,
@@ -53,16 +46,12 @@ _BOTH = re.compile(
 _PLEURAL = ("effusion", "pneumothorax", "pleural thickening")  # in no lobe
 _HEART = {"cardiomegaly": "enlarged", "enlarged mediastinum": "widened"}
 _NORMAL = re.compile(
-    r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ )?(?:enlarged|widened))",
-    re.I,
-)
+    r"(?:of )?(?:normal(?: in size| size)?|within normal limits|unremarkable|not (?:\w+ )?(?:enlarged|widened))", re.I)
 
 _EITHER = re.compile(
-    r"\s+(?:on|in|at|of) either (?:side|lung|base|apex|hemithorax)\b|\s+(?:bilaterally|anywhere)\b", re.I
-)
+    r"\s+(?:on|in|at|of) either (?:side|lung|base|apex|hemithorax)\b|\s+(?:bilaterally|anywhere)\b", re.I)
 _JOINED = re.compile(
-    r"(?:,? and| as well as|,?(?<!consistent)(?<!compatible)(?<!keeping) with(?: associated)?)\s+$", re.I
-)
+    r"(?:,? and| as well as|,?(?<!consistent)(?<!compatible)(?<!keeping) with(?: associated)?)\s+$", re.I)
 _MORE, _LINK = re.compile(r"\s*n?or\b", re.I), re.compile(r",|\bn?or\b", re.I)
 _JOINT = re.compile(r"\s*,?\s*(?:\b(?:or|and|nor)\b)?\s*(?:pleural |pulmonary |focal |acute )*")
 
@@ -73,7 +62,7 @@ def _sentence(answer: str, at: int) -> tuple[int, int]:
     return next(((a, b) for a, b in find_report_sentences(answer) if a <= at < b), (0, len(answer)))
 
 
-def _phrase(answer: str, claim: Claim) -> tuple[int, int]:
+def phrase_of(answer: str, claim: Claim) -> tuple[int, int]:
     """The characters of the claim's noun phrase, its determiner included."""
     start, end = claim.parts["finding"]
     first, _ = _sentence(answer, start)
@@ -136,7 +125,7 @@ def deny(answer: str, claim: Claim, claims: Sequence[Claim], nouns: Sequence[str
     inner = re.search(r"\b(is|are|remains?|appears?)\s+(?:\w+ly )?", answer[start:end], re.I)
     if inner:
         yield [*lead, Change(start + inner.start(), start + inner.end(), f"{inner[1]} not ")]
-    begin, _ = _phrase(answer, claim)
+    begin, _ = phrase_of(answer, claim)
     exception = re.search(r"\s+(?:except(?: for)?|apart from|other than)\s+$", answer[first:begin], re.I)
     if exception:
         yield [*lead, Change(first + exception.start(), max(end, claim.end), "")]
@@ -248,6 +237,9 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     lead = _yes(answer, first, claims, "yes")
     if "organ" in claim.parts:
         yield from ([*lead, *way] for way in _affirm_organ(answer, claim, cue, right))
+        if right and {c.finding for c in claims if first <= c.start < last} == {claim.finding}:  # "The aorta is clear"
+            for p in map(with_article, _noun_phrases("", claim, right)):
+                yield [*lead, Change(*_body(answer, first, last), f"There {'are' if _plural(p) else 'is'} {p}")]
         return
     group = sorted(
         {c.parts["finding"] for c in claims if c.polarity == "absent" and c.parts.get("cue") == (cue_start, cue_end)}
@@ -259,8 +251,8 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     if said and len(group) == 1:
         gone = Change(cue_start + said.start(), cue_start + said.end(), "" if said.group().startswith("not") else " ")
         for p in phrases if cue_start > end else ():
-            begin, _ = _phrase(answer, claim)
-            p = _with_article(p) if _VERB.search(answer, first, last) else p
+            begin, _ = phrase_of(answer, claim)
+            p = with_article(p) if _VERB.search(answer, first, last) else p
             fit = _agreeing(answer, cue_start, p)
             yield [*lead, Change(begin, end, case_like(p[0], answer[begin:]) + p[1:]), gone, *fit]
         if _plural(phrases[0]) == _plural(_plain_noun(answer, claim)):
@@ -268,8 +260,8 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
     elif cue.endswith("negative for") and len(group) == 1:
         yield [*lead, Change(cue_end - len("negative for"), cue_end, "positive for")]
     elif cue_start > end and len(group) == 1 and cue in ("is absent", "are absent"):
-        begin, _ = _phrase(answer, claim)
-        for p in map(_with_article, phrases):
+        begin, _ = phrase_of(answer, claim)
+        for p in map(with_article, phrases):
             there = [Change(begin, end, case_like(p[0], answer[begin:]) + p[1:])]
             yield [*lead, *there, Change(cue_start, cue_end, ("are" if _plural(p) else "is") + " present")]
     but = re.search(r"\bbut\s+$", answer[first:cue_start], re.I)
@@ -281,10 +273,10 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
             verb_in_front = _BE.search(answer[first:cue_start]) if free else None
             begin = first + verb_in_front.start() if verb_in_front else cue_start
             one = (verb_in_front or be or free)[1] in ("is", "was")
-            yield [*lead, Change(begin, end, f"{be[1] if be else 'shows' if one else 'show'} {_with_article(p)}")]
+            yield [*lead, Change(begin, end, f"{be[1] if be else 'shows' if one else 'show'} {with_article(p)}")]
             continue
         bare = len(group) > 1 and (p.startswith(_plain_noun(answer, claim)) or " amount of " in p)
-        p = _with_article(p) if bare or _VERB.search(answer, first, last) else p
+        p = with_article(p) if bare or _VERB.search(answer, first, last) else p
         there = re.match(r"there (?:is|are)(?=\b)|there's", cue)
         head = ("there are " if _plural(p) else "there is ") if there else "with " if cue.startswith("without") else ""
         evidence = re.search(r"\b(?:evidence|signs?) of$", cue)
@@ -298,14 +290,14 @@ def affirm(answer: str, claim: Claim, claims: Sequence[Claim], right: Claim | No
             yield [*lead, *also, Change(cue_start, end, case_like(new[0], answer[cue_start:]) + new[1:]), *fit]
             last_one = re.search(r"\b(?:and|or)\s+$", answer[first:cue_start])
             if last_one and cue == "no":  # "No pneumothorax and no effusion"
-                yield [*lead, Change(first + last_one.start(), end, f"but {_with_article(p)}"), *fit]
+                yield [*lead, Change(first + last_one.start(), end, f"but {with_article(p)}"), *fit]
         elif cue != "neither":
             also = also if group[0] == (start, end) else []
             yield [*lead, *also, *_out_of_list(answer, claim, group, head, p, first)]
     inside = {c.parts["finding"] for c in claims if first <= c.start < last}
     if inside == {claim.parts["finding"]}:
         for p in phrases:
-            p = _with_article(p) if _VERB.search(answer, first, last) else p
+            p = with_article(p) if _VERB.search(answer, first, last) else p
             yield [*lead, Change(*_body(answer, first, last), _clause(answer, first, last, p, p))]
 
 
@@ -360,7 +352,7 @@ def _affirm_organ(answer: str, claim: Claim, cue: str, right: Claim | None) -> W
         yield [Change(start, start + 4, "")]
     if cue in ("clear", "intact"):
         except_for = re.compile(r" except(?: for)? ").match(answer, end)
-        for phrase in map(_with_article, _noun_phrases("", claim, right)):
+        for phrase in map(with_article, _noun_phrases("", claim, right)):
             if except_for:
                 yield [Change(except_for.end(), except_for.end(), f"{phrase} and ")]
             else:
@@ -387,7 +379,7 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
     size = right.size if right.size in SIZES and not {"size"} & (right.unsure | behind) else None
     if size:
         size = like_word(size, "mild", "size") if _UNCOUNTABLE.search(noun) else size_word(claim.finding, size)
-    side = None if "side" in behind else right.side
+    side = None if "side" in behind or re.search(r"\bfree (?:air|gas)$", noun) else right.side
     if side == "bilateral" and not _plural(noun) and not _UNCOUNTABLE.search(noun):
         noun += "es" if noun.endswith("s") else "s"
     zone = re.search(r"\b(?:upper|middle|lower) (?:lobe|zone)\b", text, re.I)
@@ -400,7 +392,8 @@ def _noun_phrases(answer: str, claim: Claim, right: Claim | None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _with_article(words: str) -> str:
+def with_article(words: str) -> str:
+    """The noun phrase with the article that it needs."""
     head = re.split(r" (?:in|at|on) ", words)[0]
     head = "amount" if " amount of " in words else head
     if _plural(head) or _UNCOUNTABLE.search(head) or words.split()[0] in ("bilateral", "bibasilar", "a", "an", "the"):

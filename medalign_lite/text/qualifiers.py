@@ -46,6 +46,7 @@ KINDS: dict[str, dict[str, str]] = {
     "valve": {"mitral": r"mitral", "aortic": r"aortic|tavr|tavi", "tricuspid": r"tricuspid"},
     "central line": {"port": r"port", "PICC": r"picc|peripherally", "Swan-Ganz": r"swan"},
     "aspiration": {"pneumonitis": r"pneumonitis"},
+    "pulmonary embolism": {"filling defect": r"defect"}, "dislocation": {"subluxation": r"sublux"},
     "hyperinflation": {"air trapping": r"trapping", "flat diaphragm": r"\bflat"},
 }  # fmt: skip
 VAGUE = frozenset(
@@ -54,7 +55,8 @@ VAGUE = frozenset(
 SEVERAL = frozenset({  # a second one may well be there, so another place is no contradiction
     "nodule", "opacity", "fracture", "granuloma", "calcification", "central line", "clips", "chest tube",
     "pleural thickening", "bone deformity", "degenerative change", "lymphadenopathy", "stent", "drain", "foreign body",
-    "aortic disease", "hemorrhage", "valve", "infarct", "cyst",
+    "aortic disease", "hemorrhage", "valve", "infarct", "cyst", "pulmonary embolism", "stones", "thrombosis",
+    "stenosis", "abscess", "stranding",
 })  # fmt: skip
 
 PLAIN_WORDS = frozenset(
@@ -91,6 +93,7 @@ _CHARGED = re.compile(  # words that deny, doubt or ask: one that no cue has acc
 )
 _LIST = re.compile(r"\b(?:or|nor|and)\b|/")
 _LINKS = ("or", "and")
+_REST = re.compile(r"\b(?:remaining|remainder of|rest of|otherwise|elsewhere)\b")  # "the remaining lungs are clear"
 _SEVERAL = {
     "size": re.compile(
         r"\b(?:small|minimal|mild|slight|moderate|trace)(?:ly)?(?: |-)to(?: |-)(?:moderate|large|severe|marked)"
@@ -147,6 +150,8 @@ def _content(text: str) -> list[str]:
 def organ_qualifiers(text: str, mention: Span, reading: Reading) -> frozenset[str]:
     """What narrows a statement about an organ: "not significantly enlarged"; "the right clavicle is intact"."""
     words = _content(text[slice(*reading.cue)]) if reading.cue else []
+    said = text[max(mention[0] - 20, 0) : max(mention[1], reading.cue[1] if reading.cue else 0)]
+    words += ["other"] if _REST.search(said) else []
     return frozenset([*words, *re.findall(r"rib|clavicle", text[slice(*mention)])])
 
 
@@ -182,18 +187,10 @@ def _same_clause(text: str, mention: Span, word: Span) -> bool:
 # --- what a report decides about a claim ------------------------------------------------------------------------------
 ATTRIBUTES = ("side", "zone", "size")
 _WHOLE_ORGAN = {  # what "clear", "intact" or "normal" of an organ denies for certain, small and old things apart
-    "cardiomegaly",
-    "enlarged mediastinum",
-    "consolidation",
-    "effusion",
-    "pneumothorax",
-    "vascular congestion",
-    "opacity",
-    "fracture",
-    "raised diaphragm",
-    "splenomegaly",
-    "hepatomegaly",
-}
+    "cardiomegaly", "enlarged mediastinum", "consolidation", "effusion", "pneumothorax", "vascular congestion",
+    "opacity", "fracture", "raised diaphragm", "splenomegaly", "hepatomegaly", "costophrenic blunting",
+    "osteopenia", "aortic disease",
+}  # fmt: skip
 FRESH = frozenset({"acute", "new", "recent"})
 _NO_OTHER, _ONE = {"other", "additional", "further"}, {"single", "solitary", "only"}  # fmt: skip
 

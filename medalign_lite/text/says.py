@@ -20,32 +20,27 @@ _LEAD_IN = re.compile(
     r"(?:based on|looking at|from|according to|in) (?:the|this) (?:\w+ )?(?:image|picture|scan|film|radiograph|"
     r"x-ray)(?: provided)?,|i (?:would |do |can )?(?:say|think|believe|answer|conclude)(?: that| with)?(?: it is|"
     r" it's)?(?= (?:yes|no)\b|:)|that(?:'s| is)? a(?= (?:yes|no)\b)|it(?:'s| is) a(?= (?:yes|no)\b)|"
-    r"(?:final )?(?:answer|verdict|conclusion)\s*[:-])\s*",
-    re.I,
-)
+    r"(?:final )?(?:answer|verdict|conclusion)\s*[:-])\s*", re.I)
 _MARKS = " \t\r\n*_#>`\"'\u201c\u201d\u2018\u2019[]{}():;,."
+_SEE = r"see(?! (?:any|an?|evidence|signs?|one|obvious|definite)\b(?! image| picture))"  # "I see no image": a refusal
 REFUSES = re.compile(
     r"\b(?:(?:can ?no|ca n|can'|could ?n'?|wo n'?|won'|unable|not able|am not|do ?n'?|does ?n'?)t?\s*(?:to |"
-    r"possible to )?(?:\w+ )?(?:see|view|access|open|answer|tell|say|determine|judge|assess|know|provide|interpret|"
-    r"analy[sz]e|be (?:determined|sure|certain|said|assessed|judged|answered|told)|decide|make out|diagnose|comment|"
-    r"help|assist)|(?:image|picture|photo|scan|film)s? (?:is|are|was|were) (?:not|n't) (?:available|provided|attached|"
-    r"visible|shown|given|included|readable|clear|diagnostic)|no (?:image|picture|photo|idea|answer|conclusion|comment|"
-    r"opinion)|film is not available|(?:did|have|has) not (?:receive|reach)\w*|(?:not|isn't|unclear) (?:sure|certain|"
-    r"clear|known|determinable|possible to)|(?:hard|difficult|impossible) to (?:say|tell|determine|judge|know)|sorry|"
-    r"apolog\w+|as an ai|you (?:want|wish|ask|would like)|the question (?:is|asks)|consult (?:a|your|with)|"
-    r"undetermined|indeterminate|inconclusive|unknown|uncertain|equivocal|unclear|ask your|(?:may|might|"
-    r"could) or (?:may|might|could) not|(?:can(?:not|'t)|cannot be) (?:exclude|rule out|excluded|ruled out)|"
-    r"not (?:be )?excluded|possibl[ey]|perhaps|maybe|might be|may be|could be|maybe not|difficult question|need(?:s|"
-    r"ed)? (?:more|further)|insufficient|it depends|n/a|either|both possib)\b",
-    re.I,
-)
+    r"possible to )?(?:\w+ )?(?:" + _SEE + r"|view|access|open|answer|tell|say|determine|judge|assess|know|provide|"
+    r"interpret|analy[sz]e|be (?:determined|sure|certain|said|assessed|judged|answered|told)|decide|make out|"
+    r"diagnose|comment|help|assist)|(?:image|picture|photo|scan|film)s? (?:is|are|was|were) (?:not|n't) "
+    r"(?:available|provided|attached|visible|shown|given|included|readable|clear|diagnostic)|no (?:image|picture|"
+    r"photo|idea|answer|conclusion|comment|opinion)|film is not available|(?:did|have|has) not (?:receive|reach)\w*|"
+    r"(?:not|isn't|unclear) (?:sure|certain|clear|known|determinable|possible to)|(?:hard|difficult|impossible) to "
+    r"(?:say|tell|determine|judge|know)|sorry|apolog\w+|as an ai|you (?:want|wish|ask|would like)|the question "
+    r"(?:is|asks)|consult (?:a|your|with)|undetermined|indeterminate|inconclusive|unknown|uncertain|equivocal|"
+    r"unclear|ask your|(?:may|might|could) or (?:may|might|could) not|(?:can(?:not|'t)|cannot be) (?:exclude|rule "
+    r"out|excluded|ruled out)|not (?:be )?excluded|possibl[ey]|perhaps|maybe|might be|may be|could be|maybe not|"
+    r"difficult question|need(?:s|ed)? (?:more|further)|insufficient|it depends|n/a|either|both possib)\b", re.I)
 _CANNOT = re.compile(
-    r"\b(?:i|we|it|this|that) (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|"
-    r"don't) (?:\w+ )?(?:be )?(?:see|view|access|answer|tell|say|determined?|judged?|assess\w*|know|provide|interpret|"
-    r"diagnose|help)\b|\bsorry\b|\bas an ai\b|\b(?:cannot|can't) be (?:determined|answered|assessed|said|told)\b|"
-    r"\bno (?:image|picture) (?:was|is|has)\b",
-    re.I,
-)
+    r"\b(?:i|we|it|this|that) (?:cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|don't) "
+    r"(?:\w+ )?(?:be )?(?:" + _SEE + r"|view|access|answer|tell|say|determined?|judged?|assess\w*|know|provide|"
+    r"interpret|diagnose|help)\b|\bsorry\b|\bas an ai\b|\b(?:cannot|can't) be (?:determined|answered|assessed|said|"
+    r"told)\b|\bno (?:image|picture) (?:was|is|has)\b", re.I)
 _YES = r"(?:yes|yeah|yep|yup|affirmative|correct|true|right|indeed|absolutely|definitely|certainly|sure)"
 _NO = r"(?:no|nope|nah|negative|incorrect|false|wrong|never)"
 _LEAN = (
@@ -53,24 +48,17 @@ _LEAN = (
     r"apparently|i (?:think|believe|suppose|guess))[, ]+)*"
 )
 _FIRST = re.compile(
-    rf"{_LEAN}(?:(?P<yes>{_YES})|(?P<no>{_NO}|not|none|neither|unlikely|not really|not at all))(?![\w-])",
-    re.I,
-)
+    rf"{_LEAN}(?:(?P<yes>{_YES})|(?P<no>{_NO}|not|none|neither|unlikely|not really|not at all))(?![\w-])", re.I)
 _NOT_AN_ANSWER = re.compile(
-    r"(?:no doubt|not only|not just|without (?:a )?doubt|no question)\b,?(?: about it,?)?\s*",
-    re.I,
-)
+    r"(?:no doubt|not only|not just|without (?:a )?doubt|no question)\b,?(?: about it,?)?\s*", re.I)
 _FOLLOWED = re.compile(r"(?:yes|no)\s*(?:/|or|and)\s*(?:yes|no)\b|(?:yes\s+no|no\s+yes)\b", re.I)
 _SO = re.compile(r"(?:it (?:appears|seems|looks)|i (?:think|believe|suppose|guess|would say)|probably) so\b", re.I)
 _NOT_SO = re.compile(
-    r"i doubt (?:it|that|so)\b|i (?:do not|don't) (?:think|believe) so\b|it (?:does not|doesn't) "
-    r"(?:appear|seem|look) so\b",
-    re.I,
-)
+    r"i doubt (?:it|that|so)\b|there (?:does not|doesn't|do not|don't) (?:appear|seem) to be (?:one|any)\b|i (?:do "
+    r"not|don't) see (?:one|any)(?=\W|$)(?! \w)|i (?:do not|don't) (?:think|believe) so\b|it (?:does not|doesn't) "
+    r"(?:appear|seem|look) so\b", re.I)
 ECHO = re.compile(
-    r"(?:is|are|was|were|does|do|did|can|could|has|have|what|which|where|how|why|who|should|would|will)\b",
-    re.I,
-)
+    r"(?:is|are|was|were|does|do|did|can|could|has|have|what|which|where|how|why|who|should|would|will)\b", re.I)
 _DENIES = re.compile(
     r"\b(?:no|not|none|nothing|nowhere|neither|nor|never|without|absent|absence|free of|free from|lacks?|\w+n't|cannot|"
     r"rather than|instead of|negative|excluded|ruled out|resolved|removed|resected|fails|devoid|unlikely|fails to)\b",
@@ -78,20 +66,14 @@ _DENIES = re.compile(
 )
 _ASKS_ABSENCE = re.compile(
     r"\b(?:absent|absence|free of|free from|without|no|not|negative|lack\w*|devoid|rule[d]? "
-    r"out|missing|removed|resected|never|\w+n't)\b",
-    re.I,
-)
+    r"out|missing|removed|resected|never|\w+n't)\b", re.I)
 _NORMAL = re.compile(
     r"\b(?:normal|unremarkable|healthy|clear|intact|within normal limits|symmetric\w*|preserved|"
-    r"well[- ]expanded|fully expanded|(?<!the )midline(?! shift)|central(?! (?:line|venous|cath\w+)))\b",
-    re.I,
-)
+    r"well[- ]expanded|fully expanded|(?<!the )midline(?! shift)|central(?! (?:line|venous|cath\w+)))\b", re.I)
 _ABNORMAL = re.compile(r"\b(?:abnormal\w*|diseases?d?|patholog\w*|lesions?|unhealthy|wrong|problems?|disorder)\b", re.I)
 _BRIEF = re.compile(
     r"(?:it|they|he|she|there|this|that|these|those|i|we|you)(?: \w+)? (?:is|are|was|were|does|do|did|can|could|has|"
-    r"have|will|would)(?P<not> not|n't)?(?: (?:so|indeed|true|there|seen|present|one))?\W*(?:,.*)?",
-    re.I,
-)
+    r"have|will|would)(?P<not> not|n't)?(?: (?:so|indeed|true|there|seen|present|one))?\W*(?:,.*)?", re.I)
 _STOP = frozenset(
     "a an the is are was were be been does do did has have had this that these those there here it its in on at of to "
     "and or for with by from image picture scan film radiograph x-ray view show shows showing shown see seen visible "
@@ -124,11 +106,8 @@ def unwrap(text: str) -> str:
     if text.startswith("{"):
         try:
             found = json.loads(text)
-            text = str(
-                next(
-                    (found[key] for key in found if key.lower() in ("answer", "response", "final_answer", "choice")), ""
-                )
-            )
+            keys = ("answer", "response", "final_answer", "choice")
+            text = str(next((found[key] for key in found if key.lower() in keys), ""))
         except (ValueError, AttributeError, RecursionError):
             pass
     if len(text) > 400:  # the last line of a long reasoning is its answer
@@ -171,13 +150,8 @@ def yes_no(text: str, question: str = "") -> bool | None:
             r" \w", said[first.end() :]
         ):  # "no nodules": a determiner
             return next(found for found in (_statement(said, question), False) if found is not None)
-        if (
-            not plain
-            and re.match(r"(?:right|true|correct|sure|wrong|false|never|negative)\b", first["yes"] or first["no"], re.I)
-            and rest
-            and not re.match(r"[\s]*[,.!;:]", said[first.end() :])
-            and not first["no"]
-        ):
+        loose = re.match(r"(?:right|true|correct|sure)\b", first["yes"] or "", re.I) and rest
+        if not plain and loose and not re.match(r"[\s]*[,.!;:]", said[first.end() :]):
             first = None
         elif behind and plain:
             other = behind.group().lower().endswith("yes")
@@ -205,11 +179,8 @@ def is_no_answer(text: str, question: str = "") -> bool:
     """A refusal, an echo of the question, another question, or nothing."""
     said = unwrap(text)
     left = _without(said, question) if len(said) <= len(question) + 24 else said
-    return (
-        not re.search(r"\w", left)
-        or said.rstrip(" \"'").endswith("?")
-        or bool(REFUSES.match(said) or _CANNOT.search(said))
-    )
+    refused = bool(REFUSES.match(said) or _CANNOT.search(said))
+    return refused or not re.search(r"\w", left) or said.rstrip(" \"'").endswith("?")
 
 
 def _without(said: str, question: str) -> str:
@@ -242,10 +213,8 @@ def _unless_taken_back(word: bool, rest: str, question: str) -> bool | None:
         rf"\b(?:{'no' if word else 'yes'})\b", rest[:40], re.I
     ):
         return None
-    if (
-        re.search(r"(?:^|[.;] )(?:no|yes)[,.]", rest, re.I)
-        and bool(re.search(r"(?:^|[.;] )yes[,.]", rest, re.I)) is not word
-    ):
+    again = re.search(r"(?:^|[.;] )(?:no|(yes))[,.]", rest, re.I)
+    if again and bool(re.search(r"(?:^|[.;] )yes[,.]", rest, re.I)) is not word:
         return None
     if re.search(r"\b(?:i am not sure|not certain|cannot be determined|hard to say|can(?:not|'t) tell)\b", rest, re.I):
         return None
@@ -272,6 +241,13 @@ def _meets(text: str, question: str) -> bool:
     asked = {c.finding for c in read_report(question.rstrip("?") + ".")} - {"abnormality"}
     said = {c.finding for c in read_report(text)}
     return bool(asked & said) or (bool(_content(question)) and _content(question) <= _content(text))
+
+
+def denies_what_is_asked(said: str, question: str) -> bool:
+    """One clause that denies all that the question asks about, and maybe more closely: "no effusion on the left"."""
+    rest = re.sub(r"^.{0,30}?\bno[,.] ", "", unwrap(said), flags=re.I)
+    alone = not re.search(r"[,;]|\b(?:and|but|which|with)\b|\.\s*\w", rest.strip(" .")) and bool(_DENIES.search(rest))
+    return alone and bool(_content(question)) and _content(question) <= _content(rest)
 
 
 def _statement(said: str, question: str) -> bool | None:
@@ -347,23 +323,15 @@ def _place_differs(text: str, question: str, same: set[bool]) -> bool:
 
 
 def _by_values(text: str, question: str) -> bool | None:
-    asked = [
-        v
-        for v in find_values(question)
-        if v.name in ("modality", "sequence", "plane", "side", "zone", "organ", "region", "size")
-    ]
+    kinds = ("modality", "sequence", "plane", "side", "zone", "organ", "region", "size")
+    asked = [v for v in find_values(question) if v.name in kinds]
     said = [(v.name, v.value, denied(text, v.start)) for v in find_values(text)]
     for v in asked:
         same = [denied for name, value, denied in said if (name, value) == (v.name, v.value)]
         others = [denied for name, value, denied in said if name == v.name and value != v.value]
-        if same and v.name in ("modality", "sequence", "plane", "side", "zone", "size"):
+        if same and v.name not in ("organ", "region"):
             return not all(same) and not _denies_more(text, question)
-        if (
-            others
-            and not same
-            and not all(others)
-            and v.name in ("modality", "sequence", "plane", "side", "zone", "size")
-        ):
+        if others and not same and not all(others) and v.name not in ("organ", "region"):
             return False
     return None
 
@@ -383,14 +351,8 @@ def denied(text: str, at: int) -> bool:
 def _by_normal(text: str, question: str) -> bool | None:
     normal, abnormal = _NORMAL.search(question), _ABNORMAL.search(question)
     if not normal and not abnormal:
-        return (
-            False
-            if _NORMAL.search(text)
-            and _content(text) & _content(question)
-            and not _DENIES.search(text)
-            and not _ASKS_ABSENCE.search(question)
-            else None
-        )
+        plainly = _NORMAL.search(text) and not _DENIES.search(text) and not _ASKS_ABSENCE.search(question)
+        return False if plainly and _content(text) & _content(question) else None
     present = any(c.polarity == "present" for c in read_report(text))
     says_normal = _NORMAL.search(text) and not re.search(
         r"\b(?:not|n't|isn't|no longer|ab)\s*(?:\w+ )?(?:normal|clear|healthy|intact|unremarkable|midline)", text, re.I
