@@ -14,7 +14,7 @@ from medalign_lite.train.pairs import Pair
 from studies.claims import __main__ as command
 from studies.claims import choice, history, hypotheses, lineup, page, runs, screening, store, verdicts
 from studies.claims.hypotheses import F1, Contrast, against
-from studies.claims.lineup import BASE, BATCH, CONTROLS, CORE, EPOCHS, FACTORS, METHODS, PAIRS, Setting
+from studies.claims.lineup import BASE, BATCH, CONTROLS, CORE, EPOCHS, FACTORS, METHODS, MIRRORS, PAIRS, Setting
 from studies.claims.pool import FULL, POOL_SEEDS, SMALL, Pool
 from studies.claims.screening import Trial, rank
 from studies.claims.store import CONFIRMATION, SCREENING
@@ -95,7 +95,8 @@ def test_every_setting_is_valid_and_takes_the_same_steps():
         training = setting.training(1)
         assert (training.epochs, training.batch_size) == (EPOCHS, BATCH) and training.resolved_recipe()
     arms = {arm for claim in hypotheses.CLAIMS for contrast in claim.contrasts for arm, _ in contrast.weights}
-    assert arms <= {*METHODS, *CONTROLS, "best", *(f"{f}={level}" for f, levels in FACTORS.items() for level in levels)}
+    levels = {f"{factor}={level}" for factor, names in FACTORS.items() for level in names}
+    assert arms <= {BASE, *METHODS, *CONTROLS, *MIRRORS, "best"} | levels
     assert FULL.pairs == PAIRS and min(FULL.test, FULL.shifted) >= 1000 and FULL.seeds == 10
 
 
@@ -127,7 +128,7 @@ def test_a_pool_gives_every_setting_as_many_pairs_and_its_own_images():
     pairs = tuple(Pair(str(n), "q", "No effusion.", "Effusion.", ((0, 11, "negation"),), ((0, 8, "negation"),),
                        "clean.png", lesion="lesion.png", control="control.png", gold="The pleural spaces are clear.",
                        rejected_ids=(n,)) for n in range(12))
-    pool = Pool((), pairs, frozenset(str(n) for n in range(8)), seed=1, count=4)
+    pool = Pool((), pairs, frozenset(str(n) for n in range(8)), seed=1, count=4, folder=ROOT)
     drawn = {name: pool.draw(replace(DPO, **changes)) for name, changes in {
         "dpo": {}, "reference": {"pairs": "reference"}, "counterfactual": {"pairs": "counterfactual"},
         "same": {"evidence": "same"}}.items()}
@@ -138,7 +139,7 @@ def test_a_pool_gives_every_setting_as_many_pairs_and_its_own_images():
     assert {p.chosen for p in drawn["reference"]} == {"The pleural spaces are clear."}
     assert {p.rejected for p in drawn["reference"]} == {"Effusion."}
     assert {(p.lesion, p.control) for p in drawn["same"]} == {("clean.png", "control.png")}
-    none = Pool((), (replace(pairs[0], lesion=None, control=None),), pool.corrected, seed=1, count=1)
+    none = Pool((), (replace(pairs[0], lesion=None, control=None),), pool.corrected, seed=1, count=1, folder=ROOT)
     assert none.draw(replace(DPO, evidence="whole"))[0].lesion is None, "a missing image never becomes a haze"
 
 
@@ -283,7 +284,7 @@ def test_verdicts_are_those_of_the_truth():
     found = results_of({BASE: {}, "dpo": {"f1": 0.85}, "dpo-reference": {"f1": 0.7}, "weights=span": {"f1": 0.75},
                         "weights=all": {"f1": 0.85}, "fire-mpo": {"f1": 0.6, "selectivity": 2.0},
                         "whole-noise": {"selectivity": 1.0}})
-    judged = {one.claim.id: one for one in verdicts.judge(found, seeds=len(found["dpo"]))}
+    judged = {one.claim.id: one for one in verdicts.judge(found, seeds=5)}
     assert judged["1"].verdict == "supported" and judged["1"].estimates[0].value == pytest.approx(0.15, abs=0.03)
     assert judged["2"].verdict == "refuted"
     assert judged["5"].verdict == "supported" and judged["5"].estimates[0].value == pytest.approx(0.136, abs=0.04)
@@ -305,7 +306,7 @@ def estimate(metric=F1, **values):
     ([{"value": 0.003, "p": 0.9, "p_same": 0.01}, {"value": 0, "p": 1, "p_same": 0.04}], "no effect larger than 0.01"),
     ([{"value": 0.003, "p": 0.9, "p_same": 0.01}, {"value": 0.0, "p": 0.9, "p_same": 0.06}], "inconclusive"),
     ([{"value": 0.003, "p": 0.001, "p_same": 0.01}], "no effect larger than 0.01"),  # shown, and too small to matter
-    ([{"value": -0.1, "p": 0.001, "p_same": 1.0}, {}], "refuted"), ([{"value": 0.1, "p": 0.001}, {}], "inconclusive"),
+    ([{"value": -0.1, "p": 0.001, "p_same": 1.0}, {}], "refuted"), ([{"value": 0.1, "p": 0.001}, {}], "under way"),
 ])  # fmt: skip
 def test_a_claim_of_several_contrasts_is_an_intersection_of_tests(estimates, verdict):
     several = tuple(estimate(**values) for values in estimates)
@@ -313,16 +314,17 @@ def test_a_claim_of_several_contrasts_is_an_intersection_of_tests(estimates, ver
     assert replace(one, p_holm=one.differs[0], p_same=one.same).verdict == verdict
 
 
-def test_no_difference_is_no_verdict_and_one_seed_is_no_test():
+def test_no_difference_is_no_verdict_and_too_few_seeds_are_no_test():
     same = {BASE: {}, "dpo": {}, "dpo-reference": {}}
-    judged = {one.claim.id: one for one in verdicts.judge(results_of(same))}
+    judged = {one.claim.id: one for one in verdicts.judge(results_of(same), seeds=5)}
     assert judged["1"].verdict == "inconclusive" and measured(judged["1"])
     better = {"dpo": {"f1": 0.95}, "dpo-reference": {"f1": 0.5}}
-    alone = {one.claim.id: one for one in verdicts.judge(results_of(better, seeds=1))}["1"]
-    assert alone.verdict == "inconclusive" and alone.estimates[0].p is None and alone.estimates[0].value > 0.3
+    for has in (1, 4):
+        few = {one.claim.id: one for one in verdicts.judge(results_of(better, seeds=has), seeds=5)}["1"]
+        assert few.verdict == "under way" and few.estimates[0].p is None and few.estimates[0].value > 0.3
     found = results_of({BASE: {}, "kl=none": {}, "kl=outside": {}})
     found["kl=edited"] = found["kl=none"]
-    judged = {one.claim.id: one for one in verdicts.judge(found, seeds=len(found["dpo"]))}
+    judged = {one.claim.id: one for one in verdicts.judge(found, seeds=5)}
     assert judged["3a"].verdict == "no effect larger than 0.01" and judged["3b"].verdict == "inconclusive"
 
 
@@ -346,7 +348,7 @@ def test_a_contrast_takes_the_seeds_of_all_its_arms_and_is_the_mean_of_its_split
 @pytest.mark.parametrize("arms", [{}, {BASE: {}}, {BASE: {}, "dpo": {"f1": 0.9}, "dpo-reference": {}}])
 def test_the_page_is_true_of_any_subset(bench, arms):
     results = results_of(arms, seeds=2)
-    judged, trials = verdicts.judge(results), trials_of(lambda levels: 0.0) if arms else []
+    judged, trials = verdicts.judge(results, seeds=2), trials_of(lambda levels: 0.0) if arms else []
     chosen = {arm: Setting("dpo", pairs="reference" if "-" in arm else "edits") for arm in arms if arm != BASE}
     trials += [Trial(setting, 1, name=arm, figures=FLAT) for arm, setting in chosen.items()]
     told = verdicts.claims_json(chosen, results, judged, None)

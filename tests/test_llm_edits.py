@@ -96,12 +96,12 @@ def test_a_right_answer_gets_a_counterfactual_for_a_share(tmp_path):
 
 def test_real_answers_that_the_rules_leave_alone_are_edited_and_verified(tmp_path):
     said = {"report": "There is a small right pleural effusion and mild cardiomegaly. No pneumothorax.",
-            "q1": "No, the heart is of normal size on this film.",
+            "q1": "The heart on this film is of normal size, so no.",
             "q2": "The effusion can be seen clearly in the right lung of this patient.",
             "q3": "The image of the heart shows signs of a large pericardial effusion."}
     replies = {
         said["report"]: wrong(("right", "left")),
-        said["q1"]: wrong(("No, the heart is of normal size", "Yes, the heart is enlarged")),
+        said["q1"]: wrong(("of normal size, so no", "enlarged, so yes")),
         said["q2"]: wrong(("right", "left")), said["q3"]: wrong(("a large pericardial effusion", "cardiomegaly")),
     }
     rollouts = [make_rollout(text, question) for question, text in said.items()]
@@ -110,7 +110,7 @@ def test_real_answers_that_the_rules_leave_alone_are_edited_and_verified(tmp_pat
     hows = {record.question_id: record.verified["how"].split(";")[0] for record in records}
     assert hows == {"report": BY_REPORT, "q1": BY_GOLD, "q2": BY_GOLD, "q3": BY_GOLD} and not rejected
     assert not [reason for record in records if (reason := check_record(record))]
-    assert {r.question_id: r.chosen for r in records}["q1"] == "Yes, the heart is enlarged on this film."
+    assert {r.question_id: r.chosen for r in records}["q1"] == "The heart on this film is enlarged, so yes."
 
 
 @pytest.mark.parametrize(("reply", "reason"), [

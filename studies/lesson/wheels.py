@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medalign_lite.files import ROOT
 
-EXTRAS = "dev,dicom,parquet,nifti"  # those of `make env`
+EXTRAS = "dev,dicom,parquet,nifti,site"  # those of `make env`
 INSTALL = """#!/bin/sh
 # Installs medalign-lite from this folder alone. Needs: {system}, Python {python}.  sh install.sh [where]
 set -e
