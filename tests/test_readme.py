@@ -7,7 +7,6 @@ import pytest
 
 from medalign_lite.files import ROOT, read_json
 from medalign_lite.run.dial import NAMES
-from studies.claims.history import first_claims
 from studies.lesson import door
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,7 +40,7 @@ def test_every_preset_notebook_and_file_of_the_method_is_named():
 
 def test_the_headline_says_what_the_results_say_and_the_picture_what_it_shows():
     told = door.MARKED.search(README)[0]
-    assert door.headline(read_json(door.NUMBERS), first_claims()) in told
+    assert door.headline(read_json(door.NUMBERS), read_json(door.CLAIMS)) in told
     assert told.count("95 % interval") == 1 and len(re.findall(r"\[[-+]?\d", told)) == 4
     assert door.PICTURE.stat().st_size < 200_000
     assert len(re.search(r"!\[([^\]]+)\]\(docs/figures/door.png\)", README)[1]) > 200
