@@ -1,30 +1,10 @@
-"""The first laboratory: its numbers, kept until the second has its own, and what was decided after they were seen, told
-on the page word for word since it can not be computed."""
-
-from medalign_lite.files import ROOT, read_json, read_jsonl
-
-FIRST = ROOT / "docs" / "claims" / "first"
-
-
-def first_claims() -> dict:
-    """claims.json of the first laboratory, of all 31 arms."""
-    return read_json(FIRST / "claims.json")
-
-
-def first_results() -> dict[str, dict[int, dict]]:
-    """{arm: {seed: run}} with counts per image (`store.unpack`) of seven of its arms; the base has number 0."""
-    found: dict[str, dict[int, dict]] = {}
-    for row in read_jsonl(FIRST / "runs.jsonl"):
-        found.setdefault(row["arm"], {})[row["number"]] = row
-    return found
-
+"""What was decided after the results of the first laboratory were seen: it can not be computed."""
 
 TEXT = """## The first laboratory, and what was decided after its results were seen
 
 Until 29 November 2026 this page showed 156 runs of another design: 31 arms picked by hand, five seeds, learning rate
 and β from a grid of four, on an earlier state of the embedded model. Page, figures and files are those of commit
-da5cb14; `claims/first` keeps its table and seven arms, for notebook 07. Its verdicts, with the scale-free measure of
-grounding and the test below:
+da5cb14. Its verdicts, with the scale-free measure of grounding and the test of this page:
 
 | claim | estimate | 95 % interval | verdict |
 | --- | --- | --- | --- |

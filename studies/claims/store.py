@@ -23,7 +23,7 @@ from PIL import Image
 
 from medalign_lite.dials import DEFAULT_SEED
 from medalign_lite.evaluate.metrics import COLUMNS
-from medalign_lite.files import digest, read_json, read_jsonl, write_jsonl, write_text
+from medalign_lite.files import ROOT, digest, read_json, read_jsonl, write_jsonl, write_text
 from medalign_lite.model.weights import model_revision
 from medalign_lite.run.provenance import source_files, versions
 from medalign_lite.world.dataset import SPLITS, make_case
@@ -116,6 +116,15 @@ class Store:
 
     def _files(self) -> list[Path]:
         return sorted(path for kind in (SCREENING, CONFIRMATION) for path in (self.bench.keep / kind).glob("*.jsonl"))
+
+
+def committed_runs() -> dict[str, dict[int, dict]]:
+    """{arm: {seed: row}} of the committed confirmation, counts per image in each (`unpack`); the base has number 0."""
+    rows = [row for path in sorted((ROOT / "docs/claims" / CONFIRMATION).glob("*.jsonl")) for row in read_jsonl(path)]
+    found: dict[str, dict[int, dict]] = {}
+    for row in (row for row in rows if "counts" in row):
+        found.setdefault(row["arm"], {})[row["number"]] = row
+    return found
 
 
 def facts_of(bench: Bench, setting: Setting | None, number: int, kind: str) -> dict:
