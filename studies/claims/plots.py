@@ -89,7 +89,7 @@ def trade_off(
     _name_beside(ax, points)
     ax.set(xlabel=spoken(x), ylabel=f"{spoken(y)} ({split})")
     if drawn:
-        ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(0, -0.1))
+        ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.1))
     return _plain(ax)
 
 
