@@ -30,7 +30,7 @@ from medalign_lite.files import write_text
 from medalign_lite.show.charts import Picture
 from medalign_lite.show.failures import Failure
 from medalign_lite.show.figures import LOWER_IS_BETTER, data_uri, split_spans, spoken
-from medalign_lite.show.tables import known
+from medalign_lite.show.tables import ASKED, known
 
 NOT_MEASURABLE = "not measurable: no structured truth"
 ABSENT = {"value": None, "low": None, "high": None, "n": 0}  # a metric that was not counted
@@ -195,7 +195,7 @@ def verdict(results: Mapping) -> str:
         told = f"{_change(test, 'fact_f1')}, and the hallucination rate cannot be compared"
         return f"One arm affirms no finding at all: on {gaps['fact_f1']['n']} test images {told}."
     start = f"Whether alignment helps is {NOT_MEASURABLE}."
-    for name in ("closed_accuracy", "choice_accuracy", "open_recall"):
+    for name in ASKED:
         if known(gaps, name):
             return f"{start} On {gaps[name]['n']} test images {_change(test, name)}."
     return f"{start} No test image has a question that could be scored."

@@ -114,12 +114,12 @@ class Slot(NamedTuple):
 
 def opposed(report: str, text: str) -> list[Change]:
     """Each word of a text in whose place the report has another of its set, of the same thing, with that one."""
-    said, found = slots(text), []
+    said, stated, found = slots(text), slots(report), []
     for slot in said:
-        same = [k for k in slots(report) if k.kind == slot.kind and _of_one(slot, k)]
+        same = [k for k in stated if k.kind == slot.kind and _of_one(slot, k)]
         own = {s.value for s in said if s.kind == slot.kind and s.thing & slot.thing}
         values = {k.value for k in same}
-        beside = {k.value for k in slots(report) if k.kind == slot.kind and k.line in {s.line for s in same}}
+        beside = {k.value for k in stated if k.kind == slot.kind and k.line in {s.line for s in same}}
         there = report[same[0].start : same[0].end] if same else ""
         last = bool(_LAST.match(text, slot.end))
         new = _in_form(text[slot.start : slot.end], slot, same[0], there, last) if same else ""

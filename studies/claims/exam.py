@@ -14,23 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from medalign_lite.cases.case import Case, Question
 from medalign_lite.cases.rollouts import Prompt
 from medalign_lite.corruption.pictures import corrupt_pictures
 from medalign_lite.dials import PRESETS
 from medalign_lite.evaluate.ask import RAW_GAPS
-from medalign_lite.evaluate.grounding import changed_case
 from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, TokenValues, count
 from medalign_lite.evaluate.probes import DAMAGES, HELD_OUT, UNSEEN, truth_records
 from medalign_lite.files import read_jsonl, write_jsonl
 from medalign_lite.model.features import KeptFeatures
 from medalign_lite.model.lvlm import Lvlm, load_lvlm
 from medalign_lite.model.rollout import rollout
-from medalign_lite.text.says import yes_no
 from medalign_lite.train.data import pair_of
 from medalign_lite.train.pairs import Pair, PairInputs
 from medalign_lite.train.scoring import answer_kl, pair_margins
 from medalign_lite.world.dataset import build_cases
+from studies.claims.mirror import both_answers, hanging_on
 from studies.claims.store import SCREENING, Bench
 
 MAX_NEW_TOKENS = 96
@@ -153,11 +151,11 @@ class Exam:
         found = {split: [] for split in self.splits}
         for split, truths in self._truths.items():
             for case_id, shown, evidence in truths:
-                question = _hanging_on(self.by_id[case_id], evidence)
+                question = hanging_on(self.by_id[case_id], evidence)
                 if question and shown.lesion and shown.control:
-                    texts = ("Yes.", "No.") if yes_no(question.answer) else ("No.", "Yes.")
-                    spans = [((0, len(text), "other"),) for text in texts]
-                    pair = Pair(question.id, question.text, *texts, *spans, shown.clean, shown.lesion, shown.control)
+                    (right, here), (wrong, there) = both_answers(question)
+                    pair = Pair(question.id, question.text, right, wrong, here, there, *(
+                        shown.clean, shown.lesion, shown.control))
                     found[split].append((case_id, pair))
         return found
 
@@ -169,11 +167,3 @@ class Exam:
             jobs = [(self.by_id[record.case_id], record.evidence) for record in records]
             write_jsonl(self.corrupted, corrupt_pictures(jobs, self.folder, method=UNSEEN, seed=seed))
         return read_jsonl(self.corrupted), records
-
-
-def _hanging_on(case: Case, evidence: Sequence[str]) -> Question | None:
-    """The first yes/no question of the case whose right answer changes when one of these findings goes."""
-    answers = {q.id: yes_no(q.answer) for q in case.questions if q.kind == "closed" and q.visible}
-    changed = [q for finding in evidence for q in changed_case(case, finding, "hidden").questions]
-    ids = [q.id for q in changed if {yes_no(q.answer), answers.get(q.id)} == {True, False}]
-    return next((q for q in case.questions if q.id in ids), None)

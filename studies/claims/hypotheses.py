@@ -10,7 +10,7 @@ Claims 9 to 9d and their arms were added on 2026-11-30, on what validation showe
 
 from dataclasses import dataclass
 
-from studies.claims.lineup import BASE, METHODS
+from studies.claims.lineup import BASE, METHODS, OWN
 
 F1, LOOKS, FALSE, CLOSED = "fact_f1", "grounding_probability", "hallucination_rate", "closed_accuracy"
 HANGS = "change_grounded"  # answers that change when their lesion goes, and not when another place does
@@ -56,7 +56,7 @@ def against(arm: str, other: str, metric: str = F1, splits: tuple[str, ...] = ("
     return Contrast(metric, ((arm, sign), (other, -sign)), splits)
 
 
-PUBLISHED = tuple(name for name in METHODS if name not in ("fire-mpo-paper", "grounded", "mirror"))
+PUBLISHED = tuple(name for name in METHODS if name not in ("fire-mpo-paper", *OWN))
 
 CLAIMS = (
     Claim("1", "On-policy minimal edits beat reference texts as chosen (fact F1)", (against("dpo", "dpo-reference"),)),

@@ -96,6 +96,7 @@ METHODS: dict[str, Method] = {
     "mirror": Method("the kit's own: one statement, with its lesion and with it taken out, spans only", "mask-dpo",
                      pairs="mirror"),
 }
+OWN = ("grounded", "mirror")  # not published
 CORE = ("dpo", "fire-mpo", "dpo-reference")  # confirmed first, with the controls
 MIRRORS = {  # of mirror pairs: all of their chosen setting but this
     "unmirrored": "mirror pairs whose denial is about another person, who lacks the finding",

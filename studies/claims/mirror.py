@@ -48,14 +48,25 @@ def _chosen(case: Case, *, seed: Sequence[int]) -> list[Fact]:
     return [seen[int(np.random.default_rng(seed).integers(len(seen)))]] if seen else []
 
 
-def _answers(case: Case, fact: Fact) -> Iterator[tuple[Question, Side, Side]]:
-    """The first yes/no question whose right answer is another one without the finding, its answer and the other."""
+def hanging_on(case: Case, evidence: Sequence[str]) -> Question | None:
+    """The first yes/no question of the case whose right answer changes when one of these findings goes."""
     answers = {q.id: yes_no(q.answer) for q in case.questions if q.kind == "closed" and q.visible}
-    for question in changed_case(case, fact.finding, "hidden").questions:
-        if {yes_no(question.answer), answers.get(question.id)} == {True, False}:
-            texts = ("Yes.", "No.") if answers[question.id] else ("No.", "Yes.")
-            yield question, *((text, ((0, len(text), "other"),)) for text in texts)
-            return
+    changed = [q for finding in evidence for q in changed_case(case, finding, "hidden").questions]
+    ids = [q.id for q in changed if {yes_no(q.answer), answers.get(q.id)} == {True, False}]
+    return next((q for q in case.questions if q.id in ids), None)
+
+
+def both_answers(question: Question) -> tuple[Side, Side]:
+    """The right answer to a yes/no question, and the wrong one, each with its span."""
+    texts = ("Yes.", "No.") if yes_no(question.answer) else ("No.", "Yes.")
+    right, wrong = ((text, ((0, len(text), "other"),)) for text in texts)
+    return right, wrong
+
+
+def _answers(case: Case, fact: Fact) -> Iterator[tuple[Question, Side, Side]]:
+    """The first yes/no question that hangs on the finding, its answer and the other."""
+    if question := hanging_on(case, [fact.finding]):
+        yield question, *both_answers(question)
 
 
 def _sentence(case: Case, fact: Fact) -> Iterator[tuple[Question, Side, Side]]:

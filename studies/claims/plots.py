@@ -10,18 +10,19 @@ from matplotlib.figure import Figure
 
 from medalign_lite.show import figures
 from medalign_lite.show.figures import ALIGNED, BASE, CHOSEN, CONTROL, REJECTED, series_style
-from studies.claims.lineup import CONTROLS, FACTORS, MIRRORS
+from studies.claims.lineup import CONTROLS, FACTORS, MIRRORS, OWN
 from studies.claims.screening import Trial, expected_best
 from studies.claims.verdicts import Estimate
 
-LOOKS = {"supported": (CHOSEN, "^"), "refuted": (REJECTED, "v"), "inconclusive": (BASE, "o"),
-         "under way": (BASE, "o")}  # else: no effect
+LOOKS = {  # colour, shape and what is inside it
+    "supported": (CHOSEN, "^", CHOSEN), "refuted": (REJECTED, "v", REJECTED), "inconclusive": (BASE, "o", BASE),
+    "under way": (BASE, "o", "white"),
+}  # else: no effect
 FAMILIES = {  # colour and shape by what an arm is
     "base": (BASE, "X", "the model itself"), "fire-mpo": (REJECTED, "^", "the paper's method and its controls"),
     "factor": (ALIGNED, "D", "the best of a factor's level"), "other": (CONTROL, "o", "other published methods"),
     "ours": (CHOSEN, "s", "the kit's own"),
 }  # fmt: skip
-OWN = ("grounded", "mirror", *MIRRORS)
 PAGE = {"dpi": 110, "bbox_inches": "tight", "metadata": {"Software": None}}
 
 
@@ -54,9 +55,8 @@ def forest(ax: Axes, claims: Sequence[Mapping], *, title: str = "") -> Axes:
     inside the band an effect does not matter."""
     shown = [claim for claim in claims if claim["estimate"] is not None]
     for y, claim in enumerate(shown):
-        colour, shape = LOOKS.get(claim["verdict"], (CONTROL, "s"))
+        colour, shape, inside = LOOKS.get(claim["verdict"], (CONTROL, "s", CONTROL))
         ax.plot([claim["low"], claim["high"]], [y, y], color=colour, lw=2, solid_capstyle="butt")
-        inside = "white" if claim["verdict"] == "under way" else colour
         ax.plot(claim["estimate"], y, shape, color=colour, ms=7, mfc=inside)
     ax.axvline(0, color="black", lw=0.8)
     for claim in shown[:1]:
@@ -78,7 +78,7 @@ def trade_off(
         if across["value"] is None or up["value"] is None:
             continue
         family = ("base" if name == "base" else "fire-mpo" if name in CONTROLS or name.startswith("fire-mpo") else
-                  "factor" if "=" in name or name == "best" else "ours" if name in OWN else "other")
+                  "factor" if "=" in name or name == "best" else "ours" if name in (*OWN, *MIRRORS) else "other")
         colour, shape, label = FAMILIES[family]
         bars = [[[point["value"] - point["low"]], [point["high"] - point["value"]]] if point["low"] is not None
                 and len(arm["seeds"]) > 1 else None for point in (across, up)]
