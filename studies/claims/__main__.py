@@ -1,11 +1,11 @@
 """``make claims``: run or resume the screening and the confirmation, then write claims.json, figures, docs/RESULTS.md.
 
-    python -m studies.claims [SMALL=1] [SEED=7] [OUT=artifacts] [REPORT=1]
+    python -m studies.claims [SMALL=1] [SEED=7] [OUT=artifacts] [REPORT=1] [CASES=folder [MODEL=...] [PRESET=...]]
 
 The full run takes hours, over as many occasions as it likes: what is finished is found again, under OUT/claims and in
 docs/claims, and never repeated. SMALL=1 takes a quarter of an hour, takes its settings from the committed screening, or
 while that is not complete the middle of each range, and leaves docs alone. REPORT=1 runs nothing and writes the page
-from what there is.
+from what there is. With CASES= the claims are asked of real images: see studies/real/lab.py.
 """
 
 import re
@@ -19,22 +19,29 @@ from medalign_lite.files import ROOT
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.commands import exit_status, read_arguments
 from studies.claims import choice, page, pool, runs, store, verdicts
+from studies.real import lab
 
 ALLOWED = {
     "SMALL": "1 = fewer people and arms, two seeds: about a quarter of an hour on two cores",
     "SEED": "a whole number, 0 or more",
     "OUT": "the folder that is written to; empty = artifacts",
     "REPORT": "1 = run nothing, write the page from what there is",
+    "CASES": "a data set of real images; empty = the phantom's people",
+    "MODEL": "with CASES=: a model folder or hub id; empty = the embedded model, tuned on a part of the images",
+    "PRESET": "with CASES=: ci, workshop or full; empty = ci",
 }
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
     """NAME=value arguments. Raises ValueError that lists the allowed ones."""
     values = dict.fromkeys(ALLOWED, "") | read_arguments(arguments, ALLOWED)
+    patterns = {"SEED": r"\d{1,9}|", "SMALL": r"[01]|", "REPORT": r"[01]|"}
     for name, text in values.items():
-        pattern = {"SEED": r"\d{1,9}|", "OUT": r".*"}.get(name, r"[01]|")
+        pattern = patterns.get(name, r".*")
         if not re.fullmatch(pattern, text):
             raise ValueError(f"{name}={text!r} is not {ALLOWED[name]}")
+    if (values["MODEL"] or values["PRESET"]) and not values["CASES"]:
+        raise ValueError("MODEL= and PRESET= go with CASES=: the phantom's claims are about the embedded model")
     return values
 
 
@@ -72,6 +79,8 @@ def main(arguments: Sequence[str]) -> int:
 
     def work() -> None:
         values = parse(arguments)
+        if values["CASES"]:
+            return lab.main(values)
         bench = bench_of(values)
         if values["REPORT"] != "1":
             runs.do_all(bench, report=lambda kept: report(kept, say=lambda line: None))

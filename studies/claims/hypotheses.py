@@ -15,7 +15,8 @@ from studies.claims.lineup import BASE, METHODS, OWN
 F1, LOOKS, FALSE, CLOSED = "fact_f1", "grounding_probability", "hallucination_rate", "closed_accuracy"
 HANGS = "change_grounded"  # answers that change when their lesion goes, and not when another place does
 NATS = "grounding_selectivity"  # describes, and decides nothing
-MATTERS = {F1: 0.01, FALSE: 0.01, LOOKS: 0.02, HANGS: 0.02}  # the smallest effect that does
+OPEN = "open_recall_strict"
+MATTERS = {F1: 0.01, FALSE: 0.01, LOOKS: 0.02, HANGS: 0.02, CLOSED: 0.02, OPEN: 0.02}  # the smallest effect that does
 LOWER_IS_BETTER = (FALSE,)
 
 

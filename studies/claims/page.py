@@ -127,26 +127,26 @@ def _screening(found: Findings) -> str:
         if not count:
             continue
         f1, looks = (screening.worth(alive, factor, count=count, metric=m) for m in (F1, LOOKS))
-        rows += [[factor, level, len(some), count, _cell(f1.get(level)), _cell(looks.get(level))]
+        rows += [[factor, level, len(some), count, cell(f1.get(level)), cell(looks.get(level))]
                  for level, some in zip(levels, per, strict=True)]
-    table = _table(("factor", "level", "settings", "best of", "fact F1 to expect", "grounding to expect"), rows)
+    worths = table(("factor", "level", "settings", "best of", "fact F1 to expect", "grounding to expect"), rows)
     parts = [f"""## The screening: what a factor is worth when the others are tuned
 
 {len(factors)} settings of the factors, {len(factors) - len(alive)} of which diverged. *To expect* is the mean of the
 best of so many settings at a level, with the interval that drawing the settings anew gives. The base: fact F1
-{_number(found.base[F1])}, false findings {_number(found.base[FALSE])}, grounding {_number(found.base[LOOKS])}.
+{number(found.base[F1])}, false findings {number(found.base[FALSE])}, grounding {number(found.base[LOOKS])}.
 
-{table}"""]
+{worths}"""]
     try:
         by_metric = {metric: screening.shares(factors, metric) for metric in (F1, FALSE, LOOKS)}
     except ValueError:
         return "\n\n".join(parts)
-    rows = [[f"`{name}`", *(_cell(by_metric[m][name]) for m in by_metric)] for name in by_metric[F1]]
+    rows = [[f"`{name}`", *(cell(by_metric[m][name]) for m in by_metric)] for name in by_metric[F1]]
     heads = ("", *(f"share of the variance of {plots.spoken(m)}" for m in by_metric))
     parts.append(f"""How much of the variance between settings each factor or number explains alone (a functional
 analysis of variance: a step for each level, a parabola in each number's logarithm):
 
-{_table(heads, rows)}
+{table(heads, rows)}
 
 {_looking(found, alive)}""")
     return "\n\n".join(parts)
@@ -160,18 +160,18 @@ def _looking(found: Findings, alive: Sequence[Trial]) -> str:
     top = max(alive, key=lambda t: t.figures[LOOKS])
     return f"""Does any setting look better at the picture than the base? Of {len(alive)} settings {len(better)} have a
 grounding probability of {least:g} or more above the base's, {len(kept)} of them at no less F1. The highest is
-{_number(top.figures[LOOKS])} ({top.setting.says}). A maximum of so many is partly luck; the confirmation asks again."""
+{number(top.figures[LOOKS])} ({top.setting.says}). A maximum of so many is partly luck; the confirmation asks again."""
 
 
 def _claims(judged: Sequence[Judged]) -> str:
     rows = [[one.claim.id, one.claim.statement,
              hard.contrast.says + f" (hardest of {len(one.estimates)})" * (len(one.estimates) > 1), len(hard.seeds),
-             _number(hard.value, signed=True), _interval(hard.low, hard.high), f"{one.claim.matters:g}",
-             _p(one.p_holm), _p(one.p_same), "not asked yet" if hard.value is None else f"**{one.verdict}**"]
+             number(hard.value, signed=True), interval(hard.low, hard.high), f"{one.claim.matters:g}",
+             p_of(one.p_holm), p_of(one.p_same), "not asked yet" if hard.value is None else f"**{one.verdict}**"]
             for one in judged for hard in one.estimates[:1]]
     heads = ("", "claim", "arms", "seeds", "estimate", "95 % interval", "matters from", "p of a difference (Holm)",
              "p of none that matters (Holm)", "verdict")
-    return "## The claims\n\n" + _table(heads, rows)
+    return "## The claims\n\n" + table(heads, rows)
 
 
 def _nats(judged: Sequence[Judged], results: Results) -> str:
@@ -180,11 +180,11 @@ def _nats(judged: Sequence[Judged], results: Results) -> str:
         return ""
     found = [(one.claim.id, measure(replace(contrast, metric=NATS), results))
              for one in judged for contrast in one.claim.contrasts if contrast.metric == LOOKS]
-    rows = [[name, one.contrast.says, _number(one.value, signed=True), _interval(one.low, one.high)]
+    rows = [[name, one.contrast.says, number(one.value, signed=True), interval(one.low, one.high)]
             for name, one in found]
     return f"""The claims about grounding in raw nats, which scale buys (METHOD): a description, and no verdict follows.
 
-{_table(("claim", "contrast", "selectivity, nats", "95 % interval"), rows)}"""
+{table(("claim", "contrast", "selectivity, nats", "95 % interval"), rows)}"""
 
 
 def _figures(path: Path, figures: Mapping[str, Path]) -> str:
@@ -216,7 +216,7 @@ def _recommended(found: Findings) -> str:
 The rule: {choice.RULE}. Leaving out a seed in turn gives {stable}. By tests (Holm over every other arm, both metrics
 and both splits), what is shown to be better than the one named: {told or "nothing"}. The kit's default is `{DEFAULT}`.
 
-{_table(heads, rows)}"""
+{table(heads, rows)}"""
 
 
 def _recall(arms: Mapping[str, Mapping]) -> str:
@@ -224,8 +224,8 @@ def _recall(arms: Mapping[str, Mapping]) -> str:
         return ""
     least = {split: choice.value(arms, "fire-mpo", split, "fact_recall") for split in SPLITS}
     rows = [[f"`{arm}`", *(text for split in SPLITS for text in (
-        _number(choice.value(arms, arm, split, "fact_recall")), _number(choice.value(arms, arm, split, FALSE)),
-        _number(choice.thinned_f1(arms, arm, split, least[split]))))] for arm in arms]
+        number(choice.value(arms, arm, split, "fact_recall")), number(choice.value(arms, arm, split, FALSE)),
+        number(choice.thinned_f1(arms, arm, split, least[split]))))] for arm in arms]
     heads = ("arm", *(f"{split}: {name}" for split in SPLITS for name in (
         "recall", "false findings at any recall below", f"F1 at recall {least[split]:.3f}")))
     best = "; ".join(f"{split}: {', '.join(f'`{arm}`' for arm in choice.frontier(arms, split))}" for split in SPLITS)
@@ -236,7 +236,7 @@ precision and the share of false findings where they are. So arms are compared a
 less recall than that has no figure there. Where the figures of two arms are alike here and their F1 is not, the one
 says more at the same precision. Arms that no other has both more recall and fewer false findings than: {best}.
 
-{_table(heads, rows)}"""
+{table(heads, rows)}"""
 
 
 def _test() -> str:
@@ -249,7 +249,7 @@ of the mean that seeds give. Simulated by `python -m studies.claims.simulate`, {
 *Cochran* weighs Student's critical values of both sources of chance by their variance; it is used because it is the
 least timid one whose rates hold.
 
-{_table(("level", "seeds", "share of seeds", *simulate.TESTS), rows)}"""
+{table(("level", "seeds", "share of seeds", *simulate.TESTS), rows)}"""
 
 
 def _arms(arms: Mapping[str, Mapping]) -> str:
@@ -257,18 +257,18 @@ def _arms(arms: Mapping[str, Mapping]) -> str:
         return ""
     parts = ["## The arms"]
     for split in SPLITS:
-        rows = [[f"`{name}`", len(arm["seeds"]), *(_cell(arm[split][metric]) for metric in TABLE)]
+        rows = [[f"`{name}`", len(arm["seeds"]), *(cell(arm[split][metric]) for metric in TABLE)]
                 for name, arm in arms.items()]
         heads = ("arm", "seeds", *(f"{plots.spoken(m)}{' (lower is better)' * (m in LOWER_IS_BETTER)}" for m in TABLE))
-        parts.append(f"### {split}\n\n" + _table(heads, rows))
+        parts.append(f"### {split}\n\n" + table(heads, rows))
     parts.append("What each arm is:\n\n" + "\n".join(f"- `{arm}`: {screening.says(arm)}" for arm in arms))
     return "\n\n".join(parts)
 
 
 def _contrasts(judged: Sequence[Judged]) -> str:
-    rows = [[one.claim.id, e.contrast.says, e.contrast.metric, len(e.seeds), _number(e.value, signed=True),
-             _interval(e.low, e.high), _interval(*(e.sampling or (None, None))), _number(e.spread), _p(e.p),
-             _p(e.p_same), _number(e.seen), "–" if e.p is None else e.needed or f"> {MANY}"]
+    rows = [[one.claim.id, e.contrast.says, e.contrast.metric, len(e.seeds), number(e.value, signed=True),
+             interval(e.low, e.high), interval(*(e.sampling or (None, None))), number(e.spread), p_of(e.p),
+             p_of(e.p_same), number(e.seen), "–" if e.p is None else e.needed or f"> {MANY}"]
             for one in judged for e in one.estimates if e.value is not None]
     if not rows:
         return ""
@@ -282,18 +282,18 @@ error and these seeds detects with a probability of .8 before correction. *Seeds
 from 0 with a probability of .8 at p = {LEVEL:g}/30, as the strictest step of the correction asks; where even {MANY} do
 not, images say more than seeds would.
 
-{_table(heads, rows)}"""
+{table(heads, rows)}"""
 
 
 def _chosen(found: Findings) -> str:
     tried = found.tried
     rows = [[f"`{name}`", trial.setting.says, trial.pool,
-             *(_number(trial.figures[metric]) for metric in screening.WATCHED),
+             *(number(trial.figures[metric]) for metric in screening.WATCHED),
              "chosen" if found.chosen.get(name) == trial.setting else ""]
             for name in METHODS for trial in tried if trial.name == name]
     if not rows:
         return ""
-    levels = _table(("arm", "setting"), [[f"`{arm}`", setting.says] for arm, setting in found.chosen.items()
+    levels = table(("arm", "setting"), [[f"`{arm}`", setting.says] for arm, setting in found.chosen.items()
                                          if arm not in METHODS])
     also = f"\n\nChosen for the controls and the factors' levels:\n\n{levels}" * bool(found.chosen)
     heads = ("method", "setting", "pool", *(plots.spoken(name) for name in screening.WATCHED), "")
@@ -302,7 +302,7 @@ def _chosen(found: Findings) -> str:
 The criterion, fixed beforehand: {screening.CRITERION}. Figures are of validation, less what a pool adds to all of its
 settings. A method whose best setting is the outermost of those tried in some number gets further ones beyond it.
 
-{_table(heads, rows)}{also}"""
+{table(heads, rows)}{also}"""
 
 
 def _conditions(found: Findings) -> str:
@@ -325,24 +325,29 @@ minutes a run on average; {" to ".join(dict.fromkeys((days[0], days[-1])))}. Mac
 {many(Counter(one["code"] for one in made))}."""
 
 
-def _table(heads: Sequence, rows: Sequence[Sequence]) -> str:
+def table(heads: Sequence, rows: Sequence[Sequence]) -> str:
+    """A table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _cell(entry: Mapping | None) -> str:
+def cell(entry: Mapping | None) -> str:
+    """A value with its interval."""
     if entry is None or entry["value"] is None:
         return "–"
-    return f"{_number(entry['value'])} {_interval(entry['low'], entry['high'])}".strip()
+    return f"{number(entry['value'])} {interval(entry['low'], entry['high'])}".strip()
 
 
-def _number(value: float | None, *, signed: bool = False) -> str:
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Three digits, or a dash."""
     return "–" if value is None else f"{value:+.3f}" if signed else f"{value:.3f}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
+def interval(low: float | None, high: float | None) -> str:
+    """In brackets, or nothing."""
     return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
-def _p(value: float | None) -> str:
+def p_of(value: float | None) -> str:
+    """Four digits, or a dash."""
     return "–" if value is None else "< .0001" if value < 1e-4 else f"{value:.4f}"

@@ -89,8 +89,8 @@ class Judged:
         return "supported" if self.differs[1] else "refuted"
 
 
-def judge(results: Results, *, seeds: int) -> list[Judged]:
-    """Every claim, with Holm over the two tests, of a difference and of none that matters, of all claims. A contrast
+def judge(results: Results, *, seeds: int, claims: Sequence[Claim] = CLAIMS) -> list[Judged]:
+    """Each claim, with Holm over the two tests, of a difference and of none that matters, of all of them. A contrast
     whose arms lack some of their `seeds` is measured and not tested; its claim counts among the tests all the same."""
 
     def hardness(one: Estimate) -> tuple:  # an interval below 0, what was not measured, the rest; each by how clear
@@ -99,7 +99,7 @@ def judge(results: Results, *, seeds: int) -> list[Judged]:
         return (0 if one.high < 0 else 2, one.value / ((one.high - one.low) or 1.0))
 
     judged = []
-    for claim in CLAIMS:
+    for claim in claims:
         each = [measure(contrast, results) for contrast in claim.contrasts]
         each = [e if len(e.seeds) >= seeds else replace(e, p=None, p_same=None) for e in each]
         judged.append(Judged(claim, tuple(sorted(each, key=hardness))))
@@ -174,9 +174,18 @@ def _table(contrast: Contrast, results: Results, seed: int, columns: list[int]) 
     """(images of all splits, splits x arms x columns): an image has counts in its own split's columns alone."""
     parts = []
     for number, split in enumerate(contrast.splits):
-        arms = [unpack(results[arm][0 if arm == BASE else seed]["counts"][split])[:, columns]
-                for arm, _ in contrast.weights]
+        arms = [counts_of(results[arm][0 if arm == BASE else seed], split)[:, columns] for arm, _ in contrast.weights]
         block = np.zeros((len(arms[0]), len(contrast.splits), len(arms), len(columns)))
         block[:, number] = np.stack(arms, axis=1)
         parts.append(block.reshape(len(block), -1))
     return np.concatenate(parts)
+
+
+def counts_of(row: Mapping, split: str) -> np.ndarray:
+    """(images, COLUMNS) of a run: packed by split, or, on real images, whose test is one, a list for each column."""
+    if split in row["counts"]:
+        return unpack(row["counts"][split])
+    table = np.zeros((len(next(iter(row["counts"].values()))), len(COLUMNS)))
+    for name, values in row["counts"].items():
+        table[:, COLUMNS.index(name)] = values
+    return table

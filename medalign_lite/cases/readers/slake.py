@@ -3,14 +3,15 @@ and imgs/<id>/{source.jpg,mask.png,detection.json}.
 
 Lesions come from detection.json, boxes [x, y, width, height]. On CT and MRI mask.png holds the ids of mask.txt and
 gives the outline inside each box; on X-rays mask.png is a picture with boxes drawn on it, so the box is all there is.
-Which of the two it is shows in its values. Labels of healthy organs are not lesions.
+Which of the two it is shows in its values. Labels of healthy organs are not lesions; with `organs=True` they are marked
+as lesions are.
 
 English questions are read. With `languages=("en", "zh")` Chinese ones that are answered by yes or no are as well, with
 Yes or No as their answer; nothing here scores other Chinese words. English questions alone decide an image's split.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,9 @@ LESIONS = frozenset({
 })  # fmt: skip
 
 
-def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = ("en",)) -> Iterator[Draft]:
+def read(
+    path: Path, *, root: Path | None = None, languages: tuple[str, ...] = ("en",), organs: bool = False
+) -> Iterator[Draft]:
     """One Draft per image, one per question in another language, and one per entry or list that cannot be read."""
     asked, others, modalities = [], [], {}
     for file in sorted(SLAKE.lists(path), key=lambda file: list(FILES).index(file.name)):
@@ -66,12 +69,13 @@ def read(path: Path, *, root: Path | None = None, languages: tuple[str, ...] = (
     folder, labels = path.resolve(), path / "mask.txt"  # `id:label` a line; lines of another form are passed over
     known = sources.content_of(labels).decode("utf-8", errors="replace") if labels.is_file() else ""
     ids = {label.strip(): int(number) for number, label in re.findall(r"(?m)^(\d{1,6}):(.+)$", known)}
+    wanted = LESIONS | ids.keys() if organs else LESIONS
 
     def fields(image: str, remarks: shared.Remarks) -> dict:
         name, modality = sources.safe_id(image.split("/")[0]), modalities.get(image, "")
         return {
             "id": name, "image": resolve_inside(folder, f"imgs/{image}"),
-            "lesions": tuple(_lesions(folder, image, ids, remarks.faults)),
+            "lesions": tuple(_lesions(folder, image, ids, wanted, remarks.faults)),
             "source": f"SLAKE {modality if modality.isprintable() and modality else 'image'}",
         }
 
@@ -99,20 +103,22 @@ def _translated(entry: dict) -> dict | None:
     return answer and entry | {"answer": answer, "answer_type": "CLOSED"}
 
 
-def _lesions(folder: Path, image: str, ids: dict[str, int], faults: list[str]) -> list[Lesion]:
+def _lesions(
+    folder: Path, image: str, ids: dict[str, int], wanted: Collection[str], faults: list[str]
+) -> list[Lesion]:
     place = f"imgs/{image.split('/')[0]}"
     try:
         detections = sources.load_list(resolve_inside(folder, f"{place}/detection.json"))
         boxes = [pair for entry in detections for pair in entry.items()]
         mask = resolve_inside(folder, f"{place}/mask.png")
-        outlines = _outlines(folder, image, mask, ids) if {label for label, _ in boxes} & LESIONS else {}
+        outlines = _outlines(folder, image, mask, ids) if {label for label, _ in boxes} & wanted else {}
     except (CaseError, AttributeError, ImageError) as error:
         faults.append(f"lesions dropped: {error}")
         return []
 
     def lesion_of(marked: tuple[str, object]) -> Lesion | None:
         label, box = marked
-        if label in LESIONS:
+        if label in wanted:
             number = outlines.get(label)
             drawn = None if number is None else mask.relative_to(folder).as_posix()
             return Lesion(label, sources.box_of(box), drawn, number)
@@ -124,16 +130,17 @@ def _lesions(folder: Path, image: str, ids: dict[str, int], faults: list[str]) -
 
 
 def _outlines(folder: Path, image: str, mask: Path, ids: dict[str, int]) -> dict[str, int]:
-    """{lesion label: its number in mask.png}, empty where that file holds other things than ids."""
+    """{label: its number in mask.png}, empty where that file holds other things than ids."""
     if not mask.is_file():
         return {}
     present = set(np.unique(read_labels(mask, image_size(resolve_inside(folder, f"imgs/{image}")))).tolist())
     if not present <= {0, *ids.values()}:
         return {}
-    return {label: number for label, number in ids.items() if number in present and label in LESIONS}
+    return {label: number for label, number in ids.items() if number in present}
 
 
 SLAKE = Reader(
     "SLAKE", "a folder that holds imgs/ and train.json, validate.json (or validation.json) or test.json",
-    lambda path: sources.files_at(path, *FILES) if (path / "imgs").is_dir() else [], read, options=("languages",),
+    lambda path: sources.files_at(path, *FILES) if (path / "imgs").is_dir() else [], read,
+    options=("languages", "organs"),
 )  # fmt: skip

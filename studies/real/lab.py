@@ -1,0 +1,314 @@
+"""``make claims CASES=folder``: the method's claims on real images, with any model and data set that the kit reads.
+
+    python -m studies.claims CASES=path [MODEL=folder-or-hub-id] [PRESET=ci|workshop|full] [SMALL=1] [SEED=7] [OUT=...]
+
+A base is tuned on one half of the training images (or is MODEL), answers the questions of the other half, its wrong
+answers are repaired by the gold answers, and every arm of `arms.py` learns from these pairs. Settings are tried on
+validation; test is asked once, with all seeds. What is finished is found again: a kill costs the runs in hand.
+"""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+
+from medalign_lite.cases.case import CaseError
+from medalign_lite.cases.rollouts import Rollout
+from medalign_lite.corruption.pictures import corrupt_all
+from medalign_lite.dials import EMBEDDED, Preset
+from medalign_lite.edits.records import build_records, read_records, write_records
+from medalign_lite.evaluate.metrics import ratios
+from medalign_lite.files import ROOT, digest, kept, peak_mb, read_json, read_jsonl, write_json, write_jsonl
+from medalign_lite.model.lvlm import decoder, load_lvlm
+from medalign_lite.model.processes import run_shards
+from medalign_lite.model.rollout import own_answers
+from medalign_lite.model.weights import model_revision
+from medalign_lite.run.dial import resolve
+from medalign_lite.train.data import choose_pairs, pairs_of
+from medalign_lite.train.pairs import Pair
+from medalign_lite.train.train import TrainingDiverged, train
+from studies.claims import runs as phantom
+from studies.claims import store, verdicts
+from studies.claims.hypotheses import CLOSED, OPEN
+from studies.claims.lineup import BASE, Setting
+from studies.real import arms, page
+from studies.real.base import TuneSettings, tuned_base
+from studies.real.cohort import Cohort, read_cohort
+from studies.real.exam import Exam
+
+EDITION = 1  # to be raised when a change of code changes what a run gives
+TRIAL, FINAL = "trial", "final"
+SHOWN = {"lesion": "noise", "removed": "inpaint"}  # the setting's evidence: how it is corrupted
+WHOLE_SLAKE = 642  # images: the results of this data set are committed
+AT_ONCE = 20  # runs between two reports
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all runs of one call have in common; `state` names data, model and sizes, `keep` is where rows are kept."""
+
+    cohort: Cohort
+    model: str
+    preset: Preset
+    seed: int
+    seeds: int
+    folder: Path
+    keep: Path | None
+
+    @cached_property
+    def state(self) -> str:
+        """A digest of all that every result depends on."""
+        return digest({"edition": EDITION, "cases": self.cohort.key, "model": model_revision(self.model), "seed":
+                       self.seed, "preset": asdict(self.preset)})[:12]
+
+    @property
+    def numbers(self) -> range:
+        """The seeds."""
+        return range(11, 11 + self.seeds)
+
+    def exam(self, split: str) -> Exam:
+        """The exam of a split; the evidence is damaged in the test alone."""
+        return Exam(self.cohort, split, self.folder / f"exam-{split}", seed=self.seed, damages=split == "test")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process' piece of work. `setting` None is the base."""
+
+    bench: Bench
+    kind: str
+    arm: str
+    setting: Setting | None
+    number: int
+
+    @property
+    def name(self) -> str:
+        """What its result is called."""
+        told = None if self.setting is None else asdict(self.setting)
+        return digest([self.bench.state, self.kind, told, self.number])[:16]
+
+
+def bench_of(values: Mapping[str, str], *, say: Callable = print) -> Bench:
+    """Read the cases, and make or take the base. Raises CaseError, ValueError and as loading does."""
+    path, small, seed = ROOT / Path(values["CASES"]).expanduser(), values["SMALL"] == "1", int(values["SEED"] or 7)
+    preset = resolve(values["PRESET"] or "ci", model=values["MODEL"]).preset
+    out, model = ROOT / Path(values["OUT"] or "artifacts").expanduser(), values["MODEL"] or str(ROOT / EMBEDDED)
+    cohort = read_cohort(path, out=out, model=preset.model if values["PRESET"] else model, seed=seed,
+                         answer_tokens=preset.max_new_tokens, most=24 if small else 0)
+    if empty := [part for part, cases in cohort.parts.items() if not cases]:
+        raise CaseError(f"{path}: no images for {', '.join(empty)}; every part needs some")
+    sizes = {part: f"{len(cases)} images, {sum(len(c.questions) for c in cases)} questions"
+             for part, cases in cohort.parts.items()}
+    say(f"claims: {cohort.layout}; " + "; ".join(f"{part}: {told}" for part, told in sizes.items()))
+    folder = out / "claims" / f"real-{cohort.key}"
+    whole = sum(map(len, cohort.parts.values())) == WHOLE_SLAKE and cohort.layout == "SLAKE"
+    committed = whole and seed == 7 and not (small or values["MODEL"] or values["PRESET"])
+    if values["MODEL"] or preset.needs_gpu:
+        model = preset.model
+    else:
+        model = str(tuned_base(cohort.parts["base"], folder, TuneSettings(passes=4 if small else 56, seed=seed)))
+    return Bench(cohort, model, preset, seed, 2 if small else 10, folder,
+                 ROOT / "docs" / "claims" / "slake" if committed else None)
+
+
+def pool_pairs(bench: Bench, *, say: Callable = print) -> dict[str, list[Pair]]:
+    """{how the evidence is corrupted: the repairs of the base's wrong answers about the pool}, made once."""
+    cases, folder, seed = bench.cohort.parts["pool"], bench.folder / f"pool-{bench.state}", bench.seed
+    folder.mkdir(parents=True, exist_ok=True)
+    answers = kept(folder / "answers.jsonl", lambda part: write_jsonl(part, map(asdict, own_answers(
+        cases, model=bench.model, preset=bench.preset, seed=seed, scratch=folder / "asked"))))
+    records = read_records(kept(folder / "records.jsonl", lambda part: write_records(part, _records(
+        bench, read_jsonl(answers), folder))))
+    by_id = {case.id: case for case in cases}
+    jobs = [(bench.cohort.marked(by_id[r.case_id], r.evidence or ()), r.evidence) for r in records]
+    found = {}
+    for method in SHOWN.values():
+        rows = read_jsonl(kept(folder / f"{method}.jsonl", lambda part, method=method: write_jsonl(
+            part, corrupt_all(jobs, folder / method, method=method, seed=seed, say=say))))
+        rows = [{"id": record.id} | row for record, row in zip(records, rows, strict=True)]
+        found[method] = pairs_of(records, rows, cases, folder=folder / method)["train"]
+    return found
+
+
+def _records(bench: Bench, answers: Sequence[Mapping], folder: Path) -> list:
+    """Sound repairs with the evidence that their questions are about; rejected.json counts the others."""
+    cases = bench.cohort.parts["pool"]
+    made, rejected = build_records([Rollout(**row) for row in answers], cases, decode=decoder(bench.model),
+                                   seed=bench.seed, counterfactual_share=0.0)
+    asked = {(case.id, q.id): bench.cohort.evidence(case, q) or None for case in cases for q in case.questions}
+    write_json(folder / "rejected.json", dict(Counter(rejected).most_common()))
+    if not made:
+        raise CaseError("no wrong answer of the base could be repaired: there is nothing to learn from; more questions "
+                        "with yes/no or short answers give more")
+    return [replace(record, evidence=asked[record.case_id, record.question_id]) for record in made]
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------------
+def results(bench: Bench) -> dict[str, dict]:
+    """{name: row} of what is finished in this state."""
+    rows = [read_json(path) for path in (bench.folder / "runs").glob("*.json")]
+    if bench.keep:
+        rows += [row for path in bench.keep.glob("*.jsonl") for row in read_jsonl(path)]
+    return {row["name"]: row for row in rows if row["state"] == bench.state}
+
+
+def trials(bench: Bench) -> list[Job]:
+    """Every setting that is tried on validation."""
+    return [Job(bench, TRIAL, arm, setting, 0) for arm in arms.SEARCHED
+            for setting in arms.settings_to_try(arm, bench.preset)]
+
+
+def chosen(bench: Bench, done: Mapping[str, Mapping]) -> dict[str, Setting]:
+    """{arm: setting} for the test; {} while validation is not complete. One setting needs no trial."""
+    found, every = {}, trials(bench)
+    for arm in arms.SEARCHED:
+        own = [job for job in every if job.arm == arm]
+        figures = [done[job.name].get("val") for job in own if job.name in done]
+        if len(own) > 1 and len(figures) < len(own):
+            return {}
+        scores = [-1.0 if told is None else (told[CLOSED] + told[OPEN]) / 2 for told in figures] or [0.0]
+        found[arm] = own[scores.index(max(scores))].setting
+    return arms.with_control(found | {arms.PHANTOM: _phantom_best()})
+
+
+@lru_cache(maxsize=1)
+def _phantom_best() -> Setting:
+    return phantom.arms(store.Store(store.kits_own()))["best"]
+
+
+def plan(bench: Bench, done: Mapping[str, Mapping]) -> list[Job]:
+    """What is left to do as far as is known now: the base, the trials, then the test seed by seed."""
+    every = trials(bench)
+    wanted = [Job(bench, FINAL, BASE, None, 0)] + (every if len(every) > len(arms.SEARCHED) else [])
+    wanted += [Job(bench, FINAL, arm, setting, number) for number in bench.numbers
+               for arm, setting in chosen(bench, done).items()]
+    return list({job.name: job for job in wanted if job.name not in done}.values())
+
+
+def do(job: Job) -> None:
+    """The work of one job, written as soon as it is there."""
+    desk_of(job.bench.folder).run(job)
+
+
+class Desk:
+    """What one process keeps between its runs."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.lvlm, self.exams = folder, None, {}
+
+    def run(self, job: Job) -> None:
+        """Train and examine."""
+        bench, began = job.bench, time.monotonic()
+        self.lvlm = self.lvlm or load_lvlm(bench.model, seed=bench.seed, max_side=bench.preset.max_side)
+        row = {"name": job.name, "state": bench.state, "kind": job.kind, "arm": job.arm, "number": job.number}
+        exam = self._exam(bench, "val" if job.kind == TRIAL else "test")
+        try:
+            policy = self._train(job) if job.setting else self.lvlm
+        except TrainingDiverged as error:
+            self.lvlm, self.exams = None, {}  # the adapters of a run that stopped are still on it
+            self._write(bench, row | {"diverged": str(error), "val": None})
+            return
+        trained = time.monotonic()
+        told = exam.take(policy, job.arm)
+        if job.setting:
+            self.lvlm = replace(self.lvlm, model=policy.model.unload())
+        else:
+            told |= {"baselines": exam.baselines(self.lvlm, [*bench.cohort.parts["base"], *bench.cohort.parts["pool"]])}
+        row["seconds"] = [round(trained - began), round(time.monotonic() - trained)]
+        self._write(bench, row | ({"val": _figures(told["counts"])} if job.kind == TRIAL else told))
+
+    def _exam(self, bench: Bench, split: str) -> Exam:
+        if split not in self.exams:
+            self.exams[split] = bench.exam(split)
+            self.exams[split].open(self.lvlm, bench.preset)
+        return self.exams[split]
+
+    def _train(self, job: Job):
+        bench, setting, work = job.bench, job.setting, job.bench.folder / "work" / job.name
+        shutil.rmtree(work, ignore_errors=True)
+        pairs = pool_pairs(bench, say=lambda line: None)[SHOWN.get(setting.evidence, "noise")]
+        pairs = choose_pairs(pairs, bench.preset.train_pairs, seed=job.number)
+        if setting.evidence == "same":
+            pairs = [replace(pair, lesion=pair.clean if pair.lesion else None) for pair in pairs]
+        try:
+            return train(self.lvlm, pairs, arms.training(setting, bench.preset, job.number), folder=work / "adapter",
+                         work=work / "train", progress=False).lvlm
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _write(self, bench: Bench, row: Mapping) -> None:
+        (self.folder / "runs").mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "runs" / f"{row['name']}.json", dict(row) | {"made": store.made()})
+
+
+desk_of = lru_cache(maxsize=1)(Desk)  # a process' own
+
+
+def _figures(counts: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    table = verdicts.counts_of({"counts": counts}, "val").sum(axis=0)
+    return {name: float(value) for name, value in ratios(table, (CLOSED, OPEN)).items()}
+
+
+# --- everything -------------------------------------------------------------------------------------------------------
+def main(values: Mapping[str, str], *, say: Callable = print) -> None:
+    """All that is left, some at a time, with a report after each; REPORT=1 reports alone."""
+    bench = bench_of(values, say=say)
+    if values["REPORT"] != "1":
+        bench.exam("test").prepare()
+        pairs = pool_pairs(bench, say=say)["noise"]
+        say(f"claims: {len(pairs)} wrong answers repaired, {sum(p.lesion is not None for p in pairs)} with evidence")
+        began, first = time.monotonic(), len(results(bench))
+        while left := plan(bench, results(bench)):
+            block = [job for job in left if job.kind == left[0].kind][: 1 if left[0].setting is None else AT_ONCE]
+            say(f"claims: {len(left)} runs known to be left, {block[0].kind}s first; {peak_mb() / 1024:.1f} GB held")
+            before = len(results(bench))
+            run_shards(do, block, tick=partial(_told, bench, began, first, before + len(left)), every=60.0)
+            if len(results(bench)) == before:
+                raise RuntimeError(f"{block[0].arm} gives no result: look at what was printed above")
+            report(bench)
+    say(f"claims: {report(bench)}")
+
+
+def _told(bench: Bench, began: float, first: int, wanted: int) -> str:
+    now, gone = len(results(bench)), (time.monotonic() - began) / 60
+    left = gone / max(now - first, 1) * (wanted - now)
+    return f"claims: {now - first} done in {gone:.0f} minutes, about {left:.0f} left"
+
+
+def report(bench: Bench) -> Path:
+    """Gather the rows, and write the page from them; where it is."""
+    done, folder = results(bench), bench.keep or bench.folder / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    by_arm: dict[str, list[dict]] = {}
+    for row in sorted(done.values(), key=lambda row: (row["kind"], row["number"], row["name"])):
+        by_arm.setdefault(row["arm"], []).append(row)
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
+    for arm, rows in by_arm.items():
+        write_jsonl(folder / f"{arm}.jsonl", rows)
+    settings = {arm: asdict(setting) for arm, setting in chosen(bench, done).items()}
+    pool = bench.folder / f"pool-{bench.state}"
+    pairs = pool_pairs(bench, say=lambda line: None)["noise"] if (pool / "records.jsonl").exists() else []
+    write_json(folder / "about.json", {
+        "layout": bench.cohort.layout, "model": "the embedded model, tuned" if "real-" in bench.model else bench.model,
+        "revision": model_revision(bench.model), "preset": bench.preset.name, "seeds": bench.seeds,
+        "parts": {p: [len(c), sum(len(x.questions) for x in c)] for p, c in bench.cohort.parts.items()},
+        "test": bench.exam("test").facts, "settings": settings,
+        "pairs": {"all": len(pairs), "evidence": sum(p.lesion is not None for p in pairs),
+                  "rejected": read_json(pool / "rejected.json") if pairs else {}},
+        "tried": {job.arm: [] for job in trials(bench)} | _tried(bench, done),
+    })  # fmt: skip
+    path = ROOT / "docs" / "RESULTS_SLAKE.md" if bench.keep else folder / "RESULTS.md"
+    page.write_page(path, folder)
+    return path
+
+
+def _tried(bench: Bench, done: Mapping[str, Mapping]) -> dict[str, list]:
+    found: dict[str, list] = {}
+    for job in trials(bench):
+        if job.name in done:
+            found.setdefault(job.arm, []).append([job.setting.says, done[job.name].get("val")])
+    return found

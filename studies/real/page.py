@@ -1,0 +1,181 @@
+"""The results on real images, written whole from the rows and about.json of one folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from medalign_lite.files import read_json, read_jsonl
+from studies.claims.hypotheses import CLOSED, HANGS, LOOKS, MATTERS, OPEN, Contrast
+from studies.claims.lineup import BASE, Setting
+from studies.claims.page import cell, interval, number, p_of, table
+from studies.claims.verdicts import LEVEL, Judged, Results, judge, measure
+from studies.real import arms
+
+ANSWERS = {
+    CLOSED: "closed, strict", "closed_accuracy_llavamed": "closed, LLaVA-Med", OPEN: "open recall, strict",
+    "open_recall": "open recall, LLaVA-Med", "open_accuracy_lmms": "open, exact", "yes_ratio": "yes-ratio",
+    "choice_accuracy": "multiple choice", "match_ratio": "report's findings matched",
+}  # fmt: skip
+EVIDENCE = {
+    LOOKS: "grounding probability", HANGS: "answers that hang on their evidence", "change_lesion": "changed without it",
+    "change_control": "changed without another place", "grounding_selectivity": "selectivity, nats",
+}  # fmt: skip
+PAPER = {  # SLAKE closed, open: from the thesis sources of the first author (docs/METHOD.md)
+    "Qwen3-VL-4B-Instruct": (76.64, 56.24), "+ DPO": (82.41, 50.78), "+ mDPO": (77.19, 56.24), "+ RRPO": (77.19, 60.11),
+    "+ MASK-DPO": (80.49, 59.54), "+ FiRe-MPO": (81.32, 60.25),
+}  # fmt: skip
+
+
+def write_page(path: Path, folder: Path) -> None:
+    """The page of what lies in `folder`."""
+    about, results = read_json(folder / "about.json"), results_of(folder)
+    judged = judge(results, seeds=about["seeds"], claims=arms.CLAIMS)
+    parts = [_head(about, results), _claims(judged), _answers(about, results), _evidence(about, results),
+             _by(about, results, "source", "modality"), _by(about, results, "topic", "kind of question"),
+             _settings(about), _paper(about), _conditions(folder)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+
+
+def results_of(folder: Path) -> Results:
+    """{arm: {seed: row}} of the rows that asked the test; the base has number 0, and so have its baselines."""
+    found: dict[str, dict[int, dict]] = {arm: {} for arm in (BASE, *arms.ARMS)}
+    for path in sorted(folder.glob("*.jsonl")):
+        for row in (row for row in read_jsonl(path) if "counts" in row and row["kind"] == "final"):
+            found[row["arm"]][row["number"]] = row
+    return {arm: runs for arm, runs in found.items() if runs}
+
+
+def _head(about: Mapping, results: Results) -> str:
+    parts, pairs, test = about["parts"], about["pairs"], about["test"]
+    told = {part: f"{images} images with {questions} questions" for part, (images, questions) in parts.items()}
+    runs = sum(len(some) for arm, some in results.items() if arm != BASE)
+    return f"""# The method's claims on real images: {about["layout"]}
+
+Written by `make claims CASES=...`; do not edit. Base: {about["model"]} (`{about["revision"]}`), preset
+{about["preset"]}. {runs} runs of {len(results) - (BASE in results)} arms on the test.
+
+The training images are cut in two by patient. The base learns from one half ({told["base"]}) and answers the questions
+of the other ({told["pool"]}); {pairs["all"]} of its wrong answers could be repaired by the gold answers so that the
+repair is minimal and surely right, {pairs["evidence"]} of them about a lesion or organ that is marked. Every arm learns
+from pairs drawn of these by its seed (`sft-gold` from the right answers to the same questions). Settings are tried on
+validation ({told["val"]}), and the test ({told["test"]}) is asked once, with {about["seeds"]} seeds. What is tried, the
+claims and what matters stood in `studies/real/arms.py` before the first run on these images.
+
+Of the test's questions {test["about"]} are about something that is marked, and for {test["damaged"]} of them there was
+a place elsewhere in the body for as much damage. *Grounding probability* is how often the loss of the evidence lowers
+the margin of the right answer over a wrong one more than the loss of another place does (.5: not at all); *answers that
+hang on their evidence* change when it goes and not when another place does. Both are free of the margins' scale
+([METHOD](METHOD.md), 4). Intervals are 95 %, clustered by image group ({test["groups"]} of them), of the mean over
+seeds with seeds and images both drawn; the base has one run."""
+
+
+def _claims(judged: Sequence[Judged]) -> str:
+    rows = [[one.claim.id, one.claim.statement,
+             hard.contrast.says + f" (hardest of {len(one.estimates)})" * (len(one.estimates) > 1), len(hard.seeds),
+             number(hard.value, signed=True), interval(hard.low, hard.high), p_of(one.p_holm), p_of(one.p_same),
+             "not asked yet" if hard.value is None else f"**{one.verdict}**"]
+            for one in judged for hard in one.estimates[:1]]
+    heads = ("", "claim", "arms", "seeds", "estimate", "95 % interval", "p of a difference (Holm)",
+             "p of none that matters (Holm)", "verdict")
+    return f"""## The claims
+
+The smallest effect that matters is {MATTERS[CLOSED]:g} in every measure. Two things are tested of each claim, that
+there is a difference and that there is none that matters; Holm over both tests of all {len(judged)}; p < {LEVEL:g}.
+
+{table(heads, rows)}"""
+
+
+def _answers(about: Mapping, results: Results) -> str:
+    rows = [[f"`{arm}`", len(runs), *_cells(results, arm, ANSWERS)] for arm, runs in results.items()]
+    for name, told in sorted(_base(results).get("baselines", {}).items()):
+        rows.append([name, "", *_cells({name: {0: told}}, name, ANSWERS)])
+    legend = "\n".join(f"- `{arm}`: {arms.SAYS[arm]}" for arm in results)
+    return f"""## Answers
+
+Closed answers are read as yes, no, neither, or by whole words (*strict*), or as LLaVA-Med's published script reads
+them, which is what the literature prints; open ones by the share of the gold answer's words, or exact match. Constant
+answers are those of the training images; *question only* and *blank image* are the base's own without the picture.
+
+{_full(("arm", "seeds", *ANSWERS.values()), rows)}
+
+{legend}"""
+
+
+def _evidence(about: Mapping, results: Results) -> str:
+    rows = [[f"`{arm}`", len(runs), *_cells(results, arm, EVIDENCE)] for arm, runs in results.items()]
+    return f"""## Where the evidence is marked
+
+{_full(("arm", "seeds", *EVIDENCE.values()), rows)}"""
+
+
+def _by(about: Mapping, results: Results, name: str, spoken: str) -> str:
+    counts = about["test"][name]
+    rows = [[f"`{arm}`", *(number(sum(run[name].get(key, 0.0) for run in runs.values()) / len(runs) / count)
+                           for key, count in counts.items())] for arm, runs in results.items()]
+    rows += [[told, *(number(one[name].get(key, 0.0) / count) for key, count in counts.items())]
+             for told, one in sorted(_base(results).get("baselines", {}).items())]
+    heads = ("arm", *(f"{key or 'unnamed'} ({count})" for key, count in counts.items()))
+    return f"""## By {spoken}
+
+The share of right answers: closed by the strict scorer, open by exact match; means over seeds, no intervals.
+
+{table(heads, rows)}"""
+
+
+def _settings(about: Mapping) -> str:
+    chosen = {arm: Setting(**told | {"overrides": tuple(map(tuple, told["overrides"]))})
+              for arm, told in about["settings"].items()}
+    rows = [[f"`{arm}`", says, *((number(val[name]) for name in (CLOSED, OPEN)) if val else ("diverged", "")),
+             "chosen" if arm in chosen and chosen[arm].says == says else ""]
+            for arm, tried in about["tried"].items() for says, val in tried]
+    rows += [[f"`{arm}`", setting.says, "", "", "taken over"] for arm, setting in chosen.items()
+             if arm not in about["tried"] or not about["tried"][arm]]
+    return f"""## The settings
+
+Chosen by {arms.CRITERION}.
+
+{table(("arm", "setting", "closed", "open", ""), rows)}"""
+
+
+def _paper(about: Mapping) -> str:
+    if about["layout"] != "SLAKE":
+        return ""
+    rows = [[name, f"{closed:.2f}", f"{open_:.2f}"] for name, (closed, open_) in PAPER.items()]
+    return f"""## The paper's table beside it
+
+{table(("", "SLAKE closed, %", "SLAKE open, %"), rows)}
+
+One seed, a model of 4 B parameters, the scorer of LLaVA-Med, the same test images; from the thesis sources of the first
+author. What may be compared is the direction and size of differences between arms, not the levels: the base here has 6
+M parameters and has learnt from half of the training images, theirs was not trained on SLAKE at all. Between its best
+two arms on closed answers lie 4 of 416 questions."""
+
+
+def _conditions(folder: Path) -> str:
+    rows = [row for path in sorted(folder.glob("*.jsonl")) for row in read_jsonl(path)]
+    if not rows:
+        return ""
+    hours = sum(sum(row.get("seconds", ())) for row in rows) / 3600
+    made = sorted({row["made"]["day"] for row in rows})
+    machines = ", ".join(sorted({row["made"]["machine"] for row in rows}))
+    codes = ", ".join(sorted({row["made"]["code"] for row in rows}))
+    return f"""## Machine and time
+
+{len(rows)} runs, {hours:.1f} hours of one core each at a time, {" to ".join(dict.fromkeys((made[0], made[-1])))};
+{machines}. States of the package's code: {codes}."""
+
+
+def _base(results: Results) -> Mapping:
+    return next(iter(results.get(BASE, {}).values()), {})
+
+
+def _cells(results: Results, arm: str, metrics: Mapping[str, str]) -> list[str]:
+    found = (measure(Contrast(metric, ((arm, 1.0),), ("test",)), results) for metric in metrics)
+    return [cell(asdict(one)) for one in found]
+
+
+def _full(heads: Sequence, rows: Sequence[Sequence]) -> str:
+    """The table without the columns in which nothing was asked."""
+    used = [n for n in range(len(heads)) if n < 2 or any(row[n] != "–" for row in rows)]
+    return table([heads[n] for n in used], [[row[n] for n in used] for row in rows])
