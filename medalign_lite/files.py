@@ -60,6 +60,11 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def path_of(name: Path | str) -> Path:
+    """The path that a user writes: `~` is a home, where somebody has it, and relative ones count from ROOT."""
+    return ROOT / os.path.expanduser(name)
+
+
 @contextmanager
 def whole(path: Path, *, synced: bool = True) -> Iterator[Path]:
     """Where to write a file that is to be there whole or not at all; it becomes `path` when the block ends. Its bytes

@@ -19,7 +19,7 @@ from huggingface_hub import constants, errors, snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from medalign_lite.dials import EMBEDDED
-from medalign_lite.files import ROOT, digest, tree
+from medalign_lite.files import digest, path_of, tree
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -69,7 +69,7 @@ def locate(model: str) -> tuple[Path, str, str | None]:
 def place_of(model: str) -> str:
     """What `locate` takes for MODEL=: an absolute folder, where a relative one counts from the repository, or a hub id.
     Raises ModelError where it can be neither."""
-    folder = ROOT / Path(model).expanduser()
+    folder = path_of(model)
     if folder.is_dir() or model == EMBEDDED:  # a missing embedded model is told by whoever loads it
         return str(folder.resolve())
     if model.startswith(".") or not HUB_ID.fullmatch(model):

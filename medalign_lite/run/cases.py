@@ -10,14 +10,13 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from medalign_lite.cases import readers
 from medalign_lite.cases.case import SPLITS, Case, CaseError, CaseSet, count_notes, find_leaks
 from medalign_lite.cases.readers import table
 from medalign_lite.corruption.masks import lesion_mask, mask_source
 from medalign_lite.dials import Preset, PresetError
-from medalign_lite.files import ROOT, visible, write_json
+from medalign_lite.files import path_of, visible, write_json
 from medalign_lite.run.cohort import capped, read_set, settle_splits
 from medalign_lite.run.commands import ArgumentError, command
 from medalign_lite.run.dial import resolve
@@ -130,7 +129,7 @@ def main(arguments: list[str]) -> None:
     values = parse(arguments)
     if not values["CASES"]:
         raise ArgumentError("say which: make cases CASES=path")
-    cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
+    cases, out = map(path_of, (values["CASES"], values["OUT"] or "artifacts"))
     preset, folder = resolve(values["PRESET"]).preset, out / "cases"
     folder.mkdir(parents=True, exist_ok=True)
     reader, _ = readers.detect(cases)

@@ -28,7 +28,7 @@ from medalign_lite.cases.case import (
 )
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.dials import Preset
-from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, visible
+from medalign_lite.files import digest, file_sha256, path_of, read_json, short, visible
 from medalign_lite.world.dataset import build_world
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ MIN_GROUPS = 3
 def input_files(cases: str) -> list[Path]:
     """What stage 00 depends on for the parameter CASES: the folder, or the list and the files that it names, and the
     reader of such data. Raises CaseError where the list holds no usable case."""
-    path = ROOT / Path(cases).expanduser()
+    path = path_of(cases)
     if not cases:
         return []
     reader = readers.detect(path)[0]

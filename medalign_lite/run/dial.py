@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medalign_lite.dials import PRESETS, Preset, PresetError
-from medalign_lite.files import ROOT
+from medalign_lite.files import path_of
 from medalign_lite.losses.recipes import RECIPES
 from medalign_lite.model.weights import ModelError, find_model, place_of
 
@@ -61,7 +61,7 @@ def resolve(preset="auto", *, cases: str = "", model: str = "", recipe: str = ""
     if changes:
         told = {key: "+".join(value) if isinstance(value, tuple) else value for key, value in changes.items()}
         reason += "; changed: " + ", ".join(f"{key}={value}" for key, value in told.items())
-    path = ROOT / Path(chosen.cases).expanduser()
+    path = path_of(chosen.cases)
     if not path.exists():
         raise PresetError(f"CASES={chosen.cases!r}: {path} does not exist; give a cases.jsonl or the folder of a known "
                           "data set, or leave CASES empty for the phantom cases")

@@ -26,7 +26,7 @@ from medalign_lite.cases.case import Case, CaseError, Lesion, lesion_pixels, wri
 from medalign_lite.cases.images import ImageError, read_image, read_mask
 from medalign_lite.cases.pictures import save_picture, save_png
 from medalign_lite.corruption.masks import lesion_source
-from medalign_lite.files import ROOT, digest, write_json
+from medalign_lite.files import digest, path_of, write_json
 from medalign_lite.model.weights import ModelError, locate
 from medalign_lite.run.cohort import read_set
 from medalign_lite.run.commands import ArgumentError, command
@@ -173,7 +173,7 @@ def main(arguments: list[str]) -> None:
     values = parse(arguments)
     if not values["CASES"] or not values["MODEL"]:
         raise ArgumentError("say which: make masks CASES=path MODEL=folder-or-hub-id of a SAM-family model")
-    cases, out = (ROOT / Path(place).expanduser() for place in (values["CASES"], values["OUT"] or "artifacts"))
+    cases, out = map(path_of, (values["CASES"], values["OUT"] or "artifacts"))
     segment, name = load_sam(values["MODEL"])
     found = read_set(cases, out, strict=values["STRICT"], lesions=values["LESIONS"])
     if not any(case.lesions for case in found.cases):

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from medalign_lite.dials import DEFAULT_SEED
-from medalign_lite.files import ROOT, digest, file_sha256, plain, read_json, short, tree
+from medalign_lite.files import ROOT, digest, file_sha256, path_of, plain, read_json, short, tree
 from medalign_lite.model.weights import model_revision
 from medalign_lite.run.dial import Resolved
 
@@ -66,7 +66,7 @@ def source_files(cells: list[str] | None, *, shown: bool = False, cases: str = "
 
 def _readers(cases: str) -> list[Path]:
     """The reader of the kit's own lists, and that of CASES= where there is something to read."""
-    kit, path = PACKAGE / "cases/readers/kit.py", ROOT / Path(cases).expanduser()
+    kit, path = PACKAGE / "cases/readers/kit.py", path_of(cases)
     if not cases or not path.exists():
         return [kit]
     from medalign_lite.cases import readers  # imaging libraries, which a run with nothing to do does without
@@ -133,7 +133,7 @@ def differences(old: dict, new: dict) -> str:
 
 def run_folder(preset: str, out: str = "") -> Path:
     """`OUT/<preset>`; a relative OUT counts from the repository, "" means ``artifacts``."""
-    return ROOT / Path(out or "artifacts").expanduser() / preset
+    return path_of(out or "artifacts") / preset
 
 
 def make_command(

@@ -42,7 +42,7 @@ from typing import IO
 
 from medalign_lite import files
 from medalign_lite.dials import DEFAULT_SEED, EMBEDDED, Preset
-from medalign_lite.files import ROOT, read_json, read_jsonl, short, sync, tree, whole, write_json, write_jsonl
+from medalign_lite.files import ROOT, path_of, read_json, read_jsonl, short, sync, tree, whole, write_json, write_jsonl
 from medalign_lite.run import provenance
 from medalign_lite.run.dial import dial, resolve
 
@@ -234,7 +234,7 @@ def open_stage(
     parts = provenance.parts(
         name, parameters=shared | (parameters or {}),
         inputs={needed: provenance.outputs_digest(run / needed) for needed in needs},
-        files=[str(ROOT / Path(file).expanduser()) for file in files if str(file)],
+        files=[str(path_of(file)) for file in files if str(file)],
         model=resolved.model if uses_model else None,
     )
     stage = Stage(

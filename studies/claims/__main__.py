@@ -11,11 +11,10 @@ from what there is. With CASES= the claims are asked of real images: see studies
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from medalign_lite.dials import DEFAULT_SEED, EMBEDDED
 from medalign_lite.evaluate.stats import dumps
-from medalign_lite.files import ROOT
+from medalign_lite.files import ROOT, path_of
 from medalign_lite.model.weights import ModelError
 from medalign_lite.run.commands import exit_status, read_arguments
 from studies.claims import choice, page, pool, runs, store, verdicts
@@ -47,7 +46,7 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
 
 def bench_of(values: dict[str, str]) -> store.Bench:
     """The bench of these arguments; a full run with the kit's seed is the one whose results are committed."""
-    small, out = values["SMALL"] == "1", ROOT / Path(values["OUT"] or "artifacts").expanduser()
+    small, out = values["SMALL"] == "1", path_of(values["OUT"] or "artifacts")
     sizes, seed = pool.SMALL if small else pool.FULL, int(values["SEED"] or DEFAULT_SEED)
     return store.Bench(str(ROOT / EMBEDDED), sizes, seed, out / ("claims" + "-small" * small), ROOT / "docs/claims")
 

@@ -17,6 +17,7 @@ from studies.claims.lineup import BASE, METHODS, Setting
 TRIES = 4
 SEARCHED = ("dpo", "mdpo", "rrpo", "mask-dpo", "tdpo2", "fire-mpo", "sft-gold")
 PHANTOM, SAME = "phantom-best", "same-image"
+ARMS = (*SEARCHED, PHANTOM, SAME)
 CRITERION = "the highest mean of closed accuracy and recall of open answers (both strict) on validation"
 SAYS = {BASE: "the model itself", PHANTOM: "the best of all settings on the phantom, as it is",
         SAME: "fire-mpo with the clean image as the corrupted one"} | {name: METHODS[name].says for name in SEARCHED}

@@ -21,7 +21,7 @@ from medalign_lite.corruption.pictures import corrupt_all
 from medalign_lite.dials import EMBEDDED, Preset
 from medalign_lite.edits.records import build_records, read_records, write_records
 from medalign_lite.evaluate.metrics import ratios
-from medalign_lite.files import ROOT, digest, kept, peak_mb, read_json, read_jsonl, write_json, write_jsonl
+from medalign_lite.files import ROOT, digest, kept, path_of, peak_mb, read_json, read_jsonl, write_json, write_jsonl
 from medalign_lite.model.lvlm import decoder, load_lvlm
 from medalign_lite.model.processes import run_shards
 from medalign_lite.model.rollout import own_answers
@@ -93,9 +93,9 @@ class Job:
 
 def bench_of(values: Mapping[str, str], *, say: Callable = print) -> Bench:
     """Read the cases, and make or take the base. Raises CaseError, ValueError and as loading does."""
-    path, small, seed = ROOT / Path(values["CASES"]).expanduser(), values["SMALL"] == "1", int(values["SEED"] or 7)
+    path, small, seed = path_of(values["CASES"]), values["SMALL"] == "1", int(values["SEED"] or 7)
     preset = resolve(values["PRESET"] or "ci", model=values["MODEL"]).preset
-    out, model = ROOT / Path(values["OUT"] or "artifacts").expanduser(), values["MODEL"] or str(ROOT / EMBEDDED)
+    out, model = path_of(values["OUT"] or "artifacts"), values["MODEL"] or str(ROOT / EMBEDDED)
     cohort = read_cohort(path, out=out, model=preset.model if values["PRESET"] else model, seed=seed,
                          answer_tokens=preset.max_new_tokens, most=24 if small else 0)
     if empty := [part for part, cases in cohort.parts.items() if not cases]:

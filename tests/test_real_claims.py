@@ -1,0 +1,97 @@
+"""Claims on real images: what a question is about, constant answers, and a page that follows from its rows."""
+
+import json
+from dataclasses import replace
+
+import layouts
+import numpy as np
+import pytest
+
+from medalign_lite.cases.case import Case, Lesion, Question
+from medalign_lite.evaluate.metrics import ratios
+from medalign_lite.files import ROOT
+from studies.claims.hypotheses import CLOSED
+from studies.claims.verdicts import counts_of
+from studies.real import arms, page
+from studies.real.cohort import PARTS, Cohort, read_cohort
+from studies.real.exam import SAME, commonest_to_the_same
+
+SLAKE = ROOT / "docs/claims/slake"
+BOX = (1.0, 1.0, 3.0, 3.0)
+
+
+def cohort_of(lesions, organs):
+    case = Case("c", "c", "test", ROOT / "none.png", (), lesions=tuple(Lesion(label, BOX) for label in lesions))
+    return case, Cohort("SLAKE", {}, {"c": tuple(Lesion(label, BOX) for label in organs)})
+
+
+@pytest.mark.parametrize(("asked", "answer", "topic", "labels"), [
+    ("Is the lung healthy?", "No", "Abnormality", ("Lung Cancer",)),
+    ("Is the lung healthy?", "Yes", "Abnormality", ()),  # then nothing that is marked makes it so
+    ("Does the picture contain liver?", "No", "Organ", ()),
+    ("Does the picture contain liver?", "Yes", "Organ", ("Liver",)),
+    ("Where is the abnormality?", "Left Lung", "Position", ("Lung Cancer",)),
+    ("What color is the left lung?", "Black", "Color", ("Left Lung",)),
+    ("What is the largest organ?", "Lung", "Size", ("Left Lung", "Right Lung")),
+    ("How many lungs are there?", "2", "Quantity", ("Left Lung", "Right Lung")),
+    ("What does the liver do?", "It makes bile", "KG", ()),  # knowledge: no picture says it
+    ("What modality is this?", "CT", "Modality", ()),
+    ("What diseases are included in the picture?", "Lung Cancer", "Abnormality", ("Lung Cancer",)),
+])
+def test_a_question_is_about_what_it_or_its_answer_names(asked, answer, topic, labels):
+    case, cohort = cohort_of(["Lung Cancer"], ["Left Lung", "Right Lung", "Liver"])
+    assert cohort.evidence(case, Question("q", asked, answer, "open", topic)) == labels
+    assert {m.label for m in cohort.marked(case, labels).lesions} == {"Lung Cancer", *labels}
+
+
+def test_parts_share_no_patient_and_slakes_organs_are_marked_apart(tmp_path, tiny_folder):
+    layouts.slake(tmp_path)
+    extra = json.loads((tmp_path / "train.json").read_text())
+    for n in range(3):  # more training images, so that both halves have one
+        place = tmp_path / f"imgs/more{n}"
+        place.mkdir()
+        layouts.put(tmp_path, f"imgs/more{n}/source.jpg", layouts.encoded(layouts.pixels(9 + n), "JPEG"))
+        (place / "mask.png").write_bytes((tmp_path / "imgs" / layouts.WORDS[0] / "mask.png").read_bytes())
+        (place / "detection.json").write_text(json.dumps([{"Liver Cancer": BOX}, {"Liver": [5, 4, 5, 5]}]))
+        extra.append(extra[0] | {"img_name": f"more{n}/source.jpg", "qid": 50 + n})
+    (tmp_path / "train.json").write_text(json.dumps(extra))
+    found = read_cohort(tmp_path, out=tmp_path / "out", model=str(tiny_folder), seed=7, answer_tokens=8)
+    groups = [{case.group for case in found.parts[part]} for part in PARTS]
+    assert all(groups) and sum(map(len, groups)) == len(set().union(*groups)) == 6
+    assert {mark.label for marks in found.organs.values() for mark in marks} == {"Liver"}
+    assert all(mark.label == "Liver Cancer" for part in PARTS for case in found.parts[part] for mark in case.lesions)
+    assert found.key != replace(found, organs={}).key
+
+
+def test_the_commonest_answer_to_the_same_words():
+    def case(name, answer, text="How?", kind="open"):
+        return Case(name, name, "train", ROOT / "none.png", (Question("q", text, answer, kind, "t"),))
+
+    training = [case("a", "x"), case("b", "y"), case("c", "y"), case("d", "Yes", "Is it?", "closed")]
+    held = (case("e", "z"), case("f", "z", "Where?"), case("g", "No", "So?", "choice"))
+    asked = [(one, one.questions[0]) for one in held]
+    assert [(p.case_id, p.text, p.arm) for p in commonest_to_the_same(training, asked)] == [
+        ("e", "y", SAME), ("f", "y", SAME)]
+
+
+def test_every_arm_is_said_and_every_claim_is_about_arms():
+    assert set(arms.SAYS) == {arms.BASE, *arms.ARMS}
+    named = {arm for claim in arms.CLAIMS for contrast in claim.contrasts for arm, _ in contrast.weights}
+    assert named <= set(arms.SAYS) and all(claim.matters == 0.02 for claim in arms.CLAIMS)
+
+
+def test_the_committed_page_follows_from_its_rows(tmp_path):
+    page.write_page(tmp_path / "RESULTS.md", SLAKE)
+    assert (tmp_path / "RESULTS.md").read_text() == (ROOT / "docs/RESULTS_SLAKE.md").read_text()
+    found = page.results_of(SLAKE)
+    rows = [json.loads(line) for path in SLAKE.glob("*.jsonl") for line in path.open()]
+    assert len({row["state"] for row in rows}) == 1, "one state of data, base and sizes"
+
+    def closed(arm):  # counted anew from the raw rows
+        return [float(ratios(counts_of(run, "test").sum(axis=0), [CLOSED])[CLOSED]) for run in found[arm].values()]
+
+    text = (ROOT / "docs/RESULTS_SLAKE.md").read_text()
+    for claim, other in (("R1", arms.BASE), ("R2", "dpo")):
+        estimate = np.mean(closed("fire-mpo")) - np.mean(closed(other))
+        line = next(line for line in text.splitlines() if line.startswith(f"| {claim} |"))
+        assert f"{estimate:+.3f}" in line
