@@ -21,7 +21,14 @@ from transformers.utils import logging
 
 from medalign_lite.model.batches import conversation, end_of_turn, image_tokens
 from medalign_lite.model.families import TOWERS, Towers, find_towers, limit_side, loose_share, without_video
-from medalign_lite.model.weights import ModelError, check_numbers, check_template, nothing_fetched, stored_shapes
+from medalign_lite.model.weights import (
+    WEIGHTS,
+    ModelError,
+    check_numbers,
+    check_template,
+    nothing_fetched,
+    stored_shapes,
+)
 
 # Weights below which one CPU thread is as fast as two; where another program wants a core, two wait for each other, and
 # the same answers take up to a hundred times as long.
@@ -115,7 +122,7 @@ def _explained(folder: Path) -> Iterator[None]:
 def _check_weights(folder: Path, skeleton: nn.Module, *, four_bit: bool) -> None:
     """Raise ModelError unless the files hold numbers for the weights that config.json describes, all of them finite,
     and 4 bit (where it is wanted) reaches the language model's."""
-    files = sorted(folder.glob("[!.]*.safetensors"))
+    files = sorted(folder.glob(WEIGHTS))
     there = sum(math.prod(shape) for path in files for shape in stored_shapes(path).values())
     wanted = sum(parameter.numel() for parameter in skeleton.parameters())
     if wanted > 4 * there:  # two weights lie in a byte at most, and some weights lie there once for two

@@ -21,7 +21,7 @@ from pathlib import Path
 from medalign_lite.cases.case import CaseError
 from medalign_lite.dials import EMBEDDED, PRESETS, PresetError
 from medalign_lite.files import ROOT, short
-from medalign_lite.model.weights import ModelError, check_folder, locate
+from medalign_lite.model.weights import WEIGHTS, ModelError, check_folder, locate
 from medalign_lite.run.commands import command
 from medalign_lite.run.dial import Resolved, gpu_memory_gb, resolve
 from medalign_lite.run.notebook import typical_minutes
@@ -200,7 +200,7 @@ def start_trial(resolved: Resolved) -> subprocess.Popen | None:
 
 def end_trial(process: subprocess.Popen, resolved: Resolved, *, seconds: float | None = None) -> Line:
     """What became of it: the model is used exactly, or refused in a sentence."""
-    files = locate(resolved.model)[0].glob("*.safetensors")
+    files = locate(resolved.model)[0].glob(WEIGHTS)
     seconds = seconds or TRIAL_SECONDS + SECONDS_A_GB * sum(path.stat().st_size for path in files) / 1e9
     try:
         said = process.communicate(timeout=seconds)[0].strip()

@@ -22,7 +22,7 @@ from pathlib import Path
 from medalign_lite.dials import DEFAULT_SEED, EMBEDDED, PRESETS, PresetError
 from medalign_lite.files import ROOT, digest, file_sha256, read_json, short, visible, write_json
 from medalign_lite.losses.recipes import RECIPES
-from medalign_lite.model.weights import find_model
+from medalign_lite.model.weights import WEIGHTS, find_model
 from medalign_lite.run import notebook, provenance
 from medalign_lite.run.commands import ArgumentError, OutOfMemory, command, read_arguments
 from medalign_lite.run.dial import NAMES, Resolved, dial, gpu_memory_gb, resolve
@@ -192,7 +192,7 @@ def _prepare(resolved: Resolved, run: Path) -> None:
     folder can be written. Raises PresetError for the first, and ReproduceError."""
     preset, found = resolved.preset, find_model(resolved.model)
     if preset.needs_gpu and not gpu_memory_gb()[0]:
-        size = sum(path.stat().st_size for path in found.glob("*.safetensors")) / 1e9 if found else None
+        size = sum(path.stat().st_size for path in found.glob(WEIGHTS)) / 1e9 if found else None
         if size is None or size > LARGEST_ON_CPU_GB:
             what = f"a model of {size:.1f} GB" if size else f"{short(resolved.model)}, which is not on this machine,"
             raise PresetError(f"PRESET={preset.name} is made for a GPU with {preset.min_gpu_gb:g} GB, and "

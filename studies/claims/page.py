@@ -167,7 +167,7 @@ def _claims(judged: Sequence[Judged]) -> str:
     rows = [[one.claim.id, one.claim.statement,
              hard.contrast.says + f" (hardest of {len(one.estimates)})" * (len(one.estimates) > 1), len(hard.seeds),
              number(hard.value, signed=True), interval(hard.low, hard.high), f"{one.claim.matters:g}",
-             p_of(one.p_holm), p_of(one.p_same), "not asked yet" if hard.value is None else f"**{one.verdict}**"]
+             p_of(one.p_holm), p_of(one.p_same), f"**{one.verdict}**"]
             for one in judged for hard in one.estimates[:1]]
     heads = ("", "claim", "arms", "seeds", "estimate", "95 % interval", "matters from", "p of a difference (Holm)",
              "p of none that matters (Holm)", "verdict")

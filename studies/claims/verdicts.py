@@ -82,6 +82,8 @@ class Judged:
     @property
     def verdict(self) -> str:
         """`no effect larger than ...` goes before a difference that is shown and does not matter."""
+        if self.estimates[0].value is None:
+            return "not asked yet"
         if self.p_same is not None and self.p_same < LEVEL:
             return f"no effect larger than {self.claim.matters:g}"
         if self.p_holm is None or not self.p_holm < LEVEL:
@@ -165,7 +167,7 @@ def claims_json(chosen: Mapping[str, Setting], results: Results, judged: Sequenc
     claims = [{
         "id": one.claim.id, "statement": one.claim.statement, "metric": hard.contrast.metric, "estimate": hard.value,
         "low": hard.low, "high": hard.high, "matters": one.claim.matters, "p_holm": one.p_holm, "p_same": one.p_same,
-        "verdict": one.verdict if hard.value is not None else "not asked yet",
+        "verdict": one.verdict,
     } for one in judged for hard in one.estimates[:1]]  # fmt: skip
     return {"arms": arms, "claims": claims, "recommended": recommended}
 
