@@ -5,6 +5,7 @@ to say one short sentence to whatever it is asked.
 """
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ from medalign_lite.model.rollout import own_answers
 from medalign_lite.run.dial import resolve
 from medalign_lite.train.arms import settings_of, train_arms
 from medalign_lite.train.data import draw_data
+from studies.real import arms, lab
+from studies.real.page import results_of
 
 CASES = ROOT / "data_samples" / "cases"
 
@@ -92,3 +95,18 @@ def test_full_from_the_models_own_answers_to_what_it_learnt(resolved, tmp_path):
     told = {(p["arm"], p["case_id"], p["question_id"]) for p in found.predictions if p["condition"] == "real"}
     wanted = {(case.id, q.id) for case in split["test"][:2] for q in case.questions if q.visible}
     assert told == {(arm.name, *key) for arm in arms for key in wanted}
+
+
+def test_the_claims_of_any_model_and_cases(qwen, tmp_path, monkeypatch):
+    monkeypatch.setattr(arms, "SEARCHED", ("dpo", "fire-mpo"))
+    told, values = [], {"CASES": str(CASES), "MODEL": str(qwen), "PRESET": "full,max_new_tokens=48,train_pairs=8"}
+    lab.main(values | {"SMALL": "1", "SEED": "7", "OUT": str(tmp_path), "REPORT": ""}, say=told.append)
+    page = Path(told[-1].removeprefix("claims: "))
+    found = results_of(page.parent)
+    assert {arm: sorted(runs) for arm, runs in found.items()} == {
+        "base": [0], **dict.fromkeys(("dpo", "fire-mpo", arms.PHANTOM, arms.SAME), [11, 12])}
+    assert any("wrong answers repaired" in line for line in told) and "GB held" in " ".join(told)
+    assert f"| R1 | {arms.CLAIMS[0].statement} | fire-mpo − base | 2 |" in page.read_text()
+    again = []  # what is finished is found again, and read alone with REPORT=1
+    lab.main(values | {"SMALL": "1", "SEED": "7", "OUT": str(tmp_path), "REPORT": ""}, say=again.append)
+    assert not any("runs known to be left" in line for line in again)

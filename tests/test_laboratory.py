@@ -289,7 +289,7 @@ def test_verdicts_are_those_of_the_truth():
     assert judged["1"].verdict == "supported" and judged["1"].estimates[0].value == pytest.approx(0.15, abs=0.03)
     assert judged["2"].verdict == "refuted"
     assert judged["5"].verdict == "supported" and judged["5"].estimates[0].value == pytest.approx(0.136, abs=0.04)
-    assert judged["8"].verdict == "under way" and not measured(judged["8"])
+    assert judged["8"].verdict == "not asked yet" and not measured(judged["8"])
     assert judged["6"].verdict == "refuted", "it does not beat dpo, whatever the others do"
     hard = judged["1"].estimates[0]
     assert hard.low < hard.value < hard.high and hard.p <= judged["1"].p_holm < 0.05 and 0 < hard.seen < 0.15

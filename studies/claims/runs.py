@@ -79,9 +79,10 @@ def plan(kept: Store) -> list[Job]:
 
 def _groups(every: Iterable[str]) -> list[list[str]]:
     """The arms in the order in which they are confirmed: what claims need together stands together."""
-    core, mirrors = [*CORE, *CONTROLS], ["mirror", "mask-dpo", "unmirrored"]
+    core, mirrors, source = [*CORE, *CONTROLS], ["mirror", "mask-dpo", "unmirrored"], ["dpo-counterfactual"]
     levels = [arm for arm in every if arm not in (*METHODS, *CONTROLS, *MIRRORS)]
-    return [core, mirrors, levels, [arm for arm in (*METHODS, *MIRRORS) if arm not in (*core, *mirrors)]]
+    first = [core, mirrors, levels, source]
+    return [*first, [arm for arm in (*METHODS, *MIRRORS) if not any(arm in group for group in first)]]
 
 
 def _confirmations(kept: Store, groups: Iterable[Sequence[str]]) -> list[Job]:

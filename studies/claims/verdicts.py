@@ -164,12 +164,16 @@ def claims_json(chosen: Mapping[str, Setting], results: Results, judged: Sequenc
     arms = {arm: {"settings": asdict(chosen[arm]) if arm in chosen else {}, "seeds": sorted(runs)} | {
         split: {metric: describe(arm, split, metric) for metric in METRICS} for split in SPLITS}
         for arm, runs in results.items() if runs}
-    claims = [{
+    return {"arms": arms, "claims": told(judged), "recommended": recommended}
+
+
+def told(judged: Sequence[Judged]) -> list[dict]:
+    """Each claim as JSON, by the estimate that is hardest on it."""
+    return [{
         "id": one.claim.id, "statement": one.claim.statement, "metric": hard.contrast.metric, "estimate": hard.value,
         "low": hard.low, "high": hard.high, "matters": one.claim.matters, "p_holm": one.p_holm, "p_same": one.p_same,
         "verdict": one.verdict,
     } for one in judged for hard in one.estimates[:1]]  # fmt: skip
-    return {"arms": arms, "claims": claims, "recommended": recommended}
 
 
 def _table(contrast: Contrast, results: Results, seed: int, columns: list[int]) -> np.ndarray:

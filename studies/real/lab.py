@@ -18,7 +18,7 @@ from pathlib import Path
 from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.pictures import corrupt_all
-from medalign_lite.dials import EMBEDDED, Preset
+from medalign_lite.dials import DEFAULT_SEED, EMBEDDED, Preset
 from medalign_lite.edits.records import build_records, read_records, write_records
 from medalign_lite.evaluate.metrics import ratios
 from medalign_lite.files import ROOT, digest, kept, path_of, peak_mb, read_json, read_jsonl, write_json, write_jsonl
@@ -93,22 +93,19 @@ class Job:
 
 def bench_of(values: Mapping[str, str], *, say: Callable = print) -> Bench:
     """Read the cases, and make or take the base. Raises CaseError, ValueError and as loading does."""
-    path, small, seed = path_of(values["CASES"]), values["SMALL"] == "1", int(values["SEED"] or 7)
-    preset = resolve(values["PRESET"] or "ci", model=values["MODEL"]).preset
-    out, model = path_of(values["OUT"] or "artifacts"), values["MODEL"] or str(ROOT / EMBEDDED)
-    cohort = read_cohort(path, out=out, model=preset.model if values["PRESET"] else model, seed=seed,
-                         answer_tokens=preset.max_new_tokens, most=24 if small else 0)
+    path, small, seed = path_of(values["CASES"]), values["SMALL"] == "1", int(values["SEED"] or DEFAULT_SEED)
+    preset, out = resolve(values["PRESET"] or "ci", model=values["MODEL"]).preset, path_of(values["OUT"] or "artifacts")
+    cohort = read_cohort(path, out=out, model=preset.model, seed=seed, answer_tokens=preset.max_new_tokens,
+                         most=24 if small else 0)
     if empty := [part for part, cases in cohort.parts.items() if not cases]:
         raise CaseError(f"{path}: no images for {', '.join(empty)}; every part needs some")
     sizes = {part: f"{len(cases)} images, {sum(len(c.questions) for c in cases)} questions"
              for part, cases in cohort.parts.items()}
     say(f"claims: {cohort.layout}; " + "; ".join(f"{part}: {told}" for part, told in sizes.items()))
-    folder = out / "claims" / f"real-{cohort.key}"
+    folder, model = out / "claims" / f"real-{cohort.key}", preset.model
     whole = sum(map(len, cohort.parts.values())) == WHOLE_SLAKE and cohort.layout == "SLAKE"
-    committed = whole and seed == 7 and not (small or values["MODEL"] or values["PRESET"])
-    if values["MODEL"] or preset.needs_gpu:
-        model = preset.model
-    else:
+    committed = whole and seed == DEFAULT_SEED and not (small or values["MODEL"] or values["PRESET"])
+    if model == EMBEDDED:
         model = str(tuned_base(cohort.parts["base"], folder, TuneSettings(passes=4 if small else 56, seed=seed)))
     return Bench(cohort, model, preset, seed, 2 if small else 10, folder,
                  ROOT / "docs" / "claims" / "slake" if committed else None)
@@ -156,9 +153,9 @@ def results(bench: Bench) -> dict[str, dict]:
 
 
 def trials(bench: Bench) -> list[Job]:
-    """Every setting that is tried on validation."""
-    return [Job(bench, TRIAL, arm, setting, 0) for arm in arms.SEARCHED
-            for setting in arms.settings_to_try(arm, bench.preset)]
+    """Every setting that is tried on validation, after the base itself."""
+    return [Job(bench, TRIAL, BASE, None, 0)] + [Job(bench, TRIAL, arm, setting, 0) for arm in arms.SEARCHED
+                                                 for setting in arms.settings_to_try(arm, bench.preset)]
 
 
 def chosen(bench: Bench, done: Mapping[str, Mapping]) -> dict[str, Setting]:
@@ -171,18 +168,14 @@ def chosen(bench: Bench, done: Mapping[str, Mapping]) -> dict[str, Setting]:
             return {}
         scores = [-1.0 if told is None else (told[CLOSED] + told[OPEN]) / 2 for told in figures] or [0.0]
         found[arm] = own[scores.index(max(scores))].setting
-    return arms.with_control(found | {arms.PHANTOM: _phantom_best()})
-
-
-@lru_cache(maxsize=1)
-def _phantom_best() -> Setting:
-    return phantom.arms(store.Store(store.kits_own()))["best"]
+    best = phantom.arms(store.Store(store.kits_own())).get("best")  # none where its screening is not complete
+    return arms.with_control(found | ({arms.PHANTOM: best} if best else {}))
 
 
 def plan(bench: Bench, done: Mapping[str, Mapping]) -> list[Job]:
     """What is left to do as far as is known now: the base, the trials, then the test seed by seed."""
     every = trials(bench)
-    wanted = [Job(bench, FINAL, BASE, None, 0)] + (every if len(every) > len(arms.SEARCHED) else [])
+    wanted = [Job(bench, FINAL, BASE, None, 0)] + (every if len(every) > len(arms.SEARCHED) + 1 else [])
     wanted += [Job(bench, FINAL, arm, setting, number) for number in bench.numbers
                for arm, setting in chosen(bench, done).items()]
     return list({job.name: job for job in wanted if job.name not in done}.values())
@@ -215,7 +208,7 @@ class Desk:
         told = exam.take(policy, job.arm)
         if job.setting:
             self.lvlm = replace(self.lvlm, model=policy.model.unload())
-        else:
+        elif job.kind == FINAL:
             told |= {"baselines": exam.baselines(self.lvlm, [*bench.cohort.parts["base"], *bench.cohort.parts["pool"]])}
         row["seconds"] = [round(trained - began), round(time.monotonic() - trained)]
         self._write(bench, row | ({"val": _figures(told["counts"])} if job.kind == TRIAL else told))
@@ -262,7 +255,7 @@ def main(values: Mapping[str, str], *, say: Callable = print) -> None:
         say(f"claims: {len(pairs)} wrong answers repaired, {sum(p.lesion is not None for p in pairs)} with evidence")
         began, first = time.monotonic(), len(results(bench))
         while left := plan(bench, results(bench)):
-            block = [job for job in left if job.kind == left[0].kind][: 1 if left[0].setting is None else AT_ONCE]
+            block = [job for job in left if job.kind == left[0].kind][:AT_ONCE]
             say(f"claims: {len(left)} runs known to be left, {block[0].kind}s first; {peak_mb() / 1024:.1f} GB held")
             before = len(results(bench))
             run_shards(do, block, tick=partial(_told, bench, began, first, before + len(left)), every=60.0)
@@ -299,7 +292,7 @@ def report(bench: Bench) -> Path:
         "test": bench.exam("test").facts, "settings": settings,
         "pairs": {"all": len(pairs), "evidence": sum(p.lesion is not None for p in pairs),
                   "rejected": read_json(pool / "rejected.json") if pairs else {}},
-        "tried": {job.arm: [] for job in trials(bench)} | _tried(bench, done),
+        "tried": _tried(bench, done),
     })  # fmt: skip
     path = ROOT / "docs" / "RESULTS_SLAKE.md" if bench.keep else folder / "RESULTS.md"
     page.write_page(path, folder)
@@ -307,8 +300,8 @@ def report(bench: Bench) -> Path:
 
 
 def _tried(bench: Bench, done: Mapping[str, Mapping]) -> dict[str, list]:
+    """{arm: (setting in words, its figures on validation) of what was tried}."""
     found: dict[str, list] = {}
-    for job in trials(bench):
-        if job.name in done:
-            found.setdefault(job.arm, []).append([job.setting.says, done[job.name].get("val")])
+    for job in (job for job in trials(bench) if job.name in done):
+        found.setdefault(job.arm, []).append([job.setting.says if job.setting else "", done[job.name].get("val")])
     return found

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from os.path import relpath
 from pathlib import Path
 
-from medalign_lite.files import read_json, read_jsonl
+from medalign_lite.files import read_json, read_jsonl, write_json
+from studies.claims import plots
 from studies.claims.hypotheses import CLOSED, HANGS, LOOKS, MATTERS, OPEN, Contrast
 from studies.claims.lineup import BASE, Setting
 from studies.claims.page import cell, interval, number, p_of, table
-from studies.claims.verdicts import LEVEL, Judged, Results, judge, measure
+from studies.claims.verdicts import LEVEL, Judged, Results, judge, measure, told
 from studies.real import arms
 
+FOREST = "The claims: estimates with 95 % intervals; right of 0 the claim holds, inside the band it does not matter"
 ANSWERS = {
     CLOSED: "closed, strict", "closed_accuracy_llavamed": "closed, LLaVA-Med", OPEN: "open recall, strict",
     "open_recall": "open recall, LLaVA-Med", "open_accuracy_lmms": "open, exact", "yes_ratio": "yes-ratio",
@@ -27,14 +30,36 @@ PAPER = {  # SLAKE closed, open: from the thesis sources of the first author (do
 
 
 def write_page(path: Path, folder: Path) -> None:
-    """The page of what lies in `folder`."""
-    about, results = read_json(folder / "about.json"), results_of(folder)
-    judged = judge(results, seeds=about["seeds"], claims=arms.CLAIMS)
-    parts = [_head(about, results), _claims(judged), _answers(about, results), _evidence(about, results),
-             _by(about, results, "source", "modality"), _by(about, results, "topic", "kind of question"),
-             _settings(about), _paper(about), _conditions(folder)]
+    """The page of what lies in `folder`, its figure and claims.json beside that."""
+    claims = told(_judged(folder, results_of(folder)))
+    write_json(folder / "claims.json", claims)
+    figure = _forest(folder / "forest.png", claims)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    path.write_text(text_of(folder, Path(relpath(figure, path.parent)).as_posix() if figure else ""), encoding="utf-8")
+
+
+def text_of(folder: Path, figure: str = "") -> str:
+    """The page; `figure` is where it finds the figure, if there is one."""
+    about, results = read_json(folder / "about.json"), results_of(folder)
+    shown = f"![{FOREST}]({figure})\n\n*{FOREST}.*" if figure else ""
+    parts = [_head(about, results), _claims(_judged(folder, results)), shown, _answers(about, results),
+             _evidence(about, results), _by(about, results, "source", "modality"),
+             _by(about, results, "topic", "kind of question"), _settings(about), _paper(about), _conditions(folder)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _judged(folder: Path, results: Results) -> list[Judged]:
+    return judge(results, seeds=read_json(folder / "about.json")["seeds"], claims=arms.CLAIMS)
+
+
+def _forest(path: Path, claims: Sequence[Mapping]) -> Path | None:
+    """The claims with their intervals; None where no one was asked."""
+    if not (groups := plots.by_metric(claims)):
+        return None
+    tall = 1.2 + 0.36 * max(map(len, groups.values()))
+    with plots.saved(path, size=(5.0 * len(groups), tall), columns=len(groups)) as axes:
+        plots.forests(axes, claims)
+    return path
 
 
 def results_of(folder: Path) -> Results:
@@ -48,19 +73,19 @@ def results_of(folder: Path) -> Results:
 
 def _head(about: Mapping, results: Results) -> str:
     parts, pairs, test = about["parts"], about["pairs"], about["test"]
-    told = {part: f"{images} images with {questions} questions" for part, (images, questions) in parts.items()}
+    sizes = {part: f"{images} images with {questions} questions" for part, (images, questions) in parts.items()}
     runs = sum(len(some) for arm, some in results.items() if arm != BASE)
     return f"""# The method's claims on real images: {about["layout"]}
 
 Written by `make claims CASES=...`; do not edit. Base: {about["model"]} (`{about["revision"]}`), preset
 {about["preset"]}. {runs} runs of {len(results) - (BASE in results)} arms on the test.
 
-The training images are cut in two by patient. The base learns from one half ({told["base"]}) and answers the questions
-of the other ({told["pool"]}); {pairs["all"]} of its wrong answers could be repaired by the gold answers so that the
+The training images are cut in two by patient. The base learns from one half ({sizes["base"]}) and answers the questions
+of the other ({sizes["pool"]}); {pairs["all"]} of its wrong answers could be repaired by the gold answers so that the
 repair is minimal and surely right, {pairs["evidence"]} of them about a lesion or organ that is marked. Every arm learns
 from pairs drawn of these by its seed (`sft-gold` from the right answers to the same questions). Settings are tried on
-validation ({told["val"]}), and the test ({told["test"]}) is asked once, with {about["seeds"]} seeds. What is tried, the
-claims and what matters stood in `studies/real/arms.py` before the first run on these images.
+validation ({sizes["val"]}), and the test ({sizes["test"]}) is asked once, with {about["seeds"]} seeds. What is tried,
+the claims and what matters stood in `studies/real/arms.py` before the first run on these images.
 
 Of the test's questions {test["about"]} are about something that is marked, and for {test["damaged"]} of them there was
 a place elsewhere in the body for as much damage. *Grounding probability* is how often the loss of the evidence lowers
@@ -73,23 +98,24 @@ seeds with seeds and images both drawn; the base has one run."""
 def _claims(judged: Sequence[Judged]) -> str:
     rows = [[one.claim.id, one.claim.statement,
              hard.contrast.says + f" (hardest of {len(one.estimates)})" * (len(one.estimates) > 1), len(hard.seeds),
-             number(hard.value, signed=True), interval(hard.low, hard.high), p_of(one.p_holm), p_of(one.p_same),
-             f"**{one.verdict}**"]
+             number(hard.value, signed=True), interval(hard.low, hard.high), number(hard.seen), p_of(one.p_holm),
+             p_of(one.p_same), f"**{one.verdict}**"]
             for one in judged for hard in one.estimates[:1]]
-    heads = ("", "claim", "arms", "seeds", "estimate", "95 % interval", "p of a difference (Holm)",
+    heads = ("", "claim", "arms", "seeds", "estimate", "95 % interval", "could have seen", "p of a difference (Holm)",
              "p of none that matters (Holm)", "verdict")
     return f"""## The claims
 
 The smallest effect that matters is {MATTERS[CLOSED]:g} in every measure. Two things are tested of each claim, that
 there is a difference and that there is none that matters; Holm over both tests of all {len(judged)}; p < {LEVEL:g}.
+*Could have seen* is the true difference that would have been told from 0 with a probability of .8 before correction.
 
 {table(heads, rows)}"""
 
 
 def _answers(about: Mapping, results: Results) -> str:
     rows = [[f"`{arm}`", len(runs), *_cells(results, arm, ANSWERS)] for arm, runs in results.items()]
-    for name, told in sorted(_base(results).get("baselines", {}).items()):
-        rows.append([name, "", *_cells({name: {0: told}}, name, ANSWERS)])
+    for name, one in sorted(_base(results).get("baselines", {}).items()):
+        rows.append([name, "", *_cells({name: {0: one}}, name, ANSWERS)])
     legend = "\n".join(f"- `{arm}`: {arms.SAYS[arm]}" for arm in results)
     return f"""## Answers
 
@@ -113,8 +139,8 @@ def _by(about: Mapping, results: Results, name: str, spoken: str) -> str:
     counts = about["test"][name]
     rows = [[f"`{arm}`", *(number(sum(run[name].get(key, 0.0) for run in runs.values()) / len(runs) / count)
                            for key, count in counts.items())] for arm, runs in results.items()]
-    rows += [[told, *(number(one[name].get(key, 0.0) / count) for key, count in counts.items())]
-             for told, one in sorted(_base(results).get("baselines", {}).items())]
+    rows += [[said, *(number(one[name].get(key, 0.0) / count) for key, count in counts.items())]
+             for said, one in sorted(_base(results).get("baselines", {}).items())]
     heads = ("arm", *(f"{key or 'unnamed'} ({count})" for key, count in counts.items()))
     return f"""## By {spoken}
 
@@ -124,16 +150,21 @@ The share of right answers: closed by the strict scorer, open by exact match; me
 
 
 def _settings(about: Mapping) -> str:
-    chosen = {arm: Setting(**told | {"overrides": tuple(map(tuple, told["overrides"]))})
-              for arm, told in about["settings"].items()}
+    chosen = {arm: Setting(**one | {"overrides": tuple(map(tuple, one["overrides"]))})
+              for arm, one in about["settings"].items()}
     rows = [[f"`{arm}`", says, *((number(val[name]) for name in (CLOSED, OPEN)) if val else ("diverged", "")),
              "chosen" if arm in chosen and chosen[arm].says == says else ""]
             for arm, tried in about["tried"].items() for says, val in tried]
     rows += [[f"`{arm}`", setting.says, "", "", "taken over"] for arm, setting in chosen.items()
-             if arm not in about["tried"] or not about["tried"][arm]]
+             if arm not in about["tried"]]
+    means = {arm: [val[CLOSED] / 2 + val[OPEN] / 2 for _, val in tried if val] for arm, tried in about["tried"].items()}
+    own, others = means.pop(BASE, []), [mean for some in means.values() for mean in some]
+    better = sum(mean > own[0] for mean in others) if own else 0
+    above = f" Of {len(others)} settings {better} are above it." if own and others else ""
     return f"""## The settings
 
-Chosen by {arms.CRITERION}.
+Chosen by {arms.CRITERION}, {arms.TRIES} settings a method from the ranges that it has on the phantom, which were not
+widened. The first line is the model itself.{above}
 
 {table(("arm", "setting", "closed", "open", ""), rows)}"""
 
