@@ -41,7 +41,7 @@ def test_every_preset_notebook_and_file_of_the_method_is_named():
 def test_the_headline_says_what_the_results_say_and_the_picture_what_it_shows():
     told = door.MARKED.search(README)[0]
     assert door.headline(read_json(door.NUMBERS), read_json(door.CLAIMS), read_json(door.REAL)) in told
-    assert told.count("95 % interval") == 1 and len(re.findall(r"\[[-+]?\d", told)) == 4
+    assert told.count("95 % interval") == 1 and len(re.findall(r"\[[-+]?\d", told)) == 6
     assert door.PICTURE.stat().st_size < 200_000
     assert len(re.search(r"!\[([^\]]+)\]\(docs/figures/door.png\)", README)[1]) > 200
 

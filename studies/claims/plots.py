@@ -39,6 +39,20 @@ def forests(axes: Sequence[Axes], claims: Sequence[Mapping]) -> None:
         forest(ax, some, title=f"difference in {spoken(name)}")
 
 
+def sheet_of(claims: Sequence[Mapping]) -> Figure:
+    """The same as a figure of its own."""
+    figure = Figure(figsize=(5 * len(by_metric(claims)), 4), layout="constrained")
+    forests(figure.subplots(1, len(by_metric(claims))), claims)
+    return figure
+
+
+def rows_of(claims: Sequence[Mapping]) -> dict[str, dict]:
+    """{claim: its verdict, difference and statement}, for `tables.table`."""
+    return {claim["id"]: {"verdict": claim["verdict"], "difference": {
+        "value": claim["estimate"], "low": claim["low"], "high": claim["high"]}, "claim": claim["statement"]}
+        for claim in claims}
+
+
 def chances(ax: Axes, values: Sequence[float], estimate: Estimate) -> Axes:
     """One estimate: each seed's value, the interval that drawing images alone gives, and that of seeds and images."""
     ax.plot(values, np.zeros_like(values), "o", color=ALIGNED)
