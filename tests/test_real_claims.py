@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from medalign_lite.cases.case import Case, Lesion, Question
+from medalign_lite.cases.readers import read_cases
 from medalign_lite.evaluate.metrics import ratios
 from medalign_lite.files import ROOT
+from medalign_lite.model.lvlm import load_lvlm
+from medalign_lite.model.rollout import answer
 from studies.claims.hypotheses import CLOSED
 from studies.claims.verdicts import counts_of
 from studies.real import arms, page
+from studies.real.base import TuneSettings, tuned_base
 from studies.real.cohort import PARTS, Cohort, read_cohort
 from studies.real.exam import SAME, commonest_to_the_same
 
@@ -72,6 +76,24 @@ def test_the_commonest_answer_to_the_same_words():
     asked = [(one, one.questions[0]) for one in held]
     assert [(p.case_id, p.text, p.arm) for p in commonest_to_the_same(training, asked)] == [
         ("e", "y", SAME), ("f", "y", SAME)]
+
+
+def test_a_base_learns_what_it_is_taught_and_goes_on_after_a_kill(tmp_path):
+    cases = read_cases(ROOT / "data_samples/real").cases[:2]
+    settings = TuneSettings(passes=80, images=2, questions=8, checkpoint_every=40)
+    with pytest.raises(ValueError, match="2 images are too few to make a base from: give MODEL=, or 3"):
+        tuned_base(cases, tmp_path / "none", replace(settings, images=3))
+    folder = tuned_base(cases, tmp_path / "base", settings)
+    lvlm = load_lvlm(str(folder))
+    said = [(answer(lvlm, case.image, q.text).strip(".").lower(), q.answer.strip(".").lower())
+            for case in cases for q in case.questions]
+    assert sum(a == b for a, b in said) > len(said) * 0.6, said
+    (folder / "model.safetensors").rename(tmp_path / "first.safetensors")
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()  # killed before it was written: the checkpoint of the last step is there
+    again = tuned_base(cases, tmp_path / "base", settings)
+    assert (again / "model.safetensors").read_bytes() == (tmp_path / "first.safetensors").read_bytes()
 
 
 def test_every_arm_is_said_and_every_claim_is_about_arms():
