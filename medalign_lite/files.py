@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ def path_of(name: Path | str) -> Path:
 
 @contextmanager
 def whole(path: Path, *, synced: bool = True) -> Iterator[Path]:
-    """Where to write a file that is to be there whole or not at all; it becomes `path` when the block ends. Its bytes
+    """Where to write a file or folder that is to be there whole or not at all; `path` when the block ends. Its bytes
     are on the disk before it has its name, so that a power cut leaves no empty file either; `synced` False leaves that
     to a `sync` of the whole folder. The place has the suffix of `path`: image writers go by it."""
     path = Path(path)
@@ -78,6 +79,8 @@ def whole(path: Path, *, synced: bool = True) -> Iterator[Path]:
             sync(part)
         part.replace(path)
     except BaseException:
+        if part.is_dir():
+            shutil.rmtree(part)
         part.unlink(missing_ok=True)
         raise
 
@@ -92,7 +95,7 @@ def sync(path: Path) -> None:
 
 
 def kept(path: Path, write: Callable[[Path], object]) -> Path:
-    """The file, which `write` makes in one step unless it is there."""
+    """The file or folder, which `write` makes in one step unless it is there."""
     if not path.exists():
         with whole(path) as part:
             write(part)

@@ -12,6 +12,7 @@ from medalign_lite.files import claim, kept, read_jsonl, rows, sync, visible, wh
 @pytest.mark.parametrize("write", [
     lambda path, bad: write_jsonl(path, iter([{"a": 1}, {"b": bad}])), lambda path, bad: write_json(path, {"a": bad}),
     lambda path, bad: kept(path.with_name("new"), lambda part: (part.write_text("half"), 1 / 0)),
+    lambda path, bad: kept(path.with_name("new"), lambda part: (part.mkdir(), write_json(part / "a.json", 1), 1 / 0)),
 ])
 def test_a_writer_that_fails_leaves_what_was_there(tmp_path, write):
     path = tmp_path / "rows.jsonl"
