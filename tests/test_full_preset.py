@@ -107,6 +107,6 @@ def test_the_claims_of_any_model_and_cases(qwen, tmp_path, monkeypatch):
         "base": [0], **dict.fromkeys(("dpo", "fire-mpo", arms.PHANTOM, arms.SAME), [11, 12])}
     assert any("wrong answers repaired" in line for line in told) and "GB held" in " ".join(told)
     assert f"| R1 | {arms.CLAIMS[0].statement} | fire-mpo − base | 2 |" in page.read_text()
-    again = []  # what is finished is found again, and read alone with REPORT=1
+    again = []  # what is finished is found again
     lab.main(values | {"SMALL": "1", "SEED": "7", "OUT": str(tmp_path), "REPORT": ""}, say=again.append)
     assert not any("runs known to be left" in line for line in again)

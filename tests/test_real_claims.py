@@ -1,6 +1,7 @@
 """Claims on real images: what a question is about, constant answers, and a page that follows from its rows."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import layouts
@@ -15,7 +16,7 @@ from medalign_lite.model.lvlm import load_lvlm
 from medalign_lite.model.rollout import answer
 from studies.claims.hypotheses import CLOSED
 from studies.claims.verdicts import counts_of
-from studies.real import arms, page
+from studies.real import arms, lab, page
 from studies.real.base import TuneSettings, tuned_base
 from studies.real.cohort import PARTS, Cohort, read_cohort
 from studies.real.exam import SAME, commonest_to_the_same
@@ -100,6 +101,24 @@ def test_every_arm_is_said_and_every_claim_is_about_arms():
     assert set(arms.SAYS) == {arms.BASE, *arms.ARMS}
     named = {arm for claim in arms.CLAIMS for contrast in claim.contrasts for arm, _ in contrast.weights}
     assert named <= set(arms.SAYS) and all(claim.matters == 0.02 for claim in arms.CLAIMS)
+
+
+def test_settings_are_compared_by_what_was_asked():
+    asked = {"closed_right": [1, 0], "closed": [1, 1]}
+    assert lab.figures_of(asked) == {CLOSED: 0.5}, "no NaN where nothing open was asked"
+
+
+def test_a_page_is_written_again_without_running_anything(tmp_path):
+    folder = tmp_path / "claims/real-x/report"
+    shutil.copytree(SLAKE, folder)
+    told = []
+    lab.main({"CASES": "nowhere", "OUT": str(tmp_path), "REPORT": "1"}, say=told.append)
+    assert told == [f"claims: {folder / 'RESULTS.md'}"]
+    assert (folder / "RESULTS.md").read_text() == page.text_of(SLAKE, "forest.png")
+
+
+def test_what_a_data_set_calls_things_breaks_no_table():
+    assert page.plain("a|b <i>\x1b") == "a&#124;b &lt;i&gt;\\x1b"
 
 
 def test_the_committed_page_follows_from_its_rows():

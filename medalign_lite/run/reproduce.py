@@ -187,9 +187,8 @@ def _ticking(name: str, expected: float, later: float, say) -> Iterator[Callable
         thread.join()
 
 
-def _prepare(resolved: Resolved, run: Path) -> None:
-    """Before anything runs: no large model without a GPU, which would take weeks, is asked for, the model is whole, the
-    folder can be written. Raises PresetError for the first, and ReproduceError."""
+def check_gpu(resolved: Resolved) -> None:
+    """Raise PresetError where a large model without a GPU, which would take weeks, is asked for."""
     preset, found = resolved.preset, find_model(resolved.model)
     if preset.needs_gpu and not gpu_memory_gb()[0]:
         size = sum(path.stat().st_size for path in found.glob(WEIGHTS)) / 1e9 if found else None
@@ -198,6 +197,13 @@ def _prepare(resolved: Resolved, run: Path) -> None:
             raise PresetError(f"PRESET={preset.name} is made for a GPU with {preset.min_gpu_gb:g} GB, and "
                               f"{gpu_memory_gb()[1]}: {what} would take weeks on a CPU. Take PRESET=ci, or a small "
                               "model with MODEL=")
+
+
+def _prepare(resolved: Resolved, run: Path) -> None:
+    """Before anything runs: no large model without a GPU, which would take weeks, is asked for, the model is whole, the
+    folder can be written. Raises PresetError for the first, and ReproduceError."""
+    check_gpu(resolved)
+    found = find_model(resolved.model)
     if found is None:
         name = short(resolved.model)
         get = "`make base-model`" if name == EMBEDDED else f"`make models MODEL={name}`"

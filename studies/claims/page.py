@@ -45,9 +45,9 @@ class Findings:
 
 def write_page(path: Path, found: Findings, told: Mapping, figures: Mapping[str, Path], *, command: str) -> None:
     """The page; `told` is what claims.json holds, `figures` {caption: file}."""
-    parts = [_head(found, command), _screening(found), _claims(found.judged), _nats(found.judged, found.results),
-             _figures(path, figures), _recommended(found), _recall(told["arms"]), _arms(told["arms"]),
-             _contrasts(found.judged), _test(), _chosen(found), history.TEXT, _conditions(found)]
+    parts = [_head(found, command), _screening(found), _claims(found.judged), _shared(found),
+             _nats(found.judged, found.results), _figures(path, figures), _recommended(found), _recall(told["arms"]),
+             _arms(told["arms"]), _contrasts(found.judged), _test(), _chosen(found), history.TEXT, _conditions(found)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
@@ -172,6 +172,25 @@ def _claims(judged: Sequence[Judged]) -> str:
     heads = ("", "claim", "arms", "seeds", "estimate", "95 % interval", "matters from", "p of a difference (Holm)",
              "p of none that matters (Holm)", "verdict")
     return "## The claims\n\n" + table(heads, rows)
+
+
+def _shared(found: Findings) -> str:
+    """Which claims rest on one comparison, because levels of several factors chose the same settings."""
+    groups: dict[tuple, list[str]] = {}
+    for one in (one for one in found.judged if one.estimates[0].value is not None):
+        contrast = one.estimates[0].contrast
+        pair = frozenset(found.chosen.get(arm, arm) for arm, _ in contrast.weights)
+        groups.setdefault((contrast.metric, pair), []).append(one.claim.id)
+    parts = []
+    for (metric, pair), names in groups.items():
+        if len(names) > 1:
+            told = "* and *".join(sorted(getattr(setting, "says", setting) for setting in pair))
+            parts.append(f"""Levels of several factors chose the same settings: of claims {', '.join(names)} the
+estimates above are **one comparison**, of {plots.spoken(metric)} between two settings that differ in several factors at
+once (*{told}*).
+Each verdict is of the claim as it was written down, the best of as many settings with a level as without it. Which of
+the differences did it, the comparison does not say; about factors apart, see the analysis of variance above.""")
+    return "\n\n".join(parts)
 
 
 def _nats(judged: Sequence[Judged], results: Results) -> str:

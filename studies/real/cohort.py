@@ -1,7 +1,8 @@
-"""Whose pictures: any data set that the kit reads, in four parts that share no patient; and what questions are about.
+"""Whose pictures: any data set that the kit reads, in four parts that share no group; and what questions are about.
 
-The training images are cut in two by patient: one half for the base to learn from, the other for alignment. Evidence is
-what a question or its answer names, of the lesions and (in SLAKE) organs that the data set marks.
+The training images are cut in two by group (the patient, or the image where nobody is named): one half for the base to
+learn from, the other for alignment. Evidence is what a question or its answer names, of the lesions and (in SLAKE)
+organs that the data set marks.
 """
 
 import re
@@ -10,7 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from medalign_lite.cases.case import Case, Lesion, Question
+from medalign_lite.cases.images import read_image
 from medalign_lite.cases.readers import read_cases
 from medalign_lite.cases.readers.slake import LESIONS, SLAKE
 from medalign_lite.files import digest, file_sha256
@@ -61,6 +65,20 @@ class Cohort:
         return replace(case, lesions=(*case.lesions, *(m for m in self.organs.get(case.id, ()) if m.label in labels)))
 
 
+    def near_copies(self, part: str = "test", *, of: Sequence[str] = ("base", "pool"), above: float = 0.95) -> int:
+        """Images of a part of which another part has one that is nearly the same (correlation of thumbnails): slices of
+        one scan, where a data set names no patients."""
+        looks = [np.stack([_thumbnail(case) for one in parts for case in self.parts[one]]) for parts in ((part,), of)]
+        return int((looks[0] @ looks[1].T > above).any(axis=1).sum())
+
+
+def _thumbnail(case: Case) -> np.ndarray:
+    """32 x 32 grey levels as a vector of mean 0 and length 1."""
+    grey = np.asarray(read_image(case.image).convert("L").resize((32, 32)), float).ravel()
+    grey -= grey.mean()
+    return grey / (np.linalg.norm(grey) or 1.0)
+
+
 def _named(text: str, labels: Sequence[str]) -> list[str]:
     """The labels that stand in a text; of left and right ones both, where it names no side."""
     def stands(name: str) -> bool:
@@ -72,11 +90,13 @@ def _named(text: str, labels: Sequence[str]) -> list[str]:
     return sorted({*whole, *(label for label in bare if _SIDE.sub("", label, count=1) not in told)})
 
 
-def read_cohort(path: Path, *, out: Path, model: str, seed: int, answer_tokens: int, most: int = 0) -> Cohort:
+def read_cohort(path: Path, *, out: Path, model: str, seed: int, answer_tokens: int, most: int = 0,
+                max_side: int = 0) -> Cohort:
     """The cohort of a data set; at most so many cases a part (0: all), of those that a model's processor takes. Raises
     CaseError as `read_cases`, and where a part is left empty."""
     found = read_cases(path, root=made_files(path, out), **_options(path))
-    found = kept_by_model(settle_splits(found, seed=seed), load_processor(model), answer_tokens=answer_tokens)
+    found = kept_by_model(settle_splits(found, seed=seed), load_processor(model, max_side=max_side),
+                          answer_tokens=answer_tokens)
     training = sorted({case.group for case in found.cases if case.split == "train"},
                       key=lambda group: digest([seed, "base", group]))
     first = set(training[: len(training) // 2])

@@ -18,7 +18,7 @@ from medalign_lite.corruption.pictures import corrupt_pictures
 from medalign_lite.dials import Preset
 from medalign_lite.edits.truths import truth_of
 from medalign_lite.evaluate.ask import RAW_GAPS, answers_without_image
-from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, count
+from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, count, question_of
 from medalign_lite.evaluate.priors import constant_predictions
 from medalign_lite.evaluate.probes import DAMAGES, GREY
 from medalign_lite.evaluate.short_answers import score_answer
@@ -43,7 +43,8 @@ class Exam:
         self.by_id = {case.id: case for case in self.cases}
         self.asked = [(case, q) for case in self.cases for q in case.questions if q.visible]
         self.about = [(case, q, labels) for case, q in self.asked if damages and (labels := cohort.evidence(case, q))]
-        self.cohort = cohort
+        key = digest([(case.id, q.id, labels) for case, q, labels in self.about])[:8]
+        self.cohort, self.damaged = cohort, folder / f"damaged-{key}.jsonl"
 
     def prepare(self) -> list[dict]:
         """Make the damaged pictures, once; their rows, one for each question of `about`."""
@@ -53,7 +54,7 @@ class Exam:
             write_jsonl(part, [{name: row[name] for name in (*DAMAGES, "reason")} for row in rows])
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        return read_jsonl(kept(self.folder / "damaged.jsonl", damaged))
+        return read_jsonl(kept(self.damaged, damaged))
 
     def open(self, lvlm: Lvlm, preset: Preset) -> None:
         """Make the image features where they fit, and the pairs. `prepare` comes first."""
@@ -118,7 +119,7 @@ class Exam:
         right = {"topic": Counter(), "source": Counter()}
         for p in (p for p in said if p.condition == "real"):
             case = self.by_id[p.case_id]
-            q = next(q for q in case.questions if q.id == p.question_id)
+            q = question_of(case, p.question_id)
             if q.kind in EXACT:
                 scored = score_answer(p.text, q.answer, q.kind, q.text, q.options)[EXACT[q.kind]]
                 right["topic"][q.topic] += scored
@@ -127,14 +128,15 @@ class Exam:
 
     @property
     def facts(self) -> dict:
-        """What the page says of this split: groups in the order of the counts, questions by topic and source."""
+        """What the page says of this split, once it is prepared: how much of what there is."""
+        pictures = read_jsonl(self.damaged)
         short = [(case, q) for case, q in self.asked if q.kind in EXACT]
         return {
             "groups": len({case.group for case in self.cases}), "images": len(self.cases),
             "questions": dict(sorted(Counter(q.kind for _, q in self.asked).items())),
             "topic": dict(sorted(Counter(q.topic for _, q in short).items())),
             "source": dict(sorted(Counter(case.source for case, _ in short).items())),
-            "about": len(self.about), "damaged": sum(None not in (r["lesion"], r["control"]) for r in self.prepare()),
+            "about": len(self.about), "damaged": sum(None not in (r["lesion"], r["control"]) for r in pictures),
         }  # fmt: skip
 
 

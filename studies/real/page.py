@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from html import escape
 from os.path import relpath
 from pathlib import Path
 
-from medalign_lite.files import read_json, read_jsonl, write_json
+from medalign_lite.files import read_json, read_jsonl, visible, write_json
 from studies.claims import plots
 from studies.claims.hypotheses import CLOSED, HANGS, LOOKS, MATTERS, OPEN, Contrast
 from studies.claims.lineup import BASE, Setting
@@ -42,8 +43,8 @@ def text_of(folder: Path, figure: str = "") -> str:
     """The page; `figure` is where it finds the figure, if there is one."""
     about, results = read_json(folder / "about.json"), results_of(folder)
     shown = f"![{FOREST}]({figure})\n\n*{FOREST}.*" if figure else ""
-    parts = [_head(about, results), _claims(_judged(folder, results)), shown, _answers(about, results),
-             _evidence(about, results), _by(about, results, "source", "modality"),
+    parts = [_head(about, results), _claims(about, _judged(folder, results)), shown, _answers(results),
+             _evidence(results), _by(about, results, "source", "modality"),
              _by(about, results, "topic", "kind of question"), _settings(about), _paper(about), _conditions(folder)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -72,30 +73,41 @@ def results_of(folder: Path) -> Results:
 
 
 def _head(about: Mapping, results: Results) -> str:
-    parts, pairs, test = about["parts"], about["pairs"], about["test"]
-    sizes = {part: f"{images} images with {questions} questions" for part, (images, questions) in parts.items()}
+    pairs, test = about["pairs"], about["test"]
+    sizes = {part: f"{images} images with {n} questions" for part, (images, n) in about["parts"].items()}
     runs = sum(len(some) for arm, some in results.items() if arm != BASE)
-    return f"""# The method's claims on real images: {about["layout"]}
+    base = (f"The base is the embedded model, tuned on one half of the training images ({sizes['base']})" if
+            about["tuned"] else f"The base is `{about['model']}`")
+    tried = (f"Settings are tried on validation ({sizes['val']}), and the" if about["tried"].get(arms.SEARCHED[0]) else
+             "Every method has the numbers of the preset, and the")
+    return f"""# The method's claims on real images: {plain(about["layout"])}
 
-Written by `make claims CASES=...`; do not edit. Base: {about["model"]} (`{about["revision"]}`), preset
+Written by `make claims CASES=...`; do not edit. {base}; its weights are `{about["revision"]}`, the preset is
 {about["preset"]}. {runs} runs of {len(results) - (BASE in results)} arms on the test.
 
-The training images are cut in two by patient. The base learns from one half ({sizes["base"]}) and answers the questions
-of the other ({sizes["pool"]}); {pairs["all"]} of its wrong answers could be repaired by the gold answers so that the
-repair is minimal and surely right, {pairs["evidence"]} of them about a lesion or organ that is marked. Every arm learns
-from pairs drawn of these by its seed (`sft-gold` from the right answers to the same questions). Settings are tried on
-validation ({sizes["val"]}), and the test ({sizes["test"]}) is asked once, with {about["seeds"]} seeds. What is tried,
-the claims and what matters stood in `studies/real/arms.py` before the first run on these images.
+The base answers the questions of training images that it has not learnt from here ({sizes["pool"]}); {pairs["all"]} of
+its wrong answers could be repaired by the gold answers so that the repair is minimal and surely right,
+{pairs["evidence"]} of them about a lesion or organ that is marked. Every arm learns from pairs drawn of these by its
+seed (`sft-gold` from the right answers to the same questions). {tried} test ({sizes["test"]}) is asked once, with
+{about["seeds"]} seeds. Arms, settings and claims (`studies/real/arms.py`) and the smallest effects that matter
+(`studies/claims/hypotheses.py`) were written down before any question of the test was asked; how the base is tuned was
+chosen with sight of training and validation questions.
+
+Parts are made by patient where the data set names patients, else by image. {about["near_copies"]} of the
+{test["images"]} test images have a near-copy (thumbnails that correlate above .95) among the training images: slices of
+one scan, say. They raise what every arm, and every constant answer, is worth, and intervals, which take
+{test["groups"]} groups for independent, are too short by as much as slices of one scan go together.
 
 Of the test's questions {test["about"]} are about something that is marked, and for {test["damaged"]} of them there was
 a place elsewhere in the body for as much damage. *Grounding probability* is how often the loss of the evidence lowers
 the margin of the right answer over a wrong one more than the loss of another place does (.5: not at all); *answers that
 hang on their evidence* change when it goes and not when another place does. Both are free of the margins' scale
-([METHOD](METHOD.md), 4). Intervals are 95 %, clustered by image group ({test["groups"]} of them), of the mean over
-seeds with seeds and images both drawn; the base has one run."""
+([METHOD](METHOD.md), 4). What a question is about is read from its words and its answer's; in a comparison ("which is
+bigger, liver or spleen?") the mark of the other organ may be taken where the right one has none. Intervals are 95 %,
+clustered by group, of the mean over seeds with seeds and images both drawn; the base has one run."""
 
 
-def _claims(judged: Sequence[Judged]) -> str:
+def _claims(about: Mapping, judged: Sequence[Judged]) -> str:
     rows = [[one.claim.id, one.claim.statement,
              hard.contrast.says + f" (hardest of {len(one.estimates)})" * (len(one.estimates) > 1), len(hard.seeds),
              number(hard.value, signed=True), interval(hard.low, hard.high), number(hard.seen), p_of(one.p_holm),
@@ -109,10 +121,26 @@ The smallest effect that matters is {MATTERS[CLOSED]:g} in every measure. Two th
 there is a difference and that there is none that matters; Holm over both tests of all {len(judged)}; p < {LEVEL:g}.
 *Could have seen* is the true difference that would have been told from 0 with a probability of .8 before correction.
 
-{table(heads, rows)}"""
+{table(heads, rows)}
+
+A claim compares the arms as they were chosen. {_gentle(about)}"""
 
 
-def _answers(about: Mapping, results: Results) -> str:
+def _gentle(about: Mapping) -> str:
+    """How many methods took the lowest learning rate that they tried: then near-copies of the base are compared."""
+    found = []
+    for arm in (arm for arm in arms.SEARCHED if len(about["tried"].get(arm, ())) > 1 and arm in about["settings"]):
+        rates = [float(says.split()[1].rstrip(",")) for says, _ in about["tried"][arm]]
+        found.append(about["settings"][arm]["learning_rate"] == min(rates))
+    if not found:
+        return ""
+    return f"""{sum(found)} of {len(found)} methods chose the lowest learning rate that they tried: what is compared are
+gentle versions, near to the base and to one another, because validation preferred them. That parts of a method differ
+by less than what matters is shown of these versions, not of ones that move the model further. `{arms.PHANTOM}` has the
+learning rate that was best on the phantom; what it costs may be that rate's doing."""
+
+
+def _answers(results: Results) -> str:
     rows = [[f"`{arm}`", len(runs), *_cells(results, arm, ANSWERS)] for arm, runs in results.items()]
     for name, one in sorted(_base(results).get("baselines", {}).items()):
         rows.append([name, "", *_cells({name: {0: one}}, name, ANSWERS)])
@@ -128,7 +156,7 @@ answers are those of the training images; *question only* and *blank image* are 
 {legend}"""
 
 
-def _evidence(about: Mapping, results: Results) -> str:
+def _evidence(results: Results) -> str:
     rows = [[f"`{arm}`", len(runs), *_cells(results, arm, EVIDENCE)] for arm, runs in results.items()]
     return f"""## Where the evidence is marked
 
@@ -141,7 +169,7 @@ def _by(about: Mapping, results: Results, name: str, spoken: str) -> str:
                            for key, count in counts.items())] for arm, runs in results.items()]
     rows += [[said, *(number(one[name].get(key, 0.0) / count) for key, count in counts.items())]
              for said, one in sorted(_base(results).get("baselines", {}).items())]
-    heads = ("arm", *(f"{key or 'unnamed'} ({count})" for key, count in counts.items()))
+    heads = ("arm", *(f"{plain(key) or 'unnamed'} ({count})" for key, count in counts.items()))
     return f"""## By {spoken}
 
 The share of right answers: closed by the strict scorer, open by exact match; means over seeds, no intervals.
@@ -170,17 +198,17 @@ widened. The first line is the model itself.{above}
 
 
 def _paper(about: Mapping) -> str:
-    if about["layout"] != "SLAKE":
+    if not (about["layout"] == "SLAKE" and about["whole"]):
         return ""
     rows = [[name, f"{closed:.2f}", f"{open_:.2f}"] for name, (closed, open_) in PAPER.items()]
     return f"""## The paper's table beside it
 
 {table(("", "SLAKE closed, %", "SLAKE open, %"), rows)}
 
-One seed, a model of 4 B parameters, the scorer of LLaVA-Med, the same test images; from the thesis sources of the first
-author. What may be compared is the direction and size of differences between arms, not the levels: the base here has 6
-M parameters and has learnt from half of the training images, theirs was not trained on SLAKE at all. Between its best
-two arms on closed answers lie 4 of 416 questions."""
+One seed, a model of 4 B parameters that was not trained on SLAKE, by LLaVA-Med's scorer; from the thesis sources of the
+first author. What may be compared is the direction and size of differences between arms, not the levels: the base here
+is small and has learnt from SLAKE's own training images. Between the two arms that are best in closed answers lie four
+or five questions, if theirs are these."""
 
 
 def _conditions(folder: Path) -> str:
@@ -189,12 +217,15 @@ def _conditions(folder: Path) -> str:
         return ""
     hours = sum(sum(row.get("seconds", ())) for row in rows) / 3600
     made = sorted({row["made"]["day"] for row in rows})
+    lost = [f"`{row['arm']}` with seed {row['number']}" for row in rows if row["kind"] == "final" and "diverged" in row]
+    stopped = f" Stopped without a result: {', '.join(lost)}; claims about these stay under way." if lost else ""
     machines = ", ".join(sorted({row["made"]["machine"] for row in rows}))
     codes = ", ".join(sorted({row["made"]["code"] for row in rows}))
     return f"""## Machine and time
 
-{len(rows)} runs, {hours:.1f} hours of one core each at a time, {" to ".join(dict.fromkeys((made[0], made[-1])))};
-{machines}. States of the package's code: {codes}."""
+{len(rows)} runs, {hours:.1f} hours of one core each at a time beside the tuning of the base and its answers,
+{" to ".join(dict.fromkeys((made[0], made[-1])))};
+{machines}. States of the package's code: {codes}.{stopped}"""
 
 
 def _base(results: Results) -> Mapping:
@@ -210,3 +241,8 @@ def _full(heads: Sequence, rows: Sequence[Sequence]) -> str:
     """The table without the columns in which nothing was asked."""
     used = [n for n in range(len(heads)) if n < 2 or any(row[n] != "–" for row in rows)]
     return table([heads[n] for n in used], [[row[n] for n in used] for row in rows])
+
+
+def plain(text: str) -> str:
+    """What a data set calls something, as a cell of a table may show it."""
+    return escape(visible(text)).replace("|", "&#124;")
