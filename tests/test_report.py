@@ -125,6 +125,15 @@ def test_the_verdict_follows_the_intervals(f1, false, half, said):
     assert f"({f1:+.3f}, 95 % interval" in verdict(made_up(f1, false, half))
 
 
+@pytest.mark.parametrize(("low", "high", "said"), [
+    (0.01, 0.2, "helped with"), (-0.1, 0.2, "is not shown to help with"), (-0.2, -0.01, "did harm with"),
+])
+def test_where_only_questions_were_asked_the_verdict_is_theirs(low, high, said):
+    results = unmeasured("choice_accuracy")
+    results["difference"]["test"]["choice_accuracy"] |= {"low": low, "high": high}
+    assert verdict(results).startswith(f"Alignment {said} questions; whether with findings is not measurable")
+
+
 def test_real_data_says_what_cannot_be_measured(tmp_path):
     results = unmeasured("closed_accuracy", "open_recall")
     page = write_report(tmp_path / "r.html", Report(results, {}, limits=LIMITS["real"])).read_text()

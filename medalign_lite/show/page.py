@@ -194,11 +194,23 @@ def verdict(results: Mapping) -> str:
     if known(gaps, "fact_f1"):
         told = f"{_change(test, 'fact_f1')}, and the hallucination rate cannot be compared"
         return f"One arm affirms no finding at all: on {gaps['fact_f1']['n']} test images {told}."
-    start = f"Whether alignment helps is {NOT_MEASURABLE}."
     for name in ASKED:
         if known(gaps, name):
-            return f"{start} On {gaps[name]['n']} test images {_change(test, name)}."
-    return f"{start} No test image has a question that could be scored."
+            return f"{_answered(gaps[name])} On {gaps[name]['n']} test images {_change(test, name)}."
+    return f"Whether alignment helps is {NOT_MEASURABLE}. No test image has a question that could be scored."
+
+
+def _answered(gap: Mapping) -> str:
+    """Where nobody wrote down what is in the pictures, answers to questions are all there is to go by."""
+    if gap["low"] is None:
+        said = "Too few test images for an interval"
+    elif gap["low"] > 0:
+        said = "Alignment helped with questions"
+    elif gap["high"] < 0:
+        said = "Alignment did harm with questions"
+    else:
+        said = "Alignment is not shown to help with questions"
+    return f"{said}; whether with findings is {NOT_MEASURABLE}."
 
 
 def _judgement(f1: Mapping, false: Mapping) -> str:
