@@ -19,7 +19,7 @@ from studies.claims.verdicts import counts_of
 from studies.real import arms, lab, page
 from studies.real.base import TuneSettings, tuned_base
 from studies.real.cohort import PARTS, Cohort, read_cohort
-from studies.real.exam import SAME, commonest_to_the_same
+from studies.real.exam import COMMONEST_TO_SAME, commonest_to_the_same
 
 SLAKE = ROOT / "docs/claims/slake"
 BOX = (1.0, 1.0, 3.0, 3.0)
@@ -76,7 +76,7 @@ def test_the_commonest_answer_to_the_same_words():
     held = (case("e", "z"), case("f", "z", "Where?"), case("g", "No", "So?", "choice"))
     asked = [(one, one.questions[0]) for one in held]
     assert [(p.case_id, p.text, p.arm) for p in commonest_to_the_same(training, asked)] == [
-        ("e", "y", SAME), ("f", "y", SAME)]
+        ("e", "y", COMMONEST_TO_SAME), ("f", "y", COMMONEST_TO_SAME)]
 
 
 def test_a_base_learns_what_it_is_taught_and_goes_on_after_a_kill(tmp_path):
@@ -106,6 +106,14 @@ def test_every_arm_is_said_and_every_claim_is_about_arms():
 def test_settings_are_compared_by_what_was_asked():
     asked = {"closed_right": [1, 0], "closed": [1, 1]}
     assert lab.figures_of(asked) == {CLOSED: 0.5}, "no NaN where nothing open was asked"
+
+
+def test_the_settings_of_a_set_without_open_questions_are_shown():
+    val = {"closed_accuracy": 0.5}
+    tried = {"base": [["", val]], "dpo": [["rate 1", {"closed_accuracy": 0.75}], ["x", None]]}
+    told = page._settings({"settings": {}, "tried": tried})
+    assert "Of 1 settings 1 are\nabove it." in told and "| `dpo` | rate 1 | 0.750 | – |" in told
+    assert "Nothing was tried" in page._settings({"settings": {}, "tried": {}})
 
 
 def test_a_page_is_written_again_without_running_anything(tmp_path):

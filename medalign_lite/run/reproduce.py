@@ -187,9 +187,10 @@ def _ticking(name: str, expected: float, later: float, say) -> Iterator[Callable
         thread.join()
 
 
-def check_gpu(resolved: Resolved) -> None:
-    """Raise PresetError where a large model without a GPU, which would take weeks, is asked for."""
-    preset, found = resolved.preset, find_model(resolved.model)
+def check_gpu(resolved: Resolved, found: Path | None) -> None:
+    """Raise PresetError where a large model without a GPU, which would take weeks, is asked for; `found` is where it
+    lies, as `find_model` says."""
+    preset = resolved.preset
     if preset.needs_gpu and not gpu_memory_gb()[0]:
         size = sum(path.stat().st_size for path in found.glob(WEIGHTS)) / 1e9 if found else None
         if size is None or size > LARGEST_ON_CPU_GB:
@@ -202,8 +203,8 @@ def check_gpu(resolved: Resolved) -> None:
 def _prepare(resolved: Resolved, run: Path) -> None:
     """Before anything runs: no large model without a GPU, which would take weeks, is asked for, the model is whole, the
     folder can be written. Raises PresetError for the first, and ReproduceError."""
-    check_gpu(resolved)
     found = find_model(resolved.model)
+    check_gpu(resolved, found)
     if found is None:
         name = short(resolved.model)
         get = "`make base-model`" if name == EMBEDDED else f"`make models MODEL={name}`"

@@ -107,10 +107,7 @@ class Exam:
                        features=features, resume=resume)
 
     def _gaps(self, policy: Lvlm, arm: str, pairs: Sequence[tuple[str, Pair]]) -> list[Margins]:
-        gaps = pair_margins(policy, [p for _, p in pairs], RAW_GAPS, batch_size=SCORED_AT_ONCE, inputs=self.inputs)
-        names = ("margin", "margin_lesion", "margin_control")
-        return [Margins(pair.id, case_id, arm, *(None if np.isnan(values[name]) else values[name] for name in names))
-                for (case_id, pair), values in zip(pairs, gaps, strict=True)]
+        return gaps_of(policy, arm, pairs, batch_size=SCORED_AT_ONCE, inputs=self.inputs)
 
     def _about_lesions(self, policy: Lvlm, arm: str, split: str) -> np.ndarray:
         """Counts (images, COLUMNS) of the questions whose right answer hangs on a lesion, asked under v, v' and v°."""
@@ -167,3 +164,13 @@ class Exam:
             jobs = [(self.by_id[record.case_id], record.evidence) for record in records]
             write_jsonl(self.corrupted, corrupt_pictures(jobs, self.folder, method=UNSEEN, seed=seed))
         return read_jsonl(self.corrupted), records
+
+
+def gaps_of(
+    policy: Lvlm, arm: str, pairs: Sequence[tuple[str, Pair]], *, batch_size: int, inputs: PairInputs
+) -> list[Margins]:
+    """Raw margins of (case id, pair) under the three images, None for an image that a pair lacks."""
+    gaps = pair_margins(policy, [pair for _, pair in pairs], RAW_GAPS, batch_size=batch_size, inputs=inputs)
+    names = ("margin", *(f"margin_{name}" for name in DAMAGES))
+    return [Margins(pair.id, case_id, arm, *(None if np.isnan(values[name]) else values[name] for name in names))
+            for (case_id, pair), values in zip(pairs, gaps, strict=True)]

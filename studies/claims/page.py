@@ -72,9 +72,9 @@ def draw_figures(folder: Path, found: Findings, told: Mapping) -> dict[str, Path
                    rows=2) as axes:
             for ax, (metric, number) in zip(axes, product((F1, FALSE), ("learning_rate", "beta")), strict=True):
                 plots.over_number(ax, own, number, metric=metric)
-    if groups := plots.by_metric(told["claims"]):
-        with sheet("forest", "The claims: estimates with 95 % intervals; right of 0 the claim holds", columns=len(
-                   groups), size=(5.0 * len(groups), 1.2 + 0.36 * max(map(len, groups.values())))) as axes:
+    if plots.by_metric(told["claims"]):
+        with sheet("forest", "The claims: estimates with 95 % intervals; right of 0 the claim holds",
+                   **plots.forest_sheet(told["claims"])) as axes:
             plots.forests(axes, told["claims"])
     if len(arms) > 1:
         with sheet("trade_off", "Accuracy against drift from the base", size=(12.0, 5.2), columns=2) as axes:

@@ -39,6 +39,12 @@ def forests(axes: Sequence[Axes], claims: Sequence[Mapping]) -> None:
         forest(ax, some, title=f"difference in {spoken(name)}")
 
 
+def forest_sheet(claims: Sequence[Mapping]) -> dict:
+    """How large a figure of `forests` has to be, as `saved` takes it."""
+    groups = by_metric(claims)
+    return {"columns": len(groups), "size": (5.0 * len(groups), 1.2 + 0.36 * max(map(len, groups.values())))}
+
+
 def sheet_of(claims: Sequence[Mapping]) -> Figure:
     """The same as a figure of its own."""
     figure = Figure(figsize=(5 * len(by_metric(claims)), 4), layout="constrained")

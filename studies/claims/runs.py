@@ -31,9 +31,10 @@ AT_ONCE = 40  # runs between two reports
 
 @dataclass(frozen=True)
 class Job:
-    """A process' piece of work. `setting` None is the base itself; `number` is its pool's and its seed."""
+    """A process' piece of work. `setting` None is the base itself; `number` is its pool's and its seed; `bench` is what
+    all runs of one call have in common, here or in the laboratory on real images."""
 
-    bench: Bench
+    bench: object
     kind: str
     arm: str
     setting: Setting | None
@@ -117,9 +118,7 @@ def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = p
 
     def told(wanted: int) -> str:
         kept.refresh()
-        now, gone = len(kept.rows) - first, (time.monotonic() - began) / 60
-        to_come = gone / max(now, 1) * (wanted - len(kept.rows))
-        return f"claims: {now} done in {gone:.0f} minutes, about {to_come:.0f} left"
+        return progress(len(kept.rows), first=first, wanted=wanted, began=began)
 
     while left := plan(kept):
         before = len(kept.rows)
@@ -134,6 +133,13 @@ def do_all(bench: Bench, *, report: Callable[[Store], object], say: Callable = p
             raise RuntimeError(f"{block[0].arm} gives no result: look at what was printed above")
         report(kept)
     say("claims: nothing left to run")
+
+
+def progress(done: int, *, first: int, wanted: int, began: float) -> str:
+    """A line: runs done since `first`, the minutes since `began` (of time.monotonic), and those to come."""
+    gone = (time.monotonic() - began) / 60
+    to_come = gone / max(done - first, 1) * (wanted - done)
+    return f"claims: {done - first} done in {gone:.0f} minutes, about {to_come:.0f} left"
 
 
 def do(job: Job) -> None:

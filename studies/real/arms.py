@@ -1,10 +1,11 @@
-"""What is trained on real images, and what is asked of it; all of it was written down before the first run.
+"""What is trained on real images, and what is asked of it; written down before any question of the test was asked.
 
 Each method tries TRIES settings of its own ranges (those of the phantom's laboratory) on validation, one run each; the
-best one goes to the test with all seeds. `phantom-best` is the setting of all factors that
-the phantom's screening chose, as it is. On a GPU preset every method has the preset's numbers and nothing is tried.
+best one goes to the test with all seeds. `phantom-best` is the setting of all factors that the phantom's screening
+chose, as it is. On a GPU preset every method has the preset's numbers and nothing is tried.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from medalign_lite.dials import Preset
@@ -46,6 +47,11 @@ CLAIMS = (
     Claim("R8", "The setting that is best on the phantom beats the paper's method (closed accuracy)",
           (_against(PHANTOM, "fire-mpo"),)),
 )  # fmt: skip
+
+
+def score(figures: Mapping[str, float]) -> float:
+    """What settings are compared by: the mean of what was asked on validation."""
+    return sum(figures.values()) / len(figures)
 
 
 def settings_to_try(name: str, preset: Preset) -> list[Setting]:

@@ -64,7 +64,6 @@ class Cohort:
         """The case with these organs marked beside its lesions: what else is healthy may be damaged as a control."""
         return replace(case, lesions=(*case.lesions, *(m for m in self.organs.get(case.id, ()) if m.label in labels)))
 
-
     def near_copies(self, part: str = "test", *, of: Sequence[str] = ("base", "pool"), above: float = 0.95) -> int:
         """Images of a part of which another part has one that is nearly the same (correlation of thumbnails): slices of
         one scan, where a data set names no patients."""
@@ -93,7 +92,7 @@ def _named(text: str, labels: Sequence[str]) -> list[str]:
 def read_cohort(path: Path, *, out: Path, model: str, seed: int, answer_tokens: int, most: int = 0,
                 max_side: int = 0) -> Cohort:
     """The cohort of a data set; at most so many cases a part (0: all), of those that a model's processor takes. Raises
-    CaseError as `read_cases`, and where a part is left empty."""
+    CaseError as `read_cases`; a part may be left empty."""
     found = read_cases(path, root=made_files(path, out), **_options(path))
     found = kept_by_model(settle_splits(found, seed=seed), load_processor(model, max_side=max_side),
                           answer_tokens=answer_tokens)

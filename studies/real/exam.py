@@ -17,7 +17,7 @@ from medalign_lite.corruption.corrupt import UNSEEN
 from medalign_lite.corruption.pictures import corrupt_pictures
 from medalign_lite.dials import Preset
 from medalign_lite.edits.truths import truth_of
-from medalign_lite.evaluate.ask import RAW_GAPS, answers_without_image
+from medalign_lite.evaluate.ask import answers_without_image
 from medalign_lite.evaluate.metrics import COLUMNS, Margins, Prediction, count, question_of
 from medalign_lite.evaluate.priors import constant_predictions
 from medalign_lite.evaluate.probes import DAMAGES, GREY
@@ -28,10 +28,10 @@ from medalign_lite.model.lvlm import Lvlm
 from medalign_lite.model.rollout import rollout
 from medalign_lite.text.spans import NoEdit
 from medalign_lite.train.pairs import Pair, PairInputs
-from medalign_lite.train.scoring import pair_margins
+from studies.claims.exam import gaps_of
 from studies.real.cohort import Cohort
 
-SAME = "commonest answer to the same question"
+COMMONEST_TO_SAME = "commonest answer to the same question"
 EXACT = {"closed": "strict", "choice": "strict", "open": "lmms"}  # the scorer by which an answer is right
 
 
@@ -51,7 +51,7 @@ class Exam:
         def damaged(part: Path) -> None:
             jobs = [(self.cohort.marked(case, labels), labels) for case, _, labels in self.about]
             rows = corrupt_pictures(jobs, self.folder, method=UNSEEN, seed=self.seed)
-            write_jsonl(part, [{name: row[name] for name in (*DAMAGES, "reason")} for row in rows])
+            write_jsonl(part, [{name: row[name] for name in DAMAGES} for row in rows])
 
         self.folder.mkdir(parents=True, exist_ok=True)
         return read_jsonl(kept(self.damaged, damaged))
@@ -75,12 +75,8 @@ class Exam:
     def take(self, policy: Lvlm, arm: str) -> dict:
         """What one arm gives: `counts` {column: one number an image group}, and right answers by topic and source."""
         said = [_prediction(row, arm) for row in self._ask(policy, self.prompts)]
-        gaps = pair_margins(policy, [pair for _, pair in self.pairs], RAW_GAPS, inputs=self.inputs,
-                            batch_size=max(1, self.preset.eval_batch // 4))
-        names = ("margin", *(f"margin_{name}" for name in DAMAGES))
-        margins = [Margins(pair.id, case_id, arm, *(None if np.isnan(row[name]) else row[name] for name in names))
-                   for (case_id, pair), row in zip(self.pairs, gaps, strict=True)]
-        return self._counted(said, arm, margins)
+        batch = max(1, self.preset.eval_batch // 4)
+        return self._counted(said, arm, gaps_of(policy, arm, self.pairs, batch_size=batch, inputs=self.inputs))
 
     def baselines(self, lvlm: Lvlm, training: Sequence[Case]) -> dict[str, dict]:
         """{name: as of `take`} of answers that never look: constants, the base without a picture and on a grey one."""
@@ -148,7 +144,8 @@ def commonest_to_the_same(training: Sequence[Case], asked: Sequence[tuple[Case, 
         for key in (prompt_of(question), question.kind):
             usual.setdefault(key, Counter())[question.answer] += 1
     found = ((case, q, usual.get(prompt_of(q), usual.get(q.kind))) for case, q in asked)
-    return [Prediction(case.id, q.id, tally.most_common(1)[0][0], SAME) for case, q, tally in found if tally]
+    return [Prediction(case.id, q.id, tally.most_common(1)[0][0], COMMONEST_TO_SAME)
+            for case, q, tally in found if tally]
 
 
 def _prompt(case: Case, question: Question, condition: str, image) -> Prompt:

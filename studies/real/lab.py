@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
-import numpy as np
-
 from medalign_lite.cases.case import CaseError
 from medalign_lite.cases.rollouts import Rollout
 from medalign_lite.corruption.pictures import corrupt_all
@@ -38,7 +36,7 @@ from medalign_lite.files import (
 from medalign_lite.model.lvlm import decoder, load_lvlm
 from medalign_lite.model.processes import run_shards
 from medalign_lite.model.rollout import own_answers
-from medalign_lite.model.weights import model_revision
+from medalign_lite.model.weights import find_model, model_revision
 from medalign_lite.run.dial import resolve
 from medalign_lite.run.reproduce import check_gpu
 from medalign_lite.train.data import choose_pairs, pairs_of
@@ -93,14 +91,8 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A process' piece of work. `setting` None is the base."""
-
-    bench: Bench
-    kind: str
-    arm: str
-    setting: Setting | None
-    number: int
+class Job(phantom.Job):
+    """A process' piece of work, on a `Bench` of this module."""
 
     @property
     def name(self) -> str:
@@ -114,7 +106,7 @@ def bench_of(values: Mapping[str, str], *, say: Callable = print) -> Bench:
     path, small, seed = path_of(values["CASES"]), values["SMALL"] == "1", int(values["SEED"] or DEFAULT_SEED)
     resolved, out = resolve(values["PRESET"] or "ci", model=values["MODEL"]), path_of(values["OUT"] or "artifacts")
     preset = resolved.preset
-    check_gpu(resolved)
+    check_gpu(resolved, find_model(resolved.model))
     cohort = read_cohort(path, out=out, model=preset.model, seed=seed, answer_tokens=preset.max_new_tokens,
                          most=24 if small else 0, max_side=preset.max_side)
     if empty := [part for part, cases in cohort.parts.items() if not cases]:
@@ -190,7 +182,7 @@ def chosen(bench: Bench, done: Mapping[str, Mapping]) -> dict[str, Setting]:
         figures = [done[job.name].get("val") for job in own if job.name in done]
         if len(own) > 1 and len(figures) < len(own):
             return {}
-        scores = [-1.0 if told is None else float(np.mean([*told.values()])) for told in figures] or [0.0]
+        scores = [-1.0 if told is None else arms.score(told) for told in figures] or [0.0]
         found[arm] = own[scores.index(max(scores))].setting
     best = phantom.arms(store.Store(store.kits_own())).get("best")  # none where its screening is not complete
     return arms.with_control(found | ({arms.PHANTOM: best} if best else {}))
@@ -214,7 +206,7 @@ class Desk:
     """What one process keeps between its runs of one state."""
 
     def __init__(self, folder: Path, state: str):
-        self.folder, self.state, self.lvlm, self.exams = folder, state, None, {}
+        self.folder, self.state, self.lvlm, self.exams, self.pairs = folder, state, None, {}, {}
 
     def run(self, job: Job) -> None:
         """Train and examine."""
@@ -246,8 +238,8 @@ class Desk:
     def _train(self, job: Job):
         bench, setting, work = job.bench, job.setting, job.bench.folder / "work" / job.name
         shutil.rmtree(work, ignore_errors=True)
-        pairs = pool_pairs(bench)[SHOWN[setting.evidence]]
-        pairs = choose_pairs(pairs, bench.preset.train_pairs, seed=job.number)
+        self.pairs = self.pairs or pool_pairs(bench)
+        pairs = choose_pairs(self.pairs[SHOWN[setting.evidence]], bench.preset.train_pairs, seed=job.number)
         if setting.evidence == "same":
             pairs = [replace(pair, lesion=pair.clean if pair.lesion else None) for pair in pairs]
         try:
@@ -280,16 +272,17 @@ def main(values: Mapping[str, str], *, say: Callable = print) -> None:
     bench.exam("test").prepare()
     pairs = pool_pairs(bench, say=say)["noise"]
     say(f"claims: {len(pairs)} wrong answers repaired, {sum(p.lesion is not None for p in pairs)} with evidence")
-    began, first = time.monotonic(), len(results(bench))
+    began, first, path = time.monotonic(), len(results(bench)), None
     while left := plan(bench, results(bench)):
         block = [job for job in left if job.kind == left[0].kind][:AT_ONCE]
         say(f"claims: {len(left)} runs known to be left, {block[0].kind}s first; {peak_mb() / 1024:.1f} GB held")
         before = len(results(bench))
-        run_shards(do, block, tick=partial(_told, bench, began, first, before + len(left)), every=60.0)
+        told = partial(phantom.progress, first=first, wanted=before + len(left), began=began)
+        run_shards(do, block, tick=lambda told=told: told(len(results(bench))), every=60.0)
         if len(results(bench)) == before:
             raise RuntimeError(f"{block[0].arm} gives no result: look at what was printed above")
-        report(bench)
-    say(f"claims: {report(bench, say=say)}")
+        path = report(bench, say=say)
+    say(f"claims: {path or report(bench, say=say)}")
 
 
 def _page_again(values: Mapping[str, str]) -> Path:
@@ -300,12 +293,6 @@ def _page_again(values: Mapping[str, str]) -> Path:
     path = folder / "RESULTS.md" if found else ROOT / "docs" / "RESULTS_SLAKE.md"
     page.write_page(path, folder)
     return path
-
-
-def _told(bench: Bench, began: float, first: int, wanted: int) -> str:
-    now, gone = len(results(bench)), (time.monotonic() - began) / 60
-    left = gone / max(now - first, 1) * (wanted - now)
-    return f"claims: {now - first} done in {gone:.0f} minutes, about {left:.0f} left"
 
 
 def report(bench: Bench, *, say: Callable = lambda line: None) -> Path:

@@ -32,33 +32,38 @@ PAPER = {  # SLAKE closed, open: from the thesis sources of the first author (do
 
 def write_page(path: Path, folder: Path) -> None:
     """The page of what lies in `folder`, its figure and claims.json beside that."""
-    claims = told(_judged(folder, results_of(folder)))
+    judged = _judged(folder)
+    claims = told(judged)
     write_json(folder / "claims.json", claims)
     figure = _forest(folder / "forest.png", claims)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text_of(folder, Path(relpath(figure, path.parent)).as_posix() if figure else ""), encoding="utf-8")
+    place = Path(relpath(figure, path.parent)).as_posix() if figure else ""
+    path.write_text(_text(folder, judged, place), encoding="utf-8")
 
 
 def text_of(folder: Path, figure: str = "") -> str:
     """The page; `figure` is where it finds the figure, if there is one."""
+    return _text(folder, _judged(folder), figure)
+
+
+def _text(folder: Path, judged: Sequence[Judged], figure: str) -> str:
     about, results = read_json(folder / "about.json"), results_of(folder)
     shown = f"![{FOREST}]({figure})\n\n*{FOREST}.*" if figure else ""
-    parts = [_head(about, results), _claims(about, _judged(folder, results)), shown, _answers(results),
+    parts = [_head(about, results), _claims(about, judged), shown, _answers(results),
              _evidence(results), _by(about, results, "source", "modality"),
              _by(about, results, "topic", "kind of question"), _settings(about), _paper(about), _conditions(folder)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _judged(folder: Path, results: Results) -> list[Judged]:
-    return judge(results, seeds=read_json(folder / "about.json")["seeds"], claims=arms.CLAIMS)
+def _judged(folder: Path) -> list[Judged]:
+    return judge(results_of(folder), seeds=read_json(folder / "about.json")["seeds"], claims=arms.CLAIMS)
 
 
 def _forest(path: Path, claims: Sequence[Mapping]) -> Path | None:
     """The claims with their intervals; None where no one was asked."""
-    if not (groups := plots.by_metric(claims)):
+    if not plots.by_metric(claims):
         return None
-    tall = 1.2 + 0.36 * max(map(len, groups.values()))
-    with plots.saved(path, size=(5.0 * len(groups), tall), columns=len(groups)) as axes:
+    with plots.saved(path, **plots.forest_sheet(claims)) as axes:
         plots.forests(axes, claims)
     return path
 
@@ -180,19 +185,22 @@ The share of right answers: closed by the strict scorer, open by exact match; me
 def _settings(about: Mapping) -> str:
     chosen = {arm: Setting(**one | {"overrides": tuple(map(tuple, one["overrides"]))})
               for arm, one in about["settings"].items()}
-    rows = [[f"`{arm}`", says, *((number(val[name]) for name in (CLOSED, OPEN)) if val else ("diverged", "")),
+    rows = [[f"`{arm}`", says, *((number(val.get(name)) for name in (CLOSED, OPEN)) if val else ("diverged", "")),
              "chosen" if arm in chosen and chosen[arm].says == says else ""]
             for arm, tried in about["tried"].items() for says, val in tried]
     rows += [[f"`{arm}`", setting.says, "", "", "taken over"] for arm, setting in chosen.items()
              if arm not in about["tried"]]
-    means = {arm: [val[CLOSED] / 2 + val[OPEN] / 2 for _, val in tried if val] for arm, tried in about["tried"].items()}
+    means = {arm: [arms.score(val) for _, val in tried if val] for arm, tried in about["tried"].items()}
     own, others = means.pop(BASE, []), [mean for some in means.values() for mean in some]
-    better = sum(mean > own[0] for mean in others) if own else 0
-    above = f" Of {len(others)} settings {better} are above it." if own and others else ""
+    how = "Nothing was tried: these are the preset's numbers."
+    if own:
+        better = sum(mean > own[0] for mean in others)
+        how = f"""Chosen by {arms.CRITERION}, {arms.TRIES} settings a method from the ranges that it
+has on the phantom, which were not widened. The first line is the model itself. Of {len(others)} settings {better} are
+above it."""
     return f"""## The settings
 
-Chosen by {arms.CRITERION}, {arms.TRIES} settings a method from the ranges that it has on the phantom, which were not
-widened. The first line is the model itself.{above}
+{how}
 
 {table(("arm", "setting", "closed", "open", ""), rows)}"""
 
